@@ -1,0 +1,1 @@
+"""The words every part shares: refusals, ids, time. Standard library only."""

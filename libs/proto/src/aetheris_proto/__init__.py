@@ -1,0 +1,1 @@
+"""The wire, generated from proto/. Do not edit: `make proto`."""
