@@ -115,7 +115,10 @@ class EffectCommitted(Event):
     result: bytes
     attempt: int
     elapsed: timedelta
+    # Where a business key gave another job's result: no intent precedes, and these say what it was.
     recorded_job_id: str = ""
+    name: str = ""
+    arguments: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

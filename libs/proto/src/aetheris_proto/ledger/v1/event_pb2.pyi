@@ -183,20 +183,24 @@ class EffectStarted(_message.Message):
     def __init__(self, path: _Optional[str] = ..., name: _Optional[str] = ..., arguments: _Optional[bytes] = ..., key: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class EffectCommitted(_message.Message):
-    __slots__ = ("path", "key", "result", "attempt", "elapsed", "recorded_job_id")
+    __slots__ = ("path", "key", "result", "attempt", "elapsed", "recorded_job_id", "name", "arguments")
     PATH_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_FIELD_NUMBER: _ClassVar[int]
     RECORDED_JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
     path: str
     key: str
     result: bytes
     attempt: int
     elapsed: _duration_pb2.Duration
     recorded_job_id: str
-    def __init__(self, path: _Optional[str] = ..., key: _Optional[str] = ..., result: _Optional[bytes] = ..., attempt: _Optional[int] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., recorded_job_id: _Optional[str] = ...) -> None: ...
+    name: str
+    arguments: bytes
+    def __init__(self, path: _Optional[str] = ..., key: _Optional[str] = ..., result: _Optional[bytes] = ..., attempt: _Optional[int] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., recorded_job_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments: _Optional[bytes] = ...) -> None: ...
 
 class EffectFailed(_message.Message):
     __slots__ = ("path", "key", "failure", "attempt", "elapsed", "retry_time")
