@@ -1,0 +1,97 @@
+"""What an agent can ask of whoever runs it.
+
+The functions here are an agent's whole vocabulary beside its own steps and tools. They find the
+runner through a context variable; outside an agent there is none, and each says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from uuid import UUID
+
+from aetheris.durations import to_span
+
+if TYPE_CHECKING:
+    from aetheris.definitions import StepDefinition, ToolDefinition
+
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Context(Protocol):
+    """The runner, as an agent sees it."""
+
+    async def step(self, definition: StepDefinition[Any], arguments: dict[str, Any]) -> Any: ...
+
+    async def tool(self, definition: ToolDefinition[Any], arguments: dict[str, Any], once: str | None) -> Any: ...
+
+    async def sleep(self, span: timedelta) -> None: ...
+
+    async def signal(self, key: str, timeout: timedelta | None) -> Any: ...
+
+    async def gather(self, branches: tuple[Awaitable[Any], ...]) -> list[Any]: ...
+
+    async def value(self, kind: str) -> Any: ...
+
+
+# The runner, inside an agent. None outside, and inside a step: there everything is an ordinary call.
+current: ContextVar[Context | None] = ContextVar("aetheris_context", default=None)
+
+# The step whose body runs, so that a tool can refuse to be hidden in it.
+enclosing_step: ContextVar[str | None] = ContextVar("aetheris_enclosing_step", default=None)
+
+
+def _context(what: str) -> Context:
+    context = current.get()
+    if context is None:
+        raise LookupError(f"{what} works inside an agent, between its steps: call it from a function marked @agent")
+    return context
+
+
+async def sleep(span: str | float | timedelta) -> None:
+    """Sleep durably: `sleep("3d")`, `sleep(90)`, `sleep(timedelta(weeks=2))`. No worker is held."""
+    await _context("sleep()").sleep(to_span(span))
+
+
+async def signal(key: str, *, timeout: str | float | timedelta | None = None) -> Any:
+    """Wait for the signal `key` and return its payload. It may have come before anybody waited.
+
+    With a timeout, WaitTimedOut is raised when it is over first.
+    """
+    if not key or len(key) > 256:
+        raise ValueError("a signal's key has 1 to 256 characters")
+    return await _context("signal()").signal(key, None if timeout is None else to_span(timeout))
+
+
+@overload
+async def gather(__a: Awaitable[A]) -> list[A]: ...
+@overload
+async def gather(__a: Awaitable[A], __b: Awaitable[B]) -> tuple[A, B]: ...
+@overload
+async def gather(*branches: Awaitable[T]) -> list[T]: ...
+async def gather(*branches: Awaitable[Any]) -> Any:
+    """Run branches side by side; their results in the order of the arguments.
+
+    All of them end before this does. If some raise, the first by position is raised, so that every
+    run of the same history takes the same way.
+    """
+    return await _context("gather()").gather(branches)
+
+
+async def now() -> datetime:
+    """The time, recorded: a resumed run gets the same."""
+    return datetime.fromisoformat(await _context("now()").value("time"))
+
+
+async def random() -> float:
+    """A number in [0, 1), recorded."""
+    return float(await _context("random()").value("random"))
+
+
+async def uuid() -> UUID:
+    """A fresh UUIDv7, recorded."""
+    return UUID(await _context("uuid()").value("uuid"))

@@ -1,0 +1,190 @@
+"""`@agent`, `@step`, `@tool`: plain functions that a runner can record.
+
+Outside an agent, and inside a step, calling one is an ordinary coroutine call, so each can be tested
+by itself. Inside an agent the call goes to the runner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import update_wrapper
+from typing import Any, Generic, TypeVar, cast, overload
+
+from aetheris.context import current, enclosing_step
+from aetheris.errors import ContractViolation
+from aetheris.values import Signature
+
+R = TypeVar("R")
+Function = Callable[..., Awaitable[R]] | Callable[..., R]
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
+
+
+def _checked(name: str) -> str:
+    if not _NAME.match(name):
+        raise ValueError(f"{name!r}: a name has 1 to 128 letters, digits, dots, dashes or underscores")
+    return name
+
+
+class Definition(Generic[R]):
+    """A function with a name under which it is recorded."""
+
+    injected: frozenset[str] = frozenset()
+
+    def __init__(self, function: Callable[..., Any], name: str | None) -> None:
+        if not callable(function):
+            raise TypeError(f"expected a function, got {function!r}")
+        self.function = function
+        self.name = _checked(name or function.__name__)
+        self.signature = Signature(function, name=self.name, injected=self.injected)
+        self.is_async = inspect.iscoroutinefunction(function)
+        update_wrapper(cast(Any, self), function)
+
+    async def call(self, arguments: dict[str, Any], **injected: Any) -> R:
+        """The function itself. A plain function runs in a thread, so that it blocks nobody."""
+        args, kwargs = self.signature.spread(arguments)
+        kwargs.update({name: value for name, value in injected.items() if name in self.signature.injected})
+        if self.is_async:
+            return await self.function(*args, **kwargs)  # type: ignore[no-any-return]
+        return await asyncio.to_thread(self.function, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+class StepDefinition(Definition[R]):
+    """No side effect: recorded once, may run again after a crash."""
+
+    def __init__(self, function: Callable[..., Any], name: str | None, durable: bool) -> None:
+        super().__init__(function, name)
+        self.durable = durable
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R]:
+        arguments = self.signature.bind(args, kwargs)
+        context = current.get()
+        if context is None:
+            return self.call(arguments)
+        return context.step(self, arguments)
+
+
+class ToolDefinition(Definition[R]):
+    """A side effect: at most once."""
+
+    injected = frozenset({"idempotency_key"})
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str | None,
+        verify: Callable[..., Any] | None,
+        idempotent: bool,
+        unchanged: tuple[type[Exception], ...],
+    ) -> None:
+        super().__init__(function, name)
+        if "once" in self.signature.names:
+            raise TypeError(f"{self.name}: `once` names the business key of a call, so no argument can have that name")
+        self.verify = None if verify is None else _Verify(verify, f"{self.name}.verify")
+        self.idempotent = idempotent
+        self.unchanged = unchanged
+
+    def __call__(self, *args: Any, once: str | None = None, **kwargs: Any) -> Coroutine[Any, Any, R]:
+        injected = {name: kwargs.pop(name) for name in tuple(kwargs) if name in self.signature.injected}
+        arguments = self.signature.bind(args, kwargs)
+        context = current.get()
+        if context is None:
+            if (enclosing := enclosing_step.get()) is not None:
+                raise ContractViolation(
+                    f"tool {self.name!r} is called inside step {enclosing!r}, which may run again after a crash: "
+                    "call it from the agent"
+                )
+            return self.call(arguments, **injected)
+        if injected:
+            raise ContractViolation(f"{self.name}: the idempotency key is the runner's to give; name one by once=…")
+        if once is not None and not 1 <= len(once) <= 256:
+            raise ValueError(f"{self.name}: once= has 1 to 256 characters")
+        return context.tool(self, arguments, once)
+
+
+class _Verify(Definition[Any]):
+    """Asks the world whether an effect happened. Takes the tool's arguments, or those it has use for."""
+
+    injected = frozenset({"idempotency_key"})
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        super().__init__(function, name)
+
+    async def ask(self, arguments: dict[str, Any], idempotency_key: str) -> Any:
+        wanted = {name: arguments[name] for name in self.signature.names if name in arguments}
+        return await self.call(self.signature.bind((), wanted), idempotency_key=idempotency_key)
+
+
+class AgentDefinition(Definition[R]):
+    """A program of steps, tools and waits."""
+
+    def __init__(self, function: Callable[..., Any], name: str | None) -> None:
+        super().__init__(function, name)
+        if not self.is_async:
+            raise TypeError(f"{self.name}: an agent is an `async def`, because it awaits its steps")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R]:
+        if current.get() is not None:
+            raise ContractViolation(f"agent {self.name!r} is called inside an agent: call its steps, or submit a job")
+        return self.call(self.signature.bind(args, kwargs))
+
+
+@overload
+def step(function: Callable[..., Coroutine[Any, Any, R]], /) -> StepDefinition[R]: ...
+@overload
+def step(function: Callable[..., R], /) -> StepDefinition[R]: ...
+@overload
+def step(*, name: str | None = None, durable: bool = False) -> Callable[[Callable[..., Any]], StepDefinition[Any]]: ...
+def step(function: Any = None, /, *, name: str | None = None, durable: bool = False) -> Any:
+    """Mark a function without side effects. `durable=True` waits for its record before going on."""
+    if function is not None:
+        return StepDefinition(function, name, durable)
+    return lambda function: StepDefinition(function, name, durable)
+
+
+@overload
+def tool(function: Callable[..., Coroutine[Any, Any, R]], /) -> ToolDefinition[R]: ...
+@overload
+def tool(function: Callable[..., R], /) -> ToolDefinition[R]: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    verify: Callable[..., Any] | None = None,
+    idempotent: bool = False,
+    unchanged: tuple[type[Exception], ...] = (),
+) -> Callable[[Callable[..., Any]], ToolDefinition[Any]]: ...
+def tool(
+    function: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    verify: Callable[..., Any] | None = None,
+    idempotent: bool = False,
+    unchanged: tuple[type[Exception], ...] = (),
+) -> Any:
+    """Mark a function with a side effect: it is entered at most once.
+
+    `verify` asks the world by key when a crash leaves the effect in doubt. `idempotent=True` says that
+    calling again under the same key is harmless. `unchanged` lists errors that leave the world as it was.
+    """
+    if function is not None:
+        return ToolDefinition(function, name, verify, idempotent, unchanged)
+    return lambda function: ToolDefinition(function, name, verify, idempotent, unchanged)
+
+
+@overload
+def agent(function: Callable[..., Coroutine[Any, Any, R]], /) -> AgentDefinition[R]: ...
+@overload
+def agent(name: str | None = None, /) -> Callable[[Callable[..., Coroutine[Any, Any, R]]], AgentDefinition[R]]: ...
+def agent(function: Any = None, /) -> Any:
+    """Mark an agent: `@agent` or `@agent("checkout")`."""
+    if callable(function):
+        return AgentDefinition(function, None)
+    return lambda wrapped: AgentDefinition(wrapped, function)

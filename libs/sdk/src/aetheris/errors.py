@@ -1,0 +1,42 @@
+"""What an agent's author can meet."""
+
+from __future__ import annotations
+
+
+class AetherisError(Exception):
+    """Everything this package raises by itself."""
+
+
+class ContractViolation(AetherisError):
+    """The agent's code does what would make its record worthless. The message says what and instead of what."""
+
+
+class ValueRefused(AetherisError):
+    """A value cannot be recorded: it is not JSON, or it is too large."""
+
+
+class StepFailed(AetherisError):
+    """A step or tool raised an error whose class cannot be had back from the record.
+
+    Where the class can be had back, the agent sees that class, so `except CardDeclined` works on the
+    first run and on every resume alike.
+    """
+
+    def __init__(self, message: str, error_type: str = "") -> None:
+        super().__init__(message)
+        self.error_type = error_type
+
+
+class Unchanged(AetherisError):
+    """Raise it, or a subclass, in a tool that failed and left the world as it was.
+
+    Any other error leaves the effect in doubt: a time-out may well have charged the card.
+    """
+
+
+class EffectAbandoned(AetherisError):
+    """Nobody will ever know whether the effect happened, and somebody decided to go on."""
+
+
+class WaitTimedOut(AetherisError, TimeoutError):
+    """What was waited for did not come in time."""

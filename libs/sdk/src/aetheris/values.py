@@ -1,0 +1,131 @@
+"""Values and their JSON: what is recorded is what every later run gets back.
+
+An agent always gets a value that has been through JSON, on the first run too, so that a resumed run
+cannot see another shape than the first one did. Never pickle.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, get_type_hints
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, from_json, to_jsonable_python
+
+from aetheris.errors import ValueRefused
+
+VALUE_BYTES_MAX = 512 * 1024
+
+_UNTYPED = object()
+
+
+def _plain(value: object) -> object:
+    return to_jsonable_python(value, by_alias=True)
+
+
+_canonical = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
+).encode
+
+
+def canonical(value: object, what: str = "a value") -> bytes:
+    """One JSON text for equal values: sorted keys, no space, no NaN."""
+    try:
+        data = _canonical(value).encode()
+    except (TypeError, ValueError, UnicodeEncodeError, PydanticSerializationError, RecursionError) as error:
+        raise ValueRefused(f"{what} cannot be recorded as JSON: {error}") from error
+    if len(data) > VALUE_BYTES_MAX:
+        raise ValueRefused(f"{what} is {len(data):,} bytes of JSON; the most is {VALUE_BYTES_MAX:,}")
+    return data
+
+
+class Codec:
+    """Writes and reads values of one annotated type; without an annotation, plain JSON."""
+
+    def __init__(self, annotation: Any, what: str) -> None:
+        self._what = what
+        self._adapter: TypeAdapter[Any] | None = None
+        if annotation not in (_UNTYPED, Any, None, type(None)):
+            try:
+                self._adapter = TypeAdapter(annotation)
+            except PydanticUserError as error:
+                raise TypeError(f"{what} has a type that JSON cannot carry: {annotation!r}") from error
+
+    def write(self, value: object) -> bytes:
+        if self._adapter is not None and value is not None:
+            try:
+                value = self._adapter.dump_python(value, mode="json", by_alias=True, warnings=False)
+            except PydanticSerializationError as error:
+                raise ValueRefused(f"{self._what} cannot be recorded as JSON: {error}") from error
+        return canonical(value, self._what)
+
+    def read(self, data: bytes) -> Any:
+        if self._adapter is None:
+            return from_json(data)
+        try:
+            return self._adapter.validate_json(data)
+        except ValidationError as error:
+            raise ValueRefused(f"{self._what} is not what its annotation says: {error}") from error
+
+
+class Signature:
+    """What a function takes and gives, worked out once."""
+
+    def __init__(self, function: Callable[..., Any], *, name: str, injected: frozenset[str] = frozenset()) -> None:
+        self.name = name
+        self._signature = inspect.signature(function)
+        parameters = [p for p in self._signature.parameters.values() if p.name not in injected]
+        for parameter in parameters:
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                raise TypeError(
+                    f"{name}: arguments are recorded by name, so {parameter.name!r} cannot be positional-only"
+                )
+        hints = _hints(function)
+        self.result = Codec(hints.get("return", _UNTYPED), f"the result of {name!r}")
+        self.names = [p.name for p in parameters]
+        self.injected = injected & set(self._signature.parameters)
+        self._simple = all(
+            p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and p.default is inspect.Parameter.empty
+            for p in parameters
+        )
+        self._bare = self._signature.replace(parameters=parameters)
+        self._codecs = {
+            p.name: Codec(hints.get(p.name, _UNTYPED), f"argument {p.name!r} of {name!r}") for p in parameters
+        }
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments by name, defaults filled in, as Python's own call would."""
+        if self._simple and not kwargs and len(args) == len(self.names):
+            return dict(zip(self.names, args, strict=True))
+        try:
+            bound = self._bare.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def spread(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Back from `bind` to what a call takes."""
+        bound = inspect.BoundArguments(self._bare, dict(arguments))
+        return bound.args, bound.kwargs
+
+    def read_arguments(self, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments that came as JSON, each read as its annotation says."""
+        values = self.bind(tuple(args), kwargs)
+        for parameter in self._bare.parameters.values():
+            variadic = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+            if parameter.name in values and not variadic and values[parameter.name] is not parameter.default:
+                values[parameter.name] = self._codecs[parameter.name].read(canonical(values[parameter.name]))
+        return values
+
+
+@lru_cache(maxsize=1024)
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError:
+        # An annotation that only a type checker can see: treated as if it were not there.
+        return {}
