@@ -1,0 +1,72 @@
+# Every target is one line a person could type. All of them see to setup first; it is quick when nothing changed.
+.DEFAULT_GOAL := help
+.PHONY: help setup run-embedded demo test chaos lint format types proto proto-check buf bench helm-lint check lock clean
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+PROJECTS := pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
+PROTOS := $(CURDIR)/proto
+BUF := .tools/buf-1.75.0
+HELM := .tools/helm-3.19.0
+CHART := --values helm/aetheris/ci/values.yaml --kube-version 1.31
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+setup: ## Make .venv: everything pinned by hash, this tree's packages editable
+	@PYTHON=$(PYTHON) .ci/setup
+
+run-embedded: setup ## Run all of Aetheris here: REST on 127.0.0.1:8080, data in ./.aetheris (ARGS="--runners 2 my_agent.py")
+	@$(BIN)/python -m aetheris_embedded $(ARGS)
+
+demo: setup ## Kill a runner in the middle of a payment and count the charges
+	@$(BIN)/python examples/checkout/demo.py $(ARGS)
+
+test: setup ## Run the tests (ARGS="-k name" narrows)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+chaos: setup ## Kill real processes under load, then check the record
+	@$(BIN)/python -m pytest -m chaos --timeout 300 tests/chaos $(ARGS)
+
+bench: setup ## Measure steps and jobs per second with separate processes (ARGS="--quick --json out.json")
+	@$(BIN)/python bench/throughput.py $(ARGS)
+
+lint: setup ## Find mistakes and bad formatting
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
+
+format: setup ## Mend what lint can mend
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+types: setup ## Check types
+	@$(BIN)/mypy
+
+proto: setup ## Write libs/proto from proto/
+	@$(BIN)/python proto/generate.py
+
+proto-check: setup ## Is libs/proto what proto/ says?
+	@$(BIN)/python proto/generate.py --check
+
+buf: $(BUF) ## Lint the contracts
+	@cd proto && $(CURDIR)/$(BUF)/node_modules/.bin/buf lint
+
+helm-lint: $(HELM) ## Lint and render the chart
+	@$(HELM)/helm lint helm/aetheris --quiet --strict $(CHART) && $(HELM)/helm template aetheris helm/aetheris $(CHART) >/dev/null
+
+check: ## Everything a change must pass; what CI runs
+	@.ci/run
+
+lock: setup ## Pin what the pyprojects ask for (ARGS="--upgrade" for newer versions)
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --group dev $$(sed -n 's/^name = "\(aetheris-.*\)"/--no-emit-package \1/p' $(PROJECTS)) $(PROJECTS) -o requirements.lock $(ARGS)
+
+clean: ## Remove what the tools made; data in .aetheris stays
+	@rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis dist uv.lock
+
+# Each tool has its version in its folder's name, so a new version is a new folder.
+$(BUF):
+	@command -v npm >/dev/null || { echo "buf comes from npm, and there is no npm here" >&2; exit 1; }
+	@npm install --silent --no-fund --no-audit --prefix $@.new @bufbuild/buf@1.75.0 && mv $@.new $@
+
+$(HELM):
+	@command -v go >/dev/null || { echo "helm is built with go, and there is no go here" >&2; exit 1; }
+	@echo "building helm 3.19.0; this takes a few minutes, once" && mkdir -p .tools && GOBIN=$(CURDIR)/$@.new go install helm.sh/helm/v3/cmd/helm@v3.19.0 && mv $@.new $@

@@ -1,0 +1,72 @@
+{{/* The name of one thing of this release: "<release>-ledger". */}}
+{{- define "aetheris.name" -}}
+{{ printf "%s-%s" .release.Name .part | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* What selects the pods of one part. */}}
+{{- define "aetheris.selector" -}}
+app.kubernetes.io/name: aetheris
+app.kubernetes.io/instance: {{ .release.Name }}
+app.kubernetes.io/component: {{ .part }}
+{{- end }}
+
+{{/* What every object carries. */}}
+{{- define "aetheris.labels" -}}
+{{ include "aetheris.selector" . }}
+app.kubernetes.io/version: {{ .chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .chart.Name .chart.Version }}
+{{- end }}
+
+{{- define "aetheris.image" -}}
+{{ .svc.image | default (printf "%s%s:%s" .values.image.prefix .name (.values.image.tag | default .chart.AppVersion)) }}
+{{- end }}
+
+{{/* A pod that owns nothing: no root, no writable disk but /tmp, no capabilities, no token. */}}
+{{- define "aetheris.podSecurity" -}}
+automountServiceAccountToken: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  seccompProfile:
+    type: RuntimeDefault
+{{- end }}
+
+{{- define "aetheris.containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+{{- end }}
+
+{{/* The DSN, by reference. */}}
+{{- define "aetheris.databaseEnv" -}}
+- name: AETHERIS_DATABASE_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ required "database.secret is missing: it names the Secret that holds the PostgreSQL DSN. Make one with `kubectl create secret generic aetheris-database --from-literal=dsn='postgresql://user:password@host/aetheris'` and install with `--set database.secret=aetheris-database`." .values.database.secret }}
+      key: {{ .svc.databaseKey | default .values.database.key }}
+{{- end }}
+
+{{/*
+What each part is: its gRPC port, whether it writes to PostgreSQL, and whom it calls. The architecture's picture in
+one place; Deployment, Service, Job and NetworkPolicy all read it.
+*/}}
+{{- define "aetheris.parts" -}}
+gateway:   {grpc: 9090, http: 8080, writes: true, calls: [scheduler, ledger]}
+scheduler: {grpc: 9091, writes: true, calls: []}
+ledger:    {grpc: 9093, writes: true, calls: []}
+runner:    {grpc: 9092, writes: false, calls: [scheduler, ledger, gateway]}
+{{- end }}
+
+{{- define "aetheris.databaseEgress" -}}
+- ports:
+    - {protocol: TCP, port: {{ .Values.database.port }}}
+  {{- with .Values.networkPolicy.database }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
