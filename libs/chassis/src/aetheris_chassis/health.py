@@ -1,0 +1,40 @@
+"""grpc.health.v1 for the services of one server: serving until the drain begins, and then not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+from aetheris_kernel.errors import NotFound
+from grpc_health.v1 import health_pb2 as pb
+from grpc_health.v1 import health_pb2_grpc
+
+SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["Health"].full_name
+_STATUS = pb.HealthCheckResponse.ServingStatus
+
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    def __init__(self, service_names: Sequence[str], draining: asyncio.Event) -> None:
+        # The empty name is the server as a whole.
+        self._service_names = {"", SERVICE_NAME, *service_names}
+        self._draining = draining
+
+    async def Check(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        if request.service not in self._service_names:
+            raise NotFound("no such service here", service=request.service)
+        return pb.HealthCheckResponse(status=self._status())
+
+    async def Watch(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        """Ends with the drain, which would otherwise wait for whoever watches."""
+        if request.service not in self._service_names:
+            yield pb.HealthCheckResponse(status=_STATUS.SERVICE_UNKNOWN)
+        elif not self._draining.is_set():
+            yield pb.HealthCheckResponse(status=_STATUS.SERVING)
+        await self._draining.wait()
+        if request.service in self._service_names:
+            yield pb.HealthCheckResponse(status=_STATUS.NOT_SERVING)
+
+    def _status(self) -> Any:
+        return _STATUS.NOT_SERVING if self._draining.is_set() else _STATUS.SERVING

@@ -1,0 +1,126 @@
+"""The gRPC server of a service, from its first call to its last.
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(writer.run())
+        async with serving(settings, "ledger", add, ["aetheris.ledger.v1.Ledger"]):
+            await sleep_forever()
+
+Nested like this, a cancellation drains the server first, while everything its calls need still runs, and
+only then ends the loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from aetheris_kernel.errors import Unavailable
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from aetheris_chassis import health, traces
+from aetheris_chassis.address import Address, parse_address, require_local
+from aetheris_chassis.calls import Calls
+from aetheris_chassis.exposition import exposing
+from aetheris_chassis.settings import ServiceSettings
+
+log = structlog.get_logger()
+
+MESSAGE_MAX_BYTES = 16 * 1024 * 1024
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    # Two processes on one port would share its calls; a deployment that means that says so elsewhere.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
+    # Clients ping an idle connection to learn early that it is dead; they are not to be punished for it.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+)
+# After the last call was cut off, its handler still runs its `finally`s.
+_LEAVE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server that accepts calls."""
+
+    address: str
+    metrics_address: str
+    # Set when the drain begins; streams without an end of their own watch it and end.
+    draining: asyncio.Event
+
+
+@asynccontextmanager
+async def serving(
+    settings: ServiceSettings,
+    name: str,
+    add: Callable[[grpc.aio.Server], None],
+    service_names: Sequence[str],
+    *,
+    draining: asyncio.Event | None = None,
+) -> AsyncIterator[Serving]:
+    """Serve what `add` registers while the block runs; then finish the calls in flight, up to `drain_s`.
+
+    A servicer that has to watch the drain gets the event before the server exists: pass the same one as
+    `draining`.
+    """
+    asked = parse_address(settings.listen, setting="AETHERIS_LISTEN")
+    require_local(asked, setting="AETHERIS_LISTEN", trust_network=settings.trust_network)
+    # Every line that is logged from here on, by calls as well, names the service.
+    structlog.contextvars.bind_contextvars(service=name)
+    draining = draining or asyncio.Event()
+    calls = Calls()
+    server = grpc.aio.server(interceptors=[*traces.server_interceptors(), calls], options=_OPTIONS)
+    add(server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.Health(service_names, draining), server)
+    reflection.enable_server_reflection((*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    async with AsyncExitStack() as stack:
+        # Outside the server, so that the drain can be watched.
+        scraped = ""
+        if settings.metrics_listen:
+            exposed = exposing(
+                settings.metrics_listen,
+                trust_network=settings.trust_network,
+                healthy=lambda: not draining.is_set(),
+            )
+            scraped = str(await stack.enter_async_context(exposed))
+        address = str(_bound(server, asked))
+        await server.start()
+        log.info("serving", address=address, metrics_address=scraped)
+        try:
+            yield Serving(address, scraped, draining)
+        finally:
+            draining.set()
+            await _drained(server, calls, settings.drain_s)
+
+
+def _bound(server: grpc.aio.Server, asked: Address) -> Address:
+    try:
+        port = server.add_insecure_port(str(asked))
+    except RuntimeError as failure:
+        raise Unavailable(f"cannot listen on {asked}: is another process there?") from failure
+    return asked if asked.path else Address(asked.host, port)
+
+
+async def _drained(server: grpc.aio.Server, calls: Calls, drain_s: float) -> None:
+    """Refuse new calls and wait for those in flight. Cancelled, it cuts them off instead of waiting."""
+    began = asyncio.get_running_loop().time()
+    stopping: asyncio.Future[Any] = asyncio.ensure_future(server.stop(drain_s))
+    try:
+        await asyncio.wait({stopping})
+    finally:
+        if not stopping.done():
+            await server.stop(None)
+        await stopping
+        async with asyncio.timeout(_LEAVE_S):
+            await calls.idle()
+        log.info("drained", seconds=round(asyncio.get_running_loop().time() - began, 3))

@@ -1,0 +1,35 @@
+"""What every service can be told, all of it by environment variables named `AETHERIS_…`.
+
+A service subclasses `ServiceSettings` in its own `settings.py`, which is the only place that reads the
+environment: it gives `listen` its default and adds its own fields.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="AETHERIS_", frozen=True, extra="ignore")
+
+    listen: str = Field(description="Where the gRPC server listens: host:port, or unix:/path.")
+    metrics_listen: str = Field(
+        "", description="host:port that serves /metrics and /healthz over HTTP; empty for neither."
+    )
+    database_url: str = Field("", description="The PostgreSQL of this service: postgresql://user@host/database.")
+    database_pool_max: int = Field(4, ge=1, le=200, description="The most connections this process opens.")
+    database_statement_cache: bool = Field(
+        True,
+        description="Keep prepared statements in connections. Turn off behind a pooler in transaction mode that does "
+        "not track them.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    drain_s: float = Field(20.0, ge=0, description="How long calls in flight may go on once the service stops.")
+    trust_network: bool = Field(
+        False,
+        description="Listen beyond loopback without transport security, on a network where every peer is trusted.",
+    )
+    otlp_endpoint: str = Field("", description="Where spans go, by OTLP over gRPC; empty for nowhere.")

