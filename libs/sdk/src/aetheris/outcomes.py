@@ -41,12 +41,13 @@ class Effect:
         return {"Idempotency-Key": self.key, "Aetheris-Fence": str(self.lease)}
 
 
-_effect: ContextVar[Effect | None] = ContextVar("aetheris_effect", default=None)
+# Set by the runner around a tool's own code.
+effect_in_hand: ContextVar[Effect | None] = ContextVar("aetheris_effect", default=None)
 
 
 def current_effect() -> Effect:
     """The effect being made, inside a tool."""
-    effect = _effect.get()
+    effect = effect_in_hand.get()
     if effect is None:
         raise LookupError("current_effect() is for the inside of a tool that an agent called")
     return effect

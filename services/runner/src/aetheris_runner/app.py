@@ -1,0 +1,87 @@
+"""The runner's graph, built by hand in one place."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import structlog
+from aetheris_chassis.client import open_channel
+from aetheris_chassis.process import sleep_forever
+from aetheris_chassis.server import serving
+from aetheris_kernel.clock import SystemClock
+from aetheris_kernel.errors import Invalid
+
+from aetheris_runner.agents import AgentsUnreadable, load_agents
+from aetheris_runner.crew import Crew
+from aetheris_runner.hands import Hands
+from aetheris_runner.inbox import GatewayInbox
+from aetheris_runner.journal import LedgerJournal
+from aetheris_runner.session import Session
+from aetheris_runner.settings import Settings
+
+log = structlog.get_logger()
+
+# How long the scheduler is given to hear what became of the jobs of a runner that stops.
+_GOODBYE_S = 5.0
+
+
+async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> None:
+    try:
+        agents = load_agents(_listed(settings.agents))
+    except AgentsUnreadable as error:
+        raise Invalid(str(error)) from error
+    clock = SystemClock()
+    async with (
+        open_channel(settings.ledger_address) as ledger,
+        open_channel(settings.scheduler_address) as scheduler,
+        open_channel(settings.gateway_address) as gateway,
+        asyncio.TaskGroup() as tasks,
+    ):
+        journal, inbox = LedgerJournal(ledger), GatewayInbox(gateway)
+        crew = Crew(agents, Hands(journal, inbox, clock, settings.runner_id), warm_max=settings.warm_max)
+        session = Session(
+            scheduler,
+            crew,
+            clock,
+            runner_id=settings.runner_id,
+            agents=sorted(agents),
+            queues=_listed(settings.queues),
+            capacity=settings.capacity,
+        )
+        crew.report_to(session)
+        loops = [
+            tasks.create_task(journal.run(), name="journal"),
+            tasks.create_task(inbox.run(), name="inbox"),
+            tasks.create_task(session.run(), name="session"),
+        ]
+        async with serving(settings, "runner", _no_services, []):
+            log.info("runner started", runner_id=settings.runner_id, agents=sorted(agents))
+            if started is not None:
+                started.set()
+            try:
+                await sleep_forever()
+            finally:
+                await asyncio.shield(_say_goodbye(crew, session, settings.drain_s))
+                for loop in loops:
+                    loop.cancel()
+
+
+async def _say_goodbye(crew: Crew, session: Session, drain_s: float) -> None:
+    """Hand everything back and see that it was heard, so that nobody waits for a lease to run out."""
+    session.leave()
+    await crew.drained(drain_s)
+    try:
+        async with asyncio.timeout(_GOODBYE_S):
+            await session.settled()
+    except TimeoutError:
+        log.warning("the scheduler did not hear the goodbye; its jobs move when the lease is over")
+    await crew.close()
+
+
+def _no_services(server: grpc.aio.Server) -> None:
+    """A runner answers health and reflection, and calls everybody else itself."""
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

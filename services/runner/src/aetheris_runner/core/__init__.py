@@ -1,0 +1,1 @@
+"""What the runner promises, free of I/O: what a record means, what comes next, what a doubt allows."""

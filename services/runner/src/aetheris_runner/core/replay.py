@@ -1,0 +1,210 @@
+"""The record of a job, asked one command at a time.
+
+Resuming is running the agent again over this: each command the agent gives is held against what the
+record has at that path. What is recorded is given back; where the record ends, execution begins; and
+where the two differ, the agent's code is no longer the code that made the record.
+
+    agent ── step "charge" at path "3" ──► Replay ──► recorded: give it back
+                                                 ├──► nothing: the frontier, execute
+                                                 └──► something else: Divergence
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from aetheris_journal import events as e
+
+from aetheris_runner.core.effect import EffectState
+
+
+class Divergence(Exception):
+    """The code and the record differ. Both are shown as a person would write them."""
+
+    def __init__(self, path: str, recorded: str, actual: str) -> None:
+        super().__init__(f"at {path}: the record has {recorded}, the code now gives {actual}")
+        self.path, self.recorded, self.actual = path, recorded, actual
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    name: str
+    arguments: bytes
+    result: bytes
+    failure: e.Failure | None = None
+
+    def __str__(self) -> str:
+        return f"step {self.name}({_shown(self.arguments)})"
+
+
+@dataclass(frozen=True, slots=True)
+class EffectRecord:
+    name: str
+    arguments: bytes
+    key: str
+    state: EffectState
+    attempt: int
+    result: bytes = b""
+    failure: e.Failure | None = None
+
+    def __str__(self) -> str:
+        return f"tool {self.name}({_shown(self.arguments)}) under key {self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitRecord:
+    kind: e.WaitKind
+    name: str
+    deadline: datetime | None
+    completed: e.WaitCompleted | None = None
+
+    def __str__(self) -> str:
+        return f"wait for {self.kind.name.lower()} {self.name!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class ValueRecord:
+    kind: e.ValueKind
+    value: bytes
+
+    def __str__(self) -> str:
+        return f"{self.kind.name.lower()} value"
+
+
+Record = StepRecord | EffectRecord | WaitRecord | ValueRecord
+
+
+def _shown(arguments: bytes) -> str:
+    text = arguments.decode("utf-8", "replace")
+    return text if len(text) <= 200 else text[:200] + "…"
+
+
+class Replay:
+    """What is recorded and not yet asked for. Asking takes a record out."""
+
+    def __init__(self, events: Iterable[e.Event] = ()) -> None:
+        self.created: e.JobCreated | None = None
+        self.lease = 0
+        self.terminal: e.Event | None = None
+        # Signals that ended a wait: whoever waits for the same key again gets the same payload.
+        self.signals: dict[str, e.WaitCompleted] = {}
+        self.consumed: set[str] = set()
+        self._records: dict[str, Record] = {}
+        for event in events:
+            self._apply(event)
+
+    def step(self, path: str, name: str, arguments: bytes) -> StepRecord | None:
+        actual = StepRecord(name, arguments, b"")
+        record = self._take(path, actual)
+        if record is None:
+            return None
+        if not isinstance(record, StepRecord) or (record.name, record.arguments) != (name, arguments):
+            raise Divergence(path, str(record), str(actual))
+        return record
+
+    def effect(self, path: str, name: str, arguments: bytes, key: str) -> EffectRecord | None:
+        actual = EffectRecord(name, arguments, key, EffectState.STARTED, 1)
+        record = self._take(path, actual)
+        if record is None:
+            return None
+        same = isinstance(record, EffectRecord) and (record.name, record.arguments, record.key) == (
+            name,
+            arguments,
+            key,
+        )
+        if not isinstance(record, EffectRecord) or not same:
+            raise Divergence(path, str(record), str(actual))
+        return record
+
+    def wait(self, path: str, kind: e.WaitKind, name: str) -> WaitRecord | None:
+        actual = WaitRecord(kind, name, None)
+        record = self._take(path, actual)
+        if record is None:
+            return None
+        if not isinstance(record, WaitRecord) or (record.kind, record.name) != (kind, name):
+            raise Divergence(path, str(record), str(actual))
+        return record
+
+    def value(self, path: str, kind: e.ValueKind) -> ValueRecord | None:
+        actual = ValueRecord(kind, b"")
+        record = self._take(path, actual)
+        if record is None:
+            return None
+        if not isinstance(record, ValueRecord) or record.kind is not kind:
+            raise Divergence(path, str(record), str(actual))
+        return record
+
+    def finish(self) -> None:
+        """The agent returned. Whatever the record still holds, the code no longer does."""
+        for path, record in self._records.items():
+            raise Divergence(path, str(record), "the end of the agent")
+
+    def _take(self, path: str, actual: Record) -> Record | None:
+        # A branch that ran ahead of the record in one run may be behind it in the next, so a command
+        # that is not recorded is the frontier of its own branch, whatever other branches still hold.
+        record = self._records.pop(path, None)
+        if record is None and self._records:
+            self._refuse_gap(path, actual)
+        return record
+
+    def _refuse_gap(self, path: str, actual: Record) -> None:
+        """Nothing is recorded here, but later commands of the same branch are."""
+        prefix, _, number = path.rpartition(".")
+        for later, record in self._records.items():
+            branch, _, place = later.rpartition(".")
+            if branch == prefix and int(place) > int(number):
+                raise Divergence(later, str(record), f"{actual} before it")
+
+    def _apply(self, event: e.Event) -> None:
+        match event:
+            case e.JobCreated():
+                self.created = event
+            case e.JobLeased(lease=lease):
+                self.lease = lease
+            case e.StepCommitted(path=path):
+                self._records[path] = StepRecord(event.name, event.arguments, event.result)
+            case e.StepFailed(path=path):
+                self._records[path] = StepRecord(event.name, event.arguments, b"", event.failure)
+            case e.EffectStarted(path=path):
+                self._records[path] = EffectRecord(
+                    event.name, event.arguments, event.key, EffectState.STARTED, event.attempt
+                )
+            case e.EffectCommitted(path=path, recorded_job_id=str(other)) if other:
+                self._records[path] = EffectRecord(
+                    event.name, event.arguments, event.key, EffectState.COMMITTED, event.attempt, event.result
+                )
+            case e.EffectCommitted(path=path):
+                self._change(path, state=EffectState.COMMITTED, result=event.result)
+            case e.EffectFailed(path=path):
+                self._change(path, state=EffectState.FAILED, failure=event.failure)
+            case e.EffectInDoubt(path=path):
+                self._change(path, state=EffectState.IN_DOUBT)
+            case e.EffectResolved(path=path):
+                state = EffectState[event.verdict.name]
+                self._change(path, state=state, result=event.result)
+            case e.JobWaiting(path=path) if path:
+                self._records[path] = WaitRecord(event.kind, event.name, event.deadline)
+            case e.WaitCompleted(path=path):
+                self._complete(path, event)
+            case e.ValueRecorded(path=path):
+                self._records[path] = ValueRecord(event.kind, event.value)
+            case e.JobCompleted() | e.JobFailed() | e.JobCancelled():
+                self.terminal = event
+
+    def _change(self, path: str, *, state: EffectState, result: bytes = b"", failure: e.Failure | None = None) -> None:
+        record = self._records[path]
+        if not isinstance(record, EffectRecord):
+            raise ValueError(f"the record has an effect's outcome at {path}, where it has {record}")
+        self._records[path] = replace(record, state=state, result=result, failure=failure)
+
+    def _complete(self, path: str, event: e.WaitCompleted) -> None:
+        record = self._records[path]
+        if not isinstance(record, WaitRecord):
+            raise ValueError(f"the record has the end of a wait at {path}, where it has {record}")
+        self._records[path] = replace(record, completed=event)
+        if event.source_id:
+            self.consumed.add(event.source_id)
+        if record.kind is e.WaitKind.SIGNAL and not event.timed_out:
+            self.signals.setdefault(record.name, event)

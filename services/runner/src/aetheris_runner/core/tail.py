@@ -1,0 +1,140 @@
+"""The tail of one job's chain: what is durable, what is on its way, what waits to go.
+
+One commit is on its way at a time; what the job produces meanwhile goes into the next. The holder
+runs ahead of its record by at most a stated bound. Nothing here knows how a commit travels.
+
+    record() ──► pending ── take() ──► in flight ── acknowledge() ──► durable
+                    ▲                      │
+                    └────── withdraw() ────┘   an intent that another job's effect answers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from aetheris_journal.chain import GENESIS
+from aetheris_journal.events import Event
+
+from aetheris_runner.core.effect import EffectChange
+
+# What one commit may hold, and what a job may hold that is not durable yet.
+COMMIT_EVENTS_MAX = 500
+COMMIT_BYTES_MAX = 768 * 1024
+BACKLOG_EVENTS_MAX = 2_000
+BACKLOG_BYTES_MAX = 2 * 1024 * 1024
+
+# What an event weighs beside its values.
+_EVENT_BYTES = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """One commit, as the ledger is asked for it."""
+
+    job_id: UUID
+    tenant: str
+    seq: int
+    parent: bytes
+    lease: int
+    body: bytes
+    changes: tuple[EffectChange, ...]
+
+
+@dataclass(slots=True)
+class _Item:
+    ticket: int
+    event: Event
+    change: EffectChange | None
+    weight: int
+
+
+class Tail:
+    """The holder's end of a chain. Tickets count what was recorded; `durable` is the last that is safe."""
+
+    def __init__(
+        self,
+        job_id: UUID,
+        tenant: str,
+        lease: int,
+        encode: Callable[[Iterator[Event]], bytes],
+        *,
+        seq: int = 0,
+        head: bytes = GENESIS,
+    ) -> None:
+        self._job_id, self._tenant, self._encode = job_id, tenant, encode
+        self.lease, self.seq, self.head = lease, seq, head
+        self.recorded = 0
+        self.durable = 0
+        self._pending: list[_Item] = []
+        self._flight: list[_Item] = []
+        self._backlog_bytes = 0
+
+    @property
+    def settled(self) -> bool:
+        return not self._pending and not self._flight
+
+    @property
+    def in_flight(self) -> bool:
+        return bool(self._flight)
+
+    @property
+    def full(self) -> bool:
+        """True where the holder must wait before it records more."""
+        events = len(self._pending) + len(self._flight)
+        return events >= BACKLOG_EVENTS_MAX or self._backlog_bytes >= BACKLOG_BYTES_MAX
+
+    def record(self, event: Event, change: EffectChange | None = None, value_bytes: int = 0) -> int:
+        self.recorded += 1
+        weight = _EVENT_BYTES + value_bytes
+        self._pending.append(_Item(self.recorded, event, change, weight))
+        self._backlog_bytes += weight
+        return self.recorded
+
+    def take(self) -> Append | None:
+        """The next commit, unless one is on its way or there is nothing to say."""
+        if self._flight or not self._pending:
+            return None
+        count = self._fitting()
+        self._flight, self._pending = self._pending[:count], self._pending[count:]
+        return Append(
+            job_id=self._job_id,
+            tenant=self._tenant,
+            seq=self.seq + 1,
+            parent=self.head,
+            lease=self.lease,
+            body=self._encode(item.event for item in self._flight),
+            changes=tuple(item.change for item in self._flight if item.change is not None),
+        )
+
+    def acknowledge(self, head: bytes) -> Sequence[str]:
+        """The commit on its way is durable and `head` is its hash. The keys of the effects it moved."""
+        keys = [item.change.key for item in self._flight if item.change is not None]
+        self.durable = self._flight[-1].ticket
+        self._backlog_bytes -= sum(item.weight for item in self._flight)
+        self._flight = []
+        self.seq, self.head = self.seq + 1, head
+        return keys
+
+    def withdraw(self, key: str) -> None:
+        """The commit on its way was not stored because of its intent for `key`. The rest goes again."""
+        kept = [item for item in self._flight if item.change is None or item.change.key != key]
+        if len(kept) == len(self._flight):
+            raise ValueError(f"no intent for {key} is on its way")
+        self._backlog_bytes -= sum(item.weight for item in self._flight) - sum(item.weight for item in kept)
+        self._pending = kept + self._pending
+        self._flight = []
+
+    def _fitting(self) -> int:
+        """How many pending events make one commit: bounded, and no effect moves twice in it."""
+        moved: set[str] = set()
+        size = 0
+        for count, item in enumerate(self._pending):
+            size += item.weight
+            again = item.change is not None and item.change.key in moved
+            if count and (count >= COMMIT_EVENTS_MAX or size > COMMIT_BYTES_MAX or again):
+                return count
+            if item.change is not None:
+                moved.add(item.change.key)
+        return len(self._pending)

@@ -1,0 +1,17 @@
+"""What every run of one runner shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aetheris_kernel.clock import Clock
+
+from aetheris_runner.ports import Inbox, Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    journal: Journal
+    inbox: Inbox
+    clock: Clock
+    runner_id: str

@@ -1,0 +1,12 @@
+"""What a runner counts."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+STEPS = Counter("aetheris_runner_steps_total", "Steps executed, by outcome.", ["outcome"])
+EFFECTS = Counter("aetheris_runner_effects_total", "Side effects, by what became of them.", ["result"])
+REPLAYED = Counter("aetheris_runner_replayed_total", "Commands answered from the record instead of executed.")
+JOBS = Counter("aetheris_runner_jobs_total", "Leases that ended, by how.", ["outcome"])
+HELD = Gauge("aetheris_runner_jobs_held", "Jobs held now.")
+WARM = Gauge("aetheris_runner_jobs_warm", "Parked jobs kept in memory.")

@@ -1,0 +1,24 @@
+"""What the runner can be told."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from aetheris_chassis.settings import ServiceSettings
+from pydantic import Field
+
+
+class Settings(ServiceSettings):
+    listen: str = Field("127.0.0.1:9092", description="Where the gRPC server listens: host:port, or unix:/path.")
+    scheduler_address: str = Field("127.0.0.1:9091", description="The scheduler's gRPC address.")
+    ledger_address: str = Field("127.0.0.1:9093", description="The ledger's gRPC address.")
+    gateway_address: str = Field("127.0.0.1:9090", description="The gateway's gRPC address, for the signal inbox.")
+    agents: str = Field("", description="The agents to run: Python files and modules, separated by commas.")
+    runner_id: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        description="This runner's name, for people; the host and process id by default.",
+    )
+    queues: str = Field("", description="The queues to take jobs from, separated by commas; empty for all.")
+    capacity: int = Field(256, ge=1, le=10_000, description="How many jobs are held at once.")
+    warm_max: int = Field(1_000, ge=0, le=100_000, description="How many parked jobs stay in memory.")

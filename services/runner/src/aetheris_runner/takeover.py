@@ -1,0 +1,90 @@
+"""Taking a job over: from its chain to a scribe that may write.
+
+Only a fenced chain is built on. Between reading it and fencing it the former holder may still write;
+then our fence finds another tail, and the chain is read again. Once the fence is durable, nothing of
+the former holder's comes after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aetheris_journal import codec
+from aetheris_journal import events as e
+from aetheris_journal.chain import GENESIS, first_break
+from aetheris_kernel.errors import ChainBroken, Fenced
+
+from aetheris_runner.core.replay import Replay
+from aetheris_runner.core.tail import Tail
+from aetheris_runner.hands import Hands
+from aetheris_runner.ports import Assignment, Cancelled, Completed, Failed, Outcome
+from aetheris_runner.scribe import Scribe
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    replay: Replay
+    scribe: Scribe
+
+
+async def take_over(
+    assignment: Assignment, version: str, hands: Hands, stop: Callable[[Exception], None]
+) -> Taken | Outcome:
+    """The job's record and the pen for it; or its outcome, where its chain has ended already."""
+    while True:
+        fresh = assignment.lease == 1
+        commits = () if fresh else await hands.journal.load(assignment.job_id)
+        broken = first_break(assignment.job_id, commits)
+        if broken is not None:
+            raise ChainBroken(f"commit {broken.seq}: {broken.problem}", seq=broken.seq, job_id=assignment.job_id)
+        if commits and commits[-1].lease > assignment.lease:
+            raise Fenced("a later lease is in the chain", lease=assignment.lease, actual=commits[-1].lease)
+        replay = Replay(event for commit in commits for event in codec.decode(commit.body))
+        ended = _ended(replay.terminal)
+        if ended is not None:
+            return ended
+        seq, head = (commits[-1].seq, commits[-1].hash) if commits else (0, GENESIS)
+        tail = Tail(assignment.job_id, assignment.tenant, assignment.lease, codec.encode, seq=seq, head=head)
+        scribe = Scribe(tail, hands.journal, stop if fresh else _nobody)
+        if replay.created is None:
+            scribe.record(created(assignment, hands))
+        scribe.record(leased(assignment, version, hands))
+        if not fresh:
+            try:
+                await scribe.settled()
+            except Fenced:
+                continue
+            scribe.on_stop(stop)
+        return Taken(replay, scribe)
+
+
+def created(assignment: Assignment, hands: Hands) -> e.JobCreated:
+    return e.JobCreated(
+        assignment.agent,
+        assignment.tenant,
+        assignment.queue,
+        assignment.input,
+        assignment.parent_job_id,
+        assignment.idempotency_key,
+        at=hands.clock.now(),
+    )
+
+
+def leased(assignment: Assignment, version: str, hands: Hands) -> e.JobLeased:
+    return e.JobLeased(assignment.lease, hands.runner_id, version, at=hands.clock.now())
+
+
+def _ended(terminal: e.Event | None) -> Outcome | None:
+    match terminal:
+        case e.JobCompleted(result=result):
+            return Completed(result)
+        case e.JobFailed(failure=failure):
+            return Failed(failure)
+        case e.JobCancelled(reason=reason):
+            return Cancelled(reason)
+    return None
+
+
+def _nobody(error: Exception) -> None:
+    """Whoever waits for the fence is told by the scribe itself."""
