@@ -1,0 +1,1 @@
+"""Decisions and views that never await."""

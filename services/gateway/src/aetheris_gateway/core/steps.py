@@ -1,0 +1,183 @@
+"""What a trace is made of: steps with their attempts, waits, doubts and compensations, and leases."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from aetheris_journal.events import Failure, Source, Verdict, WaitKind
+
+
+class Kind(StrEnum):
+    STEP = "step"
+    EFFECT = "effect"
+    WAIT = "wait"
+    CHILD = "child"
+    VALUE = "value"
+    CHECKPOINT = "checkpoint"
+    PLAN = "plan"
+
+
+class Status(StrEnum):
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    RETRYING = "retrying"
+    WAITING = "waiting"
+    IN_DOUBT = "in_doubt"
+    TIMED_OUT = "timed_out"
+    COMPENSATED = "compensated"
+
+
+# A step in one of these is not over.
+OPEN = frozenset({Status.RUNNING, Status.RETRYING, Status.WAITING, Status.IN_DOUBT})
+
+
+class Outcome(StrEnum):
+    NONE = ""
+    PURE = "pure"
+    SIDE_EFFECT_COMMITTED = "side_effect_committed"
+    RETRYABLE = "retryable"
+    PERMANENT_FAILURE = "permanent_failure"
+    COMPENSATED = "compensated"
+
+
+class Ending(StrEnum):
+    NONE = ""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True)
+class Attempt:
+    number: int
+    started_at: datetime
+    lease: int
+    elapsed: timedelta | None = None  # None while it lasts, and for ever where its holder was lost
+    failure: Failure | None = None
+    retry_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Wait:
+    kind: WaitKind
+    name: str
+    since: datetime
+    deadline: datetime | None
+    detail: bytes
+    ended_at: datetime | None = None
+    timed_out: bool = False
+    payload: bytes = b""
+    source_id: str = ""
+    actor: str = ""
+
+
+@dataclass(slots=True)
+class Doubt:
+    reason: str
+    since: datetime
+    resolved_at: datetime | None = None
+    verdict: Verdict | None = None
+    source: Source | None = None
+    actor: str = ""
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Compensation:
+    since: datetime
+    ended_at: datetime | None = None
+    result: bytes = b""
+
+
+@dataclass(slots=True)
+class Step:
+    path: str
+    name: str
+    kind: Kind
+    started_at: datetime
+    status: Status = Status.RUNNING
+    outcome: Outcome = Outcome.NONE
+    ended_at: datetime | None = None
+    elapsed: timedelta | None = None
+    arguments: bytes = b""
+    result: bytes = b""
+    failure: Failure | None = None
+    key: str = ""
+    child_job_id: str = ""
+    recorded_job_id: str = ""
+    tries: list[Attempt] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
+    compensation: Compensation | None = None
+
+    @property
+    def attempts(self) -> int:
+        return max((attempt.number for attempt in self.tries), default=1)
+
+    @property
+    def depth(self) -> int:
+        """How many parallel blocks it stands in."""
+        return (len(self.path.split(".")) - 1) // 2
+
+    @property
+    def block(self) -> str:
+        """The path of the parallel block it stands in, or nothing."""
+        return ".".join(self.path.split(".")[:-2])
+
+    @property
+    def branch(self) -> str:
+        """Which branch of its block, or nothing."""
+        parts = self.path.split(".")
+        return parts[-2] if len(parts) > 2 else ""
+
+
+@dataclass(slots=True)
+class Lease:
+    number: int
+    runner_id: str
+    since: datetime
+    code_version: str
+    until: datetime | None = None  # when the next one began or the chain ended
+
+
+@dataclass(slots=True)
+class Message:
+    channel: str
+    message_id: str
+    payload: bytes
+    actor: str
+    received_at: datetime
+
+
+@dataclass(slots=True)
+class Trace:
+    """A job's record. `steps` are in the order of the program, not of the clock."""
+
+    agent: str = ""
+    tenant: str = ""
+    queue: str = ""
+    input: bytes = b""
+    parent_job_id: str = ""
+    idempotency_key: str = ""
+    created_at: datetime | None = None
+    ended_at: datetime | None = None
+    ending: Ending = Ending.NONE
+    result: bytes = b""
+    failure: Failure | None = None
+    actor: str = ""  # who cancelled it
+    steps: list[Step] = field(default_factory=list)
+    leases: list[Lease] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    events: int = 0
+
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+def program_order(path: str) -> tuple[tuple[int, int, str], ...]:
+    """What to sort paths by: "2" before "10", and a branch's steps together behind its block."""
+    return tuple((0, int(part), "") if _NUMBER.fullmatch(part) else (1, 0, part) for part in path.split("."))

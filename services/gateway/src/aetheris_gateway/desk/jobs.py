@@ -1,0 +1,155 @@
+"""Jobs: submitted, shown, listed, cancelled, paused and resumed, all by the scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from datetime import timedelta
+
+from aetheris_journal.codec import from_duration
+from aetheris_kernel.clock import Clock
+from aetheris_kernel.errors import Invalid, NotFound
+from aetheris_kernel.ids import parse_job_id
+from aetheris_proto.gateway.v1 import gateway_pb2 as pb
+from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
+
+from aetheris_gateway.core import intake
+from aetheris_gateway.identity import Caller
+from aetheris_gateway.peers import Scheduler
+from aetheris_gateway.states import FINISHED
+from aetheris_gateway.streams import unless_draining
+
+PAGE_ROWS = 100
+PAGE_ROWS_MAX = 1_000
+WAIT_MAX = timedelta(seconds=60)
+_TOKEN_CHARS_MAX = 1_024
+_OWNERS_MAX = 10_000
+
+
+class Jobs:
+    def __init__(self, scheduler: Scheduler, clock: Clock, draining: asyncio.Event) -> None:
+        self._scheduler = scheduler
+        self._clock = clock
+        self._draining = draining
+        # Whose a job is never changes, so reading a record need not ask each time.
+        self._owners: OrderedDict[str, str] = OrderedDict()
+
+    async def submit(self, caller: Caller, request: pb.SubmitRequest, *, traceparent: str = "") -> pb.SubmitResponse:
+        match request.WhichOneof("what"):
+            case "message":
+                what = intake.message_input(request.message)
+            case "input":
+                what = intake.call_input(request.input)
+            case _:
+                raise Invalid('say what the agent shall do: send {"message": "…"}', field="message")
+        job = scheduler_pb.SubmitRequest(
+            tenant=caller.tenant,
+            agent=intake.name(request.agent, "agent"),
+            input=what,
+            idempotency_key=intake.key(request.idempotency_key, "idempotency_key", required=False),
+            queue=intake.name(request.queue or "default", "queue"),
+            priority=intake.priority(request.priority),
+            # Chosen here, so that a second try of this very call is the same job.
+            job_id=str(self._clock.new_id()),
+            traceparent=intake.traceparent(traceparent),
+        )
+        if request.HasField("deadline"):
+            job.deadline.CopyFrom(request.deadline)
+        response = await self._scheduler.submit(job)
+        return pb.SubmitResponse(job=response.job, created=response.created)
+
+    async def get(self, caller: Caller, request: pb.GetJobRequest) -> pb.GetJobResponse:
+        """The job; with a wait, once it has ended or the time is over. A drain ends the wait."""
+        job_id = str(parse_job_id(request.job_id))
+        wait = from_duration(request.wait)
+        if not timedelta(0) <= wait <= WAIT_MAX:
+            raise Invalid(f"wait is between 0 and {WAIT_MAX.seconds} seconds", field="wait")
+        # Asked without a wait first: whoever may not see the job does not learn when it ends.
+        job = await self._owned(caller, job_id)
+        if wait and job.state not in FINISHED:
+            ended = self._scheduler.get(job_id, wait_s=wait.total_seconds())
+            job = await unless_draining(self._draining, ended) or job
+        return pb.GetJobResponse(job=job)
+
+    async def list(
+        self, caller: Caller, request: pb.ListJobsRequest, *, queue: str = "", parent_job_id: str = ""
+    ) -> pb.ListJobsResponse:
+        page = await self._scheduler.list(
+            scheduler_pb.ListRequest(
+                tenant=caller.tenant,
+                states=request.states,
+                agent=intake.name(request.agent, "agent") if request.agent else "",
+                queue=intake.name(queue, "queue") if queue else "",
+                parent_job_id=str(parse_job_id(parent_job_id)) if parent_job_id else "",
+                page_size=page_size(request.page_size),
+                page_token=page_token(request.page_token),
+            )
+        )
+        return pb.ListJobsResponse(jobs=page.jobs, next_page_token=page.next_page_token)
+
+    async def cancel(self, caller: Caller, request: pb.CancelJobRequest) -> pb.CancelJobResponse:
+        await self.require(caller, request.job_id)
+        reason = intake.sentence(request.reason, "reason")
+        order = scheduler_pb.CancelRequest(job_id=request.job_id, reason=reason, actor=caller.actor)
+        return pb.CancelJobResponse(job=await self._scheduler.cancel(order))
+
+    async def pause(self, caller: Caller, request: pb.PauseJobRequest) -> pb.PauseJobResponse:
+        await self.require(caller, request.job_id)
+        order = scheduler_pb.PauseRequest(job_id=request.job_id, actor=caller.actor)
+        return pb.PauseJobResponse(job=await self._scheduler.pause(order))
+
+    async def resume(self, caller: Caller, request: pb.ResumeJobRequest) -> pb.ResumeJobResponse:
+        await self.require(caller, request.job_id)
+        order = scheduler_pb.ResumeRequest(job_id=request.job_id, actor=caller.actor)
+        return pb.ResumeJobResponse(job=await self._scheduler.resume(order))
+
+    async def stuck(self, caller: Caller, *, size: int = 0, token: str = "") -> scheduler_pb.StuckResponse:
+        return await self._scheduler.stuck(
+            scheduler_pb.StuckRequest(tenant=caller.tenant, page_size=page_size(size), page_token=page_token(token))
+        )
+
+    async def runners(self, *, size: int = 0, token: str = "") -> scheduler_pb.RunnersResponse:
+        return await self._scheduler.runners(
+            scheduler_pb.RunnersRequest(page_size=page_size(size), page_token=page_token(token))
+        )
+
+    async def require(self, caller: Caller, job_id: str) -> None:
+        """NotFound unless the job is the caller's."""
+        parse_job_id(job_id)
+        if job_id in self._owners:
+            self._owners.move_to_end(job_id)
+            if self._owners[job_id] != caller.tenant:
+                raise _unknown(job_id)
+        else:
+            await self._owned(caller, job_id)
+
+    async def glance(self, caller: Caller, job_id: str) -> scheduler_pb.Job:
+        """The caller's job, if the scheduler can say at once; else Unavailable."""
+        return self._checked(caller, await self._scheduler.glance(job_id))
+
+    async def _owned(self, caller: Caller, job_id: str) -> scheduler_pb.Job:
+        return self._checked(caller, await self._scheduler.get(job_id))
+
+    def _checked(self, caller: Caller, job: scheduler_pb.Job) -> scheduler_pb.Job:
+        self._owners[job.job_id] = job.tenant
+        if len(self._owners) > _OWNERS_MAX:
+            self._owners.popitem(last=False)
+        if job.tenant != caller.tenant:
+            raise _unknown(job.job_id)
+        return job
+
+
+def _unknown(job_id: str) -> NotFound:
+    return NotFound("no such job", job_id=job_id)
+
+
+def page_size(asked: int, *, default: int = PAGE_ROWS, most: int = PAGE_ROWS_MAX) -> int:
+    if not 0 <= asked <= most:
+        raise Invalid(f"a page has 1 to {most} entries", field="page_size")
+    return asked or default
+
+
+def page_token(token: str) -> str:
+    if len(token) > _TOKEN_CHARS_MAX or not token.isprintable():
+        raise Invalid("the cursor is none that a page returned", field="page_token")
+    return token

@@ -1,0 +1,86 @@
+-- name: accept
+-- A batch of notes, in the order given; returns the ids that are new. What stands already is left alone.
+--
+-- The locks, one per job of the batch and taken in one order by everybody, are held until this statement
+-- has committed. So of two gateways that accept for one job at one time, the second draws its positions
+-- after the first has committed: within a job, the order of positions is the order in which notes become
+-- visible, and Fetch can go on after the last one it saw. Without them a position drawn first may commit
+-- last, behind the back of a reader who is past it.
+WITH held AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock(1852797029, job.lock) AS lock FROM unnest($1::int[]) AS job (lock)
+)
+INSERT INTO gateway.notes (id, tenant, job_id, kind, name, message_id, payload, actor)
+SELECT note.id, note.tenant, note.job_id, note.kind, note.name, note.message_id, note.payload, note.actor
+FROM unnest($2::uuid[], $3::text[], $4::uuid[], $5::smallint[], $6::text[], $7::text[], $8::bytea[], $9::text[])
+    WITH ORDINALITY AS note (id, tenant, job_id, kind, name, message_id, payload, actor, place)
+WHERE (SELECT count(held.lock) FROM held) >= 0
+ORDER BY note.place
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- name: standing_signals
+-- The notes that stand under these correlation keys, each in the place of its question.
+SELECT asked.place, note.id
+FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (job_id, tenant, name, place)
+JOIN gateway.notes AS note
+    ON note.job_id = asked.job_id AND note.tenant = asked.tenant AND note.name = asked.name AND note.kind = 1;
+
+-- name: standing_messages
+-- The notes that stand under these message ids, each in the place of its question.
+SELECT asked.place, note.id
+FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (job_id, tenant, message_id, place)
+JOIN gateway.notes AS note
+    ON note.job_id = asked.job_id AND note.tenant = asked.tenant AND note.message_id = asked.message_id
+    AND note.kind = 2;
+
+-- name: fetch
+-- What a job has not settled, oldest first, after a note or from the beginning: at most $3 notes, and of
+-- those no more than fit in $4 bytes, but always the first.
+SELECT page.*
+FROM (
+    SELECT id, kind, name, message_id, payload, actor, accepted_at,
+        sum(octet_length(payload) + 1024) OVER (ORDER BY position) - octet_length(payload) - 1024 AS bytes_before
+    FROM (
+        SELECT * FROM gateway.notes
+        WHERE job_id = $1 AND settled_at IS NULL
+            AND ($2::uuid IS NULL OR position > (SELECT position FROM gateway.notes WHERE id = $2 AND job_id = $1))
+        ORDER BY position
+        LIMIT $3
+    ) AS unsettled
+) AS page
+WHERE bytes_before < $4
+ORDER BY bytes_before;
+
+-- name: is_of_job
+SELECT EXISTS (SELECT FROM gateway.notes WHERE id = $1 AND job_id = $2);
+
+-- name: settle
+-- Locked in the order of ids, so that two that settle the same notes do not wait for each other.
+WITH settled AS (
+    SELECT note.id
+    FROM unnest($1::uuid[], $2::uuid[]) AS asked (job_id, id)
+    JOIN gateway.notes AS note ON note.id = asked.id AND note.job_id = asked.job_id
+    WHERE note.settled_at IS NULL
+    ORDER BY note.id
+    FOR UPDATE OF note
+)
+UPDATE gateway.notes
+SET settled_at = clock_timestamp(), woken_at = coalesce(woken_at, clock_timestamp())
+FROM settled
+WHERE notes.id = settled.id;
+
+-- name: mark_woken
+-- A note that somebody settles at this moment is skipped: settling says it too.
+WITH woken AS (
+    SELECT id FROM gateway.notes WHERE id = ANY($1::uuid[]) AND woken_at IS NULL FOR UPDATE SKIP LOCKED
+)
+UPDATE gateway.notes SET woken_at = clock_timestamp() FROM woken WHERE notes.id = woken.id;
+
+-- name: unwoken
+-- Notes whose job was not woken for longer than a live gateway takes, a page at a time. Anybody's: also
+-- those of a gateway that is no more.
+SELECT id, job_id, position
+FROM gateway.notes
+WHERE woken_at IS NULL AND position > $1 AND accepted_at < clock_timestamp() - $2::interval
+ORDER BY position
+LIMIT $3;

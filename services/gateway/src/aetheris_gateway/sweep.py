@@ -1,0 +1,92 @@
+"""The sweep: wakes jobs whose notes nobody was told about.
+
+Such notes were left by a gateway that died between accepting and waking, or were accepted while the
+scheduler was away. Each pass walks them once, oldest first, in pages; a job that cannot be woken does not
+hold up those behind it. While the scheduler is away, the passes become rarer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+from aetheris_kernel.errors import Refusal, Unavailable
+
+from aetheris_gateway.store import NoteStore
+from aetheris_gateway.wakes import Rouser
+
+log = structlog.get_logger()
+
+PAGE_ROWS = 500
+CALLS_AT_ONCE = 8
+PAUSE_MAX_S = 5.0
+
+
+@dataclass(slots=True)
+class _Tally:
+    woken: int = 0
+    failures: int = 0
+    away: Unavailable | None = None
+
+    @property
+    def hopeless(self) -> bool:
+        """One job's wake may hang for reasons of its own; several and none that worked is the scheduler."""
+        return self.failures >= CALLS_AT_ONCE and self.woken == 0
+
+
+class Sweep:
+    def __init__(self, store: NoteStore, rouser: Rouser, *, every_s: float, after_s: float) -> None:
+        self._store = store
+        self._rouser = rouser
+        self._every_s = every_s
+        self._after_s = after_s
+
+    async def run(self) -> None:
+        pause_s = self._every_s
+        while True:
+            await asyncio.sleep(pause_s)
+            try:
+                woken = await self.sweep()
+            except Unavailable as refusal:
+                pause_s = min(2 * pause_s, max(PAUSE_MAX_S, self._every_s))
+                log.warning("sweep stopped", reason=refusal.message, again_in_s=pause_s)
+            except Exception:
+                pause_s = min(2 * pause_s, max(PAUSE_MAX_S, self._every_s))
+                log.exception("sweep stopped", again_in_s=pause_s)
+            else:
+                pause_s = self._every_s
+                if woken:
+                    log.info("sweep woke jobs", jobs=woken)
+
+    async def sweep(self) -> int:
+        """One pass over all that is there; how many jobs it woke. Raises Unavailable where some were not."""
+        tally = _Tally()
+        after = 0
+        while not tally.hopeless and (page := await self._store.unwoken(after, self._after_s, PAGE_ROWS)):
+            jobs: defaultdict[UUID, list[UUID]] = defaultdict(list)
+            for note in page:
+                jobs[note.job_id].append(note.note_id)
+            async with asyncio.TaskGroup() as tasks:
+                room = asyncio.Semaphore(CALLS_AT_ONCE)
+                for job_id, notes in jobs.items():
+                    tasks.create_task(self._rouse(job_id, notes, room, tally))
+            after = page[-1].position
+        if tally.away is not None:
+            raise tally.away
+        return tally.woken
+
+    async def _rouse(self, job_id: UUID, notes: list[UUID], room: asyncio.Semaphore, tally: _Tally) -> None:
+        async with room:
+            if tally.hopeless:
+                return
+            try:
+                await self._rouser.rouse(job_id, notes, by="sweep")
+                tally.woken += 1
+            except Unavailable as refusal:
+                tally.away = refusal
+                tally.failures += 1
+            except Refusal as refusal:
+                log.warning("job not woken", job_id=str(job_id), reason=refusal.reason)
