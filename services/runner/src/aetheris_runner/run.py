@@ -51,7 +51,7 @@ class Run:
         self._waits = Waits()
         self._futures: dict[str, asyncio.Future[Ending]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._agent: asyncio.Task[bytes] | None = None
+        self._agent: asyncio.Task[Outcome] | None = None
         self._nudged = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._fault: Exception | None = None
@@ -178,28 +178,41 @@ class Run:
         )
         self._agent = self.spawn(self._drive())
         self._agent.add_done_callback(lambda _: self._nudge())
+        # After the agent's first turn: a job of quick steps is one commit.
+        asyncio.get_running_loop().call_soon(self.scribe.send_soon)
 
     def _go_on(self) -> None:
         """The same runner again, with no lease in between: the agent stands where it stood."""
         self.scribe.lease_again(self.lease)
-        self.scribe.record(leased(self.assignment, self._version, self.hands))
+        self.scribe.open(leased(self.assignment, self._version, self.hands))
         self._heard = False
         for another in self._waits.leased_again():
             self._end(another)
         # The scheduler woke a due timer by its own clock; by ours it may not be due yet.
         self._end_due(max(self.now(), self.assignment.lease_time))
         self._nudge()
+        asyncio.get_running_loop().call_soon(self.scribe.send_soon)
 
-    async def _drive(self) -> bytes:
+    async def _drive(self) -> Outcome:
+        """The agent from end to end. Its last step and the job's end are one commit."""
         current_branch.set(Branch())
         current.set(Program(self))
+        event: e.Event
+        outcome: Outcome
         try:
             result = await self._definition.call(read_input(self._definition, self.assignment.input))
             written = self._definition.signature.result.write(result)
             self.replay.finish()
-            return written
+            event, outcome = e.JobCompleted(written, at=self.now()), ports.Completed(written)
+        except Divergence:
+            raise
+        except Exception as error:
+            failure = described(error)
+            event, outcome = e.JobFailed(failure, at=self.now()), ports.Failed(failure)
         finally:
             self.activity.leave()
+        self.scribe.record(event)
+        return outcome
 
     async def _watch(self) -> Outcome:
         while True:
@@ -236,22 +249,20 @@ class Run:
         await self.scribe.settled()
         return ports.Parked(reason, operator=True)
 
-    async def _finish(self, agent: asyncio.Task[bytes]) -> Outcome:
-        event: e.Event
+    async def _finish(self, agent: asyncio.Task[Outcome]) -> Outcome:
         outcome: Outcome
-        if self._cancelling is not None:
-            event, outcome = e.JobCancelled(self._cancelling, at=self.now()), ports.Cancelled(self._cancelling)
-        elif agent.cancelled():
-            failure = e.Failure("CancelledError", "the agent cancelled itself")
-            event, outcome = e.JobFailed(failure, at=self.now()), ports.Failed(failure)
-        elif (error := agent.exception()) is None:
-            event, outcome = e.JobCompleted(agent.result(), at=self.now()), ports.Completed(agent.result())
-        elif isinstance(error, Divergence):
-            return await self._faulted(error)
+        if not agent.cancelled():
+            error = agent.exception()
+            if isinstance(error, Divergence):
+                return await self._faulted(error)
+            outcome = agent.result()
+        elif self._cancelling is not None:
+            self.scribe.record(e.JobCancelled(self._cancelling, at=self.now()))
+            outcome = ports.Cancelled(self._cancelling)
         else:
-            failure = described(error)
-            event, outcome = e.JobFailed(failure, at=self.now()), ports.Failed(failure)
-        self.scribe.record(event)
+            failure = e.Failure("CancelledError", "the agent cancelled itself")
+            self.scribe.record(e.JobFailed(failure, at=self.now()))
+            outcome = ports.Failed(failure)
         await self._make_safe()
         return outcome
 

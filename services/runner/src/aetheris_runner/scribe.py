@@ -39,10 +39,17 @@ class Scribe:
 
     def record(self, event: Event, change: EffectChange | None = None, value_bytes: int = 0) -> int:
         ticket = self._tail.record(event, change, value_bytes)
+        self.send_soon()
+        return ticket
+
+    def open(self, event: Event) -> None:
+        """Record without sending: what begins a lease travels with what it brings about."""
+        self._tail.record(event)
+
+    def send_soon(self) -> None:
         if not self._due and not self._tail.in_flight:
             self._due = True
             self._loop.call_soon(self._send)
-        return ticket
 
     def intend(self, event: Event, change: EffectChange, value_bytes: int) -> asyncio.Future[Answer]:
         """Record an intent. The answer is the permission to act, or why not."""
@@ -54,6 +61,7 @@ class Scribe:
     async def durable(self, ticket: int) -> None:
         """Return when `ticket` and everything before it is safe."""
         if self._tail.durable < ticket:
+            self.send_soon()
             waiter = self._loop.create_future()
             self._waiters.append((ticket, waiter))
             await waiter
@@ -99,6 +107,7 @@ class Scribe:
             case Decision.RECORDED | Decision.IN_FLIGHT | Decision.IN_DOUBT:
                 self._tail.withdraw(answer.key)
                 self._permit(answer.key, answer)
+                self._tell_waiters()
             case Decision.FENCED:
                 self._fail(Fenced("another lease wrote to the chain", lease=self._tail.lease))
                 return
@@ -110,6 +119,9 @@ class Scribe:
     def _appended(self, answer: Answer) -> None:
         for key in self._tail.acknowledge(answer.head):
             self._permit(key, answer)
+        self._tell_waiters()
+
+    def _tell_waiters(self) -> None:
         # Tickets are asked for in order but for rare overtakers, which wait for their neighbours.
         while self._waiters and self._waiters[0][0] <= self._tail.durable:
             _, waiter = self._waiters.popleft()

@@ -48,8 +48,8 @@ async def take_over(
         tail = Tail(assignment.job_id, assignment.tenant, assignment.lease, codec.encode, seq=seq, head=head)
         scribe = Scribe(tail, hands.journal, stop if fresh else _nobody)
         if replay.created is None:
-            scribe.record(created(assignment, hands))
-        scribe.record(leased(assignment, version, hands))
+            scribe.open(created(assignment, hands))
+        scribe.open(leased(assignment, version, hands))
         if not fresh:
             try:
                 await scribe.settled()

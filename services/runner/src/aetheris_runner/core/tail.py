@@ -17,7 +17,7 @@ from uuid import UUID
 from aetheris_journal.chain import GENESIS
 from aetheris_journal.events import Event
 
-from aetheris_runner.core.effect import EffectChange
+from aetheris_runner.core.effect import EffectChange, EffectState
 
 # What one commit may hold, and what a job may hold that is not durable yet.
 COMMIT_EVENTS_MAX = 500
@@ -51,7 +51,7 @@ class _Item:
 
 
 class Tail:
-    """The holder's end of a chain. Tickets count what was recorded; `durable` is the last that is safe."""
+    """The holder's end of a chain. Tickets count what was recorded."""
 
     def __init__(
         self,
@@ -66,14 +66,15 @@ class Tail:
         self._job_id, self._tenant, self._encode = job_id, tenant, encode
         self.lease, self.seq, self.head = lease, seq, head
         self.recorded = 0
-        self.durable = 0
         self._pending: list[_Item] = []
         self._flight: list[_Item] = []
         self._backlog_bytes = 0
 
     @property
-    def settled(self) -> bool:
-        return not self._pending and not self._flight
+    def durable(self) -> int:
+        """The last ticket that is safe with everything before it; a withdrawn intent holds nobody up."""
+        outstanding = self._flight or self._pending
+        return outstanding[0].ticket - 1 if outstanding else self.recorded
 
     @property
     def in_flight(self) -> bool:
@@ -109,13 +110,13 @@ class Tail:
         )
 
     def acknowledge(self, head: bytes) -> Sequence[str]:
-        """The commit on its way is durable and `head` is its hash. The keys of the effects it moved."""
-        keys = [item.change.key for item in self._flight if item.change is not None]
-        self.durable = self._flight[-1].ticket
+        """The commit on its way is durable and `head` is its hash. The keys of the intents it held: a
+        commit that moves an effect otherwise permits nothing."""
+        moved = [item.change for item in self._flight if item.change is not None]
         self._backlog_bytes -= sum(item.weight for item in self._flight)
         self._flight = []
         self.seq, self.head = self.seq + 1, head
-        return keys
+        return [change.key for change in moved if change.state is EffectState.STARTED]
 
     def withdraw(self, key: str) -> None:
         """The commit on its way was not stored because of its intent for `key`. The rest goes again."""

@@ -1,0 +1,183 @@
+"""The end of a chain: one commit on its way, the rest behind it, within a bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from aetheris_journal import codec
+from aetheris_journal import events as e
+from aetheris_journal.chain import GENESIS
+from aetheris_runner.core import tail as bounds
+from aetheris_runner.core.effect import EffectChange, EffectState
+from aetheris_runner.core.tail import Tail
+
+JOB = UUID("018f0000-0000-7000-8000-000000000001")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def encode(events: Iterator[e.Event]) -> bytes:
+    return codec.encode(events)
+
+
+def made(**place: object) -> Tail:
+    return Tail(JOB, "default", 7, encode, **place)  # type: ignore[arg-type]
+
+
+def event(number: int = 0) -> e.Event:
+    return e.ValueRecorded(str(number), e.ValueKind.TIME, b"0", at=NOW)
+
+
+def started(key: str) -> EffectChange:
+    return EffectChange(key, EffectState.STARTED, "charge", bytes(32))
+
+
+def test_a_commit_holds_all_that_was_recorded_since_the_last():
+    tail = made()
+    for number in range(3):
+        tail.record(event(number))
+
+    append = tail.take()
+
+    assert append is not None
+    assert list(codec.decode(append.body)) == [event(0), event(1), event(2)]
+    assert (append.seq, append.parent, append.lease) == (1, GENESIS, 7)
+
+
+def test_only_one_commit_is_on_its_way():
+    tail = made()
+    tail.record(event())
+    tail.take()
+    tail.record(event())
+
+    assert tail.take() is None
+
+
+def test_the_next_commit_names_the_one_before_it():
+    tail = made(seq=4, head=b"4" * 32)
+    tail.record(event())
+    tail.take()
+    tail.acknowledge(b"5" * 32)
+    tail.record(event())
+
+    append = tail.take()
+
+    assert append is not None
+    assert (append.seq, append.parent) == (6, b"5" * 32)
+
+
+def test_nothing_is_durable_before_it_is_acknowledged():
+    tail = made()
+    first, second = tail.record(event()), tail.record(event())
+    tail.take()
+    third = tail.record(event())
+    before = tail.durable
+
+    tail.acknowledge(b"1" * 32)
+
+    assert (before, tail.durable) == (0, second)
+    assert first < second < third
+    assert tail.durable < third
+
+
+def test_only_an_intent_permits_to_act():
+    tail = made()
+    tail.record(event(0), EffectChange("k", EffectState.NOT_EXECUTED))
+    tail.record(event(1), started("other"))
+    tail.take()
+
+    assert tail.acknowledge(b"1" * 32) == ["other"]
+
+
+def test_a_withdrawn_intent_is_not_sent_again_and_its_neighbours_are():
+    tail = made()
+    tail.record(event(0))
+    tail.record(event(1), started("once:charge:1"))
+    tail.record(event(2))
+    tail.take()
+    tail.withdraw("once:charge:1")
+
+    append = tail.take()
+
+    assert append is not None
+    assert append.seq == 1
+    assert append.changes == ()
+    assert list(codec.decode(append.body)) == [event(0), event(2)]
+
+
+def test_a_withdrawn_intent_holds_nobody_up():
+    tail = made()
+    ticket = tail.record(event(), started("k"))
+    tail.take()
+    tail.withdraw("k")
+
+    assert tail.durable == ticket
+
+
+def test_withdrawing_what_is_not_on_its_way_is_a_bug():
+    tail = made()
+    tail.record(event())
+    tail.take()
+
+    with pytest.raises(ValueError, match="no intent"):
+        tail.withdraw("other")
+
+
+def test_an_effect_moves_once_in_a_commit():
+    tail = made()
+    tail.record(event(0), EffectChange("k", EffectState.IN_DOUBT))
+    tail.record(event(1), EffectChange("other", EffectState.IN_DOUBT))
+    tail.record(event(2), EffectChange("k", EffectState.NOT_EXECUTED))
+
+    append = tail.take()
+
+    assert append is not None
+    assert [change.key for change in append.changes] == ["k", "other"]
+
+
+def test_a_commit_is_bounded_in_events_and_in_bytes():
+    tail = made()
+    for number in range(bounds.COMMIT_EVENTS_MAX + 1):
+        tail.record(event(number))
+    by_events = tail.take()
+    heavy = made()
+    for number in range(3):
+        heavy.record(event(number), value_bytes=bounds.COMMIT_BYTES_MAX // 2)
+    by_bytes = heavy.take()
+
+    assert by_events is not None
+    assert by_bytes is not None
+    assert len(codec.decode(by_events.body)) == bounds.COMMIT_EVENTS_MAX
+    assert len(codec.decode(by_bytes.body)) == 1
+
+
+def test_one_value_larger_than_a_commits_share_still_goes():
+    tail = made()
+    tail.record(event(), value_bytes=bounds.COMMIT_BYTES_MAX * 2)
+
+    assert tail.take() is not None
+
+
+def test_a_holder_far_ahead_of_its_record_is_full_until_it_is_acknowledged():
+    tail = made()
+    for number in range(bounds.BACKLOG_EVENTS_MAX):
+        tail.record(event(number))
+    was = tail.full
+    tail.take()
+    tail.acknowledge(b"1" * 32)
+
+    assert was
+    assert not tail.full
+
+
+def test_large_values_fill_it_as_many_events_do():
+    tail = made()
+    tail.record(event(), value_bytes=bounds.BACKLOG_BYTES_MAX)
+    was = tail.full
+    tail.take()
+    tail.acknowledge(b"1" * 32)
+
+    assert was
+    assert not tail.full
