@@ -6,7 +6,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 PROJECTS := pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
-PROTOS := $(CURDIR)/proto
+# This tree's own packages are installed from it, so they are left out.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header $$(sed -n 's/^name = "\(aetheris-.*\)"/--no-emit-package \1/p' $(PROJECTS))
 BUF := .tools/buf-1.75.0
 HELM := .tools/helm-3.19.0
 CHART := --values helm/aetheris/ci/values.yaml --kube-version 1.31
@@ -57,7 +58,8 @@ check: ## Everything a change must pass; what CI runs
 	@.ci/run
 
 lock: setup ## Pin what the pyprojects ask for (ARGS="--upgrade" for newer versions)
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --group dev $$(sed -n 's/^name = "\(aetheris-.*\)"/--no-emit-package \1/p' $(PROJECTS)) $(PROJECTS) -o requirements.lock $(ARGS)
+	@$(COMPILE) --group dev $(PROJECTS) -o requirements.lock $(ARGS)
+	@$(COMPILE) --constraint requirements.lock $(wildcard services/*/pyproject.toml) -o services/requirements.lock
 
 clean: ## Remove what the tools made; data in .aetheris stays
 	@rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis dist uv.lock

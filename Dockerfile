@@ -1,0 +1,45 @@
+# One target per service, from one set of packages: docker build --target ledger -t aetheris-ledger .
+#
+# Every third-party package is checked against its hash. The images run as a user without rights, write nowhere
+# but to /tmp, and hold neither a compiler nor pip. Any base with Python 3.11 or newer and its venv module will do.
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+# What builds this tree's own packages; none of it reaches the images.
+WORKDIR /src
+COPY requirements.lock ./
+RUN python3 -m venv /tools \
+    && /tools/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock
+COPY services/requirements.lock services/
+RUN python3 -m venv --without-pip /opt/aetheris \
+    && /tools/bin/pip --python /opt/aetheris/bin/python install --quiet --no-cache-dir --disable-pip-version-check \
+       --require-hashes -r services/requirements.lock
+COPY libs libs
+COPY services services
+RUN /tools/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir /wheels \
+       ./libs/kernel ./libs/proto ./libs/journal ./libs/chassis ./libs/sdk \
+       ./services/gateway ./services/ledger ./services/runner ./services/scheduler \
+    && /tools/bin/pip --python /opt/aetheris/bin/python install --quiet --no-index --no-deps /wheels/*.whl
+
+FROM ${BASE} AS service
+COPY --from=build /opt/aetheris /opt/aetheris
+ENV PATH=/opt/aetheris/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /tmp
+# A number, so that a cluster can see that it is not root.
+USER 10001:10001
+
+FROM service AS gateway
+EXPOSE 8080 9090
+ENTRYPOINT ["python", "-m", "aetheris_gateway"]
+
+FROM service AS scheduler
+EXPOSE 9091
+ENTRYPOINT ["python", "-m", "aetheris_scheduler"]
+
+FROM service AS ledger
+EXPOSE 9093
+ENTRYPOINT ["python", "-m", "aetheris_ledger"]
+
+FROM service AS runner
+EXPOSE 9092
+ENTRYPOINT ["python", "-m", "aetheris_runner"]
