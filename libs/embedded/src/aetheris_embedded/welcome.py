@@ -1,0 +1,50 @@
+"""What is said once everything is up: what is here, and what to type next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import grpc
+from aetheris_chassis.client import open_channel
+from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
+from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as rpc
+
+from aetheris_embedded.options import Options
+
+_LOOK_S = 0.05
+
+
+async def agents_at_work(scheduler_address: str, *, sessions: int) -> list[str]:
+    """The agents that runners have announced, once there are as many sessions as that."""
+    async with open_channel(scheduler_address) as channel:
+        stub = rpc.SchedulerStub(channel)
+        while True:
+            try:
+                answer = await stub.Runners(pb.RunnersRequest())
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+            else:
+                if len(answer.runners) >= sessions:
+                    return sorted({agent for runner in answer.runners for agent in runner.agents})
+            await asyncio.sleep(_LOOK_S)
+
+
+def welcome(options: Options, agents: Sequence[str]) -> str:
+    door = f"http://{options.http_listen}"
+    example = next((agent for agent in agents if agent != "default"), "default")
+    where = f"in {options.runners} processes" if options.runners else "in this process"
+    return f"""\
+Aetheris is running; Ctrl-C stops it.
+
+  REST      {door}/api/health
+  API docs  {door}/docs
+  traces    {door}/api/jobs/<job id>/trace/page
+  gRPC      {options.grpc_listen}
+  agents    {", ".join(agents)} ({where})
+  data      {options.data_dir}
+
+Try it:
+  curl -X POST {door}/api/agents/{example}/message -H 'Content-Type: application/json' -d '{{"content": "hello"}}'
+"""
