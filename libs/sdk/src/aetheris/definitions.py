@@ -38,7 +38,7 @@ class Definition(Generic[R]):
         if not callable(function):
             raise TypeError(f"expected a function, got {function!r}")
         self.function = function
-        self.name = _checked(name or function.__name__)
+        self.name = _checked(function.__name__ if name is None else name)
         self.signature = Signature(function, name=self.name, injected=self.injected)
         self.is_async = inspect.iscoroutinefunction(function)
         update_wrapper(cast(Any, self), function)
