@@ -1,0 +1,104 @@
+"""When two spellings mean one socket, and what a new configuration adds and removes."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["tcp", "udp", "unix"]
+
+
+@dataclass(frozen=True, order=True)
+class Address:
+    """One place to listen. `host` is an IP address, or the path of a Unix socket (`@name` is abstract)."""
+
+    kind: Kind
+    host: str
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.kind == "unix":
+            return f"unix:{self.host}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.kind}://{host}:{self.port}"
+
+
+class BadAddress(ValueError):
+    """A spelling that means nothing."""
+
+
+def parse(text: str) -> Address:
+    """`:8080`, `8080`, `host:8080`, `tcp://[::1]:8080`, `udp://…`, `unix:/path`, `/path`, `@abstract`.
+
+    `localhost` is 127.0.0.1, as in every hosts file. Other names are refused: what they mean can change
+    between two reloads, and a listener that moves by itself is a listener lost.
+    """
+    text = text.strip()
+    for prefix in ("unix://", "unix:"):
+        if text.startswith(prefix):
+            return _unix(text[len(prefix) :])
+    if text.startswith(("/", "@")):
+        return _unix(text)
+    kind: Kind = "tcp"
+    if text.startswith("udp://"):
+        kind, text = "udp", text[6:]
+    elif text.startswith("tcp://"):
+        text = text[6:]
+    elif "://" in text:
+        raise BadAddress(f"{text!r}: only tcp, udp and unix sockets can be listened on")
+    return _internet(kind, text)
+
+
+def _unix(path: str) -> Address:
+    if not path.startswith(("/", "@")) or len(path) < 2:
+        raise BadAddress(f"{path!r} is neither an absolute path nor an @abstract name")
+    if len(path.encode()) > 107:
+        raise BadAddress(f"{path!r} is longer than the 107 bytes a Unix socket's name may have")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if path.startswith("/"):
+        if ".." in parts:
+            raise BadAddress(f"{path!r} contains '..'")
+        path = "/" + "/".join(parts)
+    return Address("unix", path)
+
+
+def _internet(kind: Kind, text: str) -> Address:
+    host, colon, digits = text.rpartition(":")
+    if not colon:
+        host, digits = "", text
+    if not (digits.isascii() and digits.isdigit()) or int(digits) > 65535:
+        raise BadAddress(f"{text!r} has no port between 0 and 65535")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if host in ("", "*"):
+        host = "::"
+    elif host == "localhost":
+        host = "127.0.0.1"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError as problem:
+        raise BadAddress(f"{host!r} is not an IP address") from problem
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return Address(kind, str(address), int(digits))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What to open, what to keep and what to close, by name."""
+
+    opened: tuple[str, ...]
+    kept: tuple[str, ...]
+    closed: tuple[str, ...]
+
+
+def difference(now: Mapping[str, tuple[Address, str]], wanted: Mapping[str, tuple[Address, str]]) -> Difference:
+    """From one set of listeners, each an address and how it is shared, to another."""
+    kept = tuple(name for name in wanted if now.get(name) == wanted[name])
+    return Difference(
+        opened=tuple(name for name in wanted if name not in kept),
+        kept=kept,
+        closed=tuple(name for name in now if name not in kept),
+    )

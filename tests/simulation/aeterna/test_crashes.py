@@ -1,0 +1,142 @@
+"""The table against a simulated world in which anything dies at any time."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from aeterna.core.table import LIMITS, Machine, State, step
+from aeterna.core.table import Action as A
+from aeterna.core.table import Event as E
+
+
+@dataclass
+class World:
+    """Three roles, one relay; it obeys actions as the shell does, and refuses those that make no sense."""
+
+    serving: bool = False
+    successor: bool = False
+    retiring: bool = False
+    frozen: bool = False  # the old one has stopped reading
+    moved: bool = False  # the new one owns the state
+    machine: Machine = field(default_factory=Machine)
+    pending: list[E] = field(default_factory=list)
+    story: list[str] = field(default_factory=list)
+
+    def happen(self, event: E) -> None:
+        self.pending.append(event)
+        while self.pending:
+            event = self.pending.pop(0)
+            self.machine, actions = step(self.machine, event)
+            self.story.append(f"{event.value} → {self.machine.state.value} {[a.value for a in actions]}")
+            for action in actions:
+                self.obey(action)
+
+    def obey(self, action: A) -> None:
+        match action:
+            case A.SPAWN_SERVING:
+                assert not self.serving
+                self.serving, self.frozen, self.moved = True, False, False
+            case A.SPAWN_SUCCESSOR:
+                assert self.serving
+                assert not self.successor
+                self.successor = True
+            case A.PREPARE:
+                assert self.serving
+                assert self.successor
+                self.frozen = True
+            case A.RELEASE:
+                self.moved = self.successor
+            case A.ABORT_HANDOVER | A.RETURN_STATE:
+                self.frozen = self.moved = False
+                if action is A.RETURN_STATE:
+                    self.pending.append(E.RETURNED)
+            case A.ADOPT_SUCCESSOR:
+                assert self.successor
+                assert not self.serving
+                self.serving, self.successor, self.frozen, self.moved = True, False, False, False
+            case A.PROMOTE:
+                assert self.serving
+                assert self.successor
+                self.retiring, self.successor, self.frozen, self.moved = True, False, False, False
+            case A.TERMINATE_SUCCESSOR:
+                if not self.successor:
+                    self.pending.append(E.SUCCESSOR_EXITED)
+            case A.TERMINATE_RETIRING:
+                if not self.retiring:
+                    self.pending.append(E.RETIRING_EXITED)
+            case A.KILL_SUCCESSOR if self.successor:
+                self.successor = False
+                self.pending.append(E.SUCCESSOR_EXITED)
+            case A.KILL_RETIRING if self.retiring:
+                self.retiring = False
+                self.pending.append(E.RETIRING_EXITED)
+            case A.KILL_SERVING if self.serving:
+                self.serving = False
+                self.pending.append(E.SERVING_CRASHED)
+            case A.TERMINATE_ALL | A.KILL_ALL:
+                if action is A.KILL_ALL or not (self.serving or self.successor or self.retiring):
+                    self.serving = self.successor = self.retiring = False
+                    self.pending.append(E.ALL_EXITED)
+            case _:
+                pass
+
+    def choices(self) -> list[E]:
+        """What could happen next in such a world."""
+        events = [E.UPGRADE, E.ROLLBACK]
+        if self.machine.state in LIMITS:
+            events.append(E.DEADLINE)
+        if self.serving:
+            events += [E.SERVING_CRASHED, E.SERVING_READY, E.JOINED, E.PREPARED, E.INSTALLED, E.HANDOVER_FAILED]
+        if self.successor:
+            events += [E.SUCCESSOR_EXITED, E.SUCCESSOR_READY, E.HANDED_OVER, E.SKIPPED, E.SOAK_FAILED, E.QUEUE_EMPTY]
+        if self.retiring:
+            events.append(E.RETIRING_EXITED)
+        if self.machine.state is State.PREFLIGHT:
+            events += [E.PREFLIGHT_FAILED, E.PREFLIGHT_PASSED]
+        return events
+
+    def strike(self, event: E) -> None:
+        if event is E.SERVING_CRASHED:
+            self.serving = False
+        elif event is E.SUCCESSOR_EXITED:
+            self.successor = False
+        elif event is E.RETIRING_EXITED:
+            self.retiring = False
+        self.happen(event)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_whatever_dies_one_process_serves_in_the_end(seed: int) -> None:
+    chance = random.Random(seed)
+    world = World()
+    world.happen(E.START)
+    for _ in range(chance.randrange(5, 120)):
+        world.strike(chance.choice(world.choices()))
+    # Now nothing strikes any more: only limits pass, the living become ready and the terminated go.
+    for _ in range(40):
+        if world.machine == Machine(State.RUNNING):
+            break
+        if world.machine.state is State.STARTING:
+            world.happen(E.SERVING_READY)
+        else:
+            world.happen(E.DEADLINE)
+
+    assert world.machine == Machine(State.RUNNING), "\n".join(["seed", str(seed), *world.story])
+    assert (world.serving, world.successor, world.retiring) == (True, False, False), "\n".join(world.story)
+    assert not world.frozen, "\n".join(world.story)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_a_stop_ends_everything_wherever_it_comes(seed: int) -> None:
+    chance = random.Random(seed)
+    world = World()
+    world.happen(E.START)
+    for _ in range(chance.randrange(0, 60)):
+        world.strike(chance.choice(world.choices()))
+    world.happen(E.STOP)
+    world.happen(E.DEADLINE)
+
+    assert world.machine == Machine(State.STOPPED), "\n".join(world.story)
+    assert (world.serving, world.successor, world.retiring) == (False, False, False)
