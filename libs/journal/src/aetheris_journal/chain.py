@@ -40,13 +40,14 @@ def commit_hash(parent: bytes, job: UUID, seq: int, lease: int, time_us: int, bo
     return sha256(_PREFIX.pack(parent, job.bytes, seq, lease, time_us) + body).digest()
 
 
-def first_break(job: UUID, commits: Iterable[Commit], *, after: int = 0, parent: bytes = GENESIS) -> Break | None:
-    """The first place where `commits` do not continue the chain that ends in `parent` at `after`.
+def first_break(
+    job: UUID, commits: Iterable[Commit], *, after: int = 0, parent: bytes = GENESIS, lease: int = 0
+) -> Break | None:
+    """The first place where `commits` do not continue the chain that ends in `parent`, under `lease`, at `after`.
 
     A truncated tail leaves a shorter chain that is whole in itself; only somebody who remembers the
     head can tell, which is why exports and effects carry it.
     """
-    lease = 0
     for expected, commit in enumerate(commits, after + 1):
         if commit.seq != expected:
             return Break(expected, f"commit {expected} is missing: {commit.seq} follows {expected - 1}")

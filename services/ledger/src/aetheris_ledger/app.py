@@ -1,0 +1,82 @@
+"""The ledger's graph, built by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import grpc
+from aetheris_chassis.migrate import require_migrated
+from aetheris_chassis.postgres import open_pool
+from aetheris_chassis.process import sleep_forever
+from aetheris_chassis.server import serving
+from aetheris_kernel.clock import SystemClock
+from aetheris_proto.ledger.v1.ledger_pb2_grpc import add_LedgerServicer_to_server
+
+from aetheris_ledger.appending import append_writer
+from aetheris_ledger.journal import Bounds
+from aetheris_ledger.postgres import PostgresStore
+from aetheris_ledger.reading import Reader
+from aetheris_ledger.rpc import Ledger
+from aetheris_ledger.settings import Settings
+from aetheris_ledger.watch import Watches
+
+SERVICE = "aetheris.ledger.v1.Ledger"
+
+
+async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> None:
+    """Until cancelled; then calls in flight are answered and what they wrote is durable."""
+    readers_max = settings.database_pool_max - 1
+    clock = SystemClock()
+    draining = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        writing, reading = [
+            await stack.enter_async_context(
+                open_pool(
+                    settings.database_url,
+                    size_max=size_max,
+                    application_name="aetheris-ledger",
+                    statement_cache=settings.database_statement_cache,
+                )
+            )
+            for size_max in (1, readers_max)
+        ]
+        await require_migrated(reading, "aetheris_ledger")
+        store = PostgresStore(writing, reading, clock)
+        reader = Reader(store)
+        watches = Watches(store, reader, watchers_max=settings.watchers_max, poll_s=settings.watch_poll_s)
+        appends = append_writer(store, watches, rows_max=settings.batch_rows_max, queue_max=settings.batch_queue_max)
+        ledger = Ledger(
+            store,
+            appends,
+            reader,
+            watches,
+            clock,
+            bounds=Bounds(settings.stream_requests_max, settings.stream_bytes_max, settings.stream_loads_max),
+            verifies_max=max(1, readers_max // 2),
+            draining=draining,
+        )
+
+        def add(server: grpc.aio.Server) -> None:
+            add_LedgerServicer_to_server(ledger, server)
+
+        async with asyncio.TaskGroup() as tasks:
+            loops = [
+                tasks.create_task(appends.run(), name="appends"),
+                tasks.create_task(reader.run(), name="loads"),
+                tasks.create_task(watches.run(), name="watches"),
+                tasks.create_task(_close_when(draining, watches), name="drain"),
+            ]
+            try:
+                async with serving(settings, "ledger", add, [SERVICE], draining=draining):
+                    if started is not None:
+                        started.set()
+                    await sleep_forever()
+            finally:
+                for loop in loops:
+                    loop.cancel()
+
+
+async def _close_when(draining: asyncio.Event, watches: Watches) -> None:
+    await draining.wait()
+    watches.close()

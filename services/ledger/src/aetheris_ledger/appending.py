@@ -1,0 +1,38 @@
+"""The one writer: a batch goes to the store, is counted, and is told to whoever watches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from aetheris_chassis.batch import BatchWriter
+from aetheris_journal.chain import Commit
+
+from aetheris_ledger import metrics
+from aetheris_ledger.core.append import Answer, Append
+from aetheris_ledger.store import Store
+from aetheris_ledger.watch import Watches
+
+Appends = BatchWriter[Append, Answer]
+
+
+def append_writer(store: Store, watches: Watches, *, rows_max: int, queue_max: int) -> Appends:
+    async def write(appends: Sequence[Append]) -> Sequence[Answer]:
+        answers = await store.append(appends)
+        _count(appends, answers)
+        for append, answer in zip(appends, answers, strict=True):
+            if answer.stored and watches.watched(append.job):
+                watches.tell(append.job, Commit(append.seq, append.lease, answer.time_us, answer.hash, append.body))
+        return answers
+
+    return BatchWriter(write, name="ledger_appends", rows_max=rows_max, queue_max=queue_max)
+
+
+def _count(appends: Sequence[Append], answers: Sequence[Answer]) -> None:
+    for decision, times in Counter(answer.decision for answer in answers).items():
+        metrics.APPENDS.labels(decision.name.lower()).inc(times)
+    stored = [append for append, answer in zip(appends, answers, strict=True) if answer.stored]
+    metrics.COMMITS.inc(len(stored))
+    metrics.COMMIT_BYTES.inc(sum(len(append.body) for append in stored))
+    for state, times in Counter(change.state for append in stored for change in append.changes).items():
+        metrics.EFFECT_CHANGES.labels(state.name.lower()).inc(times)

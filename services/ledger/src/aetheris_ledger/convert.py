@@ -1,0 +1,205 @@
+"""The wire ↔ what the core knows."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+
+from aetheris_journal.chain import Commit
+from aetheris_journal.codec import from_failure
+from aetheris_journal.events import Source, Verdict
+from aetheris_kernel.errors import Invalid
+from aetheris_kernel.ids import parse_job_id
+from aetheris_proto.ledger.v1 import ledger_pb2 as pb
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from aetheris_ledger.core.append import Answer, Append
+from aetheris_ledger.core.audit import Report
+from aetheris_ledger.core.effect import Change, Effect, Note, State, check_note
+from aetheris_ledger.store import Listing, Want
+
+PAGE_DEFAULT, PAGE_MAX = 1_000, 10_000
+LIST_DEFAULT, LIST_MAX = 100, 1_000
+
+_STATES = {int(state): state for state in State}
+_VERDICTS = {int(verdict): verdict for verdict in Verdict}
+_TOKEN = struct.Struct(">Q")
+
+# A job appends and appends under one name, and reading a name costs as much as all the rest.
+job_id = lru_cache(maxsize=16_384)(parse_job_id)
+
+
+def append(message: pb.Append) -> Append:
+    changes = [_change(change) for change in message.effects] if message.effects else ()
+    return Append(
+        job_id(message.job_id), message.tenant, message.seq, message.parent, message.lease, message.body, changes
+    )
+
+
+def _change(message: pb.EffectChange) -> Change:
+    state = _STATES.get(message.state)
+    if state is None:
+        raise Invalid("an effect goes to a state that has a name", field="state")
+    return Change(message.key, state, message.tool, message.arguments_digest, message.result_digest)
+
+
+def appended(correlation: int, answer: Answer) -> pb.Appended:
+    message = pb.Appended(id=correlation, decision=answer.decision.value, hash=answer.hash)  # type: ignore[arg-type]
+    if answer.effect is not None:
+        message.holder_job_id = str(answer.effect.job)
+        message.key = answer.effect.key
+        message.result = answer.result
+    elif answer.message:
+        message.message = answer.message
+    return message
+
+
+def want(message: pb.Load | pb.ReadRequest | pb.WatchRequest) -> Want:
+    if message.after_seq >= 2**63:
+        raise Invalid("no chain is that long", field="after_seq")
+    return Want(job_id(message.job_id), message.after_seq)
+
+
+def page_size(message: pb.ReadRequest) -> int:
+    return min(message.page_size or PAGE_DEFAULT, PAGE_MAX)
+
+
+def commit(commit: Commit) -> pb.Commit:
+    return pb.Commit(
+        seq=commit.seq,
+        lease=commit.lease,
+        record_time=_timestamp(commit.time_us),
+        hash=commit.hash,
+        body=commit.body,
+    )
+
+
+def report(report: Report) -> pb.VerifyResponse:
+    return pb.VerifyResponse(
+        intact=report.intact,
+        commits=report.commits,
+        events=report.events,
+        effects=report.effects,
+        head=report.head,
+        bad_seq=report.bad_seq,
+        problem=report.problem,
+    )
+
+
+def listing(message: pb.ListEffectsRequest) -> Listing:
+    """One more than the page holds, which says whether there is another page."""
+    if message.state and message.state not in _STATES:
+        raise Invalid("there is no such state", field="state")
+    return Listing(
+        tenant=_name(message.tenant, "tenant"),
+        states=[_STATES[message.state]] if message.state else list(State),
+        job=job_id(message.job_id) if message.job_id else None,
+        before=_place(message.page_token) if message.page_token else None,
+        limit=min(message.page_size or LIST_DEFAULT, LIST_MAX) + 1,
+    )
+
+
+def listed(listing: Listing, effects: Sequence[Effect]) -> pb.ListEffectsResponse:
+    page = effects[: listing.limit - 1]
+    token = _token(page[-1]) if len(effects) > len(page) else ""
+    return pb.ListEffectsResponse(effects=[effect(row) for row in page], next_page_token=token)
+
+
+def effect(row: Effect) -> pb.Effect:
+    message = pb.Effect(
+        tenant=row.tenant,
+        key=row.key,
+        job_id=str(row.job),
+        seq=row.seq,
+        tool=row.tool,
+        arguments_digest=row.arguments_digest,
+        state=row.state.value,  # type: ignore[arg-type]
+        result_digest=row.result_digest,
+        lease=row.lease,
+        update_time=_timestamp(row.updated_us if row.note is None else max(row.updated_us, row.note.time_us)),
+    )
+    if row.note is not None and row.state in (State.STARTED, State.IN_DOUBT):
+        # A note on a settled effect waits for nobody any more; it stays so that saying it again changes nothing.
+        message.note.CopyFrom(_note(row.note))
+    return message
+
+
+def _note(note: Note) -> pb.EffectNote:
+    return pb.EffectNote(
+        verdict=note.verdict.value,  # type: ignore[arg-type]
+        source=note.source.value,  # type: ignore[arg-type]
+        result=note.result,
+        actor=note.actor,
+        text=note.text,
+    )
+
+
+def resolution(message: pb.ResolveEffectRequest, now_us: int) -> tuple[str, str, Note]:
+    """Which effect, and the verdict on it."""
+    verdict = _VERDICTS.get(message.verdict)
+    if verdict is None:
+        raise Invalid("a verdict is COMMITTED, NOT_EXECUTED or ABANDONED", field="verdict")
+    if not message.actor:
+        raise Invalid("a verdict names who says so", field="actor")
+    note = Note(verdict, Source.PERSON, message.result, message.actor, message.note, now_us)
+    return *_named(message), _checked(note)
+
+
+def late_outcome(message: pb.ReportLateOutcomeRequest, now_us: int) -> tuple[str, str, Note]:
+    """Which effect, and what its tool was seen to do."""
+    if message.HasField("failure") == bool(message.result):
+        raise Invalid("a tool returned a result or raised a failure; a null result is `null`", field="result")
+    if message.HasField("failure"):
+        failure = from_failure(message.failure)
+        text = f"{failure.type}: {failure.message}"
+        note = Note(Verdict.NOT_EXECUTED, Source.LATE_OUTCOME, text=text[:2_000], time_us=now_us)
+    else:
+        note = Note(Verdict.COMMITTED, Source.LATE_OUTCOME, message.result, time_us=now_us)
+    return *_named(message), _checked(note)
+
+
+def _named(message: pb.ResolveEffectRequest | pb.ReportLateOutcomeRequest) -> tuple[str, str]:
+    return _name(message.tenant, "tenant"), _name(message.key, "key")
+
+
+def _name(text: str, field: str) -> str:
+    if not text:
+        raise Invalid(f"{field} is required", field=field)
+    if "\0" in text:
+        raise Invalid("a NUL character names nothing", field=field)
+    return text
+
+
+def _checked(note: Note) -> Note:
+    check_note(note)
+    if note.result:
+        try:
+            json.loads(note.result)
+        except (ValueError, RecursionError) as fault:
+            raise Invalid("the result is not JSON", field="result") from fault
+    return note
+
+
+def _timestamp(time_us: int) -> Timestamp:
+    seconds, micros = divmod(time_us, 1_000_000)
+    return Timestamp(seconds=seconds, nanos=micros * 1_000)
+
+
+def _token(row: Effect) -> str:
+    return base64.urlsafe_b64encode(_TOKEN.pack(row.updated_us) + row.key.encode()).decode()
+
+
+def _place(token: str) -> tuple[int, str]:
+    try:
+        raw = base64.b64decode(token, altchars=b"-_", validate=True)
+        (updated_us,) = _TOKEN.unpack_from(raw)
+        key = raw[_TOKEN.size :].decode()
+    except (binascii.Error, struct.error, ValueError) as fault:
+        raise Invalid("a page token is what the last page gave", field="page_token") from fault
+    if updated_us >= 2**63 or "\0" in key:
+        raise Invalid("a page token is what the last page gave", field="page_token")
+    return updated_us, key

@@ -1,0 +1,171 @@
+"""An append: one commit at the tail of a job's chain, with what it means for the record of effects.
+
+What is decided here holds for every store. A store's own work is to do it atomically: of all appends that
+name one parent exactly one is stored, and its effects move in the same instant or it is not stored at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from uuid import UUID
+
+from aetheris_journal.chain import GENESIS, commit_hash
+from aetheris_kernel.errors import Invalid
+
+from aetheris_ledger.core.effect import Change, Effect, Move, State, moves, permits
+
+BODY_BYTES_MAX = 1024 * 1024
+CHANGES_MAX = 1_000
+TENANT_BYTES_MAX = 128
+KEY_BYTES_MAX = 512
+TOOL_BYTES_MAX = 256
+NUMBER_MAX = 2**63 - 1
+
+_DIGEST_BYTES = 32
+
+
+class Decision(IntEnum):
+    """As sent."""
+
+    APPENDED = 1
+    RECORDED = 2
+    IN_FLIGHT = 3
+    IN_DOUBT = 4
+    FENCED = 5
+    REFUSED = 6
+    UNAVAILABLE = 7
+
+
+# Built and dropped by the ten thousand a second, so not frozen: a frozen one costs four times as much.
+@dataclass(slots=True)
+class Append:
+    job: UUID
+    tenant: str
+    seq: int
+    parent: bytes
+    lease: int
+    body: bytes
+    changes: Sequence[Change] = ()
+
+
+@dataclass(slots=True)
+class Answer:
+    decision: Decision
+    hash: bytes = b""  # with APPENDED
+    time_us: int = 0  # with APPENDED
+    stored: bool = False  # with APPENDED: this call stored it, and not an earlier one
+    message: str = ""  # with REFUSED and UNAVAILABLE
+    effect: Effect | None = None  # what stands in the way, with RECORDED, IN_FLIGHT and IN_DOUBT
+    result: bytes = b""  # with RECORDED
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A commit without its body, which its hash stands for."""
+
+    lease: int
+    time_us: int
+    hash: bytes
+
+
+# How an effect that stands answers a start that it does not permit; the other states refuse it.
+START_ANSWERS: Mapping[State, Decision] = {
+    State.STARTED: Decision.IN_FLIGHT,
+    State.COMMITTED: Decision.RECORDED,
+    State.IN_DOUBT: Decision.IN_DOUBT,
+}
+
+
+def check(append: Append) -> Sequence[Move]:
+    """The moves it asks for. Invalid where it could not be stored whatever the chain holds."""
+    if not 1 <= append.seq <= NUMBER_MAX:
+        raise Invalid("seq counts from 1", field="seq")
+    if not 1 <= append.lease <= NUMBER_MAX:
+        raise Invalid("a lease counts from 1", field="lease")
+    if len(append.parent) != _DIGEST_BYTES:
+        raise Invalid("a parent is a hash of 32 bytes", field="parent")
+    if append.seq == 1 and append.parent != GENESIS:
+        raise Invalid("the first commit's parent is 32 zero bytes", field="parent")
+    if not 1 <= len(append.body) <= BODY_BYTES_MAX:
+        raise Invalid(f"a body has 1 to {BODY_BYTES_MAX} bytes, not {len(append.body)}", field="body")
+    if not append.changes:
+        return ()
+    return _check_changes(append)
+
+
+def own_retry(append: Append, standing: Link) -> bool:
+    """Whether the commit that stands at its place is this append itself, stored before.
+
+    The hash is made of parent, lease, time and body, so equal hashes are equal appends.
+    """
+    return standing.lease == append.lease and standing.hash == commit_hash(
+        append.parent, append.job, append.seq, standing.lease, standing.time_us, append.body
+    )
+
+
+def judge(
+    append: Append,
+    wanted: Sequence[Move],
+    standing: Link | None,
+    before: Link | None,
+    effects: Mapping[str, Effect],
+) -> Answer | None:
+    """The answer to an append that what is stored already decides; None where nothing stands in its way.
+
+    `standing` is the commit at its seq, `before` the one before that, `effects` the rows of its keys.
+    """
+    if standing is not None:
+        if own_retry(append, standing):
+            return Answer(Decision.APPENDED, hash=standing.hash, time_us=standing.time_us)
+        return Answer(Decision.FENCED)
+    if append.seq > 1 and (before is None or before.hash != append.parent or before.lease > append.lease):
+        return Answer(Decision.FENCED)
+    for move in wanted:
+        effect = effects.get(move.key)
+        if not permits(effect, append.job, move.first):
+            return _impossible(move, effect)
+    return None
+
+
+def _impossible(move: Move, effect: Effect | None) -> Answer:
+    if effect is None:
+        return Answer(Decision.REFUSED, message=f"effect {move.key!r} was never started")
+    if move.first is State.STARTED and effect.state in START_ANSWERS:
+        return Answer(START_ANSWERS[effect.state], effect=effect)
+    return Answer(
+        Decision.REFUSED,
+        message=f"effect {move.key!r} of job {effect.job} is {effect.state.name.lower()} and cannot become "
+        f"{move.first.name.lower()}",
+    )
+
+
+def _check_changes(append: Append) -> Sequence[Move]:
+    _check_text(append.tenant, "tenant", TENANT_BYTES_MAX)
+    if len(append.changes) > CHANGES_MAX:
+        raise Invalid(f"an append changes at most {CHANGES_MAX} effects", field="effects")
+    for change in append.changes:
+        _check_text(change.key, "key", KEY_BYTES_MAX)
+        if change.state is State.STARTED:
+            _check_text(change.tool, "tool", TOOL_BYTES_MAX)
+            _check_digest(change.arguments_digest, "arguments_digest")
+        elif change.tool or change.arguments_digest:
+            raise Invalid("tool and arguments_digest belong to STARTED", field="tool")
+        if change.state is State.COMMITTED:
+            _check_digest(change.result_digest, "result_digest")
+        elif change.result_digest:
+            raise Invalid("result_digest belongs to COMMITTED", field="result_digest")
+    return moves(append.changes)
+
+
+def _check_text(text: str, field: str, most: int) -> None:
+    if not text or len(text.encode()) > most:
+        raise Invalid(f"{field} has 1 to {most} bytes", field=field)
+    if "\0" in text:
+        raise Invalid("a NUL character cannot be stored", field=field)
+
+
+def _check_digest(digest: bytes, field: str) -> None:
+    if len(digest) != _DIGEST_BYTES:
+        raise Invalid(f"{field} is a SHA-256 of 32 bytes", field=field)

@@ -1,0 +1,179 @@
+"""Whether a chain says possible things, and whether the record of effects is what follows from it.
+
+The chain is walked once, commit by commit; the rows that claim an intent in a stretch of it are compared
+as soon as that stretch has been walked. What agrees and can change no more is forgotten, so an audit holds
+the open effects of a job and not its history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from hashlib import sha256
+from uuid import UUID
+
+from aetheris_journal import events as e
+from aetheris_journal.chain import Commit
+
+from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Change, Effect, State, moved, moves
+
+_STATE_OF_VERDICT: Mapping[e.Verdict, State] = {
+    e.Verdict.COMMITTED: State.COMMITTED,
+    e.Verdict.NOT_EXECUTED: State.NOT_EXECUTED,
+    e.Verdict.ABANDONED: State.ABANDONED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`bad_seq` is 0 where the chain is whole and only the record of effects disagrees with it."""
+
+    commits: int
+    events: int
+    effects: int
+    head: bytes
+    bad_seq: int = 0
+    problem: str = ""
+
+    @property
+    def intact(self) -> bool:
+        return not self.problem
+
+
+def change_of(event: e.Event) -> Change | None:
+    """What an event means for the record of effects."""
+    match event:
+        case e.EffectStarted(name=tool, arguments=arguments, key=key):
+            return Change(key, State.STARTED, tool=tool, arguments_digest=sha256(arguments).digest())
+        case e.EffectCommitted(key=key, result=result, recorded_job_id=""):
+            return Change(key, State.COMMITTED, result_digest=sha256(result).digest())
+        case e.EffectFailed(key=key):
+            return Change(key, State.FAILED)
+        case e.EffectInDoubt(key=key):
+            return Change(key, State.IN_DOUBT)
+        case e.EffectResolved(key=key, verdict=e.Verdict.COMMITTED, result=result):
+            return Change(key, State.COMMITTED, result_digest=sha256(result).digest())
+        case e.EffectResolved(key=key, verdict=verdict):
+            return Change(key, _STATE_OF_VERDICT[verdict])
+        case e.StepCompensated(key=key) if key:
+            return Change(key, State.COMPENSATED)
+    return None
+
+
+def result_of(event: e.Event, key: str) -> bytes | None:
+    """The result that an event records for an effect."""
+    match event:
+        case e.EffectCommitted(result=result, recorded_job_id="") if event.key == key:
+            return result
+        case e.EffectResolved(verdict=e.Verdict.COMMITTED, result=result) if event.key == key:
+            return result
+    return None
+
+
+class Audit:
+    def __init__(self, job: UUID) -> None:
+        self._job = job
+        self.tenant = ""
+        self.commits = 0
+        self.events = 0
+        self.effects = 0
+        self._ended = False
+        # What the rows must say as far as the chain was walked, and the rows that were met so far.
+        self._derived: dict[str, Effect] = {}
+        self._rows: dict[str, Effect] = {}
+
+    def walk(self, commit: Commit, events: Sequence[e.Event]) -> str | None:
+        """What is impossible about this commit at its place; None where nothing is."""
+        if not events:
+            return "the commit holds no event"
+        for event in events:
+            if self._ended:
+                return "something follows the end of the job"
+            if isinstance(event, e.JobCreated) != (self.events == 0):
+                return "a chain begins with job_created and holds no other"
+            if isinstance(event, e.JobCreated):
+                self.tenant = event.tenant
+            self._ended = isinstance(event, e.TERMINAL)
+            self.events += 1
+            change = change_of(event)
+            if change is not None and (problem := self._derive(change, commit)) is not None:
+                return problem
+        self.commits += 1
+        return None
+
+    def meet(self, rows: Iterable[Effect]) -> None:
+        """Rows that name this job and an intent in the stretch just walked."""
+        for row in rows:
+            derived = self._derived.get(row.key)
+            if derived is not None and derived.outcome_seq and _difference(row, derived) is None:
+                # Any later event of this effect would have moved the row on, so it has had its last.
+                del self._derived[row.key]
+                self.effects += 1
+            else:
+                self._rows[row.key] = row
+
+    def compare(self) -> str | None:
+        """The first of the job's own rows that disagrees with the whole chain. Agreement is forgotten."""
+        for row in sorted(self._rows.values(), key=lambda row: (row.seq, row.key)):
+            derived = self._derived.pop(row.key, None)
+            if derived is None or derived.seq < row.seq:
+                return f"effect {row.key!r}: the record says that commit {row.seq} started it, and it did not"
+            if (difference := _difference(row, derived)) is not None:
+                return difference
+            self.effects += 1
+        self._rows.clear()
+        return None
+
+    def missing(self) -> list[str]:
+        """After `compare`: the keys that the chain moved and for which the job has no row."""
+        return sorted(self._derived, key=lambda key: (self._derived[key].seq, key))
+
+    def taken_over(self, key: str, row: Effect | None) -> str | None:
+        """Whether `row`, the tenant's row of a missing key, explains why this job has none."""
+        derived = self._derived[key]
+        if row is None:
+            return f"effect {key!r}: the record has no row for what commit {derived.seq} started"
+        if row.job == self._job:
+            return _difference(row, derived) or "the record changed while it was read"
+        if State.STARTED not in BY_OTHERS[derived.state]:
+            return f"effect {key!r}: the record gives it to job {row.job}, and the chain leaves it {derived.state.name}"
+        self.effects += 1
+        return None
+
+    def _derive(self, change: Change, commit: Commit) -> str | None:
+        before = self._derived.get(change.key)
+        state = None if before is None else before.state
+        if change.state not in BY_OWNER[state]:
+            stands = "not started" if state is None else state.name.lower()
+            return f"effect {change.key!r} is {stands} and cannot become {change.state.name.lower()}"
+        self._derived[change.key] = moved(
+            before,
+            moves((change,))[0],
+            tenant=self.tenant,
+            job=self._job,
+            seq=commit.seq,
+            lease=commit.lease,
+            time_us=commit.time_us,
+        )
+        return None
+
+
+def started_there(row: Effect, commit: Commit | None, events: Sequence[e.Event]) -> str | None:
+    """Whether the commit that a row names as its intent is one; for rows of other jobs."""
+    wanted = Change(row.key, State.STARTED, tool=row.tool, arguments_digest=row.arguments_digest)
+    if commit is not None and commit.lease == row.lease and any(change_of(event) == wanted for event in events):
+        return None
+    return f"effect {row.key!r}: the record gives it to commit {row.seq} of job {row.job}, which did not start it"
+
+
+def _difference(row: Effect, derived: Effect) -> str | None:
+    bare = replace(row, note=None)
+    if bare == derived:
+        return None
+    name = next(f.name for f in fields(Effect) if getattr(bare, f.name) != getattr(derived, f.name))
+    return f"effect {row.key!r}: the record says {name} {_shown(bare, name)}, the chain says {_shown(derived, name)}"
+
+
+def _shown(effect: Effect, name: str) -> str:
+    value = getattr(effect, name)
+    return value.hex() if isinstance(value, bytes) else str(getattr(value, "name", value))

@@ -1,0 +1,230 @@
+"""A side effect: where it stands, where it may go, and who may move it.
+
+    started ──► committed ──► compensated
+       │ ├────► failed ─────────► started     (any job of the tenant: the world is unchanged)
+       │ └────► in_doubt ──► committed | not_executed | abandoned
+       │           └──────────► started       (its own job: an idempotent tool is called again)
+       └ not_executed ─────────► started      (any job of the tenant)
+
+One row per tenant and key. The job that started it last owns it, and only the owner moves it on; a start
+by anybody else is either permitted by the table or answered with what stands there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from uuid import UUID
+
+from aetheris_journal.events import Source, Verdict
+from aetheris_kernel.errors import Conflict, Invalid
+
+NOTE_RESULT_BYTES_MAX = 512 * 1024
+NOTE_TEXT_BYTES_MAX = 8 * 1024
+NOTE_ACTOR_BYTES_MAX = 256
+
+
+class EffectState(Conflict):
+    """The effect does not stand where this change is possible."""
+
+    reason = "EFFECT_STATE"
+
+
+class State(IntEnum):
+    """As stored and as sent."""
+
+    STARTED = 1
+    COMMITTED = 2
+    FAILED = 3
+    IN_DOUBT = 4
+    NOT_EXECUTED = 5
+    ABANDONED = 6
+    COMPENSATED = 7
+
+
+_RESTART = frozenset({State.STARTED})
+_NOTHING: frozenset[State] = frozenset()
+
+# Where an effect may go from where it stands (None: nobody has started it), moved by the job that owns it.
+BY_OWNER: Mapping[State | None, frozenset[State]] = {
+    None: _RESTART,
+    State.STARTED: frozenset({State.COMMITTED, State.FAILED, State.IN_DOUBT}),
+    State.COMMITTED: frozenset({State.COMPENSATED}),
+    State.FAILED: _RESTART,
+    State.IN_DOUBT: frozenset({State.STARTED, State.COMMITTED, State.NOT_EXECUTED, State.ABANDONED}),
+    State.NOT_EXECUTED: _RESTART,
+    State.ABANDONED: _NOTHING,
+    State.COMPENSATED: _NOTHING,
+}
+# The same, moved by any other job of the tenant.
+BY_OTHERS: Mapping[State | None, frozenset[State]] = {
+    None: _RESTART,
+    State.STARTED: _NOTHING,
+    State.COMMITTED: _NOTHING,
+    State.FAILED: _RESTART,
+    State.IN_DOUBT: _NOTHING,
+    State.NOT_EXECUTED: _RESTART,
+    State.ABANDONED: _NOTHING,
+    State.COMPENSATED: _NOTHING,
+}
+
+
+def origins(target: State, table: Mapping[State | None, frozenset[State]]) -> tuple[State, ...]:
+    """The states from which `table` permits `target`, in their order: what the store asks of a row."""
+    return tuple(state for state in State if target in table[state])
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One effect goes to one state."""
+
+    key: str
+    state: State
+    tool: str = ""  # with STARTED
+    arguments_digest: bytes = b""  # with STARTED
+    result_digest: bytes = b""  # with COMMITTED
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What somebody outside knows about a doubt, for the job's next holder to write into the chain."""
+
+    verdict: Verdict
+    source: Source
+    result: bytes = b""
+    actor: str = ""
+    text: str = ""
+    time_us: int = 0
+
+    def agrees(self, other: Note) -> bool:
+        return (self.verdict, self.result) == (other.verdict, other.result)
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One effect's row. All of it but the note follows from the chain of the job that owns it."""
+
+    tenant: str
+    key: str
+    job: UUID
+    seq: int  # of the commit that holds the intent
+    lease: int
+    tool: str
+    arguments_digest: bytes
+    state: State
+    result_digest: bytes
+    outcome_seq: int  # of the commit that moved it on from the intent; 0 while it is started
+    updated_us: int  # when the commit that moved it last was accepted
+    note: Note | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What one append does to one effect: its changes to that key, as one.
+
+    Where the first of them is possible, all are: each later one starts from what the one before it made,
+    and `moves` has checked those. So the row needs to permit `first` alone.
+    """
+
+    key: str
+    first: State
+    last: State
+    start: Change | None  # the last STARTED among them, which makes a new intent
+    result_digest: bytes
+
+
+def moves(changes: Sequence[Change]) -> Sequence[Move]:
+    """One move for each key, in the order in which the keys come first. Invalid where the changes contradict
+    each other whatever stands in the row."""
+    if len(changes) == 1:
+        return (_opening(changes[0]),)
+    found: dict[str, Move] = {}
+    for change in changes:
+        before = found.get(change.key)
+        found[change.key] = _opening(change) if before is None else _continued(before, change)
+    return tuple(found.values())
+
+
+def _opening(change: Change) -> Move:
+    start = change if change.state is State.STARTED else None
+    return Move(change.key, change.state, change.state, start, change.result_digest)
+
+
+def _continued(before: Move, change: Change) -> Move:
+    if change.state not in BY_OWNER[before.last]:
+        raise Invalid(
+            f"one append cannot take an effect from {before.last.name.lower()} to {change.state.name.lower()}",
+            key=change.key,
+        )
+    start = change if change.state is State.STARTED else before.start
+    return Move(change.key, before.first, change.state, start, change.result_digest or before.result_digest)
+
+
+def permits(effect: Effect | None, job: UUID, target: State) -> bool:
+    if effect is None:
+        return target in BY_OWNER[None]
+    table = BY_OWNER if effect.job == job else BY_OTHERS
+    return target in table[effect.state]
+
+
+def moved(effect: Effect | None, move: Move, *, tenant: str, job: UUID, seq: int, lease: int, time_us: int) -> Effect:
+    """The row after a permitted move. A new intent begins a new life: the old outcome and note are gone."""
+    outcome_seq = 0 if move.last is State.STARTED else seq
+    if move.start is not None:
+        return Effect(
+            tenant, move.key, job, seq, lease, move.start.tool, move.start.arguments_digest,
+            move.last, move.result_digest, outcome_seq, time_us,
+        )  # fmt: skip
+    assert effect is not None, "only a start is permitted where there is no row"
+    digest = move.result_digest or effect.result_digest
+    return replace(effect, state=move.last, result_digest=digest, outcome_seq=outcome_seq, updated_us=time_us)
+
+
+def noted(effect: Effect, note: Note) -> Effect | None:
+    """The row with a person's verdict on it; None where the same stands there already."""
+    if effect.note is not None and effect.note.agrees(note):
+        return None
+    if effect.state is not State.IN_DOUBT:
+        raise EffectState(
+            f"the effect is {effect.state.name.lower()}, and only one in doubt can be resolved",
+            key=effect.key,
+            state=effect.state.name,
+        )
+    if effect.note is not None:
+        raise EffectState(
+            "another verdict was left first and waits for the job's holder",
+            key=effect.key,
+            verdict=effect.note.verdict.name,
+        )
+    return replace(effect, note=note)
+
+
+def witnessed(effect: Effect, note: Note, *, job: UUID, lease: int) -> Effect | None:
+    """The row with a fenced holder's evidence on it; None where it decides nothing any more.
+
+    It speaks of the intent it was entered under and of no other. It may come before the new holder has
+    written the doubt, so a started effect takes it too.
+    """
+    if effect.note is not None or effect.state not in (State.STARTED, State.IN_DOUBT):
+        return None
+    if (effect.job, effect.lease) != (job, lease):
+        return None
+    return replace(effect, note=note)
+
+
+def check_note(note: Note) -> None:
+    """Invalid unless the note is one that a holder could write into a chain."""
+    if (note.verdict is Verdict.COMMITTED) != bool(note.result):
+        raise Invalid(
+            "a result belongs to the verdict COMMITTED and to no other; a null result is `null`", field="result"
+        )
+    for field, size, most in (
+        ("result", len(note.result), NOTE_RESULT_BYTES_MAX),
+        ("actor", len(note.actor.encode()), NOTE_ACTOR_BYTES_MAX),
+        ("note", len(note.text.encode()), NOTE_TEXT_BYTES_MAX),
+    ):
+        if size > most:
+            raise Invalid(f"{field} has {size} bytes, and {most} is the most", field=field)
+    if "\0" in note.actor or "\0" in note.text:
+        raise Invalid("a NUL character cannot be stored", field="actor" if "\0" in note.actor else "note")

@@ -1,0 +1,113 @@
+"""A store in memory, for tests and simulations. Nothing in it awaits, so each call is atomic."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from uuid import UUID
+
+from aetheris_journal.chain import Commit, commit_hash
+from aetheris_kernel.clock import Clock, SystemClock
+from aetheris_kernel.errors import Invalid
+
+from aetheris_ledger.core.append import Answer, Append, Decision, Link, check, judge
+from aetheris_ledger.core.effect import Effect, moved
+from aetheris_ledger.moment import microseconds
+from aetheris_ledger.recorded import with_result
+from aetheris_ledger.store import PAGE_BYTES_MAX, PAGE_COMMITS_MAX, Listing, Page, Want
+
+
+class MemoryStore:
+    """Several services, or several replicas of one, may share it: it is the disk."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        # Open to tests: what was written, and what a tampering hand would edit.
+        self.chains: dict[UUID, dict[int, Commit]] = {}
+        self.rows: dict[tuple[str, str], Effect] = {}
+
+    async def append(self, appends: Sequence[Append]) -> Sequence[Answer]:
+        time_us = microseconds(self._clock.now())
+        return [self._append(append, time_us) for append in appends]
+
+    async def load(
+        self, wants: Sequence[Want], *, commits_max: int = PAGE_COMMITS_MAX, bytes_max: int = PAGE_BYTES_MAX
+    ) -> Sequence[Page]:
+        pages, room = [], bytes_max
+        for want in wants:
+            chain = self.chains.get(want.job, {})
+            behind = sorted(seq for seq in chain if seq > want.after)
+            commits: list[Commit] = []
+            for seq in behind[:commits_max]:
+                if room <= 0:
+                    break
+                commits.append(chain[seq])
+                room -= len(chain[seq].body)
+            pages.append(Page(chain.get(want.after), commits, len(commits) < len(behind)))
+        return pages
+
+    async def moved(self, tails: Mapping[UUID, int]) -> Mapping[UUID, int]:
+        now = {job: max(self.chains.get(job, {}), default=0) for job in tails}
+        return {job: seq for job, seq in now.items() if seq > tails[job]}
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[MemoryStore]:
+        frozen = MemoryStore(self._clock)
+        frozen.chains = {job: dict(chain) for job, chain in self.chains.items()}
+        frozen.rows = dict(self.rows)
+        yield frozen
+
+    async def effect(self, tenant: str, key: str) -> Effect | None:
+        return self.rows.get((tenant, key))
+
+    async def effects(self, listing: Listing) -> Sequence[Effect]:
+        found = [
+            row
+            for row in self.rows.values()
+            if row.tenant == listing.tenant
+            and row.state in listing.states
+            and listing.job in (None, row.job)
+            and (listing.before is None or (row.updated_us, row.key) < listing.before)
+        ]
+        return sorted(found, key=lambda row: (row.updated_us, row.key), reverse=True)[: listing.limit]
+
+    async def effects_started(self, job: UUID, first: int, last: int, limit: int) -> Sequence[Effect]:
+        found = [row for row in self.rows.values() if row.job == job and first <= row.seq <= last]
+        return sorted(found, key=lambda row: (row.seq, row.key))[:limit]
+
+    async def effects_named(self, tenant: str, keys: Sequence[str]) -> Sequence[Effect]:
+        return [self.rows[tenant, key] for key in set(keys) if (tenant, key) in self.rows]
+
+    async def annotate(self, was: Effect, noted: Effect) -> bool:
+        if self.rows.get((was.tenant, was.key)) != was or noted.note is None:
+            return False
+        self.rows[was.tenant, was.key] = replace(was, note=noted.note)
+        return True
+
+    def _append(self, append: Append, time_us: int) -> Answer:
+        try:
+            wanted = check(append)
+        except Invalid as refusal:
+            return Answer(Decision.REFUSED, message=refusal.message)
+        chain = self.chains.get(append.job, {})
+        rows = {move.key: row for move in wanted if (row := self.rows.get((append.tenant, move.key))) is not None}
+        answer = judge(append, wanted, _link(chain.get(append.seq)), _link(chain.get(append.seq - 1)), rows)
+        if answer is None:
+            digest = commit_hash(append.parent, append.job, append.seq, append.lease, time_us, append.body)
+            commit = Commit(append.seq, append.lease, time_us, digest, append.body)
+            self.chains.setdefault(append.job, {})[append.seq] = commit
+            for move in wanted:
+                self.rows[append.tenant, move.key] = moved(
+                    rows.get(move.key), move, tenant=append.tenant, job=append.job,
+                    seq=append.seq, lease=append.lease, time_us=time_us,
+                )  # fmt: skip
+            return Answer(Decision.APPENDED, hash=digest, time_us=time_us, stored=True)
+        if answer.decision is Decision.RECORDED and answer.effect is not None:
+            outcome = self.chains.get(answer.effect.job, {}).get(answer.effect.outcome_seq)
+            return with_result(answer, answer.effect, None if outcome is None else outcome.body)
+        return answer
+
+
+def _link(commit: Commit | None) -> Link | None:
+    return None if commit is None else Link(commit.lease, commit.time_us, commit.hash)

@@ -1,0 +1,128 @@
+"""The store that lasts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import groupby
+from uuid import UUID
+
+from aetheris_chassis.postgres import Connection, Pool, acquiring
+from aetheris_journal.chain import Commit
+from aetheris_kernel.clock import Clock
+from aetheris_kernel.errors import Invalid, Unavailable
+
+from aetheris_ledger import rows, write
+from aetheris_ledger.core.append import Answer, Append, Decision, check
+from aetheris_ledger.core.effect import Effect
+from aetheris_ledger.moment import microseconds
+from aetheris_ledger.store import PAGE_BYTES_MAX, PAGE_COMMITS_MAX, Listing, Page, Want
+from aetheris_ledger.write import Q
+
+# Longer than any write takes; then the connection is given up, and what became of the batch is not known.
+WRITE_S = 30.0
+
+_NEWEST = (2**63 - 1, "")
+
+
+class PostgresStore:
+    """`writing` is for appends alone, so that no number of readers can keep them waiting."""
+
+    def __init__(self, writing: Pool, reading: Pool, clock: Clock) -> None:
+        self._writing = writing
+        self._reading = reading
+        self._clock = clock
+
+    async def append(self, appends: Sequence[Append]) -> Sequence[Answer]:
+        answers: write.Answers = {}
+        items: list[write.Item] = []
+        for place, append in enumerate(appends):
+            try:
+                items.append(write.Item(place, append, check(append)))
+            except Invalid as refusal:
+                answers[place] = Answer(Decision.REFUSED, message=refusal.message)
+        try:
+            for part in write.parts(items):
+                async with acquiring(self._writing) as connection, asyncio.timeout(WRITE_S):
+                    await write.write(connection, part, microseconds(self._clock.now()), answers)
+        except Unavailable as refusal:
+            write.leave(items, answers, refusal.message)
+        except TimeoutError:
+            write.leave(items, answers, "the database is slow")
+        return [answers[place] for place in range(len(appends))]
+
+    async def load(
+        self, wants: Sequence[Want], *, commits_max: int = PAGE_COMMITS_MAX, bytes_max: int = PAGE_BYTES_MAX
+    ) -> Sequence[Page]:
+        async with acquiring(self._reading) as connection:
+            return await _load(connection, wants, commits_max, bytes_max)
+
+    async def moved(self, tails: Mapping[UUID, int]) -> Mapping[UUID, int]:
+        async with acquiring(self._reading) as connection:
+            found = await connection.fetch(Q.moved_chains, list(tails.keys()), list(tails.values()))
+        return {row["job_id"]: row["tail"] for row in found}
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[PostgresSnapshot]:
+        async with (
+            acquiring(self._reading) as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield PostgresSnapshot(connection)
+
+    async def effect(self, tenant: str, key: str) -> Effect | None:
+        async with acquiring(self._reading) as connection:
+            row = await connection.fetchrow(Q.effects_named, [tenant], [key])
+        return None if row is None else rows.to_effect(row)
+
+    async def effects(self, listing: Listing) -> Sequence[Effect]:
+        common = (listing.tenant, listing.states, *(listing.before or _NEWEST), listing.limit)
+        async with acquiring(self._reading) as connection:
+            if listing.job is None:
+                found = await connection.fetch(Q.list_effects, *common)
+            else:
+                found = await connection.fetch(Q.list_job_effects, *common, listing.job)
+        return [rows.to_effect(row) for row in found]
+
+    async def annotate(self, was: Effect, noted: Effect) -> bool:
+        if noted.note is None:
+            return False
+        async with acquiring(self._reading) as connection:
+            status = await connection.execute(Q.annotate_effect, *rows.annotation(was, noted.note))
+        return rows.count(status) == 1
+
+
+class PostgresSnapshot:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def load(self, wants: Sequence[Want]) -> Sequence[Page]:
+        return await _load(self._connection, wants, PAGE_COMMITS_MAX, PAGE_BYTES_MAX)
+
+    async def effects_started(self, job: UUID, first: int, last: int, limit: int) -> Sequence[Effect]:
+        found = await self._connection.fetch(Q.effects_started, job, first, last, limit)
+        return [rows.to_effect(row) for row in found]
+
+    async def effects_named(self, tenant: str, keys: Sequence[str]) -> Sequence[Effect]:
+        found = await self._connection.fetch(Q.effects_named, [tenant] * len(keys), keys)
+        return [rows.to_effect(row) for row in found]
+
+
+async def _load(connection: Connection, wants: Sequence[Want], commits_max: int, bytes_max: int) -> list[Page]:
+    # The commit at `after` comes too, and one behind the page, which says that there is more.
+    found = await connection.fetch(
+        Q.load_commits, [want.job for want in wants], [want.after for want in wants], commits_max + 2, bytes_max
+    )
+    chains: dict[int, list[Commit]] = {
+        n: [rows.to_commit(row) for row in chain] for n, chain in groupby(found, key=lambda row: row["n"])
+    }
+    spent = sum(len(commit.body) for chain in chains.values() for commit in chain) >= bytes_max
+    # Behind the one that the bytes ended in, nothing is known.
+    known_to = max(chains, default=0) - 1 if spent else len(wants)
+    pages = []
+    for n, want in enumerate(wants, 1):
+        chain = chains.get(n, [])
+        anchor = chain.pop(0) if chain and chain[0].seq == want.after else None
+        pages.append(Page(anchor, chain[:commits_max], len(chain) > commits_max or n > known_to))
+    return pages

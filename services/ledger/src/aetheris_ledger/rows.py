@@ -1,0 +1,90 @@
+"""Rows ↔ what the core knows. The only module that knows the effects' columns by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import asyncpg
+from aetheris_journal.chain import Commit
+from aetheris_journal.events import Source, Verdict
+
+from aetheris_ledger.core.append import Append, Link
+from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Effect, Move, Note, State, origins
+
+# One row of the parameters of `move_effects`; its tenant and key come first.
+Movement: TypeAlias = tuple[Any, ...]
+
+
+def count(status: str) -> int:
+    """How many rows a statement wrote: "INSERT 0 3" says 3."""
+    return int(status.rpartition(" ")[2])
+
+
+def to_commit(row: asyncpg.Record) -> Commit:
+    return Commit(row["seq"], row["lease"], row["time_us"], row["hash"], row["body"])
+
+
+def to_links(row: asyncpg.Record) -> tuple[Link | None, Link | None]:
+    """What stands at a place, and what before it."""
+    here = None if row["hash"] is None else Link(row["lease"], row["time_us"], row["hash"])
+    before = None
+    if row["before_hash"] is not None:
+        before = Link(row["before_lease"], row["before_time_us"], row["before_hash"])
+    return here, before
+
+
+def to_effect(row: asyncpg.Record) -> Effect:
+    return Effect(
+        tenant=row["tenant"],
+        key=row["key"],
+        job=row["job_id"],
+        seq=row["seq"],
+        lease=row["lease"],
+        tool=row["tool"],
+        arguments_digest=row["arguments_digest"],
+        state=State(row["state"]),
+        result_digest=row["result_digest"] or b"",
+        outcome_seq=row["outcome_seq"],
+        updated_us=row["updated_us"],
+        note=_to_note(row),
+    )
+
+
+def _to_note(row: asyncpg.Record) -> Note | None:
+    if row["note_us"] is None:
+        return None
+    return Note(
+        verdict=Verdict(row["note_verdict"]),
+        source=Source(row["note_source"]),
+        result=row["note_result"],
+        actor=row["note_actor"],
+        text=row["note_text"],
+        time_us=row["note_us"],
+    )
+
+
+def annotation(was: Effect, note: Note) -> tuple[Any, ...]:
+    """The parameters of `annotate_effect`."""
+    place = (was.tenant, was.key, was.job, was.seq, was.outcome_seq, was.state)
+    return (*place, note.time_us, note.verdict, note.source, note.result, note.actor, note.text)
+
+
+def _mask(states: Sequence[State]) -> int:
+    return sum(1 << state for state in states)
+
+
+# For each first state of a move: the bits of the states from which its owner, or another job, may make it,
+# and whether there may be no row. The core's table, in the shape that `move_effects` asks for.
+PERMITS: dict[State, tuple[int, int, bool]] = {
+    first: (_mask(origins(first, BY_OWNER)), _mask(origins(first, BY_OTHERS)), first in BY_OWNER[None])
+    for first in State
+}
+
+
+def movement(append: Append, move: Move) -> Movement:
+    tool, digest = ("", b"") if move.start is None else (move.start.tool, move.start.arguments_digest)
+    return (
+        append.tenant, move.key, append.job, append.seq, append.lease, tool, digest, move.last,
+        move.result_digest or None, *PERMITS[move.first],
+    )  # fmt: skip

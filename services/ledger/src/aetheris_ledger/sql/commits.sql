@@ -1,0 +1,64 @@
+-- name: append_commits
+-- The parent check is a scalar subquery, because that is an index probe for each row whatever the planner
+-- thinks; as EXISTS or a join it hashes the whole table. A lease never falls along a chain. A place that is
+-- taken is left as it is: whoever gets fewer rows than it sent looks at what stands there. Sorted by the
+-- caller, so that two writers wait for each other in one order.
+INSERT INTO ledger.commits (seq, lease, time_us, job_id, hash, body)
+SELECT a.seq, a.lease, $7, a.job_id, a.hash, a.body
+FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bytea[])
+    AS a (job_id, seq, parent, lease, hash, body)
+WHERE (a.seq = 1 AND a.parent = decode(repeat('00', 32), 'hex'))
+    OR a.parent = (
+        SELECT c.hash FROM ledger.commits c
+        WHERE c.job_id = a.job_id AND c.seq = a.seq - 1 AND c.lease <= a.lease
+    )
+ON CONFLICT (job_id, seq) DO NOTHING;
+
+-- name: places
+-- What stands at each place and before it. LIMIT keeps the planner from making joins of it.
+SELECT p.n, here.lease, here.time_us, here.hash,
+    before.lease AS before_lease, before.time_us AS before_time_us, before.hash AS before_hash
+FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS p (job_id, seq, n)
+LEFT JOIN LATERAL (
+    SELECT c.lease, c.time_us, c.hash FROM ledger.commits c
+    WHERE c.job_id = p.job_id AND c.seq = p.seq LIMIT 1
+) here ON true
+LEFT JOIN LATERAL (
+    SELECT c.lease, c.time_us, c.hash FROM ledger.commits c
+    WHERE c.job_id = p.job_id AND c.seq = p.seq - 1 LIMIT 1
+) before ON true;
+
+-- name: bodies
+-- The bodies of single commits.
+SELECT p.n, c.body
+FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS p (job_id, seq, n)
+CROSS JOIN LATERAL (
+    SELECT c.body FROM ledger.commits c WHERE c.job_id = p.job_id AND c.seq = p.seq LIMIT 1
+) c;
+
+-- name: load_commits
+-- A stretch of each chain, from the commit at `after` on, until the bodies before a row make up $4 bytes.
+SELECT p.n, p.seq, p.lease, p.time_us, p.hash, p.body
+FROM (
+    SELECT w.n, c.seq, c.lease, c.time_us, c.hash, c.body,
+        sum(octet_length(c.body)) OVER (ORDER BY w.n, c.seq) - octet_length(c.body) AS ahead
+    FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS w (job_id, after, n)
+    CROSS JOIN LATERAL (
+        SELECT c.seq, c.lease, c.time_us, c.hash, c.body FROM ledger.commits c
+        WHERE c.job_id = w.job_id AND c.seq >= w.after
+        ORDER BY c.seq LIMIT $3
+    ) c
+) p
+WHERE p.ahead < $4
+ORDER BY p.n, p.seq;
+
+-- name: moved_chains
+-- Which of many chains are longer than said: one statement for everybody who watches.
+SELECT m.job_id, m.tail
+FROM (
+    SELECT w.job_id,
+        (SELECT c.seq FROM ledger.commits c
+         WHERE c.job_id = w.job_id AND c.seq > w.seq ORDER BY c.seq DESC LIMIT 1) AS tail
+    FROM unnest($1::uuid[], $2::bigint[]) AS w (job_id, seq)
+) m
+WHERE m.tail IS NOT NULL;

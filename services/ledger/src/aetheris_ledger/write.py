@@ -1,0 +1,208 @@
+"""How a batch of appends is written to PostgreSQL.
+
+In the hope that all of it holds: one statement inserts the commits and, where effects change, a second one
+in the same transaction moves their rows. Only when fewer rows come back than were sent is it asked what
+stands in the way; those it stops are answered, and the rest is written:
+
+    apart ──► attempt ──► all of it took ──► APPENDED
+      ▲          └──► not all (rolled back, where effects change)
+      │                   ▼
+      └── still free ◄── judge ──► answered: own retry, fenced, recorded, in flight, in doubt, refused
+
+The judge is the core. What it lets through is attempted again, because the world may have moved since.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+from aetheris_chassis.postgres import Connection
+from aetheris_chassis.queries import load_queries
+from aetheris_journal.chain import commit_hash
+
+from aetheris_ledger import rows
+from aetheris_ledger.core.append import Answer, Append, Decision, judge
+from aetheris_ledger.core.effect import Effect, Move
+from aetheris_ledger.recorded import with_result
+
+log = structlog.get_logger()
+
+Q = load_queries("aetheris_ledger")
+
+# One statement carries at most this much, so that a batch of large bodies does not fill memory.
+STATEMENT_BYTES_MAX = 8 * 1024 * 1024
+# A batch whose effects move under it this often is left to its callers to send again.
+ROUNDS_MAX = 16
+
+Answers = dict[int, Answer]
+
+
+@dataclass(slots=True)
+class Item:
+    place: int  # in the batch
+    append: Append
+    wanted: Sequence[Move]
+
+    def resources(self) -> Iterator[tuple[object, object]]:
+        """What only one append of a round may touch."""
+        yield self.append.job, self.append.seq
+        for move in self.wanted:
+            yield self.append.tenant, move.key
+
+
+def parts(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """Stretches that one statement carries."""
+    part: list[Item] = []
+    size = 0
+    for item in items:
+        size += len(item.append.body)
+        if part and size > STATEMENT_BYTES_MAX:
+            yield part
+            part, size = [], len(item.append.body)
+        part.append(item)
+    if part:
+        yield part
+
+
+async def write(connection: Connection, items: Sequence[Item], time_us: int, answers: Answers) -> None:
+    """Answer every one of `items`. One that the database will not take does not harm the others."""
+    try:
+        await _write_rounds(connection, items, time_us, answers)
+    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as fault:
+        # The checks let something through that the database does not take: halve until it stands alone.
+        left = [item for item in items if item.place not in answers]
+        if len(left) == 1:
+            log.error("an append cannot be stored", job_id=str(left[0].append.job), exc_info=fault)
+            answers[left[0].place] = Answer(Decision.REFUSED, message="the ledger cannot store this append")
+            return
+        for half in (left[: len(left) // 2], left[len(left) // 2 :]):
+            await write(connection, half, time_us, answers)
+
+
+def leave(items: Sequence[Item], answers: Answers, problem: str) -> None:
+    """Nothing is known of those not answered yet: their callers may send them again."""
+    for item in items:
+        if item.place not in answers:
+            answers[item.place] = Answer(Decision.UNAVAILABLE, message=problem)
+
+
+async def _write_rounds(connection: Connection, items: Sequence[Item], time_us: int, answers: Answers) -> None:
+    for _ in range(ROUNDS_MAX):
+        attempted, items = _apart(items)
+        if not await _attempt(connection, attempted, time_us, answers):
+            items = await _judged(connection, [*attempted, *items], answers)
+            for item in attempted:
+                answer = answers.get(item.place)
+                if answer is not None and answer.decision is Decision.APPENDED:
+                    # Another one was in the way, and this round did store it.
+                    answer.stored = answer.time_us == time_us
+        elif items:
+            items = await _judged(connection, items, answers)
+        if not items:
+            return
+    leave(items, answers, "the effects are contended")
+
+
+def _apart(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
+    """Those that do not touch what an earlier one touches, and the others. Both keep their order."""
+    taken: set[object] = set()
+    first: list[Item] = []
+    later: list[Item] = []
+    for item in items:
+        wanted = set(item.resources())
+        (first if taken.isdisjoint(wanted) else later).append(item)
+        taken |= wanted
+    return first, later
+
+
+async def _attempt(connection: Connection, items: Sequence[Item], time_us: int, answers: Answers) -> bool:
+    """Store all of `items` and answer them. Or False: then those that change no effects may be stored."""
+    ordered = sorted(items, key=lambda item: (item.append.job, item.append.seq))
+    hashes = [commit_hash(a.parent, a.job, a.seq, a.lease, time_us, a.body) for a in (item.append for item in ordered)]
+    moving = [rows.movement(item.append, move) for item in ordered for move in item.wanted]
+    if not moving:
+        took = await _insert(connection, ordered, hashes, time_us)
+    else:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            took = await _insert(connection, ordered, hashes, time_us) and await _move(connection, moving, time_us)
+        except BaseException:
+            await transaction.rollback()
+            raise
+        await (transaction.commit() if took else transaction.rollback())
+    if took:
+        for item, digest in zip(ordered, hashes, strict=True):
+            answers[item.place] = Answer(Decision.APPENDED, hash=digest, time_us=time_us, stored=True)
+    return took
+
+
+async def _insert(connection: Connection, items: Sequence[Item], hashes: Sequence[bytes], time_us: int) -> bool:
+    status = await connection.execute(
+        Q.append_commits,
+        [item.append.job for item in items],
+        [item.append.seq for item in items],
+        [item.append.parent for item in items],
+        [item.append.lease for item in items],
+        hashes,
+        [item.append.body for item in items],
+        time_us,
+    )
+    return rows.count(status) == len(items)
+
+
+async def _move(connection: Connection, moving: list[rows.Movement], time_us: int) -> bool:
+    moving.sort(key=lambda row: row[:2])
+    status = await connection.execute(Q.move_effects, *map(list, zip(*moving, strict=True)), time_us)
+    return rows.count(status) == len(moving)
+
+
+async def _judged(connection: Connection, items: Sequence[Item], answers: Answers) -> list[Item]:
+    """Answer those of `items` that what is stored decides, and return the rest.
+
+    One that touches what an earlier and still undecided one touches is not decided before it.
+    """
+    places = await connection.fetch(Q.places, [i.append.job for i in items], [i.append.seq for i in items])
+    links = {row["n"]: rows.to_links(row) for row in places}
+    effects = await _effects_of(connection, items)
+    free: list[Item] = []
+    taken: set[object] = set()
+    recorded: list[tuple[Item, Answer, Effect]] = []
+    for n, item in enumerate(items, 1):
+        answer = None
+        if taken.isdisjoint(item.resources()):
+            answer = judge(item.append, item.wanted, *links[n], effects[item.append.tenant])
+        if answer is None:
+            free.append(item)
+            taken.update(item.resources())
+        elif answer.decision is Decision.RECORDED and answer.effect is not None:
+            recorded.append((item, answer, answer.effect))
+        else:
+            answers[item.place] = answer
+    if recorded:
+        await _read_results(connection, recorded, answers)
+    return free
+
+
+async def _effects_of(connection: Connection, items: Sequence[Item]) -> dict[str, dict[str, Effect]]:
+    names = [(item.append.tenant, move.key) for item in items for move in item.wanted]
+    found: dict[str, dict[str, Effect]] = defaultdict(dict)
+    if names:
+        tenants, keys = map(list, zip(*names, strict=True))
+        for row in await connection.fetch(Q.effects_named, tenants, keys):
+            found[row["tenant"]][row["key"]] = rows.to_effect(row)
+    return found
+
+
+async def _read_results(
+    connection: Connection, recorded: Sequence[tuple[Item, Answer, Effect]], answers: Answers
+) -> None:
+    effects = [effect for _, _, effect in recorded]
+    found = await connection.fetch(Q.bodies, [row.job for row in effects], [row.outcome_seq for row in effects])
+    bodies = {row["n"]: row["body"] for row in found}
+    for n, (item, answer, effect) in enumerate(recorded, 1):
+        answers[item.place] = with_result(answer, effect, bodies.get(n))
