@@ -157,9 +157,9 @@ class NoteStore:
             rows = await connection.fetch(_sql.unwoken, after, timedelta(seconds=older_than_s), limit)
         return [Unwoken(row["id"], row["job_id"], row["position"]) for row in rows]
 
-    async def ping(self) -> None:
+    async def healthy(self) -> bool:
         async with acquiring(self._pool) as connection:
-            await connection.fetchval("SELECT 1")
+            return bool(await connection.fetchval("SELECT true"))
 
 
 def _lock(job_id: UUID) -> int:

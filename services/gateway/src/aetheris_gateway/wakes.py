@@ -79,6 +79,8 @@ class Waker:
         self._notes: dict[UUID, list[UUID]] = {}
         self._jobs: asyncio.Queue[UUID] = asyncio.Queue()
         self._calling: set[UUID] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def wake(self, job_id: UUID, note_id: UUID) -> None:
         """Never waits and never fails: what is not woken here is left to the sweep."""
@@ -87,8 +89,17 @@ class Waker:
             waiting.append(note_id)
         elif len(self._notes) < _JOBS_MAX:
             self._notes[job_id] = [note_id]
+            self._idle.clear()
             if job_id not in self._calling:
                 self._jobs.put_nowait(job_id)
+
+    async def idle(self, within_s: float) -> None:
+        """Until nothing waits to be woken, or the time is over."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            log.info("left to the sweep", jobs=len(self._notes) + len(self._calling))
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -109,6 +120,8 @@ class Waker:
                 self._calling.discard(job_id)
             if job_id in self._notes:
                 self._jobs.put_nowait(job_id)
+            elif not self._notes and not self._calling:
+                self._idle.set()
 
 
 def _ignore(answer: asyncio.Future[None]) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from datetime import timedelta
 
-from aetheris_journal.codec import from_duration
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Invalid, NotFound
 from aetheris_kernel.ids import parse_job_id
@@ -21,9 +19,10 @@ from aetheris_gateway.streams import unless_draining
 
 PAGE_ROWS = 100
 PAGE_ROWS_MAX = 1_000
-WAIT_MAX = timedelta(seconds=60)
+WAIT_MAX_S = 60
 _TOKEN_CHARS_MAX = 1_024
 _OWNERS_MAX = 10_000
+_YEAR_10000 = 253_402_300_800  # seconds since 1970
 
 
 class Jobs:
@@ -54,6 +53,8 @@ class Jobs:
             traceparent=intake.traceparent(traceparent),
         )
         if request.HasField("deadline"):
+            if not 0 <= request.deadline.seconds < _YEAR_10000 or not 0 <= request.deadline.nanos < 10**9:
+                raise Invalid("the deadline is no moment between 1970 and 9999", field="deadline")
             job.deadline.CopyFrom(request.deadline)
         response = await self._scheduler.submit(job)
         return pb.SubmitResponse(job=response.job, created=response.created)
@@ -61,13 +62,13 @@ class Jobs:
     async def get(self, caller: Caller, request: pb.GetJobRequest) -> pb.GetJobResponse:
         """The job; with a wait, once it has ended or the time is over. A drain ends the wait."""
         job_id = str(parse_job_id(request.job_id))
-        wait = from_duration(request.wait)
-        if not timedelta(0) <= wait <= WAIT_MAX:
-            raise Invalid(f"wait is between 0 and {WAIT_MAX.seconds} seconds", field="wait")
+        wait_s = request.wait.seconds + request.wait.nanos / 1e9
+        if not 0 <= wait_s <= WAIT_MAX_S:
+            raise Invalid(f"wait is between 0 and {WAIT_MAX_S} seconds", field="wait")
         # Asked without a wait first: whoever may not see the job does not learn when it ends.
         job = await self._owned(caller, job_id)
-        if wait and job.state not in FINISHED:
-            ended = self._scheduler.get(job_id, wait_s=wait.total_seconds())
+        if wait_s and job.state not in FINISHED:
+            ended = self._scheduler.get(job_id, wait_s=wait_s)
             job = await unless_draining(self._draining, ended) or job
         return pb.GetJobResponse(job=job)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from aetheris_journal import codec
 from aetheris_journal.events import Event, JobCancelled, JobCompleted, JobFailed
-from aetheris_kernel.errors import Conflict, NotFound
+from aetheris_kernel.errors import Conflict, Invalid, NotFound
 from aetheris_kernel.ids import parse_job_id
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.ledger.v1 import ledger_pb2 as ledger_pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
+from google.protobuf.message import DecodeError
 
 from aetheris_gateway import convert
 from aetheris_gateway.core.steps import Trace
@@ -25,6 +26,7 @@ from aetheris_gateway.streams import until_draining
 
 COMMITS = 1_000
 COMMITS_MAX = 10_000
+SEQ_MAX = 2**63 - 1
 TRACE_EVENTS_MAX = 20_000
 TRACE_BYTES_MAX = 32 * 1024 * 1024
 # What fits into one gRPC message with room to spare.
@@ -41,12 +43,21 @@ class TooLarge(Conflict):
     reason = "TOO_LARGE"
 
 
+def events_of(commit: ledger_pb.Commit) -> Sequence[Event]:
+    try:
+        return codec.decode(commit.body)
+    except (ValueError, DecodeError) as unknown:
+        problem = f"commit {commit.seq} holds an event of a kind this gateway does not know: upgrade it"
+        raise Conflict(problem, seq=commit.seq) from unknown
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """A job with what is on record of it, or with the beginning of that where it is very long."""
 
     job: scheduler_pb.Job
     trace: Trace
+    last_seq: int
     complete: bool
 
 
@@ -58,6 +69,7 @@ class Record:
 
     async def read_events(self, caller: Caller, request: pb.ReadEventsRequest) -> pb.ReadEventsResponse:
         size = page_size(request.page_size, default=COMMITS, most=COMMITS_MAX)
+        _place(request.after_seq)
         await self._jobs.require(caller, request.job_id)
         page = await self._page(request.job_id, request.after_seq, size)
         return pb.ReadEventsResponse(commits=page.commits, more=page.more)
@@ -66,6 +78,7 @@ class Record:
         self, caller: Caller, request: pb.WatchEventsRequest, *, tick_s: float | None = None
     ) -> AsyncGenerator[pb.WatchEventsResponse | None, None]:
         """Commits as they become durable, until the chain ends; None whenever it was quiet for `tick_s`."""
+        _place(request.after_seq)
         await self._jobs.require(caller, request.job_id)
         return self._watching(request, tick_s)
 
@@ -84,13 +97,13 @@ class Record:
         while more and len(events) < TRACE_EVENTS_MAX and size < TRACE_BYTES_MAX:
             page = await self._page(job_id, after, COMMITS)
             for commit in page.commits:
-                events += codec.decode(commit.body)
+                events += events_of(commit)
                 size += len(commit.body)
                 after = commit.seq
             more = page.more
         # A long one takes a while, and others are being served.
         trace = trace_of(events) if len(events) < 500 else await asyncio.to_thread(trace_of, events)
-        return Told(job, trace, not more)
+        return Told(job, trace, after, not more)
 
     async def get_trace(self, caller: Caller, request: pb.GetTraceRequest) -> pb.GetTraceResponse:
         told = await self.trace(caller, request.job_id)
@@ -118,7 +131,7 @@ class Record:
         if commits == 0:
             return False
         page = await self._page(job.job_id, commits - 1, 1)
-        return bool(page.commits) and isinstance(codec.decode(page.commits[-1].body)[-1], _ENDS[job.state])
+        return bool(page.commits) and isinstance(events_of(page.commits[-1])[-1], _ENDS[job.state])
 
     async def list_effects(self, caller: Caller, request: pb.ListEffectsRequest) -> pb.ListEffectsResponse:
         if request.job_id:
@@ -140,3 +153,8 @@ class Record:
             return await self._ledger.read(job_id, after_seq=after_seq, page_size=size)
         except NotFound:
             return ledger_pb.ReadResponse()
+
+
+def _place(after_seq: int) -> None:
+    if after_seq > SEQ_MAX:
+        raise Invalid("no chain is that long", field="after_seq")

@@ -1,0 +1,166 @@
+"""The HTTP server: uvicorn inside the loop that everything else runs in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+from aetheris_chassis.address import Address, parse_address, require_local
+from aetheris_kernel.errors import Unavailable
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from aetheris_gateway.http.errors import error_response
+from aetheris_gateway.settings import Settings
+
+log = structlog.get_logger()
+
+HEAD_BYTES_MAX = 64 * 1024
+HEAD_S = 20.0
+_BACKLOG = 2048
+_KEEP_ALIVE_S = 75
+# uvicorn looks every tenth of a second whether it shall stop.
+_TICK_S = 0.5
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, with the two limits that it leaves to a proxy in front: how large the head of a request may
+    be, and how long it may take to arrive."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_bytes = 0
+        self._in_head = True
+        self._overdue: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_arrived()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        # A body that came in the same segment is not counted: by now the head is known to be over.
+        if self._in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self._refuse(431, "HEAD_TOO_LARGE", f"the request's headers are larger than {HEAD_BYTES_MAX} bytes")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if not self._in_head:
+            self._head_bytes = 0
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_arrived()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "INVALID", "this is no HTTP request")
+
+    def _await_head(self) -> None:
+        self._in_head = True
+        if self._overdue is None:
+            self._overdue = self.loop.call_later(HEAD_S, self._too_slow)
+
+    def _head_arrived(self) -> None:
+        self._in_head = False
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+
+    def _too_slow(self) -> None:
+        self._overdue = None
+        if not self.transport.is_closing():
+            self._refuse(408, "REQUEST_TIMEOUT", f"the request's headers did not arrive within {HEAD_S:.0f} seconds")
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Answer below the application, where there is no request yet, and hang up."""
+        response = error_response(status, code, message, headers={"Connection": "close"})
+        head = [f"HTTP/1.1 {status} {code}".encode()]
+        head += [name + b": " + value for name, value in response.raw_headers]
+        self.transport.write(b"\r\n".join([*head, b"", bytes(response.body)]))
+        self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Signals are the process's matter; several services may live in it."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, app: ASGIApp, draining: asyncio.Event) -> AsyncIterator[Address]:
+    """Serve `app` while the block runs; then stop accepting and let open requests finish, up to `drain_s`."""
+    asked = parse_address(settings.http_listen, setting="AETHERIS_HTTP_LISTEN")
+    require_local(asked, setting="AETHERIS_HTTP_LISTEN", trust_network=settings.trust_network)
+    listener = _bound(asked)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        )
+    )
+    running = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        while not server.started:
+            if running.done():
+                running.result()
+                raise Unavailable(f"the HTTP server on {asked} ended by itself")
+            await asyncio.sleep(0.001)
+        address = asked if asked.path else Address(asked.host, listener.getsockname()[1])
+        log.info("serving http", address=str(address))
+        yield address
+    finally:
+        draining.set()
+        server.should_exit = True
+        try:
+            await asyncio.wait({running}, timeout=settings.drain_s + _TICK_S)
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+            listener.close()
+            _forget(asked)
+
+
+def _bound(address: Address) -> socket.socket:
+    try:
+        if address.path:
+            _forget(address)
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(address.path)
+        else:
+            family, kind, protocol, _, name = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+            listener = socket.socket(family, kind, protocol)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(name)
+        listener.listen(_BACKLOG)
+    except OSError as failure:
+        raise Unavailable(f"cannot listen on {address}: is another process there?") from failure
+    listener.setblocking(False)
+    return listener
+
+
+def _forget(address: Address) -> None:
+    if address.path:
+        Path(address.path).unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""Routes of the house: health, agents, runners, effects, what is stuck, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated
+
+from aetheris_chassis import metrics
+from aetheris_kernel.errors import Invalid, Refusal
+from aetheris_proto.gateway.v1 import gateway_pb2 as pb
+from aetheris_proto.ledger.v1 import ledger_pb2 as ledger_pb
+from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
+from fastapi import APIRouter, Query, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from aetheris_gateway.desk import Desk
+from aetheris_gateway.http import models, views
+from aetheris_gateway.http.render import JsonResponse
+from aetheris_gateway.identity import caller_of
+
+_CHECK_S = 1.0
+_RUNNER_PAGES_MAX = 20
+
+Checks = Mapping[str, Callable[[], Awaitable[bool]]]
+
+
+def router(desk: Desk, *, checks: Checks, draining: asyncio.Event) -> APIRouter:
+    routes = APIRouter(tags=["operations"])
+
+    @routes.get("/api/health", response_model=models.Health, summary="Whether this gateway works")
+    async def health() -> JsonResponse:
+        """200 while signals are accepted, for which the gateway needs nothing but its database."""
+        found = dict(zip(checks, await asyncio.gather(*(_check(check) for check in checks.values())), strict=True))
+        if draining.is_set():
+            status = "draining"
+        elif found["database"].status != "ok":
+            status = "down"
+        else:
+            status = "ok" if all(check.status == "ok" for check in found.values()) else "degraded"
+        return JsonResponse(models.Health(status=status, checks=found), 200 if status in ("ok", "degraded") else 503)
+
+    @routes.get("/api/agents", response_model=models.AgentList, summary="What the connected runners offer")
+    async def agents() -> JsonResponse:
+        return JsonResponse(views.agents(await _all_runners(desk)))
+
+    @routes.get("/api/runners", response_model=models.RunnerPage, summary="The connected runners")
+    async def runners(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: Annotated[str, Query(max_length=1024)] = ""
+    ) -> JsonResponse:
+        return JsonResponse(views.runner_page(await desk.jobs.runners(size=limit, token=cursor)))
+
+    @routes.get("/api/effects", response_model=models.EffectPage, summary="Side effects, newest change first")
+    async def effects(
+        request: Request,
+        state: Annotated[str, Query(max_length=32, description="e.g. in_doubt")] = "",
+        job: Annotated[str, Query(max_length=64)] = "",
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: Annotated[str, Query(max_length=1024)] = "",
+    ) -> JsonResponse:
+        wanted = pb.ListEffectsRequest(state=_effect_state(state), job_id=job, page_size=limit, page_token=cursor)
+        return JsonResponse(views.effect_page(await desk.record.list_effects(caller_of(request.headers), wanted)))
+
+    @routes.get("/api/observability/stuck", response_model=models.StuckPage, summary="Jobs that need an eye, and why")
+    async def stuck(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: Annotated[str, Query(max_length=1024)] = "",
+    ) -> JsonResponse:
+        page = await desk.jobs.stuck(caller_of(request.headers), size=limit, token=cursor)
+        return JsonResponse(views.stuck_page(page))
+
+    @routes.get("/metrics", summary="Prometheus", response_class=Response)
+    async def scrape() -> Response:
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    return routes
+
+
+async def _check(check: Callable[[], Awaitable[bool]]) -> models.Check:
+    try:
+        async with asyncio.timeout(_CHECK_S):
+            return models.Check(status="ok") if await check() else models.Check(status="down", message="not serving")
+    except TimeoutError:
+        return models.Check(status="down", message=f"no answer within {_CHECK_S:g} s")
+    except Refusal as refusal:
+        return models.Check(status="down", message=refusal.message)
+
+
+async def _all_runners(desk: Desk) -> list[scheduler_pb.Runner]:
+    found: list[scheduler_pb.Runner] = []
+    token = ""
+    for _ in range(_RUNNER_PAGES_MAX):
+        page = await desk.jobs.runners(size=1000, token=token)
+        found += page.runners
+        token = page.next_page_token
+        if not token:
+            break
+    return found
+
+
+def _effect_state(text: str) -> ledger_pb.EffectState:
+    if not text:
+        return ledger_pb.EFFECT_STATE_UNSPECIFIED
+    for value, name in views.EFFECT_STATES.items():
+        if name == text:
+            return value
+    raise Invalid(f"state is one of {', '.join(views.EFFECT_STATES.values())}", field="state")

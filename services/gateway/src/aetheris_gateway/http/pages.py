@@ -1,0 +1,234 @@
+"""The pages: rendered here, escaped by the template engine, without anything from elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from aetheris_journal.codec import from_timestamp
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+from aetheris_gateway.core.steps import Kind, Status, Step, Trace
+from aetheris_gateway.core.timeline import Timeline
+from aetheris_gateway.desk.record import Told
+from aetheris_gateway.http import models, views
+from aetheris_gateway.http.render import Json
+
+STEPS_A_PAGE = 500
+_VALUE_CHARS_MAX = 20_000
+_DEPTH_MAX = 40
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+
+_environment = Environment(
+    loader=PackageLoader("aetheris_gateway", "pages"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A piece of a line, in thousandths of it."""
+
+    left: float
+    width: float
+    look: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    step: models.Step
+    label: str
+    bars: list[Bar]
+    opens_block: str  # the parallel block that begins with this row
+    opened: bool
+
+
+async def trace(told: Told, verdict: models.Verdict | None, *, now: datetime, page: int = 1) -> HTMLResponse:
+    # Thousands of rows take a while, and others are being served.
+    return await asyncio.to_thread(_trace, told, verdict, now, page)
+
+
+def document(openapi: Mapping[str, Any]) -> HTMLResponse:
+    return _rendered("docs.html", api=openapi)
+
+
+def _rendered(template: str, **values: Any) -> HTMLResponse:
+    nonce = secrets.token_urlsafe(16)
+    policy = (
+        f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    text = _environment.get_template(template).render(nonce=nonce, **values)
+    headers = {"Content-Security-Policy": policy, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    return HTMLResponse(text, headers=headers)
+
+
+def _trace(told: Told, verdict: models.Verdict | None, now: datetime, page: int) -> HTMLResponse:
+    job, found = views.job(told.job), told.trace
+    line = _timeline(found, now)
+    first = (page - 1) * STEPS_A_PAGE
+    shown = found.steps[first : first + STEPS_A_PAGE]
+    return _rendered(
+        "trace.html",
+        job=job,
+        verdict=verdict,
+        live=found.ending == "" and job.status not in ("completed", "failed", "cancelled"),
+        rows=[_row(step, line, now, before) for step, before in zip(shown, [None, *shown[:-1]], strict=True)],
+        holders=[_holder(lease, line, now) for lease in found.leases],
+        squeezes=[
+            {"left": 1000 * s.left, "width": 1000 * (s.right - s.left), "lasted": span(s.lasted)} for s in line.squeezes
+        ],
+        figures=_figures(found, told, now),
+        messages=[views.message(message) for message in found.messages],
+        last_seq=told.last_seq,
+        complete=told.complete,
+        page=page,
+        pages=-(-len(found.steps) // STEPS_A_PAGE),
+        steps_total=len(found.steps),
+        first=first,
+    )
+
+
+def _begin(found: Trace) -> datetime | None:
+    starts = [step.started_at for step in found.steps] + [lease.since for lease in found.leases]
+    return min([*starts, *([found.created_at] if found.created_at else [])], default=None)
+
+
+def _timeline(found: Trace, now: datetime) -> Timeline:
+    begin = _begin(found) or now
+    ends = [step.ended_at for step in found.steps if step.ended_at is not None]
+    end = found.ended_at or max([now, *ends])
+    busy = [
+        (attempt.started_at, attempt.started_at + (attempt.elapsed or timedelta(0)))
+        for step in found.steps
+        for attempt in step.tries
+    ]
+    return Timeline(begin, max([end, *ends]), busy)
+
+
+def _figures(found: Trace, told: Told, now: datetime) -> list[tuple[str, str]]:
+    effects = [step for step in found.steps if step.kind is Kind.EFFECT]
+    retries = sum(step.attempts - 1 for step in found.steps)
+    submitted = from_timestamp(told.job.create_time) if told.job.HasField("create_time") else _begin(found)
+    end = found.ended_at or now
+    return [
+        ("took" if found.ended_at else "so far", span(end - submitted) if submitted else "–"),
+        ("steps", str(len(found.steps))),
+        ("side effects", str(len(effects))),
+        ("retries", str(retries)),
+        ("takeovers", str(max(0, len(found.leases) - 1))),
+        ("events", str(found.events)),
+    ]
+
+
+def _row(step: Step, line: Timeline, now: datetime, before: Step | None) -> Row:
+    new_block = step.block if step.block and (before is None or before.block != step.block) else ""
+    trouble = step.status in (Status.FAILED, Status.IN_DOUBT, Status.TIMED_OUT)
+    shown = views.step(step)
+    label = (
+        "compensating" if step.compensation and step.compensation.ended_at is None else step.status.replace("_", " ")
+    )
+    return Row(shown, label, _bars(step, line, now), new_block, trouble)
+
+
+def _bars(step: Step, line: Timeline, now: datetime) -> list[Bar]:
+    whole = _bar(line, step.started_at, step.ended_at or now, f"whole {step.status}", _took(step))
+    if step.kind in (Kind.WAIT, Kind.CHILD) or not step.tries:
+        return [whole]
+    bars = [whole] if len(step.tries) > 1 or step.waits or step.doubts else []
+    for attempt in step.tries:
+        lasts = attempt is step.tries[-1] and step.status is Status.RUNNING
+        end = attempt.started_at + attempt.elapsed if attempt.elapsed is not None else now
+        if attempt.elapsed is None and not lasts:
+            end = step.doubts[0].since if step.doubts else attempt.started_at  # its holder was lost
+        look = "failed" if attempt.failure else step.status if attempt is step.tries[-1] else "lost"
+        took = span(attempt.elapsed) if attempt.elapsed is not None else "unfinished"
+        bars.append(_bar(line, attempt.started_at, end, look, f"attempt {attempt.number}: {took}"))
+    return bars
+
+
+def _holder(lease: Any, line: Timeline, now: datetime) -> tuple[Bar, models.Lease]:
+    shown = views.lease(lease)
+    title = f"{lease.runner_id}, lease {lease.number}"
+    return _bar(line, lease.since, lease.until or now, "holder", title), shown
+
+
+def _bar(line: Timeline, start: datetime, end: datetime, look: str, title: str) -> Bar:
+    left, right = line.at(start), line.at(max(start, end))
+    left = min(left, 0.997)
+    return Bar(round(1000 * left, 2), round(1000 * max(right - left, 0.003), 2), look, title)
+
+
+def _took(step: Step) -> str:
+    return span(step.elapsed) if step.elapsed is not None else "not over"
+
+
+def span(lasted: timedelta) -> str:
+    """A duration as people say it: 3 ms, 1.2 s, 4 min 5 s, 3 d 2 h."""
+    seconds = max(0.0, lasted.total_seconds())
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    whole = int(seconds)
+    for size, name, below, lesser in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // below
+            return f"{whole // size} {name} {rest} {lesser}" if rest else f"{whole // size} {name}"
+    return f"{whole} s"
+
+
+def _pretty(value: Any) -> str:
+    """A value of the job for reading; a very long one is cut."""
+    text = value.text if isinstance(value, Json) else str(value)
+    if isinstance(value, Json) and len(text) <= _VALUE_CHARS_MAX:
+        text = _indented(text)
+    if len(text) > _VALUE_CHARS_MAX:
+        return f"{text[:_VALUE_CHARS_MAX]}\n… {len(text) - _VALUE_CHARS_MAX} characters more, in the JSON"
+    return text
+
+
+def _indented(text: str) -> str:
+    """JSON over several lines, its numbers and strings as they were written."""
+    out: list[str] = []
+    depth = 0
+    tokens = _TOKEN.findall(text)
+    for token, following in zip(tokens, [*tokens[1:], ""], strict=True):
+        if token in "}]" and out[-1] not in ("{", "["):
+            out.append("\n" + "  " * depth)
+        out.append(": " if token == ":" else token)
+        if token in "{[":
+            depth += following not in "}]"
+        elif following and following in "}]":
+            depth -= 1
+        if depth > _DEPTH_MAX:
+            return text
+        if token == "," or (token in "{[" and following not in "}]"):
+            out.append("\n" + "  " * depth)
+    return "".join(out)
+
+
+def _clock(text: str | None) -> str:
+    """A moment to the millisecond, in UTC."""
+    return "" if text is None else re.sub(r"T(\d\d:\d\d:\d\d\.\d{3})\d*Z", r" \1", text)
+
+
+def _duration(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else span(timedelta(milliseconds=milliseconds))
+
+
+_environment.filters["pretty"] = _pretty
+_environment.filters["clock"] = _clock
+_environment.filters["duration"] = _duration
