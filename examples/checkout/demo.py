@@ -1,0 +1,158 @@
+"""`make demo`: a runner is killed while it pays, and the customer is charged once.
+
+Nothing here is left to luck: the provider takes the money and holds its answer back until the runner that
+called it is dead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+from aetheris_embedded.children import die_with_parent
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parents[1] / ".aetheris" / "demo"
+ORDER = "order-17"
+
+
+class Story:
+    """Lines with the time since the first."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def tell(self, line: str) -> None:
+        print(f"{time.monotonic() - self._began:7.2f} s  {line}", flush=True)
+
+
+@contextmanager
+def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that is ended with the block, and killed should this one be."""
+    child = subprocess.Popen(
+        [sys.executable, *command],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=die_with_parent(),
+    )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def provider(stack: ExitStack) -> httpx.Client:
+    """The payment provider, in a process of its own: the only honest witness of what was charged."""
+    child = stack.enter_context(process(str(HERE / "provider.py"), "--port", "0", "--hold"))
+    assert child.stdout is not None
+    port = child.stdout.readline().strip()
+    return stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60))
+
+
+def aetheris(stack: ExitStack, payments: str) -> httpx.Client:
+    """The suite with two runner processes, once it says that it runs."""
+    http, grpc = free_port(), free_port()
+    child = stack.enter_context(
+        process(
+            "-m", "aetheris_embedded", str(HERE / "agent.py"),
+            "--runners", "2", "--data-dir", str(DATA),
+            "--http-listen", f"127.0.0.1:{http}", "--grpc-listen", f"127.0.0.1:{grpc}",
+            # Losing a runner is this story's point, so nothing is said about it beside the story.
+            AETHERIS_LOG_LEVEL="error", PAYMENTS_URL=payments,
+        )
+    )  # fmt: skip
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.startswith("Try it"):
+            return stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=90))
+    sys.exit("Aetheris did not start; why is said above")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def kill_holder(api: httpx.Client, job_id: str, story: Story) -> str:
+    holder = str(api.get(f"/api/jobs/{job_id}").json()["runner_id"])
+    pid = int((DATA / "run" / f"{holder}.pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    story.tell(f"kill -9 {pid}: {holder} is dead. It asked for the money and never heard the answer.")
+    return holder
+
+
+def run(story: Story, payments: httpx.Client, api: httpx.Client) -> tuple[dict[str, Any], int]:
+    """The job's trace, and how often its customer was charged."""
+    submitted = api.post("/api/agents/checkout/message", json={"content": ORDER})
+    submitted.raise_for_status()
+    job_id = str(submitted.json()["job_id"])
+    story.tell(f"Job {job_id}: agent checkout shall charge {ORDER}.")
+    key = str(payments.get("/held").json()["key"])
+    story.tell("The provider has taken the money and holds its answer back.")
+    dead = kill_holder(api, job_id, story)
+    payments.post("/release")
+    story.tell("The provider lets its answer go. Nobody is there to hear it.")
+    job = api.get(f"/api/jobs/{job_id}", params={"wait": 60}).json()
+    trace: dict[str, Any] = api.get(f"/api/jobs/{job_id}/trace").json()
+    heir = trace["leases"][-1]["runner_id"]
+    story.tell(f"{heir} took the job over from {dead} and found the charge in doubt: asked for, no answer recorded.")
+    for doubt in (doubt for step in trace["steps"] for doubt in step["doubts"]):
+        story.tell(f"It asked the provider by key instead of charging again: {doubt['verdict']}, by {doubt['source']}.")
+    story.tell(f"The job is {job['status']}; its result is {job['result']!r}.")
+    return trace, int(payments.get("/calls").json().get(key, 0))
+
+
+def show(trace: dict[str, Any]) -> None:
+    print("\n  step        kind     status      outcome                attempts  result")
+    for step in trace["steps"]:
+        print(
+            f"  {step['name']:<10}  {step['kind']:<7}  {step['status']:<10}  {step['outcome'] or '':<21}"
+            f"  {step['attempts']:>8}  {step['result']}"
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--stay", action="store_true", help="keep running afterwards, to look at the pages")
+    stay = parser.parse_args().stay
+    story = Story()
+    with ExitStack() as stack:
+        payments = provider(stack)
+        story.tell("A payment provider runs in a process of its own.")
+        api = aetheris(stack, str(payments.base_url))
+        story.tell("Aetheris runs, with two runner processes.")
+        trace, charges = run(story, payments, api)
+        job_id = trace["job"]["id"]
+        verdict = api.get(f"/api/jobs/{job_id}/verify").json()
+        show(trace)
+        print(f"\n  charges the provider counted: {charges}")
+        whole = f"intact, {verdict['commits']} commits, {verdict['effects']} effect"
+        print(f"  the job's record: {whole if verdict['intact'] else verdict['problem']}")
+        page = f"/api/jobs/{job_id}/trace/page"
+        if stay:
+            print(f"  the trace as a page: {api.base_url}{page}\n\nCtrl-C ends this.", flush=True)
+            with suppress(KeyboardInterrupt):
+                signal.pause()
+        else:
+            print(f"\nTo see it as a page: .venv/bin/python -m aetheris_embedded --data-dir {os.path.relpath(DATA)}")
+            print(f"and open http://127.0.0.1:8080{page}")
+    completed = trace["job"]["status"] == "completed"
+    return 0 if charges == 1 and completed and verdict["intact"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
