@@ -1,11 +1,10 @@
 """How a batch of appends is written to PostgreSQL.
 
 In the hope that all of it holds: one statement inserts the commits and, where effects change, a second one
-in the same transaction moves their rows. Only when fewer rows come back than were sent is it asked what
-stands in the way; those it stops are answered, and the rest is written:
+in the same transaction moves their rows. Only for what was not stored is it asked what stands in the way:
 
-    apart ──► attempt ──► all of it took ──► APPENDED
-      ▲          └──► not all (rolled back, where effects change)
+    apart ──► attempt ──► stored ──► APPENDED
+      ▲          └──► not stored (all of it, rolled back, where an effect did not move)
       │                   ▼
       └── still free ◄── judge ──► answered: own retry, fenced, recorded, in flight, in doubt, refused
 
@@ -15,7 +14,7 @@ The judge is the core. What it lets through is attempted again, because the worl
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -39,6 +38,10 @@ STATEMENT_BYTES_MAX = 8 * 1024 * 1024
 ROUNDS_MAX = 16
 
 Answers = dict[int, Answer]
+
+
+class _Stuck(Exception):
+    """An effect could not be moved: the transaction is rolled back."""
 
 
 @dataclass(slots=True)
@@ -92,16 +95,12 @@ def leave(items: Sequence[Item], answers: Answers, problem: str) -> None:
 
 async def _write_rounds(connection: Connection, items: Sequence[Item], time_us: int, answers: Answers) -> None:
     for _ in range(ROUNDS_MAX):
-        attempted, items = _apart(items)
-        if not await _attempt(connection, attempted, time_us, answers):
-            items = await _judged(connection, [*attempted, *items], answers)
-            for item in attempted:
-                answer = answers.get(item.place)
-                if answer is not None and answer.decision is Decision.APPENDED:
-                    # Another one was in the way, and this round did store it.
-                    answer.stored = answer.time_us == time_us
-        elif items:
-            items = await _judged(connection, items, answers)
+        attempted, later = _apart(items)
+        left = [*await _attempt(connection, attempted, time_us, answers), *later]
+        if not left:
+            return
+        left.sort(key=lambda item: item.place)
+        items = await _judged(connection, left, answers)
         if not items:
             return
     leave(items, answers, "the effects are contended")
@@ -119,30 +118,30 @@ def _apart(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
     return first, later
 
 
-async def _attempt(connection: Connection, items: Sequence[Item], time_us: int, answers: Answers) -> bool:
-    """Store all of `items` and answer them. Or False: then those that change no effects may be stored."""
+async def _attempt(connection: Connection, items: Sequence[Item], time_us: int, answers: Answers) -> Sequence[Item]:
+    """Store and answer all that may be; return the others. Where an effect does not move, that is all of them."""
     ordered = sorted(items, key=lambda item: (item.append.job, item.append.seq))
     hashes = [commit_hash(a.parent, a.job, a.seq, a.lease, time_us, a.body) for a in (item.append for item in ordered)]
-    moving = [rows.movement(item.append, move) for item in ordered for move in item.wanted]
-    if not moving:
-        took = await _insert(connection, ordered, hashes, time_us)
+    if not any(item.wanted for item in ordered):
+        stored = await _insert(connection, ordered, hashes, time_us)
     else:
-        transaction = connection.transaction()
-        await transaction.start()
         try:
-            took = await _insert(connection, ordered, hashes, time_us) and await _move(connection, moving, time_us)
-        except BaseException:
-            await transaction.rollback()
-            raise
-        await (transaction.commit() if took else transaction.rollback())
-    if took:
-        for item, digest in zip(ordered, hashes, strict=True):
+            async with connection.transaction():
+                stored = await _insert(connection, ordered, hashes, time_us)
+                await _move(connection, [item for item in ordered if item.place in stored], time_us)
+        except _Stuck:
+            return items
+    for item, digest in zip(ordered, hashes, strict=True):
+        if item.place in stored:
             answers[item.place] = Answer(Decision.APPENDED, hash=digest, time_us=time_us, stored=True)
-    return took
+    return [item for item in items if item.place not in stored]
 
 
-async def _insert(connection: Connection, items: Sequence[Item], hashes: Sequence[bytes], time_us: int) -> bool:
-    status = await connection.execute(
+async def _insert(
+    connection: Connection, items: Sequence[Item], hashes: Sequence[bytes], time_us: int
+) -> Container[int]:
+    """The places in the batch of those that were inserted."""
+    inserted = await connection.fetch(
         Q.append_commits,
         [item.append.job for item in items],
         [item.append.seq for item in items],
@@ -152,13 +151,20 @@ async def _insert(connection: Connection, items: Sequence[Item], hashes: Sequenc
         [item.append.body for item in items],
         time_us,
     )
-    return rows.count(status) == len(items)
+    if len(inserted) == len(items):
+        return {item.place for item in items}
+    found = {(row["job_id"], row["seq"]) for row in inserted}
+    return {item.place for item in items if (item.append.job, item.append.seq) in found}
 
 
-async def _move(connection: Connection, moving: list[rows.Movement], time_us: int) -> bool:
+async def _move(connection: Connection, items: Sequence[Item], time_us: int) -> None:
+    moving = [rows.movement(item.append, move) for item in items for move in item.wanted]
+    if not moving:
+        return
     moving.sort(key=lambda row: row[:2])
     status = await connection.execute(Q.move_effects, *map(list, zip(*moving, strict=True)), time_us)
-    return rows.count(status) == len(moving)
+    if rows.count(status) < len(moving):
+        raise _Stuck
 
 
 async def _judged(connection: Connection, items: Sequence[Item], answers: Answers) -> list[Item]:
