@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 from uuid import uuid4
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 from aetheris_chassis.migrate import migrate, migrations_of
 
 with warnings.catch_warnings():

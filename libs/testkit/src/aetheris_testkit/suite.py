@@ -68,7 +68,7 @@ class Suite:
         self._members: dict[str, asyncio.subprocess.Process] = {}
         self.ledger = f"unix:{self._sockets}/ledger.sock"
         self.scheduler = f"unix:{self._sockets}/scheduler.sock"
-        http, grpc_ = _free_ports(2)
+        http, grpc_ = free_ports(2)
         self.gateway = f"127.0.0.1:{grpc_}"
         self.http = f"http://127.0.0.1:{http}"
 
@@ -215,7 +215,7 @@ class Suite:
                 await asyncio.sleep(_LOOK_S)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Free now. Somebody else may take one before it is used; nothing else can be known of a port beforehand."""
     probes = [socket.socket() for _ in range(count)]
     try:

@@ -1,0 +1,84 @@
+"""An embedded Aetheris as a user has it: a process with options, an environment and signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from aetheris_testkit.suite import free_ports
+
+_DEADLINE_S = 15.0
+
+
+class Embedded:
+    def __init__(self, data_dir: Path, *arguments: str, **environment: str) -> None:
+        self.data_dir = data_dir
+        self.http, self.grpc = free_ports(2)
+        listens = ["--http-listen", f"127.0.0.1:{self.http}", "--grpc-listen", f"127.0.0.1:{self.grpc}"]
+        self.errors = data_dir.parent / f"stderr-{self.http}"
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "aetheris_embedded", "--data-dir", str(data_dir), *listens, *arguments],
+                env={**os.environ, **environment},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
+        self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.http}", timeout=_DEADLINE_S)
+
+    @property
+    def said(self) -> str:
+        return self.errors.read_text()
+
+    def welcomed(self) -> str:
+        """What it says once it runs."""
+        assert self.process.stdout is not None
+        lines: list[str] = []
+        for line in self.process.stdout:
+            lines.append(line)
+            if "curl" in line:
+                return "".join(lines)
+        raise AssertionError(f"it ended with {self.process.wait()}: {self.said}")
+
+    def stopped(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
+        """Its exit code and how long that took."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        code = self.process.wait(_DEADLINE_S)
+        return code, time.monotonic() - began
+
+    def submit(self, agent: str, message: str) -> str:
+        answer = self.api.post(f"/api/agents/{agent}/message", json={"content": message})
+        answer.raise_for_status()
+        return str(answer.json()["job_id"])
+
+    def job(self, job_id: str, *, wait: float = 0) -> dict[str, Any]:
+        answer = self.api.get(f"/api/jobs/{job_id}", params={"wait": wait})
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def runner_pid(self, number: int) -> int:
+        return int((self.data_dir / "run" / f"runner-{number}.pid").read_text())
+
+    def postgres_pid(self) -> int:
+        return int((self.data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.api.close()
+        if (self.data_dir / "postgres" / "postmaster.pid").exists():
+            postgres = psutil.Process(self.postgres_pid())
+            postgres.send_signal(signal.SIGQUIT)
+            postgres.wait(_DEADLINE_S)
