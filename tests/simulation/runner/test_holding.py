@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -336,14 +337,57 @@ async def test_a_cancelled_job_ends_in_the_chain_and_runs_nothing_more():
 
     run, assignment, _ = made(world, waits, 1)
     await run.hold(assignment)
-    cancelled = ports.Assignment(
-        **{**_fields(assignment), "lease": 2, "cancel_requested": True, "cancel_reason": "stop"}
-    )
+    cancelled = replace(assignment, lease=2, cancel_requested=True, cancel_reason="stop")
 
     assert await run.hold(cancelled) == ports.Cancelled("stop")
     assert isinstance(world.events(JOB)[-1], e.JobCancelled)
     assert ran == []
     await run.close()
+
+
+async def test_an_agent_that_will_not_hear_of_a_cancel_is_cancelled_all_the_same():
+    world = World()
+
+    @agent("deaf")
+    async def deaf() -> None:
+        for _ in range(3):
+            with suppress(asyncio.CancelledError):
+                await signal("never")
+
+    run, assignment, _ = made(world, deaf, 1)
+    held = asyncio.ensure_future(run.hold(assignment))
+    await turns(3)
+    run.cancel("stop")
+
+    assert await held == ports.Cancelled("stop")
+    assert isinstance(world.events(JOB)[-1], e.JobCancelled)
+    for _ in range(3):
+        await run.close()
+
+
+@pytest.mark.parametrize("where", ["agent", "step", "branch"])
+async def test_an_agent_that_exits_ends_its_job_and_not_its_runner(where: str):
+    world = World()
+
+    @step
+    async def leaves() -> None:
+        raise SystemExit(3)
+
+    async def branch() -> None:
+        raise SystemExit(3)
+
+    @agent("exits")
+    async def exits() -> None:
+        if where == "step":
+            await leaves()
+        if where == "branch":
+            await gather(branch())
+        raise SystemExit(3)
+
+    outcome = await world.drive(exits, JOB)
+
+    assert isinstance(outcome, ports.Failed)
+    assert "SystemExit" in outcome.failure.type
 
 
 async def test_a_cancel_lets_the_tool_inside_the_world_come_out_first():
@@ -538,7 +582,3 @@ async def test_the_cost_of_a_step_does_not_grow_with_the_history():
         sizes.append(len(codec.encode(events[woken:])))
 
     assert sizes[0] == pytest.approx(sizes[1], rel=0.1)
-
-
-def _fields(assignment: ports.Assignment) -> dict[str, Any]:
-    return {name: getattr(assignment, name) for name in ports.Assignment.__slots__}

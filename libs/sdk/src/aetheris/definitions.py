@@ -103,8 +103,8 @@ class ToolDefinition(Definition[R]):
             return self.call(arguments, **injected)
         if injected:
             raise ContractViolation(f"{self.name}: the idempotency key is the runner's to give; name one by once=…")
-        if once is not None and not 1 <= len(once) <= 256:
-            raise ValueError(f"{self.name}: once= has 1 to 256 characters")
+        if once is not None and (not 1 <= len(once.encode()) <= 256 or "\0" in once):
+            raise ValueError(f"{self.name}: once= has 1 to 256 bytes, none of them NUL")
         return context.tool(self, arguments, once)
 
 

@@ -33,6 +33,8 @@ _canonical = json.JSONEncoder(
 
 def canonical(value: object, what: str = "a value") -> bytes:
     """One JSON text for equal values: sorted keys, no space, no NaN."""
+    if value is None:
+        return b"null"
     try:
         data = _canonical(value).encode()
     except (TypeError, ValueError, UnicodeEncodeError, PydanticSerializationError, RecursionError) as error:
@@ -91,6 +93,8 @@ class Signature:
             p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and p.default is inspect.Parameter.empty
             for p in parameters
         )
+        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        self._variadic = any(p.kind in variadic for p in parameters)
         self._bare = self._signature.replace(parameters=parameters)
         self._codecs = {
             p.name: Codec(hints.get(p.name, _UNTYPED), f"argument {p.name!r} of {name!r}") for p in parameters
@@ -109,6 +113,8 @@ class Signature:
 
     def spread(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Back from `bind` to what a call takes."""
+        if not self._variadic:
+            return (), dict(arguments)
         bound = inspect.BoundArguments(self._bare, dict(arguments))
         return bound.args, bound.kwargs
 

@@ -36,7 +36,13 @@ class Activity:
         else:
             # Released before anybody blocked on it: the count was raised for a branch that never left.
             self._moving -= 1
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # Whatever the agent makes of it, it moves again; released at the same moment, it does already.
+            if future.cancelled():
+                self._moving += 1
+            raise
 
     def release(self, future: asyncio.Future[Any], value: Any = None) -> None:
         if not future.done():

@@ -180,8 +180,9 @@ class Crew:
             bound.warning("job handed back", reason=refusal.message)
             return ports.Released(refusal.message, _FAULT_DELAY)
         except Exception as fault:
-            bound.exception("job handed back after a fault")
-            return ports.Released(f"{type(fault).__name__}: {fault}"[:1_024], _FAULT_DELAY)
+            # Ours, and likely to come again: somebody should look before the job is tried any more.
+            bound.exception("job parked after a fault")
+            return ports.Parked(f"fault in the runner: {type(fault).__name__}: {fault}"[:1_024], operator=True)
 
     def _release(self, job_id: UUID, lease: int) -> None:
         holding = self._holdings.get(job_id)

@@ -33,7 +33,7 @@ from aetheris_runner.core.effect import (
 )
 from aetheris_runner.core.replay import EffectRecord
 from aetheris_runner.core.waits import Wait
-from aetheris_runner.failures import described, revived
+from aetheris_runner.failures import EXITS, described, revived
 from aetheris_runner.ports import Answer, Decision
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class EffectCall:
         except ValueRefused as error:
             await self._doubt(f"it returned, but {error}")
             return EffectState.IN_DOUBT, b""
-        except Exception as error:
+        except (Exception, *EXITS) as error:
             self._raised = True
             await self._doubt(f"it raised {type(error).__name__}: {error}")
             return EffectState.IN_DOUBT, b""
@@ -207,7 +207,7 @@ class EffectCall:
         outside = current.set(None)
         try:
             return await self._tool.verify.ask(self._arguments, self._key)
-        except Exception as error:
+        except (Exception, *EXITS) as error:
             return Unknown(f"{type(error).__name__}: {error}")
         finally:
             current.reset(outside)

@@ -13,6 +13,9 @@ import traceback
 from aetheris.errors import StepFailed
 from aetheris_journal.events import Failure
 
+# An agent that asks for its process to end asks too much: the process is everybody's. For it, it is an error.
+EXITS = (SystemExit, KeyboardInterrupt)
+
 _MESSAGE_MAX = 8 * 1024
 _STACK_MAX = 16 * 1024
 

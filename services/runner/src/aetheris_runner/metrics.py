@@ -10,3 +10,6 @@ REPLAYED = Counter("aetheris_runner_replayed_total", "Commands answered from the
 JOBS = Counter("aetheris_runner_jobs_total", "Leases that ended, by how.", ["outcome"])
 HELD = Gauge("aetheris_runner_jobs_held", "Jobs held now.")
 WARM = Gauge("aetheris_runner_jobs_warm", "Parked jobs kept in memory.")
+
+# Looked up once: a label costs as much as the count.
+PURE = STEPS.labels("pure")

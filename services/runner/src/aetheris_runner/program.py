@@ -26,7 +26,7 @@ from aetheris_runner.core.effect import effect_key
 from aetheris_runner.core.replay import Divergence
 from aetheris_runner.core.waits import Delivered, Wait
 from aetheris_runner.effects import EffectCall
-from aetheris_runner.failures import described, revived
+from aetheris_runner.failures import EXITS, described, revived
 
 if TYPE_CHECKING:
     from aetheris_runner.run import Run
@@ -63,7 +63,7 @@ class Program:
         began = time.monotonic()
         try:
             result = await self._perform(definition, arguments)
-        except Exception as error:
+        except (Exception, *EXITS) as error:
             elapsed = timedelta(seconds=time.monotonic() - began)
             failure = described(error)
             run.scribe.record(e.StepFailed(path, definition.name, given, failure, 1, elapsed, at=run.now()))
@@ -74,7 +74,7 @@ class Program:
             e.StepCommitted(path, definition.name, given, result, 1, timedelta(seconds=ended - began), at=run.now()),
             value_bytes=len(given) + len(result),
         )
-        metrics.STEPS.labels("pure").inc()
+        metrics.PURE.inc()
         if definition.durable:
             await run.scribe.durable(ticket)
         elif ended - self._turn_began > _TURN_S:
@@ -116,6 +116,8 @@ class Program:
             current_branch.set(Branch(f"{path}.{number}."))
             try:
                 return await work
+            except EXITS as error:
+                raise revived(described(error)) from error
             finally:
                 left -= 1
                 if left == 0:

@@ -26,7 +26,7 @@ from aetheris_runner.activity import Activity
 from aetheris_runner.branch import Branch, current_branch
 from aetheris_runner.core.replay import Divergence, Replay
 from aetheris_runner.core.waits import Ending, Note, Wait, Waits
-from aetheris_runner.failures import described
+from aetheris_runner.failures import EXITS, described
 from aetheris_runner.hands import Hands
 from aetheris_runner.input import read_input
 from aetheris_runner.ports import Assignment, Outcome
@@ -78,7 +78,7 @@ class Run:
             self._begin(taken)
         else:
             self._go_on()
-        if assignment.cancel_requested:
+        if assignment.cancel_requested or self._cancelling is not None:
             self.cancel(assignment.cancel_reason)
         return await self._watch()
 
@@ -91,7 +91,7 @@ class Run:
         """End the job, as soon as no tool is inside the world."""
         if self._cancelling is None:
             self._cancelling = reason or "cancelled"
-            self._cancel_tasks_unless_in_tool()
+        self._cancel_tasks_unless_in_tool()
 
     def leave(self, reason: str) -> None:
         """Hand the job back at its next command."""
@@ -206,7 +206,7 @@ class Run:
             event, outcome = e.JobCompleted(written, at=self.now()), ports.Completed(written)
         except Divergence:
             raise
-        except Exception as error:
+        except (Exception, *EXITS) as error:
             failure = described(error)
             event, outcome = e.JobFailed(failure, at=self.now()), ports.Failed(failure)
         finally:
@@ -237,6 +237,8 @@ class Run:
             return None
         if self._timer is not None:
             self._timer.cancel()
+        if self._cancelling is not None:
+            return await self._cancelled(self._cancelling)
         if self._gated:
             return ports.Released(self._leaving)
         return ports.Parked(self._waits.reason, self._waits.wake_at, self._waits.needs_operator)
@@ -257,14 +259,18 @@ class Run:
                 return await self._faulted(error)
             outcome = agent.result()
         elif self._cancelling is not None:
-            self.scribe.record(e.JobCancelled(self._cancelling, at=self.now()))
-            outcome = ports.Cancelled(self._cancelling)
+            return await self._cancelled(self._cancelling)
         else:
             failure = e.Failure("CancelledError", "the agent cancelled itself")
             self.scribe.record(e.JobFailed(failure, at=self.now()))
             outcome = ports.Failed(failure)
         await self._make_safe()
         return outcome
+
+    async def _cancelled(self, reason: str) -> Outcome:
+        self.scribe.record(e.JobCancelled(reason, at=self.now()))
+        await self._make_safe()
+        return ports.Cancelled(reason)
 
     async def _make_safe(self) -> None:
         await self.scribe.settled()
