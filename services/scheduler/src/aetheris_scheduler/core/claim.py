@@ -1,0 +1,107 @@
+"""Who gets what: how the room of many sessions becomes one claim, and which of them takes a new job at once."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from aetheris_scheduler.core.session import Session, Skills
+
+CLAIM_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place for one job."""
+
+    session: UUID
+    stream: UUID
+    runner_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Places of sessions that take the same jobs."""
+
+    skills: Skills
+    slots: Sequence[Slot]
+    # Also when nothing of this tick became ready: jobs are known to wait.
+    always: bool
+
+
+class Room:
+    """The places of this tick, the emptiest session first. What is taken is taken: nobody gets it twice."""
+
+    def __init__(self, sessions: Iterable[Session]) -> None:
+        by_skills: dict[Skills, list[tuple[int, int, Session]]] = defaultdict(list)
+        for order, session in enumerate(sessions):
+            if session.room:
+                by_skills[session.skills].append((-session.room, order, session))
+        for heap in by_skills.values():
+            heapq.heapify(heap)
+        self._by_skills = by_skills
+
+    def take_for(self, agent: str, queue: str, busy: set[Skills]) -> Slot | None:
+        """A place for a new job, unless older ones wait for all who could run it."""
+        for skills in self._by_skills:
+            if skills not in busy and skills.cover(agent, queue):
+                slot = self._next(skills)
+                if slot is not None:
+                    return slot
+        return None
+
+    def claims(self, busy: set[Skills]) -> list[Claim]:
+        """Everything that is left. `busy` are those for whom jobs may be waiting."""
+        claims = []
+        for skills in self._by_skills:
+            slots = list(self._drain(skills))
+            if slots:
+                claims.append(Claim(skills, slots, always=skills in busy))
+        return claims
+
+    def _drain(self, skills: Skills) -> Iterator[Slot]:
+        for _ in range(CLAIM_MAX):
+            slot = self._next(skills)
+            if slot is None:
+                return
+            yield slot
+
+    def _next(self, skills: Skills) -> Slot | None:
+        heap = self._by_skills[skills]
+        if not heap:
+            return None
+        room, order, session = heap[0]
+        if room == -1:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (room + 1, order, session))
+        return Slot(session.id, session.stream, session.runner_id)
+
+
+@dataclass(slots=True)
+class Backlog:
+    """For which skills jobs may be waiting. Skills nobody has asked for yet may have any number."""
+
+    _idle: set[Skills] = field(default_factory=set)
+
+    def busy(self, skills: Iterable[Skills]) -> set[Skills]:
+        return {one for one in skills if one not in self._idle}
+
+    def claimed(self, claim: Claim, leased: int) -> None:
+        """A claim that got less than it asked for has emptied the table."""
+        if leased < len(claim.slots):
+            self._idle.add(claim.skills)
+        else:
+            self._idle.discard(claim.skills)
+
+    def appeared(self, lanes: Iterable[tuple[str, str]]) -> None:
+        """Jobs of these agents and queues are ready."""
+        lanes = list(lanes)
+        self._idle = {skills for skills in self._idle if not any(skills.cover(*lane) for lane in lanes)}
+
+    def forget(self) -> None:
+        """Anything may be ready."""
+        self._idle.clear()

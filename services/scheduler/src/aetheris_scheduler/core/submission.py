@@ -1,0 +1,144 @@
+"""A submission: what is accepted, and when two of them are the same request."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from uuid import UUID
+
+from aetheris_kernel.errors import Exhausted, Invalid, KeyReused
+
+from aetheris_scheduler.core.job import Job, State
+
+INPUT_BYTES_MAX = 1024 * 1024
+KEY_CHARS_MAX = 256
+NAME_CHARS_MAX = 128
+TRACEPARENT_CHARS_MAX = 128
+PRIORITY_MAX = 100
+BATCH_MAX = 1_000
+BATCH_BYTES_MAX = 4 * 1024 * 1024
+DEFAULT_QUEUE = "default"
+QUEUE_FULL_RETRY_S = 1.0
+
+_NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{NAME_CHARS_MAX}}}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A job to be. `id` is the submitter's or, made before the first try so that a second one is harmless,
+    the scheduler's."""
+
+    id: UUID
+    tenant: str
+    agent: str
+    queue: str = DEFAULT_QUEUE
+    priority: int = 0
+    input: bytes
+    idempotency_key: str = ""
+    parent: UUID | None = None
+    deadline: datetime | None = None
+    start_after: datetime | None = None
+    traceparent: str = ""
+    digest: bytes = b""
+
+
+def checked(submission: Submission) -> Submission:
+    """The same with its queue and digest filled in; Invalid names the field that is wrong."""
+    _check_name("tenant", submission.tenant)
+    _check_name("agent", submission.agent)
+    queue = submission.queue or DEFAULT_QUEUE
+    _check_name("queue", queue)
+    if abs(submission.priority) > PRIORITY_MAX:
+        raise Invalid(f"priority is between -{PRIORITY_MAX} and {PRIORITY_MAX}", field="priority")
+    if submission.id.version != 7:
+        raise Invalid("a chosen job id is a UUIDv7", field="job_id")
+    _check_text("idempotency_key", submission.idempotency_key, KEY_CHARS_MAX)
+    _check_text("traceparent", submission.traceparent, TRACEPARENT_CHARS_MAX)
+    _check_input(submission.input)
+    return Submission(
+        id=submission.id,
+        tenant=submission.tenant,
+        agent=submission.agent,
+        queue=queue,
+        priority=submission.priority,
+        input=submission.input,
+        idempotency_key=submission.idempotency_key,
+        parent=submission.parent,
+        deadline=submission.deadline,
+        start_after=submission.start_after,
+        traceparent=submission.traceparent,
+        digest=_digest(submission, queue),
+    )
+
+
+def check_batch(sizes: Sequence[int]) -> None:
+    if len(sizes) > BATCH_MAX:
+        raise Invalid(f"at most {BATCH_MAX} submissions in one batch", field="requests")
+    if sum(sizes) > BATCH_BYTES_MAX:
+        raise Invalid(f"at most {BATCH_BYTES_MAX} bytes in one batch", field="requests")
+
+
+def require_same(submission: Submission, existing: Job) -> None:
+    """The one decision about a key, or a chosen id, that is known already."""
+    if existing.digest != submission.digest:
+        raise KeyReused("this key belongs to another request", job_id=existing.id)
+
+
+def born(submission: Submission, now: datetime) -> Job:
+    """The job as it first stands: ready, or parked until its time comes."""
+    early = submission.start_after is not None and submission.start_after > now
+    return Job(
+        id=submission.id,
+        tenant=submission.tenant,
+        agent=submission.agent,
+        queue=submission.queue,
+        priority=submission.priority,
+        state=State.PARKED if early else State.READY,
+        since=now,
+        created_at=now,
+        park_reason="not before its time" if early else "",
+        wake_at=submission.start_after if early else None,
+        deadline=submission.deadline,
+        parent=submission.parent,
+        idempotency_key=submission.idempotency_key,
+        digest=submission.digest,
+        traceparent=submission.traceparent,
+        input=submission.input,
+    )
+
+
+def queue_full(queue: str, limit: int) -> Exhausted:
+    return Exhausted(f"{limit} jobs wait in this queue", queue=queue, retry_after_s=QUEUE_FULL_RETRY_S)
+
+
+def _digest(submission: Submission, queue: str) -> bytes:
+    """Of what makes the request this one. Moments are left out: a caller derives them from its own now, so
+    that the same request sent again carries others; so are the trace and the job id it would like."""
+    head = (submission.tenant, submission.agent, queue, submission.priority, str(submission.parent or ""))
+    return sha256(json.dumps(head).encode() + b"\0" + submission.input).digest()
+
+
+def _check_name(field: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise Invalid(f"{field} is 1 to {NAME_CHARS_MAX} characters of A-Z a-z 0-9 . _ -", field=field)
+
+
+def _check_text(field: str, text: str, chars_max: int) -> None:
+    if len(text) > chars_max or _CONTROL.search(text):
+        raise Invalid(f"{field} is at most {chars_max} characters, none of them a control character", field=field)
+
+
+def _check_input(raw: bytes) -> None:
+    if len(raw) > INPUT_BYTES_MAX:
+        raise Invalid(f"input is at most {INPUT_BYTES_MAX} bytes", field="input")
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise Invalid("input is a JSON object", field="input")

@@ -1,0 +1,307 @@
+"""The scheduler's store in memory: the lifecycle table, run as it stands. Deterministic, and under the same
+contract suite as PostgreSQL, so that simulations may stand on it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from aetheris_kernel.clock import Clock
+from aetheris_kernel.errors import Conflict, NotFound, Refusal
+
+from aetheris_scheduler.core import lifecycle
+from aetheris_scheduler.core.claim import Claim, Slot
+from aetheris_scheduler.core.job import Job, State
+from aetheris_scheduler.core.lifecycle import Event, Fire, Lease, Lose, Revoke
+from aetheris_scheduler.core.session import Hello, split_held
+from aetheris_scheduler.core.stuck import Diagnosis, diagnose
+from aetheris_scheduler.core.submission import Submission, born, queue_full, require_same
+from aetheris_scheduler.store import (
+    ORDER_OF_STEERS,
+    SWEEP_JOBS_MAX,
+    SWEEP_SESSIONS_MAX,
+    Leased,
+    Listing,
+    Look,
+    Lost,
+    News,
+    Opened,
+    Order,
+    Outcome,
+    Placement,
+    Runner,
+    Steered,
+    Submitted,
+    Sweep,
+    Tick,
+    Ticked,
+)
+
+
+@dataclass(slots=True)
+class _Seat:
+    hello: Hello
+    lease_deadline: datetime
+    draining: bool = False
+    expired: bool = False
+
+
+class MemoryStore:
+    """`jobs` may be read, and between ticks written, by a test that wants a certain state."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.jobs: dict[UUID, Job] = {}
+        self._keys: dict[tuple[str, str, str], UUID] = {}
+        self._seats: dict[UUID, _Seat] = {}
+        self._clock = clock
+
+    async def tick(self, tick: Tick) -> Ticked:
+        ticked = Ticked()
+        ticked.settled = [self._settle(outcome, ticked) for outcome in tick.outcomes]
+        if tick.sweep is not None:
+            self._sweep(tick.sweep, ticked)
+        ticked.submitted = [self._submit(placement, tick.queue_ready_max, ticked) for placement in tick.placements]
+        in_order = sorted(tick.orders, key=lambda order: ORDER_OF_STEERS.index(type(order.steer)))
+        steered = {order: self._steer(order, ticked) for order in dict.fromkeys(in_order)}
+        ticked.steered = [steered[order] for order in tick.orders]
+        ticked.claimed = [self._claim(claim, ticked) for claim in tick.claims]
+        return ticked
+
+    async def open(self, hello: Hello, *, lease_s: float) -> Opened:
+        seat = self._seats.get(hello.session)
+        if seat is not None and (seat.expired or seat.lease_deadline <= self._clock.now()):
+            raise Conflict("this session has expired; start a new one", session_id=hello.session)
+        draining = seat is not None and seat.draining
+        self._seats[hello.session] = _Seat(hello, self._clock.now() + timedelta(seconds=lease_s), draining)
+        leased = [(job.id, job.lease) for job in self._held_by(hello.session)]
+        kept, unreceived = split_held(hello.held, leased)
+        for job in unreceived:
+            self._apply(job, Revoke())
+        for job in kept:
+            self.jobs[job] = replace(self.jobs[job], runner_id=hello.runner_id)
+        return Opened(kept, draining, bool(unreceived))
+
+    async def renew(self, sessions: Sequence[tuple[UUID, UUID]], *, lease_s: float) -> Mapping[UUID, bool]:
+        renewed = {}
+        for session, stream in sessions:
+            seat = self._speaking(session, stream)
+            if seat is not None:
+                seat.lease_deadline = self._clock.now() + timedelta(seconds=lease_s)
+                renewed[session] = seat.draining
+        return renewed
+
+    async def leave(self, session: UUID, stream: UUID, *, grace_s: float) -> bool:
+        seat = self._speaking(session, stream)
+        if seat is None:
+            return False
+        if not self._held_by(session):
+            del self._seats[session]
+            return True
+        seat.lease_deadline = min(seat.lease_deadline, self._clock.now() + timedelta(seconds=grace_s))
+        return False
+
+    async def drain(self, session: UUID) -> None:
+        seat = self._seats.get(session)
+        if seat is None or seat.expired:
+            raise NotFound("no such session", session_id=session)
+        seat.draining = True
+
+    async def leased_to(self, sessions: Sequence[UUID]) -> Sequence[Job]:
+        return [job for session in sessions for job in self._held_by(session)]
+
+    async def look(self, sessions: Sequence[UUID], *, keep: Sequence[UUID]) -> Look:
+        jobs = self.jobs.values()
+        timers = [job.wake_at for job in jobs if job.state is State.PARKED and job.wake_at is not None]
+        deadlines = [job.deadline for job in jobs if job.deadline is not None and _may_be_cancelled(job)]
+        leases = [
+            seat.lease_deadline for session, seat in self._seats.items() if not seat.expired and session not in keep
+        ]
+        held = [job for session in sessions for job in self._held_by(session)]
+        return Look(
+            now=self._clock.now(),
+            lanes=sorted({(job.agent, job.queue) for job in jobs if _claimable(job)}),
+            wake_at=min(timers, default=None),
+            deadline=min(deadlines, default=None),
+            lease_deadline=min(leases, default=None),
+            news=[
+                News(job.id, job.lease, job.session, kinds)
+                for job in held
+                if job.session is not None and (kinds := lifecycle.news(job.wake, job.cancel, job.paused))
+            ],
+        )
+
+    async def get(self, jobs: Sequence[UUID]) -> Mapping[UUID, Job]:
+        return {job: self.jobs[job] for job in jobs if job in self.jobs}
+
+    async def ended(self, jobs: Sequence[UUID]) -> Collection[UUID]:
+        return {job for job in jobs if job in self.jobs and self.jobs[job].state.ended}
+
+    async def list_jobs(self, listing: Listing) -> Sequence[Job]:
+        found = [
+            replace(job, input=b"", result=None)
+            for job in self.jobs.values()
+            if job.tenant == listing.tenant
+            and (not listing.states or job.state in listing.states)
+            and listing.agent in ("", job.agent)
+            and listing.queue in ("", job.queue)
+            and listing.parent in (None, job.parent)
+            and (listing.before is None or job.id < listing.before)
+        ]
+        found.sort(key=lambda job: job.id, reverse=True)
+        return found[: listing.limit]
+
+    async def stuck(
+        self, tenant: str, after: tuple[datetime, UUID] | None, limit: int, *, patience: timedelta
+    ) -> Sequence[Diagnosis]:
+        jobs = (replace(job, input=b"", result=None) for job in self.jobs.values() if job.tenant == tenant)
+        found = [found for job in jobs if (found := diagnose(job, self._clock.now(), patience)) is not None]
+        found.sort(key=lambda one: (one.since, one.job.id))
+        return [one for one in found if after is None or (one.since, one.job.id) > after][:limit]
+
+    async def runners(self, after: tuple[str, UUID] | None, limit: int) -> Sequence[Runner]:
+        found = [
+            Runner(
+                session=session,
+                runner_id=seat.hello.runner_id,
+                agents=seat.hello.agents,
+                capacity=seat.hello.capacity,
+                held=len(self._held_by(session)),
+                lease_deadline=seat.lease_deadline,
+                draining=seat.draining,
+            )
+            for session, seat in self._seats.items()
+            if not seat.expired and (after is None or (seat.hello.runner_id, session) > after)
+        ]
+        return sorted(found, key=lambda runner: (runner.runner_id, runner.session))[:limit]
+
+    async def count_ready(self, limit: int) -> int:
+        return min(sum(map(_claimable, self.jobs.values())), limit)
+
+    # One by one.
+
+    def _settle(self, outcome: Outcome, ticked: Ticked) -> bool:
+        job = self.jobs.get(outcome.job)
+        if job is None:
+            return False
+        if not lifecycle.holds(job, outcome.session, outcome.lease):
+            return lifecycle.repeats(job.state, job.lease, outcome.lease)
+        self._apply(job.id, outcome.said, ticked)
+        return True
+
+    def _sweep(self, sweep: Sweep, ticked: Ticked) -> None:
+        now = self._clock.now()
+        if sweep.sessions:
+            self._expire(sweep, ticked)
+        if sweep.timers:
+            due = sorted(
+                (job.wake_at, job.id)
+                for job in self.jobs.values()
+                if job.state is State.PARKED and job.wake_at is not None and job.wake_at <= now
+            )
+            for _, job_id in due[:SWEEP_JOBS_MAX]:
+                self._apply(job_id, Fire(), ticked)
+            ticked.more |= len(due) >= SWEEP_JOBS_MAX
+        if sweep.deadlines:
+            late = [
+                (job.deadline, job.id)
+                for job in self.jobs.values()
+                if job.deadline is not None and job.deadline <= now and _may_be_cancelled(job)
+            ]
+            for _, job_id in sorted(late)[:SWEEP_JOBS_MAX]:
+                ticked.overdue_jobs.append(job_id)
+                ticked.overdue.append(self._steer(Order(job_id, lifecycle.DEADLINE_PASSED), ticked))
+            ticked.more |= len(late) >= SWEEP_JOBS_MAX
+
+    def _expire(self, sweep: Sweep, ticked: Ticked) -> None:
+        now = self._clock.now()
+        gone = sorted(
+            (seat.lease_deadline, session)
+            for session, seat in self._seats.items()
+            if not seat.expired and seat.lease_deadline <= now and session not in sweep.keep
+        )
+        for _, session in gone[:SWEEP_SESSIONS_MAX]:
+            self._seats[session].expired = True
+            ticked.expired.append(session)
+            for job in self._held_by(session):
+                after = self._apply(job.id, Lose(sweep.crash_limit), ticked)
+                ticked.lost.append(Lost(session, job.id, job.lease, after.state is State.PARKED))
+        ticked.more |= len(gone) >= SWEEP_SESSIONS_MAX
+
+    def _submit(self, placement: Placement, queue_ready_max: int, ticked: Ticked) -> Submitted | Refusal:
+        submission = placement.submission
+        existing = self._known(submission)
+        if existing is not None:
+            try:
+                require_same(submission, existing)
+            except Refusal as refusal:
+                return refusal
+            return Submitted(replace(existing, input=b"", result=None), created=False)
+        job = born(submission, self._clock.now())
+        seated = placement.slot is not None and self._seated(placement.slot)
+        if job.state is State.READY and not seated and self._full(job.queue, queue_ready_max):
+            return queue_full(job.queue, queue_ready_max)
+        self.jobs[job.id] = job
+        if job.idempotency_key:
+            self._keys[job.tenant, job.agent, job.idempotency_key] = job.id
+        if job.state is State.READY:
+            if placement.slot is not None and seated:
+                job = self._apply(job.id, Lease(placement.slot.session, placement.slot.runner_id))
+            else:
+                ticked.readied += 1
+        return Submitted(job, created=True)
+
+    def _known(self, submission: Submission) -> Job | None:
+        key = (submission.tenant, submission.agent, submission.idempotency_key)
+        by_key = self._keys.get(key) if submission.idempotency_key else None
+        return self.jobs.get(submission.id if by_key is None else by_key)
+
+    def _full(self, queue: str, queue_ready_max: int) -> bool:
+        waiting = sum(1 for job in self.jobs.values() if job.queue == queue and _claimable(job))
+        return 0 < queue_ready_max <= waiting
+
+    def _steer(self, order: Order, ticked: Ticked) -> Steered:
+        job = self.jobs.get(order.job)
+        if job is None:
+            return Steered(State.READY, refused=NotFound("no such job", job_id=order.job))
+        move = lifecycle.decide(job, order.steer)
+        after = self._apply(job.id, order.steer, ticked)
+        refused = lifecycle.refusal(job.state, order.steer)
+        return Steered(after.state, refused, move.tell, after.session, after.lease)
+
+    def _claim(self, claim: Claim, ticked: Ticked) -> int | None:
+        if not claim.always and not ticked.readied:
+            return None
+        ready = [job for job in self.jobs.values() if _claimable(job) and claim.skills.cover(job.agent, job.queue)]
+        ready.sort(key=lambda job: (-job.priority, job.since, job.id))
+        slots = [slot for slot in claim.slots if self._seated(slot)]
+        for job, slot in zip(ready, slots, strict=False):
+            leased = self._apply(job.id, Lease(slot.session, slot.runner_id))
+            ticked.leased.append(Leased(leased, (leased.since - job.since).total_seconds()))
+        return min(len(ready), len(slots))
+
+    def _apply(self, job_id: UUID, event: Event, ticked: Ticked | None = None) -> Job:
+        before = self.jobs[job_id]
+        after = self.jobs[job_id] = lifecycle.evolve(before, event, self._clock.now())
+        if ticked is not None and _claimable(after) and not _claimable(before):
+            ticked.readied += 1
+        return after
+
+    def _held_by(self, session: UUID) -> list[Job]:
+        return [job for job in self.jobs.values() if job.session == session]
+
+    def _speaking(self, session: UUID, stream: UUID) -> _Seat | None:
+        seat = self._seats.get(session)
+        return seat if seat is not None and seat.hello.stream == stream and not seat.expired else None
+
+    def _seated(self, slot: Slot) -> bool:
+        return self._speaking(slot.session, slot.stream) is not None
+
+
+def _claimable(job: Job) -> bool:
+    return job.state is State.READY and not job.paused
+
+
+def _may_be_cancelled(job: Job) -> bool:
+    return not job.state.ended and not job.cancel

@@ -1,0 +1,142 @@
+"""Jobs at rest: the only place that knows what a row looks like, and the columns that statements take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import asyncpg
+
+from aetheris_scheduler.core.job import Failure, Job, State
+from aetheris_scheduler.core.lifecycle import End, Park, Progress, Release
+from aetheris_scheduler.store import Outcome, Placement
+
+_STATES = {int(state): state for state in State}
+
+
+def to_job(row: asyncpg.Record, *, runner_id: str | None = None) -> Job:
+    """`runner_id` where the row does not have it. Lists come without input and result."""
+    state = _STATES[row["state"]]
+    return Job(
+        id=row["id"],
+        tenant=row["tenant"],
+        agent=row["agent"],
+        queue=row["queue"],
+        priority=row["priority"],
+        state=state,
+        since=row["since"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        lease=row["lease"],
+        session=row["session"],
+        runner_id=(row["runner_id"] or "") if runner_id is None else runner_id,
+        wake=row["wake"],
+        cancel=row["cancel"],
+        cancel_reason=row["cancel_reason"],
+        cancel_actor=row["cancel_actor"],
+        paused=row["paused"],
+        operator_only=row["operator_only"],
+        progressed=row["progressed"],
+        crash_count=row["crash_count"],
+        park_reason=row["park_reason"],
+        wake_at=row["wake_at"],
+        deadline=row["deadline"],
+        parent=row["parent"],
+        idempotency_key=row["idempotency_key"],
+        digest=row["digest"],
+        traceparent=row["traceparent"],
+        input=row.get("input", b""),
+        result=row.get("result"),
+        failure=to_failure(row["failure"]),
+    )
+
+
+def to_new_job(placement: Placement, row: asyncpg.Record) -> Job:
+    """A job as it was just inserted; only what the database decided is read back."""
+    submission, slot, state = placement.submission, placement.slot, _STATES[row["state"]]
+    leased = state is State.LEASED and slot is not None
+    return Job(
+        id=submission.id,
+        tenant=submission.tenant,
+        agent=submission.agent,
+        queue=submission.queue,
+        priority=submission.priority,
+        state=state,
+        since=row["since"],
+        created_at=row["since"],
+        started_at=row["since"] if leased else None,
+        lease=row["lease"],
+        session=slot.session if leased and slot is not None else None,
+        runner_id=slot.runner_id if leased and slot is not None else "",
+        park_reason=row["park_reason"],
+        wake_at=row["wake_at"],
+        deadline=submission.deadline,
+        parent=submission.parent,
+        idempotency_key=submission.idempotency_key,
+        digest=submission.digest,
+        traceparent=submission.traceparent,
+        input=submission.input,
+    )
+
+
+def placed(placements: Iterable[Placement]) -> Sequence[Sequence[Any]]:
+    """What `submit` takes."""
+    columns = [
+        (
+            one.submission.id,
+            one.submission.tenant,
+            one.submission.agent,
+            one.submission.queue,
+            one.submission.priority,
+            one.submission.parent,
+            one.submission.deadline,
+            one.submission.idempotency_key,
+            one.submission.digest,
+            one.submission.traceparent,
+            one.submission.input,
+            one.submission.start_after,
+            None if one.slot is None else one.slot.session,
+            None if one.slot is None else one.slot.stream,
+        )
+        for one in placements
+    ]
+    sessions = {row[12] for row in columns if row[12] is not None}
+    return [*(list(column) for column in zip(*columns, strict=True)), list(sessions)]
+
+
+def said(outcomes: Iterable[Outcome]) -> Sequence[Sequence[Any]]:
+    """What `settle` takes."""
+    return [list(column) for column in zip(*map(_said, outcomes), strict=True)]
+
+
+def _said(outcome: Outcome) -> tuple[Any, ...]:
+    who = (outcome.job, outcome.lease, outcome.session)
+    match outcome.said:
+        case Park(reason=reason, wake_at=wake_at, operator=operator):
+            return (*who, State.PARKED, reason, wake_at, None, operator, True, None, None)
+        case Release(reason=reason, delay=delay) if delay:
+            return (*who, State.PARKED, reason, None, delay.total_seconds(), False, False, None, None)
+        case Release():
+            return (*who, State.READY, "", None, None, False, False, None, None)
+        case End(state=state, result=result, failure=failure):
+            return (*who, state, "", None, None, False, False, result, from_failure(failure))
+        case Progress():
+            raise ValueError("progress changes no state; it has a statement of its own")
+
+
+def to_failure(text: str | None) -> Failure | None:
+    return None if text is None else Failure(**json.loads(text))
+
+
+def from_failure(failure: Failure | None) -> str | None:
+    if failure is None:
+        return None
+    return json.dumps(
+        {
+            "type": failure.type,
+            "message": failure.message,
+            "retryable": failure.retryable,
+            "stack": failure.stack,
+        }
+    )

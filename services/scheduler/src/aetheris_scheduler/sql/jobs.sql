@@ -1,0 +1,99 @@
+-- name: get
+SELECT job.*, runner.runner_id
+FROM unnest($1::uuid[]) AS asked (id)
+JOIN scheduler.jobs AS job ON job.id = asked.id
+LEFT JOIN scheduler.runners AS runner ON runner.session = job.session
+WHERE scheduler.by_index(job.id);
+
+-- name: ended
+-- Of the jobs that somebody waits for, those that have ended.
+SELECT job.id
+FROM unnest($1::uuid[]) AS asked (id)
+JOIN scheduler.jobs AS job ON job.id = asked.id
+WHERE scheduler.by_index(job.id) AND job.state >= 4;
+
+-- name: list
+-- Newest first: the newest of each state, merged.
+SELECT job.*
+FROM unnest($2::smallint[]) AS asked (state)
+CROSS JOIN LATERAL (
+    SELECT * FROM scheduler.heads AS found
+    WHERE found.tenant = $1 AND found.state = asked.state AND found.id < $3
+        AND ($4::text IS NULL OR found.agent = $4) AND ($5::text IS NULL OR found.queue = $5)
+        AND scheduler.by_index(found.id)
+    ORDER BY found.id DESC LIMIT $6
+) AS job
+ORDER BY job.id DESC
+LIMIT $6;
+
+-- name: list_children
+SELECT * FROM scheduler.heads AS job
+WHERE job.parent = $7 AND job.tenant = $1 AND job.state = ANY ($2::smallint[]) AND job.id < $3
+    AND ($4::text IS NULL OR job.agent = $4) AND ($5::text IS NULL OR job.queue = $5) AND scheduler.by_index(job.id)
+ORDER BY job.id DESC
+LIMIT $6;
+
+-- name: stuck
+-- Longest stuck first. The conditions are those of `core/stuck.py`, which names the cause.
+-- ($4: patience, $5: how late a timer may be, both in seconds.)
+WITH suspect AS (
+    SELECT id, since AS stuck_since FROM scheduler.jobs
+    WHERE tenant = $1 AND operator_only AND scheduler.by_index(id)
+    UNION
+    SELECT id, wake_at FROM scheduler.jobs
+    WHERE state = 3 AND wake_at IS NOT NULL AND wake_at < now() - $5 * interval '1 second' AND tenant = $1
+        AND scheduler.by_index(id)
+    UNION
+    SELECT id, since FROM scheduler.jobs
+    WHERE tenant = $1 AND state = 1 AND NOT paused AND since < now() - $4 * interval '1 second'
+        AND scheduler.by_index(id)
+    UNION
+    SELECT id, since FROM scheduler.jobs
+    WHERE tenant = $1 AND state = 2 AND NOT progressed AND since < now() - $4 * interval '1 second'
+        AND scheduler.by_index(id)
+    UNION
+    SELECT id, since FROM scheduler.jobs
+    WHERE tenant = $1 AND crash_count > 0 AND state IN (1, 2) AND scheduler.by_index(id)
+), page AS (
+    SELECT id, stuck_since FROM suspect
+    WHERE (stuck_since, id) > ($2::timestamptz, $3::uuid)
+    ORDER BY stuck_since, id LIMIT $6
+)
+SELECT job.*, now() AS asked_at
+FROM page
+JOIN scheduler.heads AS job ON job.id = page.id
+WHERE scheduler.by_index(job.id)
+ORDER BY page.stuck_since, page.id;
+
+-- name: look
+-- All that a scheduler wants to know a few times a second, at the price of a few index heads: what can be
+-- claimed, when the next timer, deadline and lease are due, and the news for sessions of its own ($1).
+WITH RECURSIVE lane AS (
+    (SELECT agent, queue FROM scheduler.jobs
+     WHERE state = 1 AND NOT paused AND scheduler.by_index(id)
+     ORDER BY agent, queue LIMIT 1)
+    UNION ALL
+    SELECT following.agent, following.queue FROM lane CROSS JOIN LATERAL (
+        SELECT agent, queue FROM scheduler.jobs
+        WHERE state = 1 AND NOT paused AND (agent, queue) > (lane.agent, lane.queue) AND scheduler.by_index(id)
+        ORDER BY agent, queue LIMIT 1
+    ) AS following
+)
+SELECT now() AS now,
+    (SELECT array_agg(agent ORDER BY agent, queue) FROM lane) AS agents,
+    (SELECT array_agg(queue ORDER BY agent, queue) FROM lane) AS queues,
+    (SELECT wake_at FROM scheduler.jobs
+     WHERE state = 3 AND wake_at IS NOT NULL AND scheduler.by_index(id) ORDER BY wake_at LIMIT 1) AS wake_at,
+    (SELECT deadline FROM scheduler.jobs
+     WHERE deadline IS NOT NULL AND state <= 3 AND NOT cancel AND scheduler.by_index(id)
+     ORDER BY deadline LIMIT 1) AS deadline,
+    (SELECT min(lease_deadline) FROM scheduler.runners
+     WHERE NOT expired AND NOT (session = ANY ($2::uuid[]))) AS lease_deadline,
+    (SELECT jsonb_agg(jsonb_build_array(id, lease, session, wake, cancel, paused)) FROM scheduler.jobs
+     WHERE state = 2 AND (wake OR cancel OR paused) AND session = ANY ($1::uuid[]) AND scheduler.by_index(id)) AS news;
+
+-- name: count_ready
+-- No further than the limit: a gauge need not know how much too many is.
+SELECT count(*) FROM (
+    SELECT FROM scheduler.jobs WHERE state = 1 AND NOT paused AND scheduler.by_index(id) LIMIT $1
+) AS waiting;

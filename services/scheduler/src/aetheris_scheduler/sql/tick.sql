@@ -1,0 +1,258 @@
+-- What one tick writes. Every statement is conditional on the rows as they are, so a tick that failed, or
+-- whose answer was lost, may be sent again. `core/lifecycle.py` is the table that all of them follow.
+
+-- name: settle
+-- What holders say, as long as the lease is theirs. Parked with the wake flag means ready: that is all of
+-- the protocol between park and wake. ($4: the state it asks for; $7: seconds, for a release with a delay.)
+UPDATE scheduler.jobs AS job SET
+    state = CASE WHEN said.state = 3 AND job.wake THEN 1 ELSE said.state END,
+    since = now(),
+    session = NULL,
+    wake = job.wake AND said.state <= 3,
+    paused = job.paused AND said.state <= 3,
+    crash_count = CASE WHEN said.progress THEN 0 ELSE job.crash_count END,
+    park_reason = CASE WHEN said.state = 3 AND NOT job.wake THEN said.reason ELSE '' END,
+    wake_at = CASE WHEN said.state = 3 AND NOT job.wake AND NOT said.operator_only
+        THEN coalesce(said.wake_at, now() + said.delay_s * interval '1 second') END,
+    operator_only = said.state = 3 AND NOT job.wake AND said.operator_only,
+    result = said.result,
+    failure = said.failure
+FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::smallint[], $5::text[], $6::timestamptz[], $7::float8[],
+            $8::boolean[], $9::boolean[], $10::bytea[], $11::jsonb[])
+    AS said (id, lease, session, state, reason, wake_at, delay_s, operator_only, progress, result, failure)
+WHERE job.id = said.id AND scheduler.by_index(job.id)
+    -- Written so that no index on the session is tempting; only a leased job has one.
+    AND job.lease = said.lease AND job.session IS NOT DISTINCT FROM said.session
+RETURNING job.id, job.lease, job.state;
+
+-- name: progress
+-- The row stays where it is and nothing indexed changes.
+UPDATE scheduler.jobs AS job SET crash_count = 0, progressed = true
+FROM unnest($1::uuid[], $2::bigint[], $3::uuid[]) AS said (id, lease, session)
+WHERE job.id = said.id AND scheduler.by_index(job.id)
+    AND job.lease = said.lease AND job.session IS NOT DISTINCT FROM said.session
+RETURNING job.id, job.lease;
+
+-- name: standing
+SELECT job.id, job.state, job.lease
+FROM unnest($1::uuid[]) AS asked (id)
+JOIN scheduler.jobs AS job ON job.id = asked.id
+WHERE scheduler.by_index(job.id);
+
+-- name: submit
+-- New jobs; those with a place go straight to its session, if that still is one. Whoever comes second with
+-- a key, or an id, inserts nothing.
+WITH alive AS (
+    SELECT session, stream FROM scheduler.runners
+    WHERE session = ANY ($15::uuid[]) AND NOT expired
+    FOR KEY SHARE SKIP LOCKED
+)
+INSERT INTO scheduler.jobs (id, tenant, agent, queue, priority, parent, deadline, idempotency_key, digest,
+                            traceparent, input, state, session, lease, started_at, wake_at, park_reason)
+SELECT asked.id, asked.tenant, asked.agent, asked.queue, asked.priority, asked.parent, asked.deadline,
+    asked.idempotency_key, asked.digest, asked.traceparent, asked.input,
+    CASE WHEN asked.start_after > now() THEN 3 WHEN alive.session IS NULL THEN 1 ELSE 2 END,
+    alive.session,
+    CASE WHEN alive.session IS NULL THEN 0 ELSE 1 END,
+    CASE WHEN alive.session IS NULL THEN NULL ELSE now() END,
+    CASE WHEN asked.start_after > now() THEN asked.start_after END,
+    CASE WHEN asked.start_after > now() THEN 'not before its time' ELSE '' END
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::uuid[], $7::timestamptz[],
+            $8::text[], $9::bytea[], $10::text[], $11::bytea[], $12::timestamptz[], $13::uuid[], $14::uuid[])
+    AS asked (id, tenant, agent, queue, priority, parent, deadline, idempotency_key, digest, traceparent, input,
+              start_after, session, stream)
+LEFT JOIN alive ON alive.session = asked.session AND alive.stream = asked.stream
+ON CONFLICT DO NOTHING
+RETURNING id, state, since, lease, wake_at, park_reason;
+
+-- name: known
+-- Which job has this key, or this id.
+SELECT asked.number, job.*
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
+    AS asked (id, tenant, agent, idempotency_key, number)
+CROSS JOIN LATERAL (
+    (SELECT * FROM scheduler.heads AS head
+     WHERE head.tenant = asked.tenant AND head.agent = asked.agent AND head.idempotency_key = asked.idempotency_key
+         AND head.idempotency_key <> '' AND scheduler.by_index(head.id))
+    UNION ALL
+    (SELECT * FROM scheduler.heads AS head WHERE head.id = asked.id AND scheduler.by_index(head.id))
+    LIMIT 1
+) AS job;
+
+-- name: ready_in_queues
+-- How many wait in each of these queues, counted no further than the limit.
+SELECT asked.queue, counted.jobs
+FROM unnest($1::text[]) AS asked (queue)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS jobs FROM (
+        SELECT FROM scheduler.jobs AS job
+        WHERE job.state = 1 AND NOT job.paused AND job.queue = asked.queue AND scheduler.by_index(job.id)
+        LIMIT $2
+    ) AS waiting
+) AS counted;
+
+-- name: wake
+UPDATE scheduler.jobs AS job SET
+    state = CASE WHEN job.state = 3 AND NOT job.operator_only THEN 1 ELSE job.state END,
+    since = CASE WHEN job.state = 3 AND NOT job.operator_only THEN now() ELSE job.since END,
+    wake_at = NULL,
+    park_reason = CASE WHEN job.operator_only THEN job.park_reason ELSE '' END,
+    wake = job.wake OR job.state = 2 OR job.operator_only
+FROM unnest($1::uuid[]) AS asked (id)
+WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state IN (2, 3)
+RETURNING job.id, job.state, job.session, job.lease;
+
+-- name: cancel
+-- A wake as well for whoever holds it, so that a park that crosses it does not hide it.
+UPDATE scheduler.jobs AS job SET
+    state = CASE WHEN job.state = 3 THEN 1 ELSE job.state END,
+    since = CASE WHEN job.state = 3 THEN now() ELSE job.since END,
+    wake_at = NULL,
+    park_reason = '',
+    operator_only = false,
+    wake = job.wake OR job.state = 2,
+    paused = false,
+    cancel = true,
+    cancel_reason = asked.reason,
+    cancel_actor = asked.actor
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS asked (id, reason, actor)
+WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state <= 3 AND NOT job.cancel
+RETURNING job.id, job.state, job.session, job.lease;
+
+-- name: pause
+-- A job that is being cancelled is not held up.
+UPDATE scheduler.jobs AS job SET paused = true
+FROM unnest($1::uuid[]) AS asked (id)
+WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state <= 3 AND NOT job.cancel
+RETURNING job.id, job.state, job.session, job.lease;
+
+-- name: resume
+-- It may have been parked for the pause alone, so it looks again.
+UPDATE scheduler.jobs AS job SET
+    state = CASE WHEN job.state = 3 AND NOT job.operator_only THEN 1 ELSE job.state END,
+    since = CASE WHEN job.state = 3 AND NOT job.operator_only THEN now() ELSE job.since END,
+    wake_at = NULL,
+    park_reason = CASE WHEN job.operator_only THEN job.park_reason ELSE '' END,
+    wake = job.wake OR job.state = 2,
+    paused = false
+FROM unnest($1::uuid[]) AS asked (id)
+WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state <= 3 AND job.paused
+RETURNING job.id, job.state, job.session, job.lease;
+
+-- name: requeue
+-- One that is leased is not requeued, but a park under way must not miss what was decided about it.
+UPDATE scheduler.jobs AS job SET
+    state = CASE WHEN job.state = 3 THEN 1 ELSE job.state END,
+    since = CASE WHEN job.state = 3 THEN now() ELSE job.since END,
+    crash_count = CASE WHEN job.state = 3 THEN 0 ELSE job.crash_count END,
+    wake_at = NULL,
+    park_reason = '',
+    operator_only = false,
+    wake = job.wake OR job.state = 2
+FROM unnest($1::uuid[]) AS asked (id)
+WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state IN (2, 3)
+RETURNING job.id, job.state, job.session, job.lease;
+
+-- name: fire
+-- Timers that are due, the oldest first.
+WITH due AS (
+    SELECT id FROM scheduler.jobs
+    WHERE state = 3 AND wake_at IS NOT NULL AND wake_at <= now() AND scheduler.by_index(id)
+    ORDER BY wake_at LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE scheduler.jobs AS job SET state = 1, since = now(), wake_at = NULL, park_reason = ''
+FROM due
+WHERE job.id = due.id AND scheduler.by_index(job.id)
+RETURNING job.id;
+
+-- name: overdue
+-- Jobs beyond their deadline, to be cancelled like any other.
+SELECT id FROM scheduler.jobs
+WHERE deadline IS NOT NULL AND deadline <= now() AND state <= 3 AND NOT cancel AND scheduler.by_index(id)
+ORDER BY deadline LIMIT $1
+FOR UPDATE SKIP LOCKED;
+
+-- name: expire
+-- Sessions whose lease has run out. Whoever leases them a job holds a key share on their row, so from the
+-- moment they are locked here all that is leased to them is committed, and visible to the next statement.
+WITH gone AS (
+    SELECT session FROM scheduler.runners
+    WHERE NOT expired AND lease_deadline <= now() AND NOT (session = ANY ($1::uuid[]))
+    ORDER BY lease_deadline LIMIT $2
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE scheduler.runners AS runner SET expired = true
+FROM gone
+WHERE runner.session = gone.session
+RETURNING runner.session;
+
+-- name: lose
+-- Their jobs are anybody's again, and their leases burnt. The last crash of a row poisons.
+WITH held AS (
+    SELECT id, session, lease FROM scheduler.jobs
+    WHERE state = 2 AND session = ANY ($1::uuid[]) AND scheduler.by_index(id)
+    ORDER BY id
+    FOR UPDATE
+)
+UPDATE scheduler.jobs AS job SET
+    state = CASE WHEN job.crash_count + 1 >= $2 THEN 3 ELSE 1 END,
+    since = now(),
+    session = NULL,
+    lease = job.lease + 1,
+    crash_count = job.crash_count + 1,
+    operator_only = job.crash_count + 1 >= $2,
+    park_reason = CASE WHEN job.crash_count + 1 >= $2
+        THEN replace($3, '{count}', (job.crash_count + 1)::text) ELSE '' END
+FROM held
+WHERE job.id = held.id AND scheduler.by_index(job.id)
+RETURNING job.id, held.session, held.lease, job.state;
+
+-- name: forget_expired
+DELETE FROM scheduler.runners WHERE expired AND lease_deadline < now() - interval '1 hour';
+
+-- name: claim
+-- The first jobs of all lanes (an agent and a queue) that these sessions take. Each lane is read in order
+-- from the small index over what is ready; that nobody serves a lane costs the others nothing. A place
+-- whose session is gone gets no job.
+WITH RECURSIVE lane AS (
+    (SELECT agent, queue FROM scheduler.jobs
+     WHERE state = 1 AND NOT paused AND scheduler.by_index(id)
+     ORDER BY agent, queue LIMIT 1)
+    UNION ALL
+    SELECT following.agent, following.queue FROM lane CROSS JOIN LATERAL (
+        SELECT agent, queue FROM scheduler.jobs
+        WHERE state = 1 AND NOT paused AND (agent, queue) > (lane.agent, lane.queue) AND scheduler.by_index(id)
+        ORDER BY agent, queue LIMIT 1
+    ) AS following
+), alive AS (
+    SELECT session, stream FROM scheduler.runners
+    WHERE session = ANY ($1::uuid[]) AND NOT expired
+    FOR KEY SHARE SKIP LOCKED
+), place AS (
+    SELECT asked.session, row_number() OVER (ORDER BY asked.number) AS number
+    FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (session, stream, number)
+    JOIN alive ON alive.session = asked.session AND alive.stream = asked.stream
+), candidate AS (
+    SELECT job.id, job.priority, job.since
+    FROM lane CROSS JOIN LATERAL (
+        SELECT id, priority, since FROM scheduler.jobs
+        WHERE state = 1 AND NOT paused AND agent = lane.agent AND queue = lane.queue AND scheduler.by_index(id)
+        ORDER BY priority DESC, since, id LIMIT $5
+        FOR UPDATE SKIP LOCKED
+    ) AS job
+    WHERE ($3::text[] IS NULL OR lane.agent = ANY ($3::text[])) AND ($4::text[] IS NULL OR lane.queue = ANY ($4::text[]))
+), picked AS (
+    SELECT id, since, row_number() OVER (ORDER BY priority DESC, since, id) AS number FROM candidate
+)
+UPDATE scheduler.jobs AS job SET
+    state = 2,
+    since = now(),
+    session = place.session,
+    lease = job.lease + 1,
+    wake = false,
+    progressed = false,
+    started_at = coalesce(job.started_at, now())
+FROM picked JOIN place ON place.number = picked.number
+WHERE job.id = picked.id AND scheduler.by_index(job.id)
+RETURNING job.*, extract(epoch FROM now() - picked.since)::float8 AS waited_s;

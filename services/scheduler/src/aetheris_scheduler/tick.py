@@ -1,0 +1,254 @@
+"""One tick against PostgreSQL: at most one statement of a kind, all in one transaction.
+
+A kind of which there is nothing is not sent, and what fits into one statement needs no explicit
+transaction: a lone submission and a lone ending cost one round trip each. Statements touch rows in the
+order of their ids, so that two schedulers rarely meet head on; where they do, the tick is sent again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from aetheris_chassis.postgres import Connection
+from aetheris_chassis.queries import Queries
+from aetheris_kernel.errors import NotFound, Refusal, Unavailable
+
+from aetheris_scheduler import rows
+from aetheris_scheduler.core import lifecycle
+from aetheris_scheduler.core.claim import Claim
+from aetheris_scheduler.core.job import State
+from aetheris_scheduler.core.lifecycle import Cancel, End, Pause, Progress, Requeue, Resume, Steer, Wake
+from aetheris_scheduler.core.submission import Submission, queue_full, require_same
+from aetheris_scheduler.store import (
+    ORDER_OF_STEERS,
+    SWEEP_JOBS_MAX,
+    SWEEP_SESSIONS_MAX,
+    Leased,
+    Lost,
+    Order,
+    Outcome,
+    Placement,
+    Steered,
+    Submitted,
+    Sweep,
+    Tick,
+    Ticked,
+)
+
+
+def may_ready(tick: Tick) -> bool:
+    """Whether anything can become ready by it. Nothing does by an ending, by progress, or by a new job that
+    has its place."""
+    return bool(
+        tick.sweep is not None
+        or tick.orders
+        or any(placement.slot is None for placement in tick.placements)
+        or any(not isinstance(outcome.said, (End, Progress)) for outcome in tick.outcomes)
+    )
+
+
+def writes(tick: Tick) -> int:
+    """How many statements that change something it may come to."""
+    said = {isinstance(outcome.said, Progress) for outcome in tick.outcomes}
+    orders = {type(order.steer) for order in tick.orders}
+    claims = [claim for claim in tick.claims if claim.always or may_ready(tick)]
+    swept = 0 if tick.sweep is None else tick.sweep.timers + 2 * tick.sweep.deadlines + 2 * tick.sweep.sessions
+    return len(said) + swept + bool(tick.placements) + len(orders) + len(claims)
+
+
+async def write(connection: Connection, queries: Queries, tick: Tick) -> Ticked:
+    writing = _Writing(connection, queries)
+    ticked = writing.ticked
+    if tick.outcomes:
+        ticked.settled = await writing.settle(tick.outcomes)
+    if tick.sweep is not None:
+        await writing.sweep(tick.sweep)
+    if tick.placements:
+        ticked.submitted = await writing.submit(tick.placements, tick.queue_ready_max)
+    if tick.orders:
+        ticked.steered = await writing.steer(tick.orders)
+    for claim in tick.claims:
+        ticked.claimed.append(await writing.claim(claim) if claim.always or ticked.readied else None)
+    return ticked
+
+
+class _Writing:
+    def __init__(self, connection: Connection, queries: Queries) -> None:
+        self.ticked = Ticked()
+        self._connection = connection
+        self._queries = queries
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
+        # What is said twice is said once.
+        going_on: dict[tuple[UUID, int, UUID], Outcome] = {}
+        letting_go: dict[tuple[UUID, int, UUID], Outcome] = {}
+        for outcome in outcomes:
+            going = going_on if isinstance(outcome.said, Progress) else letting_go
+            going.setdefault((outcome.job, outcome.lease, outcome.session), outcome)
+        heard: set[tuple[UUID, int]] = set()
+        if going_on:
+            jobs, leases, sessions = zip(*sorted(going_on), strict=True)
+            found = await self._connection.fetch(self._queries.progress, jobs, leases, sessions)
+            heard |= {(row["id"], row["lease"]) for row in found}
+        if letting_go:
+            columns = rows.said(letting_go[key] for key in sorted(letting_go))
+            found = await self._connection.fetch(self._queries.settle, *columns)
+            heard |= {(row["id"], row["lease"]) for row in found}
+            self.ticked.readied += sum(1 for row in found if row["state"] == State.READY)
+        unheard = {outcome.job for outcome in outcomes if (outcome.job, outcome.lease) not in heard}
+        standing = await self._standing(unheard)
+        return [
+            (outcome.job, outcome.lease) in heard
+            or (outcome.job in standing and lifecycle.repeats(*standing[outcome.job], outcome.lease))
+            for outcome in outcomes
+        ]
+
+    async def sweep(self, sweep: Sweep) -> None:
+        ticked = self.ticked
+        if sweep.sessions:
+            await self._expire(sweep)
+        if sweep.timers:
+            fired = await self._connection.fetch(self._queries.fire, SWEEP_JOBS_MAX)
+            ticked.readied += len(fired)
+            ticked.more |= len(fired) >= SWEEP_JOBS_MAX
+        if sweep.deadlines:
+            found = await self._connection.fetch(self._queries.overdue, SWEEP_JOBS_MAX)
+            late = [Order(row["id"], lifecycle.DEADLINE_PASSED) for row in found]
+            ticked.overdue_jobs = [order.job for order in late]
+            ticked.overdue = await self.steer(late) if late else []
+            ticked.more |= len(late) >= SWEEP_JOBS_MAX
+
+    async def _expire(self, sweep: Sweep) -> None:
+        ticked = self.ticked
+        found = await self._connection.fetch(self._queries.expire, list(sweep.keep), SWEEP_SESSIONS_MAX)
+        if not found:
+            return
+        ticked.expired = [row["session"] for row in found]
+        ticked.more |= len(found) >= SWEEP_SESSIONS_MAX
+        lost = await self._connection.fetch(self._queries.lose, ticked.expired, sweep.crash_limit, lifecycle.POISONED)
+        ticked.lost = [Lost(row["session"], row["id"], row["lease"], row["state"] == State.PARKED) for row in lost]
+        ticked.readied += sum(1 for one in ticked.lost if not one.poisoned)
+        await self._connection.execute(self._queries.forget_expired)
+
+    async def submit(self, placements: Sequence[Placement], queue_ready_max: int) -> list[Submitted | Refusal]:
+        taken = {placement.submission.id: placement for placement in reversed(placements)}
+        refused = await self._refused(taken.values(), queue_ready_max) if queue_ready_max else set()
+        new = [placement for job, placement in taken.items() if job not in refused]
+        # In the order of the keys, which is the order in which they lock.
+        new.sort(key=lambda placement: _lock_order(placement.submission))
+        inserted = {row["id"]: row for row in await self._connection.fetch(self._queries.submit, *rows.placed(new))}
+        answers: list[Submitted | Refusal | None] = []
+        for placement in placements:
+            row = inserted.get(placement.submission.id) if taken[placement.submission.id] is placement else None
+            answers.append(None if row is None else Submitted(rows.to_new_job(placement, row), created=True))
+        self.ticked.readied += sum(1 for row in inserted.values() if row["state"] == State.READY)
+        missing = [n for n, answer in enumerate(answers) if answer is None]
+        known = await self._known([placements[n].submission for n in missing])
+        for n, answer in zip(missing, known, strict=True):
+            queue = placements[n].submission.queue
+            if answer is None and placements[n].submission.id in refused:
+                answer = queue_full(queue, queue_ready_max)
+            answers[n] = answer
+        # A job that was there a moment ago and is no more: the same request will fare better.
+        return [answer or Unavailable("the job was removed meanwhile; send it again") for answer in answers]
+
+    async def _refused(self, placements: Iterable[Placement], queue_ready_max: int) -> set[UUID]:
+        """Those for whom there is no room in their queue. What has a place, or a time to come, needs none."""
+        waiting = [one.submission for one in placements if one.slot is None and one.submission.start_after is None]
+        queues = sorted({submission.queue for submission in waiting})
+        found = await self._connection.fetch(self._queries.ready_in_queues, queues, queue_ready_max)
+        levels: Counter[str] = Counter({row["queue"]: row["jobs"] for row in found})
+        refused = set()
+        for submission in waiting:
+            if levels[submission.queue] >= queue_ready_max:
+                refused.add(submission.id)
+            levels[submission.queue] += 1
+        return refused
+
+    async def _known(self, submissions: Sequence[Submission]) -> list[Submitted | Refusal | None]:
+        if not submissions:
+            return []
+        columns = zip(*((one.id, one.tenant, one.agent, one.idempotency_key) for one in submissions), strict=True)
+        found = await self._connection.fetch(self._queries.known, *columns)
+        by_number = {row["number"]: rows.to_job(row) for row in found}
+        answers: list[Submitted | Refusal | None] = []
+        for number, submission in enumerate(submissions, 1):
+            existing = by_number.get(number)
+            if existing is None:
+                answers.append(None)
+                continue
+            try:
+                require_same(submission, existing)
+            except Refusal as refusal:
+                answers.append(refusal)
+            else:
+                answers.append(Submitted(existing, created=False))
+        return answers
+
+    async def steer(self, orders: Sequence[Order]) -> list[Steered]:
+        answers: dict[Order, Steered] = {}
+        missed: list[Order] = []
+        for kind in ORDER_OF_STEERS:
+            of_kind = sorted({order for order in orders if type(order.steer) is kind}, key=lambda order: order.job)
+            if of_kind:
+                changed = await self._steer_kind(kind, of_kind)
+                answers |= {order: changed[order.job] for order in of_kind if order.job in changed}
+                missed += [order for order in of_kind if order.job not in changed]
+        standing = await self._standing({order.job for order in missed})
+        for order in missed:
+            if order.job in standing:
+                state, _ = standing[order.job]
+                answers[order] = Steered(state, lifecycle.refusal(state, order.steer))
+            else:
+                answers[order] = Steered(State.READY, NotFound("no such job", job_id=order.job))
+        return [answers[order] for order in orders]
+
+    async def _steer_kind(self, kind: type[Steer], orders: Sequence[Order]) -> dict[UUID, Steered]:
+        jobs = [order.job for order in orders]
+        query = {
+            Wake: self._queries.wake,
+            Cancel: self._queries.cancel,
+            Pause: self._queries.pause,
+            Resume: self._queries.resume,
+            Requeue: self._queries.requeue,
+        }[kind]
+        cancels = [order.steer for order in orders if isinstance(order.steer, Cancel)]
+        said = [[cancel.reason for cancel in cancels], [cancel.actor for cancel in cancels]] if cancels else []
+        changed = {}
+        for row in await self._connection.fetch(query, jobs, *said):
+            state = State(row["state"])
+            leased = state is State.LEASED
+            # Only a requeue is refused to an open job, and then its holder still has it.
+            refused = lifecycle.refusal(state, kind()) if leased else None
+            tell = lifecycle.tells(kind()) if leased else None
+            changed[row["id"]] = Steered(state, refused, tell, row["session"], row["lease"])
+            self.ticked.readied += state is State.READY
+        return changed
+
+    async def claim(self, claim: Claim) -> int:
+        skills = claim.skills
+        names = {slot.session: slot.runner_id for slot in claim.slots}
+        found = await self._connection.fetch(
+            self._queries.claim,
+            [slot.session for slot in claim.slots],
+            [slot.stream for slot in claim.slots],
+            sorted(skills.agents) or None,
+            sorted(skills.queues) or None,
+            len(claim.slots),
+        )
+        self.ticked.leased += [
+            Leased(rows.to_job(row, runner_id=names[row["session"]]), row["waited_s"]) for row in found
+        ]
+        return len(found)
+
+    async def _standing(self, jobs: set[UUID]) -> dict[UUID, tuple[State, int]]:
+        if not jobs:
+            return {}
+        found = await self._connection.fetch(self._queries.standing, sorted(jobs))
+        return {row["id"]: (State(row["state"]), row["lease"]) for row in found}
+
+
+def _lock_order(submission: Submission) -> tuple[str, str, str, UUID]:
+    return submission.tenant, submission.agent, submission.idempotency_key, submission.id

@@ -1,0 +1,169 @@
+"""A world: a store with the means to put it into any state, and to let time pass in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from aetheris_chassis.postgres import Pool, acquiring, open_pool
+from aetheris_scheduler import rows
+from aetheris_scheduler.core.claim import Claim, Slot
+from aetheris_scheduler.core.job import Job
+from aetheris_scheduler.core.session import Hello, Skills
+from aetheris_scheduler.core.submission import Submission, checked
+from aetheris_scheduler.memory import MemoryStore
+from aetheris_scheduler.postgres import PostgresStore
+from aetheris_scheduler.store import Leased, Order, Outcome, Placement, Steered, Store, Submitted, Sweep, Tick, Ticked
+from aetheris_testkit.clock import SimClock
+from aetheris_testkit.postgres import Server, fresh_database
+
+COLUMNS = (
+    "id tenant agent queue priority state since created_at started_at lease session wake cancel cancel_reason "
+    "cancel_actor paused operator_only progressed crash_count park_reason wake_at deadline parent idempotency_key "
+    "digest traceparent input result failure"
+).split()
+TIMES = ("since", "created_at", "started_at", "wake_at", "deadline")
+
+
+class World:
+    store: Store
+
+    def __init__(self) -> None:
+        self.clock = SimClock()
+
+    def submission(self, **fields: Any) -> Submission:
+        defaults: dict[str, Any] = {"tenant": "acme", "agent": "greeter", "input": b'{"args": []}'}
+        return checked(Submission(**{"id": self.clock.new_id(), **defaults, **fields}))
+
+    async def submit(self, **fields: Any) -> Job:
+        (answer,) = (await self.store.tick(Tick(placements=[Placement(self.submission(**fields))]))).submitted
+        assert isinstance(answer, Submitted), answer
+        return answer.job
+
+    async def runner(self, *, agents: Sequence[str] = ("*",), capacity: int = 100, lease_s: float = 60.0, **more: Any) -> Hello:
+        hello = Hello(uuid4(), uuid4(), agents=tuple(agents), capacity=capacity, **more)
+        await self.store.open(hello, lease_s=lease_s)
+        return hello
+
+    async def claim(self, runner: Hello, jobs: int = 1, skills: Skills | None = None) -> list[Leased]:
+        slots = [Slot(runner.session, runner.stream, runner.runner_id)] * jobs
+        return (await self.store.tick(Tick(claims=[Claim(skills or runner.skills, slots, always=True)]))).leased
+
+    async def leased(self, runner: Hello, **fields: Any) -> Job:
+        """A new job, held by this runner."""
+        submitted = await self.submit(**fields)
+        (leased,) = await self.claim(runner)
+        assert leased.job.id == submitted.id
+        return leased.job
+
+    async def says(self, runner: Hello, job: Job, said: Any) -> bool:
+        return (await self.store.tick(Tick(outcomes=[Outcome(runner.session, job.id, job.lease, said)]))).settled[0]
+
+    async def order(self, job: Job | UUID, steer: Any) -> Steered:
+        job_id = job.id if isinstance(job, Job) else job
+        return (await self.store.tick(Tick(orders=[Order(job_id, steer)]))).steered[0]
+
+    async def sweep(self, **more: Any) -> Ticked:
+        return await self.store.tick(Tick(sweep=Sweep(timers=True, deadlines=True, sessions=True, **more)))
+
+    async def job(self, job: Job | UUID) -> Job:
+        job_id = job.id if isinstance(job, Job) else job
+        return (await self.store.get([job_id]))[job_id]
+
+    async def put(self, jobs: Sequence[Job]) -> None:
+        raise NotImplementedError
+
+    async def clear(self) -> None:
+        raise NotImplementedError
+
+    async def pass_time(self, seconds: float) -> None:
+        raise NotImplementedError
+
+
+class MemoryWorld(World):
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = MemoryStore(self.clock)
+        self.store = self.memory
+
+    async def put(self, jobs: Sequence[Job]) -> None:
+        self.memory.jobs.update({job.id: job for job in jobs})
+
+    async def clear(self) -> None:
+        self.memory = self.store = MemoryStore(self.clock)
+
+    async def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+
+class PostgresWorld(World):
+    def __init__(self, pool: Pool, dsn: str = "") -> None:
+        super().__init__()
+        self.pool, self.dsn = pool, dsn
+        self.store = PostgresStore(pool)
+
+    async def sql(self, statement: str, *arguments: Any) -> Any:
+        async with acquiring(self.pool) as connection:
+            return await connection.fetch(statement, *arguments)
+
+    async def put(self, jobs: Sequence[Job]) -> None:
+        records = [tuple(_column(job, name) for name in COLUMNS) for job in jobs]
+        async with acquiring(self.pool) as connection:
+            await connection.copy_records_to_table("jobs", schema_name="scheduler", columns=COLUMNS, records=records)
+
+    async def clear(self) -> None:
+        await self.sql("TRUNCATE scheduler.jobs, scheduler.runners")
+
+    async def pass_time(self, seconds: float) -> None:
+        """Time cannot be held in a database, but everything in it can be made older."""
+        age = timedelta(seconds=seconds)
+        moved = ", ".join(f"{name} = {name} - $1::interval" for name in TIMES)
+        await self.sql(f"UPDATE scheduler.jobs SET {moved}", age)
+        await self.sql("UPDATE scheduler.runners SET lease_deadline = lease_deadline - $1::interval", age)
+        self.clock.advance(seconds)
+
+
+def _column(job: Job, name: str) -> Any:
+    if name == "digest":
+        return job.digest or bytes(32)
+    return rows.from_failure(job.failure) if name == "failure" else getattr(job, name)
+
+
+@pytest.fixture
+async def postgres_world(postgres_server: Server) -> AsyncIterator[PostgresWorld]:
+    async with (
+        fresh_database(postgres_server, "aetheris_scheduler") as dsn,
+        open_pool(dsn, size_max=8) as pool,
+    ):
+        yield PostgresWorld(pool, dsn)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def world(request: pytest.FixtureRequest) -> World:
+    """The same promises for both."""
+    if request.param == "memory":
+        return MemoryWorld()
+    found: World = request.getfixturevalue("postgres_world")
+    return found
+
+
+def flags(*names: str) -> Iterator[dict[str, bool]]:
+    """Every combination."""
+    for values in itertools.product((False, True), repeat=len(names)):
+        yield dict(zip(names, values, strict=True))
+
+
+def comparable(job: Job, before: Job) -> dict[str, Any]:
+    """All of a job but the moments that a store's own clock decides; of those, whether they were moved."""
+    seen = {field.name: getattr(job, field.name) for field in dataclasses.fields(job)}
+    for name in ("created_at", "digest", "runner_id"):
+        del seen[name]
+    seen["since"] = job.since != before.since
+    seen["started_at"] = job.started_at is not None
+    seen["wake_at"] = "as before" if job.wake_at == before.wake_at else job.wake_at is not None
+    return seen
