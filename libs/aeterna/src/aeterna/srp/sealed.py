@@ -1,0 +1,66 @@
+"""State in a sealed memfd: written once, then immutable for everybody, its writer included.
+
+The reader maps it only after it has seen the seals and the size; an unsealed file could shrink under the
+mapping (SIGBUS) or change after its checksum was verified.
+"""
+
+import fcntl
+import hashlib
+import mmap
+import os
+import stat
+
+from aeterna.srp.reasons import Breach, Reason
+from aeterna.srp.state import Packed, Readable
+
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_STRIDE = 4 * 1024 * 1024  # hash while the bytes are still in the cache
+
+
+def write(packed: Packed) -> tuple[int, str]:
+    """A sealed memfd with the part in it, and its SHA-256 in hexadecimal."""
+    fd = os.memfd_create("aeterna-state", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, packed.size)
+        digest = hashlib.sha256()
+        for piece in packed.pieces():
+            _write_all(fd, memoryview(piece).cast("B"), digest)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, digest.hexdigest()
+
+
+def _write_all(fd: int, view: memoryview, digest: "hashlib._Hash") -> None:
+    while view:
+        done = os.write(fd, view[:_STRIDE])
+        digest.update(view[:done])
+        view = view[done:]
+
+
+def check(fd: int, size: int) -> None:
+    """Breach unless `fd` is a memfd of exactly `size` bytes that nobody can change any more."""
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError as no_memfd:
+        raise Breach(Reason.PROTOCOL, "the descriptor is not a memfd") from no_memfd
+    if seals & SEALS != SEALS:
+        raise Breach(Reason.PROTOCOL, f"the memfd is not sealed: {seals:#x}")
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+        reason = Reason.TRUNCATED if found.st_size < size else Reason.OVERSIZED
+        raise Breach(reason, f"the memfd has {found.st_size} bytes, {size} were announced")
+
+
+def view(fd: int, size: int) -> memoryview:
+    """The bytes of a checked memfd, mapped read-only. The mapping outlives the descriptor."""
+    check(fd, size)
+    if size == 0:
+        return memoryview(b"")
+    return memoryview(mmap.mmap(fd, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, prot=mmap.PROT_READ))
+
+
+def verify(data: Readable, sha256: str) -> None:
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise Breach(Reason.CORRUPT, "the checksum does not match")

@@ -1,0 +1,162 @@
+"""Every order of events, every crash: one owner, and it is the one that the supervisor was told about."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aeterna.srp import giver, relay, taker
+
+sys.path.insert(0, str(Path(__file__).parent))
+from world import Faults, Report, Rules, explore, start
+
+FAULTS = {
+    "nothing": Faults(),
+    "the giver dies": Faults(giver_crash=True),
+    "the taker dies": Faults(taker_crash=True),
+    "both die": Faults(giver_crash=True, taker_crash=True),
+    "the broker dies": Faults(broker_crash=True),
+    "the broker and the taker die": Faults(taker_crash=True, broker_crash=True),
+    "the broker and the giver die": Faults(giver_crash=True, broker_crash=True),
+    "two budgets run out": Faults(late=2),
+    "both die, late, aborted, refused, not exported": Faults(True, True, False, 1, True, True, True),
+    "everything": Faults(True, True, True, 1, True, True, True),
+}
+
+
+def check(report: Report) -> None:
+    assert not report.two_owners, report.two_owners[0]
+    assert not report.wrong_ends, report.wrong_ends[0]
+
+
+@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS.keys())
+def test_there_is_exactly_one_owner(faults: Faults) -> None:
+    report = explore(start(faults))
+
+    check(report)
+
+
+@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS.keys())
+def test_there_is_exactly_one_owner_when_the_policy_is_to_start_cold(faults: Faults) -> None:
+    if faults.abort:  # all at once are too many worlds for a test; two halves are not
+        check(explore(start(Faults(True, True, False, 1, False, True), cold_start=True)))
+        faults = Faults(True, False, False, 0, True, True, True)
+
+    report = explore(start(faults, cold_start=True))
+
+    check(report)
+
+
+def test_members_without_descriptors_are_safe_while_the_broker_lives() -> None:
+    """Their claim always says yes, so they have only the broker's word."""
+    report = explore(start(Faults(True, True, False, 1, True, True, True)), Rules(claims=False))
+
+    check(report)
+
+
+def test_without_mishaps_the_taker_owns() -> None:
+    report = explore(start(Faults()))
+
+    assert report.ends == {(("ready",), ("taker",))}
+
+
+def test_a_crash_has_many_moments() -> None:
+    """The exploration is not vacuous: each crash meets many different worlds and several outcomes."""
+    report = explore(start(Faults(giver_crash=True, taker_crash=True)))
+
+    assert report.worlds > 300
+    assert {told[-1] for told, _ in report.ends if told} == {"ready", "giver", "nobody"}
+
+
+# --- control runs: each rule that is taken out is missed
+
+
+def without(table: Mapping[Any, Any], key: Any, instead: Any = None) -> dict[Any, Any]:
+    changed = dict(table)
+    if instead is None:
+        del changed[key]
+    else:
+        changed[key] = instead
+    return changed
+
+
+def stepping(table: Mapping[Any, Any]) -> Any:
+    return lambda state, event: table.get((state, event), (state, ()))
+
+
+def resume_without_fencing(session: relay.Session, event: relay.E, *rest: Any) -> relay.Decision:
+    if session.state is relay.S.RELEASING and event in (relay.E.TAKER_LOST, relay.E.LATE, relay.E.ABORT):
+        return relay._regained(session, relay.Reason.SUCCESSOR_HUNG_UP)
+    return relay.decide(session, event, *rest)
+
+
+def release_before_installed(session: relay.Session, event: relay.E, *rest: Any) -> relay.Decision:
+    following, actions = relay.decide(session, event, *rest)
+    if relay.Do.SEND_COMMIT in actions:
+        actions = (*actions, relay.Do.SEND_DONE)
+    return following, actions
+
+
+def forget_the_giver_s_death(session: relay.Session, event: relay.E, *rest: Any) -> relay.Decision:
+    if event is relay.E.GIVER_GONE and session.state is relay.S.EXPORTING:
+        return session, ()
+    return relay.decide(session, event, *rest)
+
+
+G, T = giver.G, taker.T
+ALL = Faults(True, True, True, 1, True, True, True)
+MUTATIONS: dict[str, Rules] = {
+    "the giver thaws without the claim when the broker is lost": Rules(
+        give=stepping(without(giver.TRANSITIONS, (G.FROZEN, giver.On.LOST), (G.SERVING, (giver.Do.THAW,))))
+    ),
+    "the giver thaws without the claim when it is late": Rules(
+        give=stepping(without(giver.TRANSITIONS, (G.FROZEN, giver.On.LATE), (G.SERVING, (giver.Do.THAW,))))
+    ),
+    "the giver serves on after an empty claim": Rules(
+        give=stepping(without(giver.TRANSITIONS, (G.DOUBTING, giver.On.EMPTY), (G.SERVING, (giver.Do.THAW,))))
+    ),
+    "the giver does not freeze": Rules(
+        give=stepping(without(giver.TRANSITIONS, (G.EXPORTING, giver.On.FROZE), (G.SERVING, (giver.Do.SEND_REST,))))
+    ),
+    "the giver ignores RESUME": Rules(give=stepping(without(giver.TRANSITIONS, (G.FROZEN, giver.On.RESUME)))),
+    "the standby ignores that its successor died": Rules(
+        give=stepping(without(giver.TRANSITIONS, (G.STANDBY, giver.On.RESUME_CLAIMED)))
+    ),
+    "the taker starts at COMMIT": Rules(
+        take=stepping(
+            without(
+                taker.TRANSITIONS,
+                (T.PREPARED, taker.On.COMMIT),
+                (T.OWNER, (taker.Do.SEND_INSTALLED, taker.Do.START, taker.Do.SEND_READY)),
+            )
+        )
+    ),
+    "the taker starts without the claim": Rules(
+        take=stepping(
+            without(
+                taker.TRANSITIONS,
+                (T.INSTALLED, taker.On.RELEASE),
+                (T.OWNER, (taker.Do.START, taker.Do.SEND_READY)),
+            )
+        )
+    ),
+    "the taker starts although the claim is empty": Rules(
+        take=stepping(
+            without(taker.TRANSITIONS, (T.CLAIMING, taker.On.EMPTY), (T.OWNER, (taker.Do.START, taker.Do.SEND_READY)))
+        )
+    ),
+    "the taker ignores ABORT": Rules(
+        take=stepping({key: to for key, to in taker.TRANSITIONS.items() if key[1] is not taker.On.ABORT})
+    ),
+    "the giver resumes while a silent taker may live": Rules(decide=resume_without_fencing),
+    "DONE is sent with COMMIT": Rules(decide=release_before_installed),
+    "a dead giver is not noticed": Rules(decide=forget_the_giver_s_death),
+}
+
+
+@pytest.mark.parametrize("rules", MUTATIONS.values(), ids=MUTATIONS.keys())
+def test_each_rule_is_needed(rules: Rules) -> None:
+    report = explore(start(ALL), rules, until_wrong=True)
+
+    assert report.two_owners or report.wrong_ends
