@@ -1,0 +1,61 @@
+"""What the documents point at is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_every_make_target_that_is_named_exists(document: Path) -> None:
+    text = document.read_text()
+    commands = re.findall(r"`make ([^`]+)`", text) + re.findall(r"^make (.+)$", text, re.MULTILINE)
+    wanted = {
+        word for command in commands for word in command.partition("#")[0].split() if re.fullmatch(r"[a-z-]+", word)
+    }
+
+    assert wanted <= TARGETS
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_python_in_documents_is_python(document: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
+        compile(block, str(document), "exec")
+
+
+def test_the_makefile_documents_every_target() -> None:
+    shown = subprocess.run(["make", "-C", str(ROOT), "help"], check=True, capture_output=True, text=True).stdout
+
+    assert {line.split()[1] for line in shown.splitlines() if line.strip().startswith("make ")} == TARGETS
+
+
+def test_decisions_are_numbered_and_dated() -> None:
+    decisions = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+
+    assert [int(page.name[:4]) for page in decisions] == list(range(1, len(decisions) + 1))
+    for page in decisions:
+        lines = page.read_text().splitlines()
+        assert lines[0].startswith(f"# {page.name[:4]} — ")
+        assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", lines[2])
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 100
