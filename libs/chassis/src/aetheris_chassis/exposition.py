@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -32,6 +32,8 @@ async def exposing(listen: str, *, trust_network: bool, healthy: Callable[[], bo
             pass
         finally:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     server = await asyncio.start_server(answer, asked.host, asked.port, limit=_HEAD_BYTES)
     try:

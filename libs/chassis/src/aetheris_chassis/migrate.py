@@ -3,7 +3,8 @@
 `pre` is safe before the new code rolls out, `post` only after the old code is gone. Each migration is
 one transaction together with its own row in `aetheris.migrations`, under a lock that ends with the
 transaction: any number of migrators may run at once, through any pooler, and each migration is applied
-once. What was applied is remembered by checksum, and an edited file is refused.
+once. What was applied is remembered by checksum, and an edited file is refused. A statement that cannot
+run in a transaction (CREATE INDEX CONCURRENTLY) has no place in one.
 """
 
 from __future__ import annotations
@@ -68,15 +69,19 @@ def migrations_of(package: str) -> list[Migration]:
     return found
 
 
-async def migrate(dsn: str, package: str, *, phase: Phase | None = None) -> list[str]:
-    """Apply what is missing and name it. With `phase="pre"`, trailing `post` migrations are left for later."""
+async def migrate(dsn: str, package: str, *, phase: Phase | None = None, lock_s: float = 10.0) -> list[str]:
+    """Apply what is missing and name it. With `phase="pre"`, trailing `post` migrations are left for later.
+
+    A table that somebody holds for longer than `lock_s` stops the migration, because everybody else would
+    queue up behind it: Unavailable, with nothing of that migration applied.
+    """
     wanted = migrations_of(package)
     if phase == "pre":
         while wanted and wanted[-1].phase == "post":
             wanted.pop()
     done: list[str] = []
     async with connected(dsn) as connection:
-        while (name := await _apply_next(connection, package, wanted)) is not None:
+        while (name := await _apply_next(connection, package, wanted, lock_s)) is not None:
             log.info("migration applied", package=package, migration=name)
             done.append(name)
     return done
@@ -97,14 +102,21 @@ async def require_migrated(pool: Pool, package: str) -> None:
         )
 
 
-async def _apply_next(connection: Connection, package: str, wanted: list[Migration]) -> str | None:
+async def _apply_next(connection: Connection, package: str, wanted: list[Migration], lock_s: float) -> str | None:
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         await connection.execute(_TABLE)
         pending = _pending(package, wanted, await _applied(connection, package))
         if pending is None:
             return None
-        await connection.execute(pending.sql)
+        await connection.execute(f"SET LOCAL lock_timeout = {int(lock_s * 1000)}")
+        try:
+            await connection.execute(pending.sql)
+        except asyncpg.LockNotAvailableError as held:
+            raise Unavailable(
+                f"{package}: {pending.name} waited too long for a lock; nothing of it is applied, run it again",
+                migration=pending.name,
+            ) from held
         await connection.execute(_RECORD, package, pending.name, pending.checksum)
         return pending.name
 

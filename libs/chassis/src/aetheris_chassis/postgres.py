@@ -60,8 +60,7 @@ async def open_pool(
     wait_s: float = WAIT_S,
 ) -> AsyncIterator[Pool]:
     """A pool on `dsn`, once the database answers; Unavailable after `wait_s`."""
-    if not dsn:
-        raise Invalid("no database is named: set AETHERIS_DATABASE_URL", field="database_url")
+    _require_named(dsn)
 
     async def opened() -> Pool:
         return await asyncpg.create_pool(
@@ -85,9 +84,12 @@ async def open_pool(
 @asynccontextmanager
 async def connected(dsn: str, *, wait_s: float = WAIT_S) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
     """One connection beside any pool, for a task that is done soon."""
+    _require_named(dsn)
 
     async def opened() -> asyncpg.Connection[asyncpg.Record]:
-        return await asyncpg.connect(dsn, timeout=_CONNECT_S, server_settings={"application_name": "aetheris"})
+        return await asyncpg.connect(
+            dsn, timeout=_CONNECT_S, statement_cache_size=0, server_settings={"application_name": "aetheris"}
+        )
 
     connection = await _once_answering(opened, wait_s)
     try:
@@ -119,6 +121,11 @@ async def acquiring(pool: Pool) -> AsyncIterator[PoolConnectionProxy[asyncpg.Rec
         raise
     finally:
         await _released(pool, connection)
+
+
+def _require_named(dsn: str) -> None:
+    if not dsn:
+        raise Invalid("no database is named: set AETHERIS_DATABASE_URL", field="database_url")
 
 
 async def _once_answering(connect: Callable[[], Awaitable[T]], wait_s: float) -> T:

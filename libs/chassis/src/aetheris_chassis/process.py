@@ -18,6 +18,8 @@ import structlog
 import uvloop
 from aetheris_kernel.errors import Refusal
 
+from aetheris_chassis.groups import alone
+
 log = structlog.get_logger()
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -69,16 +71,9 @@ def _exit_code(task: asyncio.Task[None], received: list[signal.Signals]) -> int:
         return 128 + received[1]
     if task.cancelled() or (failure := task.exception()) is None:
         return 0 if received or not task.cancelled() else 1
-    refusal = _refusal(failure)
-    if refusal is None:
-        log.error("the process failed", exc_info=failure)
+    cause = alone(failure)
+    if isinstance(cause, Refusal):
+        log.error(cause.message, **cause.facts)
     else:
-        log.error(refusal.message, **refusal.facts)
+        log.error("the process failed", exc_info=failure)
     return 1
-
-
-def _refusal(failure: BaseException) -> Refusal | None:
-    """The one refusal that ended the process, out of the groups that task groups wrap it in."""
-    while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
-        failure = failure.exceptions[0]
-    return failure if isinstance(failure, Refusal) else None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +113,8 @@ def _bound(server: grpc.aio.Server, asked: Address) -> Address:
 
 async def _drained(server: grpc.aio.Server, calls: Calls, drain_s: float) -> None:
     """Refuse new calls and wait for those in flight. Cancelled, it cuts them off instead of waiting."""
-    began = asyncio.get_running_loop().time()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     stopping: asyncio.Future[Any] = asyncio.ensure_future(server.stop(drain_s))
     try:
         await asyncio.wait({stopping})
@@ -121,6 +122,7 @@ async def _drained(server: grpc.aio.Server, calls: Calls, drain_s: float) -> Non
         if not stopping.done():
             await server.stop(None)
         await stopping
-        async with asyncio.timeout(_LEAVE_S):
-            await calls.idle()
-        log.info("drained", seconds=round(asyncio.get_running_loop().time() - began, 3))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_S):
+                await calls.idle()
+        log.info("drained", seconds=round(loop.time() - began, 3))

@@ -28,6 +28,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
+from aetheris_chassis.groups import alone
+
 log = structlog.get_logger()
 
 DOMAIN = "aetheris"
@@ -114,12 +116,12 @@ def refusal_from(error: grpc.aio.AioRpcError) -> Refusal:
 
 async def abort(context: Any, failure: Exception, method: str) -> None:
     """End the call with what `failure` means to its caller. Never returns."""
-    if isinstance(failure, grpc.aio.AioRpcError):
-        # A peer's answer that the servicer has nothing to add to.
-        failure = refusal_from(failure)
-    if isinstance(failure, Refusal) and (kind := kind_of(failure)) is not None:
-        trailers = ((DETAILS_KEY, grpc_status(failure).SerializeToString()),)
-        await context.abort(GRPC[kind], failure.message, trailers)
+    cause = alone(failure)
+    # What a peer refused is refused here, where the servicer has nothing to add to it.
+    refusal = refusal_from(cause) if isinstance(cause, grpc.aio.AioRpcError) else cause
+    if isinstance(refusal, Refusal) and (kind := kind_of(refusal)) is not None:
+        trailers = ((DETAILS_KEY, grpc_status(refusal).SerializeToString()),)
+        await context.abort(GRPC[kind], refusal.message, trailers)
     error_id = secrets.token_hex(8)
     log.error("call failed", method=method, error_id=error_id, exc_info=failure)
     await context.abort(grpc.StatusCode.INTERNAL, INTERNAL_TEXT, ((ERROR_ID_KEY, error_id),))
