@@ -1,0 +1,244 @@
+"""Who holds what: one lease at a time, warm while it is true, nothing after a lease is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+import pytest
+from aetheris import agent, signal, step, tool
+from aetheris_runner import ports
+from aetheris_runner.crew import Crew, Known
+from aetheris_testkit.crash import Fuse
+from aetheris_testkit.world import MemoryJournal, World
+
+JOB = UUID("018f0000-0000-7000-8000-000000000001")
+
+
+@dataclass
+class Desk:
+    """The scheduler's end: takes outcomes and says whether they took effect."""
+
+    said: list[tuple[UUID, int, ports.Outcome]] = field(default_factory=list)
+    effective: bool = True
+    freed: int = 0
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def outcome(self, job_id: UUID, lease: int, outcome: ports.Outcome) -> asyncio.Future[bool]:
+        self.said.append((job_id, lease, outcome))
+        self.heard.set()
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        answer.set_result(self.effective)
+        return answer
+
+    def free(self) -> None:
+        self.freed += 1
+
+    async def next(self) -> ports.Outcome:
+        async with asyncio.timeout(5):
+            await self.heard.wait()
+        self.heard.clear()
+        return self.said[-1][2]
+
+
+class Bench:
+    """A crew between a memory world and a desk, with counters that its agents move."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.desk = Desk()
+        self.ran: list[str] = []
+        self.inside = asyncio.Event()
+        self.go = asyncio.Event()
+        self.stopped = asyncio.Event()
+        _, journal, hands = self.world.process(Fuse(-1))
+        self.journal: MemoryJournal = journal
+        self.agents = {definition.name: Known(definition, "v1") for definition in self._agents()}
+        self.crew = Crew(self.agents, hands, warm_max=2)
+        self.crew.report_to(self.desk)
+
+    def assign(self, name: str, lease: int, job: UUID = JOB) -> None:
+        self.crew.assign(
+            ports.Assignment(job, "default", name, "default", b'{"args":[]}', lease, self.world.clock.now())
+        )
+
+    def _agents(self):  # type: ignore[no-untyped-def]
+        bench = self
+
+        @step
+        async def note(what: str) -> None:
+            bench.ran.append(what)
+
+        @step
+        async def long() -> None:
+            bench.inside.set()
+            try:
+                await bench.go.wait()
+            except asyncio.CancelledError:
+                bench.stopped.set()
+                raise
+
+        @tool
+        async def act(*, idempotency_key: str) -> str:
+            return str(await bench.world.outside.do(idempotency_key, "done"))
+
+        @agent("waits")
+        async def waits() -> object:
+            bench.ran.append("drive")
+            await note("before")
+            return await signal("go")
+
+        @agent("works")
+        async def works() -> str:
+            await long()
+            return await act()
+
+        return waits, works
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    yield bench
+    await bench.crew.close()
+
+
+async def test_the_next_lease_goes_on_where_the_agent_stood(bench: Bench):
+    bench.assign("waits", 1)
+    await bench.desk.next()
+    bench.world.signals = {"go": b"1"}
+    bench.world.pass_time(JOB, ports.Parked("signal: go"))
+    bench.assign("waits", 2)
+
+    assert await bench.desk.next() == ports.Completed(b"1")
+    assert bench.ran == ["drive", "before"]
+
+
+async def test_a_lease_that_another_held_in_between_starts_from_the_chain(bench: Bench):
+    bench.assign("waits", 1)
+    await bench.desk.next()
+    bench.world.signals = {"go": b"1"}
+    bench.world.pass_time(JOB, ports.Parked("signal: go"))
+    bench.assign("waits", 3)
+
+    assert await bench.desk.next() == ports.Completed(b"1")
+    assert bench.ran == ["drive", "before", "drive"]
+
+
+async def test_a_park_that_came_too_late_is_forgotten(bench: Bench):
+    bench.desk.effective = False
+    bench.assign("waits", 1)
+    await bench.desk.next()
+    await asyncio.sleep(0)
+    bench.desk.effective = True
+    bench.assign("waits", 2)
+    await bench.desk.next()
+
+    assert bench.ran == ["drive", "before", "drive"]
+
+
+async def test_only_so_many_jobs_stay_warm(bench: Bench):
+    for number in range(3):
+        bench.assign("waits", 1, UUID(int=JOB.int + number))
+        await bench.desk.next()
+    for number in range(3):
+        bench.assign("waits", 2, UUID(int=JOB.int + number))
+        await bench.desk.next()
+
+    assert bench.ran.count("drive") >= 4
+
+
+async def test_a_lost_lease_stops_the_step_and_says_nothing(bench: Bench):
+    """J6"""
+    bench.assign("works", 1)
+    await bench.inside.wait()
+    bench.crew.notice(JOB, 1, ports.Notice.LOST)
+    async with asyncio.timeout(5):
+        await bench.stopped.wait()
+    bench.go.set()
+
+    assert bench.crew.held == []
+    assert bench.desk.said == []
+    assert bench.desk.freed == 1
+    assert not bench.world.outside.calls
+
+
+async def test_losing_the_session_stops_everything(bench: Bench):
+    bench.assign("works", 1)
+    await bench.inside.wait()
+    bench.crew.lose_all()
+    async with asyncio.timeout(5):
+        await bench.stopped.wait()
+
+    assert bench.crew.held == []
+    assert bench.desk.said == []
+
+
+async def test_news_of_another_lease_is_not_for_this_one(bench: Bench):
+    bench.assign("works", 2)
+    await bench.inside.wait()
+    bench.crew.notice(JOB, 1, ports.Notice.LOST)
+    bench.crew.notice(JOB, 1, ports.Notice.CANCEL)
+    bench.go.set()
+
+    assert await bench.desk.next() == ports.Completed(b'"done"')
+
+
+async def test_a_paused_job_comes_back_at_its_next_command(bench: Bench):
+    bench.assign("works", 1)
+    await bench.inside.wait()
+    bench.crew.notice(JOB, 1, ports.Notice.PAUSE)
+    bench.go.set()
+
+    assert await bench.desk.next() == ports.Released("paused")
+    assert not bench.world.outside.calls
+
+
+async def test_a_stopping_crew_hands_back_what_comes_to_rest_and_what_does_not(bench: Bench):
+    """J3"""
+    bench.assign("works", 1)
+    await bench.inside.wait()
+    await bench.crew.drained(0.05)
+
+    assert await bench.desk.next() == ports.Released("the runner stops")
+    assert bench.stopped.is_set()
+    assert bench.crew.held == []
+
+
+async def test_a_job_of_an_unknown_agent_goes_back_with_a_delay(bench: Bench):
+    bench.assign("nobody", 1)
+    outcome = await bench.desk.next()
+
+    assert isinstance(outcome, ports.Released)
+    assert outcome.delay.total_seconds() > 0
+    assert "nobody" in outcome.reason
+
+
+async def test_a_refusal_of_the_ledger_that_no_retry_mends_parks_the_job_for_somebody(bench: Bench):
+    def refused(append: object) -> asyncio.Future[ports.Answer]:
+        answer: asyncio.Future[ports.Answer] = asyncio.get_running_loop().create_future()
+        answer.set_result(ports.Answer(ports.Decision.REFUSED, message="a body has 1 byte"))
+        return answer
+
+    bench.journal.append = refused  # type: ignore[method-assign]
+    bench.assign("waits", 1)
+    outcome = await bench.desk.next()
+
+    assert isinstance(outcome, ports.Parked)
+    assert outcome.operator
+    assert "a body has 1 byte" in outcome.reason
+
+
+async def test_a_chain_that_is_broken_parks_the_job_for_somebody(bench: Bench):
+    bench.assign("waits", 1)
+    await bench.desk.next()
+    chain = bench.world.store.chains[JOB]
+    chain[1] = replace(chain[1], body=chain[1].body + b"\x00")
+    bench.assign("waits", 3)
+    outcome = await bench.desk.next()
+
+    assert isinstance(outcome, ports.Parked)
+    assert outcome.operator
+    assert "commit 1" in outcome.reason
