@@ -34,9 +34,9 @@ class Timeline:
 
     def __init__(self, begin: datetime, end: datetime, busy: Iterable[tuple[datetime, datetime]]) -> None:
         least = timedelta(seconds=_LEAST_S)
-        self._begin, self._end = begin, max(end, begin + least)
-        segments = _segments(begin, self._end, busy)
-        work_s = sum(_seconds(s.start, s.stop) for s in segments if s.busy) or _seconds(begin, self._end)
+        self.begin, self.end = begin, max(end, begin + least)
+        segments = _segments(begin, self.end, busy)
+        work_s = sum(_seconds(s.start, s.stop) for s in segments if s.busy) or _seconds(begin, self.end)
         gaps = [_seconds(s.start, s.stop) for s in segments if not s.busy]
         most_s = max(_LEAST_S, work_s * _GAPS_SHARE / max(1, len(gaps)))
         # Beginning of each segment: when, and how far along the line.
@@ -54,14 +54,14 @@ class Timeline:
         self.squeezes = tuple(squeezes)
 
     def at(self, moment: datetime) -> float:
-        if moment <= self._begin:
+        if moment <= self.begin:
             return 0.0
-        if moment >= self._end:
+        if moment >= self.end:
             return 1.0
         index = bisect_right(self._moments, moment) - 1
         start, left = self._moments[index], self._places[index]
         last = index + 1 == len(self._moments)
-        stop, right = (self._end, 1.0) if last else (self._moments[index + 1], self._places[index + 1])
+        stop, right = (self.end, 1.0) if last else (self._moments[index + 1], self._places[index + 1])
         return left + (right - left) * ((moment - start) / (stop - start))
 
 

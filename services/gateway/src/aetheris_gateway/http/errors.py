@@ -124,6 +124,10 @@ def add_to(app: FastAPI) -> None:
         code, message = _CODES.get(status, f"HTTP_{status}"), _MESSAGES.get(status, str(failure.detail))
         return error_response(status, code, message, headers=failure.headers)
 
+    @app.exception_handler(Exception)
+    async def on_fault(_: Request, failure: Exception) -> Response:
+        return fault(failure)
+
     @app.exception_handler(ClientDisconnect)
     async def on_disconnect(_: Request, __: ClientDisconnect) -> Response:
         return Response(status_code=400)  # nobody reads it

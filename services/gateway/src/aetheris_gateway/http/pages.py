@@ -14,11 +14,11 @@ from aetheris_journal.codec import from_timestamp
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from aetheris_gateway.core.steps import Kind, Status, Step, Trace
+from aetheris_gateway.core.steps import Attempt, Kind, Status, Step, Trace
 from aetheris_gateway.core.timeline import Timeline
 from aetheris_gateway.desk.record import Told
 from aetheris_gateway.http import models, views
-from aetheris_gateway.http.render import Json
+from aetheris_gateway.http.render import Json, moment
 
 STEPS_A_PAGE = 500
 _VALUE_CHARS_MAX = 20_000
@@ -31,6 +31,7 @@ _environment = Environment(
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    extensions=["jinja2.ext.loopcontrols"],
 )
 
 
@@ -59,7 +60,50 @@ async def trace(told: Told, verdict: models.Verdict | None, *, now: datetime, pa
 
 
 def document(openapi: Mapping[str, Any]) -> HTMLResponse:
-    return _rendered("docs.html", api=openapi)
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for path, methods in openapi["paths"].items():
+        for method, operation in methods.items():
+            groups.setdefault(operation["tags"][0], []).append(
+                {
+                    "method": method.upper(),
+                    "path": path,
+                    "summary": operation["summary"],
+                    "description": operation.get("description", ""),
+                    "parameters": operation.get("parameters", []),
+                    "body": _body_fields(operation),
+                    "answer": _answer_fields(operation, openapi["components"]["schemas"]),
+                }
+            )
+    return _rendered("docs.html", groups=groups, title=openapi["info"]["title"], about=openapi["info"]["description"])
+
+
+def _body_fields(operation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    content = operation.get("requestBody", {}).get("content", {})
+    return _fields(content.get("application/json", {}).get("schema", {}))
+
+
+def _answer_fields(operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[dict[str, Any]]:
+    success = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
+    reference = success.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
+    return [field | {"required": False} for field in _fields(schemas.get(reference.rpartition("/")[2], {}))]
+
+
+def _fields(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
+    required = schema.get("required", [])
+    return [
+        {"name": name, "about": field.get("description", ""), "kind": _kind(field), "required": name in required}
+        for name, field in schema.get("properties", {}).items()
+    ]
+
+
+def _kind(field: Mapping[str, Any]) -> str:
+    if "$ref" in field:
+        return str(field["$ref"]).rpartition("/")[2]
+    if "anyOf" in field:
+        return " or ".join(_kind(each) for each in field["anyOf"])
+    if field.get("type") == "array":
+        return f"list of {_kind(field.get('items', {}))}"
+    return str(field.get("type", "any JSON"))
 
 
 def _rendered(template: str, **values: Any) -> HTMLResponse:
@@ -83,13 +127,15 @@ def _trace(told: Told, verdict: models.Verdict | None, now: datetime, page: int)
         job=job,
         verdict=verdict,
         live=found.ending == "" and job.status not in ("completed", "failed", "cancelled"),
-        rows=[_row(step, line, now, before) for step, before in zip(shown, [None, *shown[:-1]], strict=True)],
+        rows=[_row(step, line, now, shown[place - 1] if place else None) for place, step in enumerate(shown)],
         holders=[_holder(lease, line, now) for lease in found.leases],
         squeezes=[
-            {"left": 1000 * s.left, "width": 1000 * (s.right - s.left), "lasted": span(s.lasted)} for s in line.squeezes
+            {"left": 1000 * s.left, "width": round(1000 * (s.right - s.left), 2), "lasted": span(s.lasted)}
+            for s in line.squeezes
         ],
         figures=_figures(found, told, now),
         messages=[views.message(message) for message in found.messages],
+        from_to=[moment(line.begin), moment(line.end)],
         last_seq=told.last_seq,
         complete=told.complete,
         page=page,
@@ -108,11 +154,7 @@ def _timeline(found: Trace, now: datetime) -> Timeline:
     begin = _begin(found) or now
     ends = [step.ended_at for step in found.steps if step.ended_at is not None]
     end = found.ended_at or max([now, *ends])
-    busy = [
-        (attempt.started_at, attempt.started_at + (attempt.elapsed or timedelta(0)))
-        for step in found.steps
-        for attempt in step.tries
-    ]
+    busy = [(attempt.started_at, _attempt_end(step, attempt, now)) for step in found.steps for attempt in step.tries]
     return Timeline(begin, max([end, *ends]), busy)
 
 
@@ -142,19 +184,29 @@ def _row(step: Step, line: Timeline, now: datetime, before: Step | None) -> Row:
 
 
 def _bars(step: Step, line: Timeline, now: datetime) -> list[Bar]:
-    whole = _bar(line, step.started_at, step.ended_at or now, f"whole {step.status}", _took(step))
-    if step.kind in (Kind.WAIT, Kind.CHILD) or not step.tries:
+    waited = step.kind in (Kind.WAIT, Kind.CHILD)
+    look = f"waited {step.status}" if step.kind is Kind.WAIT else f"whole {step.status}"
+    whole = _bar(line, step.started_at, step.ended_at or now, look, _took(step))
+    if waited or not step.tries:
         return [whole]
     bars = [whole] if len(step.tries) > 1 or step.waits or step.doubts else []
     for attempt in step.tries:
-        lasts = attempt is step.tries[-1] and step.status is Status.RUNNING
-        end = attempt.started_at + attempt.elapsed if attempt.elapsed is not None else now
-        if attempt.elapsed is None and not lasts:
-            end = step.doubts[0].since if step.doubts else attempt.started_at  # its holder was lost
-        look = "failed" if attempt.failure else step.status if attempt is step.tries[-1] else "lost"
-        took = span(attempt.elapsed) if attempt.elapsed is not None else "unfinished"
+        last = attempt is step.tries[-1]
+        look = "failed" if attempt.failure else step.status if last else "lost"
+        took = span(attempt.elapsed) if attempt.elapsed is not None else "no outcome on record"
+        end = _attempt_end(step, attempt, now)
         bars.append(_bar(line, attempt.started_at, end, look, f"attempt {attempt.number}: {took}"))
     return bars
+
+
+def _attempt_end(step: Step, attempt: Attempt, now: datetime) -> datetime:
+    """When an attempt ended; one whose holder was lost, when that was found out."""
+    if attempt.elapsed is not None:
+        return attempt.started_at + attempt.elapsed
+    found_out = [doubt.since for doubt in step.doubts if doubt.since >= attempt.started_at]
+    if found_out:
+        return found_out[0]
+    return now if step.status is Status.RUNNING else step.ended_at or attempt.started_at
 
 
 def _holder(lease: Any, line: Timeline, now: datetime) -> tuple[Bar, models.Lease]:
@@ -226,7 +278,7 @@ def _clock(text: str | None) -> str:
 
 
 def _duration(milliseconds: float | None) -> str:
-    return "" if milliseconds is None else span(timedelta(milliseconds=milliseconds))
+    return "…" if milliseconds is None else "" if milliseconds == 0 else span(timedelta(milliseconds=milliseconds))
 
 
 _environment.filters["pretty"] = _pretty

@@ -8,7 +8,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aetheris_gateway.http.errors import error_response, fault
+from aetheris_gateway.http.errors import error_response
 from aetheris_gateway.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger()
@@ -35,10 +35,11 @@ class Porch:
             await self._app(scope, receive, send)
             return
         began = perf_counter()
-        status = 0
+        status, complete = 0, False
 
         async def told(message: Message) -> None:
-            nonlocal status
+            nonlocal status, complete
+            complete = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"].append((b"x-content-type-options", b"nosniff"))
@@ -52,10 +53,11 @@ class Porch:
                 await self._app(scope, receive, told)
         except ClientDisconnect:
             status = status or 499
-        except Exception as failure:
-            if status:
+        except Exception:
+            # Starlette answers a fault by our handler and raises it nevertheless. An answer that was cut off
+            # is another matter: the server must not end it as if it were whole.
+            if not complete:
                 raise
-            await fault(failure)(scope, receive, told)
         finally:
             _count(scope, status, perf_counter() - began)
 
