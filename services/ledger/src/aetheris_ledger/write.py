@@ -108,6 +108,9 @@ async def _write_rounds(connection: Connection, items: Sequence[Item], time_us: 
 
 def _apart(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
     """Those that do not touch what an earlier one touches, and the others. Both keep their order."""
+    touched = [resource for item in items for resource in item.resources()]
+    if len(set(touched)) == len(touched):
+        return items, ()
     taken: set[object] = set()
     first: list[Item] = []
     later: list[Item] = []
@@ -120,7 +123,7 @@ def _apart(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
 
 async def _attempt(connection: Connection, items: Sequence[Item], time_us: int, answers: Answers) -> Sequence[Item]:
     """Store and answer all that may be; return the others. Where an effect does not move, that is all of them."""
-    ordered = sorted(items, key=lambda item: (item.append.job, item.append.seq))
+    ordered = sorted(items, key=lambda item: (item.append.job.int, item.append.seq))
     hashes = [commit_hash(a.parent, a.job, a.seq, a.lease, time_us, a.body) for a in (item.append for item in ordered)]
     if not any(item.wanted for item in ordered):
         stored = await _insert(connection, ordered, hashes, time_us)
