@@ -116,7 +116,7 @@ async def acquiring(pool: Pool) -> AsyncIterator[PoolConnectionProxy[asyncpg.Rec
         raise Unavailable("the database did not finish the request") from fault
     except asyncpg.InterfaceError as fault:
         # The client's own word for a connection that died between two statements.
-        if connection.is_closed():
+        if _gone(connection):
             raise Unavailable("the database closed the connection") from fault
         raise
     finally:
@@ -141,6 +141,14 @@ async def _once_answering(connect: Callable[[], Awaitable[T]], wait_s: float) ->
             log.warning("waiting for the database", problem=str(fault) or type(fault).__name__)
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, 2.0)
+
+
+def _gone(connection: PoolConnectionProxy[asyncpg.Record]) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        # The pool has taken a dead connection out of its proxy, which then answers nothing.
+        return True
 
 
 async def _released(pool: Pool, connection: PoolConnectionProxy[asyncpg.Record]) -> None:

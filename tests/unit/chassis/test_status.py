@@ -1,0 +1,63 @@
+"""Both tables, whole, and the way back."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from aetheris_chassis.status import GRPC, HTTP, grpc_status, http_status, refusal_from
+from aetheris_kernel.errors import KINDS, Conflict, Forbidden, JobFinished, NotFound, Refusal, Stale, Unavailable
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_in_both_tables(kind):
+    assert kind in GRPC
+    assert kind in HTTP
+
+
+def test_the_tables_hold_nothing_but_kinds_and_no_code_stands_for_two_of_them():
+    assert set(GRPC) == set(HTTP) == set(KINDS)
+    assert len(set(GRPC.values())) == len(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status"), [(JobFinished("no"), 409), (NotFound("no"), 404), (Stale("no"), 409), (Refusal("?"), 500)]
+)
+def test_a_refined_refusal_has_its_kinds_http_status(refusal, status):
+    assert http_status(refusal) == status
+
+
+def test_facts_that_are_absent_are_not_sent():
+    assert b"deadline" not in grpc_status(NotFound("no", deadline=None)).SerializeToString()
+
+
+def test_a_bare_refusal_is_a_fault_and_its_text_is_withheld():
+    status = grpc_status(Refusal("the password"))
+
+    assert (status.code, status.message) == (grpc.StatusCode.INTERNAL.value[0], "internal error")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, Unavailable),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, Unavailable),
+        (grpc.StatusCode.CANCELLED, Unavailable),
+        (grpc.StatusCode.UNAUTHENTICATED, Forbidden),
+        (grpc.StatusCode.ALREADY_EXISTS, Conflict),
+        (grpc.StatusCode.INTERNAL, Refusal),
+        (grpc.StatusCode.UNKNOWN, Refusal),
+        (grpc.StatusCode.UNIMPLEMENTED, Refusal),
+    ],
+)
+def test_what_grpc_says_by_itself_has_a_kind_too(code, kind):
+    error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details="words")
+
+    assert type(refusal_from(error)) is kind
+    assert refusal_from(error).message == "words"
+
+
+def test_somebody_elses_error_details_are_not_taken_for_ours():
+    trailers = grpc.aio.Metadata(("grpc-status-details-bin", b""), ("other", "x"))
+    error = grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, grpc.aio.Metadata(), trailers, details="words")
+
+    assert refusal_from(error).facts == {}
