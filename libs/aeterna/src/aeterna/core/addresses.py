@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,20 +85,20 @@ def _internet(kind: Kind, text: str) -> Address:
     return Address(kind, str(address), int(digits))
 
 
+def identity(name: str, address: Address) -> str:
+    """What makes two listeners one. Port 0 is whatever port is free, so only a name tells two of them apart."""
+    return f"{address} {name}" if address.kind != "unix" and address.port == 0 else str(address)
+
+
 @dataclass(frozen=True)
 class Difference:
-    """What to open, what to keep and what to close, by name."""
+    """What to open, what to keep and what to close."""
 
-    opened: tuple[str, ...]
-    kept: tuple[str, ...]
-    closed: tuple[str, ...]
+    opened: frozenset[str]
+    kept: frozenset[str]
+    closed: frozenset[str]
 
 
-def difference(now: Mapping[str, tuple[Address, str]], wanted: Mapping[str, tuple[Address, str]]) -> Difference:
-    """From one set of listeners, each an address and how it is shared, to another."""
-    kept = tuple(name for name in wanted if now.get(name) == wanted[name])
-    return Difference(
-        opened=tuple(name for name in wanted if name not in kept),
-        kept=kept,
-        closed=tuple(name for name in now if name not in kept),
-    )
+def difference(now: Set[str], wanted: Set[str]) -> Difference:
+    """From one set of identities to another."""
+    return Difference(frozenset(wanted - now), frozenset(wanted & now), frozenset(now - wanted))

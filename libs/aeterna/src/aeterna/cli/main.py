@@ -1,0 +1,127 @@
+"""`aeterna start | check | status | reload | rollback | reexec | stop`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from aeterna.config.field import ConfigError
+from aeterna.config.read import read_file
+
+_PATIENCE_S = 5.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """What to do, and the exit code."""
+    arguments = _parser().parse_args(argv)
+    settings = tuple(arguments.set)
+    if arguments.command == "start":
+        from aeterna.supervisor.app import run
+
+        return run(arguments.config, settings)
+    try:
+        config = read_file(arguments.config, settings)
+    except ConfigError as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    if arguments.command == "check":
+        for doubt in config.warnings:
+            print(f"warning: {doubt}", file=sys.stderr)
+        listeners = ", ".join(f"{item.name} {item.address}" for item in config.listeners) or "none"
+        print(
+            f"{arguments.config} is good: {config.service.name} runs {' '.join(config.service.command)}; listeners: {listeners}"
+        )
+        return 0
+    request: dict[str, Any] = {"command": arguments.command}
+    patience: float | None = _PATIENCE_S
+    if arguments.command in ("reload", "rollback"):
+        request["wait"] = not arguments.no_wait
+        patience = arguments.timeout if not arguments.no_wait else _PATIENCE_S
+    try:
+        answer = ask(config.control_path, request, 60.0 if arguments.command == "reexec" else patience)
+    except TimeoutError:
+        print("no answer in time", file=sys.stderr)
+        return 3
+    except OSError as problem:
+        print(f"no aeterna answers at {config.control_path}: {problem.strerror or problem}", file=sys.stderr)
+        return 3
+    return _show(arguments, answer)
+
+
+def ask(path: str, request: dict[str, Any], patience: float | None) -> dict[str, Any]:
+    """One question to a running supervisor."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(patience)
+        connection.connect("\0" + path[1:] if path.startswith("@") else path)
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        answer = b""
+        while not answer.endswith(b"\n"):
+            part = connection.recv(65536)
+            if not part:
+                raise ConnectionError("it hung up")
+            answer += part
+    parsed: dict[str, Any] = json.loads(answer)
+    return parsed
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("-c", "--config", default="aeterna.yaml", help="the configuration (aeterna.yaml)")
+    shared.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override: a.b.c=value, as YAML"
+    )
+    parser = argparse.ArgumentParser(prog="aeterna", description="PID 1 that lets a process evolve in place.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, about in (
+        ("start", "run the service, until it ends; the exit code is the service's"),
+        ("check", "read the configuration and say what is wrong with it"),
+        ("status", "say how it stands"),
+        ("reload", "upgrade: start a successor, hand over, watch it, let the old one go"),
+        ("rollback", "undo the upgrade under way, or go back to the one before the last"),
+        ("reexec", "replace the supervisor's own image; the service does not notice"),
+        ("stop", "stop the service and the supervisor"),
+    ):
+        command = commands.add_parser(name, help=about, description=about, parents=[shared])
+        if name == "status":
+            command.add_argument("--json", action="store_true", help="all of it, for programs")
+        if name in ("reload", "rollback"):
+            command.add_argument("--no-wait", action="store_true", help="do not wait for the outcome")
+            command.add_argument("--timeout", type=float, default=None, help="seconds to wait (no limit)")
+    return parser
+
+
+def _show(arguments: argparse.Namespace, answer: dict[str, Any]) -> int:
+    if not answer.pop("ok", False):
+        reason = answer.get("error") or f"{answer.get('result')}: {answer.get('reason')} (code {answer.get('code')})"
+        print(reason, file=sys.stderr)
+        return 1
+    if arguments.command == "status":
+        print(json.dumps(answer, indent=2) if arguments.json else _told(answer))
+    elif arguments.command in ("reload", "rollback") and not arguments.no_wait:
+        print(f"{answer['result']}: generation {answer['generation']} serves, after {answer['seconds']:.2f} s")
+    return 0
+
+
+def _told(answer: dict[str, Any]) -> str:
+    lines = [f"{answer['service']}: {answer['state']}" + (" (one more upgrade is queued)" if answer["queued"] else "")]
+    for role in ("serving", "successor", "retiring", "standby"):
+        one = answer[role]
+        if one:
+            ready = "ready" if one["ready"] else "not ready"
+            lines.append(
+                f"  {role:9} generation {one['generation']}, pid {one['pid']}, {ready}, up {one['uptime_s']:.0f} s"
+            )
+    for listener in answer["listeners"]:
+        health = "" if listener["healthy"] else ", NOT HEALTHY"
+        lines.append(
+            f"  listener  {listener['name']} {listener['address']} {listener['sharing']}, {listener['queued']} wait{health}"
+        )
+    last = answer["last_upgrade"]
+    if last:
+        why = f": {last['reason']}" if last["reason"] else ""
+        lines.append(f"  last      {last['result']}{why}")
+    return "\n".join(lines)

@@ -1,0 +1,140 @@
+"""The control socket: one JSON object per line, in and out. For the owner of the process and for root only."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aeterna.supervisor import log
+from aeterna.supervisor.loop import Loop
+
+_LINE_MAX = 65536
+_CLIENTS_MAX = 32
+
+Reply = Callable[[dict[str, Any]], None]
+
+
+class Client:
+    """One who asks. The answer may come much later, or never, when they hang up."""
+
+    def __init__(self, loop: Loop, connection: socket.socket, on_line: Callable[[Client, Any], None]) -> None:
+        self._loop = loop
+        self._connection = connection
+        self._on_line = on_line
+        self._data = b""
+        self.on_close: Callable[[], None] = lambda: None
+        loop.add_reader(connection.fileno(), self._read)
+
+    def reply(self, answer: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """One line. Whoever does not read it loses it: PID 1 waits for nobody."""
+        line = json.dumps(answer).encode() + b"\n"
+        try:
+            if fds:
+                socket.send_fds(self._connection, [line], list(fds))
+            else:
+                self._connection.sendall(line)
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._connection.fileno() >= 0:
+            self._loop.remove_reader(self._connection.fileno())
+            self._connection.close()
+            self.on_close()
+
+    def _read(self) -> None:
+        try:
+            part = self._connection.recv(_LINE_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            part = b""
+        self._data += part
+        if not part or len(self._data) > _LINE_MAX:
+            self.close()
+            return
+        *lines, self._data = self._data.split(b"\n")
+        for line in lines:
+            try:
+                request = json.loads(line)
+            except ValueError:
+                self.reply({"ok": False, "error": "that is not JSON"})
+                continue
+            self._on_line(self, request)
+
+
+class ControlSocket:
+    """Listens, and asks the kernel who calls."""
+
+    def __init__(self, loop: Loop, path: str, on_line: Callable[[Client, Any], None], fd: int | None = None) -> None:
+        self._loop = loop
+        self._path = path
+        self._on_line = on_line
+        self._clients: set[Client] = set()
+        self._socket = _listen(path) if fd is None else socket.socket(fileno=fd)
+        self._socket.set_inheritable(False)
+        self._socket.setblocking(False)
+        loop.add_reader(self._socket.fileno(), self._accept)
+
+    def fileno(self) -> int:
+        """To be kept over a re-exec."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """For good."""
+        for client in list(self._clients):
+            client.close()
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        if self._path.startswith("/"):
+            try:
+                os.unlink(self._path)
+            except OSError:
+                log.debug("the control socket's file was gone", path=self._path)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._socket.accept()
+        except OSError:
+            return
+        uid = struct.unpack("iii", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+        if uid not in (0, os.geteuid()) or len(self._clients) >= _CLIENTS_MAX:
+            connection.close()
+            return
+        connection.setblocking(False)
+        client = Client(self._loop, connection, self._on_line)
+        self._clients.add(client)
+        client.on_close = lambda: self._clients.discard(client)
+
+
+def address(path: str) -> str:
+    """As the kernel wants it."""
+    return "\0" + path[1:] if path.startswith("@") else path
+
+
+def _listen(path: str) -> socket.socket:
+    held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if not path.startswith("@"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+            try:
+                caller.connect(path)
+                raise OSError(98, "another aeterna answers there")
+            except FileNotFoundError:
+                pass
+            except ConnectionRefusedError:
+                os.unlink(path)
+    before = os.umask(0o177)
+    try:
+        held.bind(address(path))
+    except OSError:
+        held.close()
+        raise
+    finally:
+        os.umask(before)
+    held.listen(16)
+    return held

@@ -1,0 +1,146 @@
+"""Readiness, timers and signals, in one thread."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable
+from itertools import count
+
+from aeterna.supervisor import log
+
+Callback = Callable[[], None]
+
+
+class Timer:
+    """One callback in the future."""
+
+    __slots__ = ("callback", "cancelled")
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """It will not be called. Harmless when it has been."""
+        self.cancelled = True
+
+
+class Loop:
+    """Calls back when a file descriptor can be read or written, a time has come or a signal has arrived."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.EpollSelector()
+        self._readers: dict[int, Callback] = {}
+        self._writers: dict[int, Callback] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = count()
+        self._stopped = False
+        self._on_signal: dict[int, Callable[[int], None]] = {}
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.add_reader(self._wake_read, self._signalled)
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return time.monotonic()
+
+    def add_reader(self, fd: int, callback: Callback) -> None:
+        """Call back whenever `fd` can be read."""
+        self._readers[fd] = callback
+        self._watch(fd)
+
+    def remove_reader(self, fd: int) -> None:
+        """Do not any more."""
+        if self._readers.pop(fd, None) is not None:
+            self._watch(fd)
+
+    def add_writer(self, fd: int, callback: Callback) -> None:
+        """Call back whenever `fd` can be written."""
+        self._writers[fd] = callback
+        self._watch(fd)
+
+    def remove_writer(self, fd: int) -> None:
+        """Do not any more."""
+        if self._writers.pop(fd, None) is not None:
+            self._watch(fd)
+
+    def call_later(self, seconds: float, callback: Callback) -> Timer:
+        """Call back once, not before `seconds` are over."""
+        timer = Timer(callback)
+        heapq.heappush(self._timers, (self.now() + seconds, next(self._order), timer))
+        return timer
+
+    def on_signals(self, signals: set[int], callback: Callable[[int], None]) -> None:
+        """Call back in the loop, not in the middle of something, for each of `signals`."""
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for number in signals:
+            self._on_signal[number] = callback
+            # The handler does nothing: it is the byte in the pipe that counts.
+            signal.signal(number, lambda _number, _frame: None)
+
+    def run(self) -> None:
+        """Until `stop`."""
+        while not self._stopped:
+            for key, mask in self._selector.select(self._due()):
+                if mask & selectors.EVENT_READ and key.fd in self._readers:
+                    self._guarded(self._readers[key.fd])
+                if mask & selectors.EVENT_WRITE and key.fd in self._writers:
+                    self._guarded(self._writers[key.fd])
+            self._fire()
+
+    def stop(self) -> None:
+        """After the callback that says so."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Give back what the kernel lent. A forked child calls it too, so that it cannot wake its parent."""
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _watch(self, fd: int) -> None:
+        wanted = (selectors.EVENT_READ if fd in self._readers else 0) | (
+            selectors.EVENT_WRITE if fd in self._writers else 0
+        )
+        known = fd in self._selector.get_map()
+        if wanted and known:
+            self._selector.modify(fd, wanted)
+        elif wanted:
+            self._selector.register(fd, wanted)
+        elif known:
+            self._selector.unregister(fd)
+
+    def _due(self) -> float | None:
+        while self._timers and self._timers[0][2].cancelled:
+            heapq.heappop(self._timers)
+        return max(0.0, self._timers[0][0] - self.now()) if self._timers else None
+
+    def _fire(self) -> None:
+        now = self.now()
+        while self._timers and self._timers[0][0] <= now:
+            timer = heapq.heappop(self._timers)[2]
+            if not timer.cancelled:
+                timer.cancelled = True
+                self._guarded(timer.callback)
+
+    def _signalled(self) -> None:
+        try:
+            numbers = os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            return
+        # Several of one kind are one, as they are for the kernel.
+        for number in dict.fromkeys(numbers):
+            if number in self._on_signal:
+                callback = self._on_signal[number]
+                self._guarded(lambda callback=callback, number=number: callback(number))
+
+    def _guarded(self, callback: Callback) -> None:
+        """PID 1 does not die of a mistake in one callback: the processes it holds would die with it."""
+        try:
+            callback()
+        except Exception as problem:
+            log.fault("a callback failed", problem)

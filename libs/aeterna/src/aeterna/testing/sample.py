@@ -1,0 +1,166 @@
+"""A server for tests: LISTEN_FDS in, SIGTERM to drain, nothing but the standard library (and no `site`: it starts fast).
+
+Whoever sends a line over TCP or a Unix socket gets `<generation> <line>` and the connection is closed; an HTTP GET
+is answered likewise and kept alive; a datagram is answered to its sender. SAMPLE_* variables make it misbehave.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+
+GENERATION = os.environ.get("AETERNA_GENERATION", "0")
+_IDLE_S = 0.3  # an idle kept-alive connection is closed so long after the drain began: its client is not about to ask
+
+
+def want(name: str) -> float | None:
+    """The number in SAMPLE_<name>, if it is meant for this generation: `2` or `2@3` (in the third generation only)."""
+    value, _, generation = os.environ.get(f"SAMPLE_{name}", "").partition("@")
+    return float(value) if value and generation in ("", GENERATION) else None
+
+
+def notify(text: str) -> None:
+    """sd_notify."""
+    name = os.environ.get("NOTIFY_SOCKET", "")
+    if name:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
+            teller.sendto(text.encode(), "\0" + name[1:] if name.startswith("@") else name)
+
+
+class Sample:
+    """One thread, one selector."""
+
+    def __init__(self) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.listeners: list[socket.socket] = []
+        self.open: dict[socket.socket, bytes] = {}
+        self.draining_since: float | None = None
+        self.served = 0
+
+    def run(self) -> None:
+        """Until drained."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        self.selector.register(wake_read, selectors.EVENT_READ, self.drain)
+        for i in range(int(os.environ.get("LISTEN_FDS", "0"))):
+            listener = socket.socket(fileno=3 + i)
+            self.listeners.append(listener)
+            serve = self.datagram if listener.type == socket.SOCK_DGRAM else self.accept
+            self.selector.register(listener, selectors.EVENT_READ, serve)
+        self.misbehave()
+        while self.draining_since is None or self.open:
+            for key, _ in self.selector.select(0.05):
+                if key.fileobj in self.open:
+                    self.read(key.fileobj)  # type: ignore[arg-type]
+                elif key.fd in self.selector.get_map():
+                    key.data(key.fileobj)
+            if self.draining_since is not None and time.monotonic() - self.draining_since > _IDLE_S:
+                for connection in [c for c, data in self.open.items() if not data]:
+                    self.close(connection)
+        time.sleep(want("LINGER") or 0.0)
+
+    def misbehave(self) -> None:
+        """As SAMPLE_* says."""
+        time.sleep(want("READY_AFTER") or 0.0)
+        if want("EXIT") is not None:
+            sys.exit(int(want("EXIT") or 0))
+        if want("SHUTDOWN") is not None:
+            for listener in self.listeners:
+                listener.shutdown(socket.SHUT_RDWR)
+        if want("UNREADY") is None:
+            notify("READY=1")
+        if want("REQUESTS") is not None:
+            notify("X_AETERNA_REQUESTS=0\nX_AETERNA_ERRORS=0")
+            notify(f"X_AETERNA_REQUESTS={want('REQUESTS')}\nX_AETERNA_ERRORS={want('ERRORS') or 0}")
+        crash = want("CRASH_AFTER")
+        if crash is not None:
+            signal.signal(signal.SIGALRM, lambda *_: os._exit(9))
+            signal.setitimer(signal.ITIMER_REAL, max(crash, 0.001))
+        if want("DEAF") is not None:  # does not accept, does not hear SIGTERM
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(want("DEAF") or 0.0)
+
+    def drain(self, _wake: object) -> None:
+        """SIGTERM: accept nothing more, finish the rest."""
+        if self.draining_since is None:
+            self.draining_since = time.monotonic()
+            for listener in self.listeners:
+                self.selector.unregister(listener)
+                listener.close()
+
+    def accept(self, listener: socket.socket) -> None:
+        """As many as there are."""
+        for _ in range(64):
+            try:
+                connection, _ = listener.accept()
+            except (BlockingIOError, OSError):
+                return
+            connection.setblocking(False)
+            self.open[connection] = b""
+            self.selector.register(connection, selectors.EVENT_READ, self.read)
+
+    def datagram(self, held: socket.socket) -> None:
+        """Answered to whoever sent it."""
+        for _ in range(64):
+            try:
+                data, sender = held.recvfrom(2048)
+            except (BlockingIOError, OSError):
+                return
+            held.sendto(GENERATION.encode() + b" " + data, sender)
+
+    def read(self, connection: socket.socket) -> None:
+        """A line, or the head of a GET."""
+        try:
+            part = connection.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            part = b""
+        if not part:
+            self.close(connection)
+            return
+        data = self.open[connection] + part
+        if data.startswith(b"GET "):
+            while b"\r\n\r\n" in data:
+                _, _, data = data.partition(b"\r\n\r\n")
+                last = self.draining_since is not None
+                self.answer(connection, last)
+                if last:
+                    self.close(connection)
+                    return
+            self.open[connection] = data
+        elif b"\n" in data:
+            time.sleep(want("SLOW") or 0.0)
+            self.send(connection, GENERATION.encode() + b" " + data)
+            self.close(connection)
+        else:
+            self.open[connection] = data
+
+    def answer(self, connection: socket.socket, last: bool) -> None:
+        """Of an HTTP request."""
+        body = GENERATION.encode()
+        status = b"500 Broken" if want("BROKEN") is not None else b"200 OK"
+        end = b"Connection: close\r\n" if last else b""
+        self.send(connection, b"HTTP/1.1 %s\r\nContent-Length: %d\r\n%s\r\n%s" % (status, len(body), end, body))
+
+    def send(self, connection: socket.socket, data: bytes) -> None:
+        """Small enough for any buffer."""
+        try:
+            connection.sendall(data)
+        except OSError:
+            pass  # they hung up
+
+    def close(self, connection: socket.socket) -> None:
+        """Done with it."""
+        if self.open.pop(connection, None) is not None:
+            self.selector.unregister(connection)
+            connection.close()
+
+
+if __name__ == "__main__":
+    Sample().run()
