@@ -3,6 +3,8 @@
 Calls with one request get a span from the interceptors here. A bidirectional stream gets none: it lives
 for hours and carries many jobs, each of its messages brings its own trace context along, and none should
 pay for a span that tells nothing.
+
+The SDK is imported where it is used: it takes a third of a service's start, and most run without.
 """
 
 from __future__ import annotations
@@ -13,22 +15,17 @@ from typing import Any
 
 import grpc
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.instrumentation.grpc import filters
-from opentelemetry.instrumentation.grpc._aio_client import (
-    UnaryStreamAioClientInterceptor,
-    UnaryUnaryAioClientInterceptor,
-)
-from opentelemetry.instrumentation.grpc._aio_server import OpenTelemetryAioServerInterceptor
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 
 def setup_traces(service: str, endpoint: str) -> Callable[[], None]:
     """Once per process, by its entry point. The result sends what is left and stops."""
     if not endpoint:
         return lambda: None
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     provider = TracerProvider(resource=Resource.create({"service.name": f"aetheris-{service}"}))
     exporter = OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https://"))
     provider.add_span_processor(BatchSpanProcessor(exporter))
@@ -37,8 +34,8 @@ def setup_traces(service: str, endpoint: str) -> Callable[[], None]:
 
 
 def active() -> bool:
-    """Whether this process makes spans."""
-    return isinstance(trace.get_tracer_provider(), TracerProvider)
+    """Whether somebody has set up spans in this process."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def server_interceptors() -> list[Any]:
@@ -46,14 +43,20 @@ def server_interceptors() -> list[Any]:
 
 
 def client_interceptors() -> list[Any]:
+    if not active():
+        return []
+    from opentelemetry.instrumentation.grpc import _aio_client
+
     tracer = trace.get_tracer(__name__)
-    makers: list[Any] = [UnaryUnaryAioClientInterceptor, UnaryStreamAioClientInterceptor]
-    return [make(tracer) for make in makers] if active() else []
+    makers: list[Any] = [_aio_client.UnaryUnaryAioClientInterceptor, _aio_client.UnaryStreamAioClientInterceptor]
+    return [make(tracer) for make in makers]
 
 
 class _ServerSpans(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def __init__(self) -> None:
-        make: Any = OpenTelemetryAioServerInterceptor
+        from opentelemetry.instrumentation.grpc import _aio_server, filters
+
+        make: Any = _aio_server.OpenTelemetryAioServerInterceptor
         self._spans = make(trace.get_tracer(__name__), filters.negate(filters.health_check()))
 
     async def intercept_service(
