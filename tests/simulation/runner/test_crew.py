@@ -24,6 +24,7 @@ class Desk:
     said: list[tuple[UUID, int, ports.Outcome]] = field(default_factory=list)
     effective: bool = True
     freed: int = 0
+    progress: list[tuple[UUID, int]] = field(default_factory=list)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
 
     def outcome(self, job_id: UUID, lease: int, outcome: ports.Outcome) -> asyncio.Future[bool]:
@@ -32,6 +33,9 @@ class Desk:
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         answer.set_result(self.effective)
         return answer
+
+    def progressed(self, job_id: UUID, lease: int) -> None:
+        self.progress.append((job_id, lease))
 
     def free(self) -> None:
         self.freed += 1
@@ -59,9 +63,10 @@ class Bench:
         self.crew = Crew(self.agents, hands, warm_max=2)
         self.crew.report_to(self.desk)
 
-    def assign(self, name: str, lease: int, job: UUID = JOB) -> None:
+    def assign(self, name: str, lease: int, job: UUID = JOB, crash_count: int = 0) -> None:
+        now = self.world.clock.now()
         self.crew.assign(
-            ports.Assignment(job, "default", name, "default", b'{"args":[]}', lease, self.world.clock.now())
+            ports.Assignment(job, "default", name, "default", b'{"args":[]}', lease, now, crash_count=crash_count)
         )
 
     def _agents(self):  # type: ignore[no-untyped-def]
@@ -205,6 +210,20 @@ async def test_a_stopping_crew_hands_back_what_comes_to_rest_and_what_does_not(b
     assert await bench.desk.next() == ports.Released("the runner stops")
     assert bench.stopped.is_set()
     assert bench.crew.held == []
+
+
+async def test_a_job_that_runners_died_over_says_once_that_it_goes_on(bench: Bench):
+    """J8"""
+    bench.assign("waits", 1)
+    await bench.desk.next()
+    quiet = list(bench.desk.progress)
+    bench.world.signals = {"go": b"1"}
+    bench.world.pass_time(JOB, ports.Parked("signal: go"))
+    bench.assign("waits", 3, crash_count=1)
+    await bench.desk.next()
+
+    assert quiet == []
+    assert bench.desk.progress == [(JOB, 3)]
 
 
 async def test_a_job_of_an_unknown_agent_goes_back_with_a_delay(bench: Bench):

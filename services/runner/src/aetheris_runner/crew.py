@@ -34,6 +34,8 @@ class Reports(Protocol):
 
     def outcome(self, job_id: UUID, lease: int, outcome: ports.Outcome) -> asyncio.Future[bool]: ...
 
+    def progressed(self, job_id: UUID, lease: int) -> None: ...
+
     def free(self) -> None: ...
 
 
@@ -82,7 +84,7 @@ class Crew:
                 reason = f"no agent {assignment.agent!r} here"
                 self._reports.outcome(assignment.job_id, assignment.lease, ports.Released(reason, _FAULT_DELAY))
                 return
-            run = Run(assignment, known.definition, known.version, self._hands)
+            run = Run(assignment, known.definition, known.version, self._hands, self._reports.progressed)
         if self._draining:
             run.leave("the runner stops")
         task = asyncio.get_running_loop().create_task(self._hold(run, assignment))

@@ -77,6 +77,7 @@ class Assignment:
     input: bytes
     lease: int
     lease_time: datetime
+    crash_count: int = 0
     cancel_requested: bool = False
     cancel_reason: str = ""
     parent_job_id: str = ""

@@ -13,9 +13,10 @@ Nothing leaves this module before the record of it is durable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, NoReturn
+from uuid import UUID
 
 from aetheris.context import current
 from aetheris.definitions import AgentDefinition
@@ -42,12 +43,20 @@ class Run:
     scribe: Scribe
     replay: Replay
 
-    def __init__(self, assignment: Assignment, definition: AgentDefinition[Any], version: str, hands: Hands) -> None:
+    def __init__(
+        self,
+        assignment: Assignment,
+        definition: AgentDefinition[Any],
+        version: str,
+        hands: Hands,
+        progressed: Callable[[UUID, int], None] = lambda job_id, lease: None,
+    ) -> None:
         self.job_id = assignment.job_id
         self.assignment = assignment
         self.hands = hands
         self.activity = Activity(self._nudge)
         self._definition, self._version = definition, version
+        self._progressed = progressed
         self._waits = Waits()
         self._futures: dict[str, asyncio.Future[Ending]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -172,6 +181,9 @@ class Run:
 
     def _begin(self, taken: Taken) -> None:
         self.scribe, self.replay = taken.scribe, taken.replay
+        if self.assignment.crash_count:
+            # Runners died over this job; what it now gets done says that it is not the job that kills them.
+            self.scribe.on_progress(lambda: self._progressed(self.job_id, self.lease))
         # A signal is a fact: whoever waits for it a second time gets it again.
         self._waits.deliver(
             Note(ended.source_id, name, ended.payload, ended.actor) for name, ended in self.replay.signals.items()

@@ -28,6 +28,7 @@ class Scribe:
         self._stopped = False
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._intents: dict[str, asyncio.Future[Answer]] = {}
+        self._progressed: Callable[[], None] | None = None
 
     @property
     def full(self) -> bool:
@@ -78,6 +79,10 @@ class Scribe:
         """The same holder under a later lease, with nobody in between: the chain is where it was."""
         self._tail.lease = lease
 
+    def on_progress(self, progressed: Callable[[], None]) -> None:
+        """Tell somebody, once, when a further commit is durable."""
+        self._progressed = progressed
+
     def on_stop(self, stop: Callable[[Exception], None]) -> None:
         """Tell somebody else from here on."""
         self._stop = stop
@@ -120,6 +125,9 @@ class Scribe:
         for key in self._tail.acknowledge(answer.head):
             self._permit(key, answer)
         self._tell_waiters()
+        if self._progressed is not None:
+            self._progressed()
+            self._progressed = None
 
     def _tell_waiters(self) -> None:
         # Tickets are asked for in order but for rare overtakers, which wait for their neighbours.

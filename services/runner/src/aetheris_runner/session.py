@@ -77,6 +77,7 @@ class Session:
         self._due = asyncio.Event()
         self._frame = pb.WorkRequest()
         self._unsettled: dict[tuple[str, int], _Unsettled] = {}
+        self._progressing: set[tuple[str, int]] = set()
         self._beats: dict[int, float] = {}
         self._beat = 0
         self._lease_s = 0.0
@@ -95,6 +96,13 @@ class Session:
         self._frame.outcomes.append(message)
         self.free()
         return effective
+
+    def progressed(self, job_id: UUID, lease: int) -> None:
+        """A job that runners died over goes on. Said once: if it is lost, a crash too many is counted."""
+        message = pb.Outcome(job_id=str(job_id), lease=lease, progressed=pb.Progressed())
+        self._progressing.add((message.job_id, lease))
+        self._frame.outcomes.append(message)
+        self._due.set()
 
     def free(self) -> None:
         """One more job may come."""
@@ -137,6 +145,7 @@ class Session:
             await asyncio.sleep(pause)
 
     def _hello(self) -> pb.WorkRequest:
+        self._progressing.clear()
         held = self._crew.held
         room = 0 if self._leaving else max(self._capacity - len(held), 0)
         hello = pb.Hello(
@@ -197,6 +206,10 @@ class Session:
         if response.HasField("renewal"):
             self._renewed(response.renewal.beat)
         for settled in response.settled:
+            if (settled.job_id, settled.lease) in self._progressing:
+                # Answers come in the order in which outcomes were said.
+                self._progressing.discard((settled.job_id, settled.lease))
+                continue
             unsettled = self._unsettled.pop((settled.job_id, settled.lease), None)
             if unsettled is not None and not unsettled.effective.done():
                 unsettled.effective.set_result(settled.effective)
@@ -243,6 +256,7 @@ def _from_assignment(assignment: pb.Assignment) -> ports.Assignment:
         input=job.input,
         lease=job.lease,
         lease_time=codec.from_timestamp(assignment.lease_time),
+        crash_count=job.crash_count,
         cancel_requested=job.cancel_requested,
         cancel_reason=job.failure.message,
         parent_job_id=job.parent_job_id,
