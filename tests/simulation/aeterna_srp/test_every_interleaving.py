@@ -1,15 +1,13 @@
 """Every order of events, every crash: one owner, and it is the one that the supervisor was told about."""
 
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aeterna.srp import giver, relay, taker
+from aeterna.srp.reasons import Reason
 
-sys.path.insert(0, str(Path(__file__).parent))
-from world import Faults, Report, Rules, explore, start
+from tests.simulation.aeterna_srp.world import Faults, Report, Rules, explore, start
 
 FAULTS = {
     "nothing": Faults(),
@@ -87,7 +85,7 @@ def stepping(table: Mapping[Any, Any]) -> Any:
 
 def resume_without_fencing(session: relay.Session, event: relay.E, *rest: Any) -> relay.Decision:
     if session.state is relay.S.RELEASING and event in (relay.E.TAKER_LOST, relay.E.LATE, relay.E.ABORT):
-        return relay._regained(session, relay.Reason.SUCCESSOR_HUNG_UP)
+        return relay._regained(session, Reason.SUCCESSOR_HUNG_UP)
     return relay.decide(session, event, *rest)
 
 

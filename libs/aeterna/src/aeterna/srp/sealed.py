@@ -22,21 +22,28 @@ def write(packed: Packed) -> tuple[int, str]:
     fd = os.memfd_create("aeterna-state", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(fd, packed.size)
-        digest = hashlib.sha256()
+        found = hashlib.sha256()
         for piece in packed.pieces():
-            _write_all(fd, memoryview(piece).cast("B"), digest)
+            _write_all(fd, memoryview(piece).cast("B"), found)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
     except BaseException:
         os.close(fd)
         raise
-    return fd, digest.hexdigest()
+    return fd, found.hexdigest()
 
 
-def _write_all(fd: int, view: memoryview, digest: "hashlib._Hash") -> None:
+def _write_all(fd: int, view: memoryview, found: "hashlib._Hash") -> None:
     while view:
         done = os.write(fd, view[:_STRIDE])
-        digest.update(view[:done])
+        found.update(view[:done])
         view = view[done:]
+
+
+def digest(packed: Packed) -> str:
+    found = hashlib.sha256()
+    for piece in packed.pieces():
+        found.update(piece)
+    return found.hexdigest()
 
 
 def check(fd: int, size: int) -> None:

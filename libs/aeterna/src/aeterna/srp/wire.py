@@ -80,7 +80,7 @@ class FrameReader:
         """Bytes of a frame that is not complete."""
         return bytes(self._buffer)
 
-    def feed(self, data: bytes | memoryview) -> None:
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
         self._buffer += data
 
     def frames(self) -> Iterator[Frame]:
