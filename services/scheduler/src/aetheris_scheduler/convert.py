@@ -1,0 +1,304 @@
+"""Messages ↔ what the scheduler works with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from aetheris_kernel.clock import Clock
+from aetheris_kernel.errors import Invalid, NotFound, Refusal
+from aetheris_kernel.ids import parse_job_id
+from aetheris_proto.ledger.v1 import event_pb2
+from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from aetheris_scheduler.core.job import ENDED, Failure, Job, State
+from aetheris_scheduler.core.lifecycle import Cancel, End, Notice, Park, Progress, Release, Said
+from aetheris_scheduler.core.page import job_after, page_size
+from aetheris_scheduler.core.session import Hello
+from aetheris_scheduler.core.stuck import Diagnosis
+from aetheris_scheduler.core.submission import Submission, checked
+from aetheris_scheduler.outbox import Frame
+from aetheris_scheduler.store import Listing, Outcome, Runner, Submitted
+
+WAIT_MAX_S = 60.0
+REASON_CHARS_MAX = 1_024
+DELAY_MAX = timedelta(days=1)
+FAILURE_MESSAGE_CHARS_MAX = 8 * 1024
+FAILURE_STACK_CHARS_MAX = 16 * 1024
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Later than any timer that means something, and storable everywhere.
+_FAR = datetime(9999, 1, 1, tzinfo=UTC)
+_FAR_S = int((_FAR - _EPOCH).total_seconds())
+_LEASE_MAX = (1 << 63) - 1
+
+
+# From the wire.
+
+
+def job_id(text: str) -> UUID:
+    return parse_job_id(text)
+
+
+def known_job_id(text: str) -> UUID:
+    """Of a job that somebody asks for. What is no id names no job either."""
+    try:
+        return parse_job_id(text)
+    except Invalid:
+        raise NotFound("no such job", job_id=text[:64]) from None
+
+
+def moment(stamp: Timestamp, field: str) -> datetime:
+    """The years beyond 9999 are as good as for ever."""
+    if not 0 <= stamp.nanos < 1_000_000_000 or stamp.seconds < 0:
+        raise Invalid(f"{field} is a moment after 1970", field=field)
+    if stamp.seconds >= _FAR_S:
+        return _FAR
+    return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1_000)
+
+
+def seconds(duration: Duration, most: float) -> float:
+    return min(max(duration.seconds + duration.nanos / 1e9, 0.0), most)
+
+
+def submission(request: pb.SubmitRequest, clock: Clock) -> Submission:
+    return checked(
+        Submission(
+            id=parse_job_id(request.job_id) if request.job_id else clock.new_id(),
+            tenant=request.tenant,
+            agent=request.agent,
+            queue=request.queue,
+            priority=request.priority,
+            input=request.input,
+            idempotency_key=request.idempotency_key,
+            parent=_parent(request.parent_job_id),
+            deadline=moment(request.deadline, "deadline") if request.HasField("deadline") else None,
+            start_after=moment(request.start_after, "start_after") if request.HasField("start_after") else None,
+            traceparent=request.traceparent,
+        )
+    )
+
+
+def _parent(text: str) -> UUID | None:
+    if not text:
+        return None
+    try:
+        return parse_job_id(text)
+    except Invalid:
+        raise Invalid("a parent job id is a lower-case UUID", field="parent_job_id") from None
+
+
+def cancel(request: pb.CancelRequest) -> Cancel:
+    if len(request.reason) > REASON_CHARS_MAX:
+        raise Invalid(f"a reason is at most {REASON_CHARS_MAX} characters", field="reason")
+    return Cancel(_clean(request.reason, REASON_CHARS_MAX), _clean(request.actor, REASON_CHARS_MAX))
+
+
+def hello(message: pb.Hello, stream: UUID) -> Hello:
+    try:
+        session = UUID(message.session_id)
+    except ValueError:
+        raise Invalid("a session id is a UUID", field="session_id") from None
+    return Hello(
+        session=session,
+        stream=stream,
+        runner_id=message.runner_id,
+        agents=tuple(message.agents),
+        queues=tuple(message.queues),
+        capacity=message.capacity,
+        held={parse_job_id(held.job_id): held.lease for held in message.held},
+    )
+
+
+def outcome(message: pb.Outcome, session: UUID) -> Outcome:
+    # No lease is that high; the highest that fits means the same.
+    lease = min(message.lease, _LEASE_MAX)
+    return Outcome(session, parse_job_id(message.job_id), lease, _said(message))
+
+
+def _said(message: pb.Outcome) -> Said:
+    match message.WhichOneof("what"):
+        case "parked":
+            parked = message.parked
+            wake_at = moment(parked.wake_time, "wake_time") if parked.HasField("wake_time") else None
+            return Park(_clean(parked.reason, REASON_CHARS_MAX), wake_at, parked.operator)
+        case "ended":
+            ended = message.ended
+            state = _ENDED.get(ended.state)
+            if state is None:
+                raise Invalid("a job ends COMPLETED, FAILED or CANCELLED", field="state")
+            return End(
+                state,
+                ended.result if state is State.COMPLETED else None,
+                _failure(ended.failure) if ended.HasField("failure") else None,
+            )
+        case "released":
+            delay = timedelta(seconds=seconds(message.released.delay, DELAY_MAX.total_seconds()))
+            return Release(_clean(message.released.reason, REASON_CHARS_MAX), delay)
+        case "progressed":
+            return Progress()
+        case _:
+            raise Invalid("an outcome says what became of the job", field="what")
+
+
+def _failure(message: event_pb2.Failure) -> Failure:
+    return Failure(
+        _clean(message.type, REASON_CHARS_MAX),
+        _clean(message.message, FAILURE_MESSAGE_CHARS_MAX),
+        message.retryable,
+        _clean(message.stack, FAILURE_STACK_CHARS_MAX),
+    )
+
+
+def _clean(text: str, chars_max: int) -> str:
+    """Text for people, cut and without what no database stores; none of it is worth losing an outcome for."""
+    return text[:chars_max].replace("\0", "\ufffd")
+
+
+def listing(request: pb.ListRequest) -> Listing:
+    if not request.tenant:
+        raise Invalid("a list is of one tenant", field="tenant")
+    for text, field in ((request.tenant, "tenant"), (request.agent, "agent"), (request.queue, "queue")):
+        if "\0" in text:
+            raise Invalid(f"no {field} is named like that", field=field)
+    try:
+        states = tuple({State(state): None for state in request.states})
+    except ValueError:
+        raise Invalid("no such state", field="states") from None
+    return Listing(
+        tenant=request.tenant,
+        states=states,
+        agent=request.agent,
+        queue=request.queue,
+        parent=_parent(request.parent_job_id),
+        before=job_after(request.page_token),
+        limit=page_size(request.page_size),
+    )
+
+
+# To the wire.
+
+
+def stamp(moment: datetime | None) -> Timestamp | None:
+    if moment is None:
+        return None
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
+
+
+def span(length_s: float) -> Duration:
+    whole = int(length_s)
+    return Duration(seconds=whole, nanos=int((length_s - whole) * 1e9))
+
+
+_STATES = {
+    State.READY: pb.JOB_STATE_READY,
+    State.LEASED: pb.JOB_STATE_LEASED,
+    State.PARKED: pb.JOB_STATE_PARKED,
+    State.COMPLETED: pb.JOB_STATE_COMPLETED,
+    State.FAILED: pb.JOB_STATE_FAILED,
+    State.CANCELLED: pb.JOB_STATE_CANCELLED,
+}
+_ENDED = {_STATES[state]: state for state in ENDED}
+
+
+def to_state(state: State) -> pb.JobState:
+    return _STATES[state]
+
+
+def to_job(job: Job) -> pb.Job:
+    failure = job.reason
+    return pb.Job(
+        job_id=str(job.id),
+        tenant=job.tenant,
+        agent=job.agent,
+        queue=job.queue,
+        priority=job.priority,
+        state=to_state(job.state),
+        park_reason=job.park_reason,
+        wake_time=stamp(job.wake_at),
+        lease=job.lease,
+        runner_id=job.runner_id,
+        crash_count=job.crash_count,
+        parent_job_id="" if job.parent is None else str(job.parent),
+        deadline=stamp(job.deadline),
+        idempotency_key=job.idempotency_key,
+        input=job.input,
+        result=job.result,
+        failure=None if failure is None else _to_failure(failure),
+        create_time=stamp(job.created_at),
+        start_time=stamp(job.started_at),
+        finish_time=stamp(job.since) if job.state.ended else None,
+        cancel_requested=job.cancel,
+        paused=job.paused,
+        traceparent=job.traceparent,
+    )
+
+
+def _to_failure(failure: Failure) -> event_pb2.Failure:
+    return event_pb2.Failure(
+        type=failure.type, message=failure.message, retryable=failure.retryable, stack=failure.stack
+    )
+
+
+def to_submitted(answer: Submitted) -> pb.SubmitResponse:
+    job = to_job(answer.job)
+    job.ClearField("input")
+    return pb.SubmitResponse(job=job, created=answer.created)
+
+
+def to_result(answer: Submitted | Refusal) -> pb.SubmitResult:
+    if isinstance(answer, Refusal):
+        return pb.SubmitResult(refused=pb.Refusal(reason=answer.reason, message=answer.message))
+    return pb.SubmitResult(accepted=to_submitted(answer))
+
+
+def to_frame(frame: Frame) -> pb.WorkResponse:
+    return pb.WorkResponse(
+        welcome=None if frame.welcome is None else _to_welcome(*frame.welcome),
+        renewal=None if frame.renewal is None else pb.Renewal(beat=frame.renewal),
+        assignments=[pb.Assignment(job=to_job(job), lease_time=stamp(job.since)) for job in frame.assignments],
+        settled=[
+            pb.Settled(job_id=str(job), lease=lease, effective=effective) for job, lease, effective in frame.settled
+        ],
+        notices=[
+            pb.Notice(job_id=str(job), lease=lease, kind=_NOTICES[notice]) for job, lease, notice in frame.notices
+        ],
+        drain=frame.drain,
+    )
+
+
+def _to_welcome(lease_s: float, lost: Sequence[tuple[UUID, int]]) -> pb.Welcome:
+    return pb.Welcome(lease=span(lease_s), lost=[pb.Held(job_id=str(job), lease=lease) for job, lease in lost])
+
+
+_NOTICES = {
+    Notice.WAKE: pb.Notice.KIND_WAKE,
+    Notice.CANCEL: pb.Notice.KIND_CANCEL,
+    Notice.PAUSE: pb.Notice.KIND_PAUSE,
+    Notice.LOST: pb.Notice.KIND_LOST,
+}
+
+
+def to_stuck(diagnosis: Diagnosis) -> pb.StuckJob:
+    return pb.StuckJob(
+        job=to_job(diagnosis.job),
+        cause=diagnosis.cause,
+        remedy=diagnosis.remedy,
+        since_time=stamp(diagnosis.since),
+    )
+
+
+def to_runner(runner: Runner) -> pb.Runner:
+    return pb.Runner(
+        session_id=str(runner.session),
+        runner_id=runner.runner_id,
+        agents=runner.agents,
+        capacity=runner.capacity,
+        held=runner.held,
+        lease_deadline=stamp(runner.lease_deadline),
+        draining=runner.draining,
+    )

@@ -1,0 +1,135 @@
+"""The gRPC servicer: convert, ask, convert back."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from aetheris_kernel.clock import Clock
+from aetheris_kernel.errors import Invalid, NotFound, Refusal
+from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
+from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as grpc_api
+
+from aetheris_scheduler import convert
+from aetheris_scheduler.core.job import Job
+from aetheris_scheduler.core.lifecycle import Pause, Requeue, Resume, Steer, Wake
+from aetheris_scheduler.core.page import moment_after, page_size, runner_after, to_token
+from aetheris_scheduler.core.submission import check_batch
+from aetheris_scheduler.dispatcher import Dispatcher
+from aetheris_scheduler.store import Store, Submitted
+from aetheris_scheduler.waiters import Waiters
+from aetheris_scheduler.work import Conversation
+
+SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["Scheduler"].full_name
+
+
+class SchedulerServicer(grpc_api.SchedulerServicer):
+    def __init__(
+        self, store: Store, dispatcher: Dispatcher, waiters: Waiters, clock: Clock, *, stuck_after_s: float
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._waiters = waiters
+        self._clock = clock
+        self._patience = timedelta(seconds=stuck_after_s)
+
+    async def Submit(self, request: pb.SubmitRequest, context: Any) -> pb.SubmitResponse:
+        (answer,) = await self._dispatcher.submit([convert.submission(request, self._clock)])
+        if isinstance(answer, Refusal):
+            raise answer
+        return convert.to_submitted(answer)
+
+    async def SubmitBatch(self, request: pb.SubmitBatchRequest, context: Any) -> pb.SubmitBatchResponse:
+        check_batch([one.ByteSize() for one in request.requests])
+        answers: list[Submitted | Refusal | None] = []
+        submissions = []
+        for one in request.requests:
+            try:
+                submissions.append(convert.submission(one, self._clock))
+                answers.append(None)
+            except Refusal as refusal:
+                answers.append(refusal)
+        accepted = iter(await self._dispatcher.submit(submissions) if submissions else ())
+        return pb.SubmitBatchResponse(
+            results=[convert.to_result(next(accepted) if answer is None else answer) for answer in answers]
+        )
+
+    async def Work(self, requests: Any, context: Any) -> None:
+        await Conversation(self._dispatcher, self._clock, context).run()
+
+    async def Wake(self, request: pb.WakeRequest, context: Any) -> pb.WakeResponse:
+        state = await self._dispatcher.order(convert.known_job_id(request.job_id), Wake())
+        return pb.WakeResponse(state=convert.to_state(state))
+
+    async def Cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelResponse:
+        return pb.CancelResponse(job=await self._steered(request.job_id, convert.cancel(request)))
+
+    async def Pause(self, request: pb.PauseRequest, context: Any) -> pb.PauseResponse:
+        return pb.PauseResponse(job=await self._steered(request.job_id, Pause()))
+
+    async def Resume(self, request: pb.ResumeRequest, context: Any) -> pb.ResumeResponse:
+        return pb.ResumeResponse(job=await self._steered(request.job_id, Resume()))
+
+    async def Requeue(self, request: pb.RequeueRequest, context: Any) -> pb.RequeueResponse:
+        return pb.RequeueResponse(job=await self._steered(request.job_id, Requeue()))
+
+    async def Get(self, request: pb.GetRequest, context: Any) -> pb.GetResponse:
+        job_id = convert.known_job_id(request.job_id)
+        wait_s = convert.seconds(request.wait, convert.WAIT_MAX_S)
+        job = await self._awaited(job_id, wait_s) if wait_s else await self._job(job_id)
+        return pb.GetResponse(job=convert.to_job(job))
+
+    async def List(self, request: pb.ListRequest, context: Any) -> pb.ListResponse:
+        listing = convert.listing(request)
+        jobs = await self._store.list_jobs(listing)
+        token = to_token(str(jobs[-1].id)) if len(jobs) == listing.limit else ""
+        return pb.ListResponse(jobs=[convert.to_job(job) for job in jobs], next_page_token=token)
+
+    async def Stuck(self, request: pb.StuckRequest, context: Any) -> pb.StuckResponse:
+        if not request.tenant or "\0" in request.tenant:
+            raise Invalid("a list is of one tenant", field="tenant")
+        size = page_size(request.page_size)
+        stuck = await self._store.stuck(request.tenant, moment_after(request.page_token), size, patience=self._patience)
+        last = to_token(stuck[-1].since.isoformat(), str(stuck[-1].job.id)) if len(stuck) == size else ""
+        return pb.StuckResponse(jobs=[convert.to_stuck(one) for one in stuck], next_page_token=last)
+
+    async def Runners(self, request: pb.RunnersRequest, context: Any) -> pb.RunnersResponse:
+        size = page_size(request.page_size)
+        runners = await self._store.runners(runner_after(request.page_token), size)
+        last = to_token(runners[-1].runner_id, str(runners[-1].session)) if len(runners) == size else ""
+        return pb.RunnersResponse(runners=[convert.to_runner(one) for one in runners], next_page_token=last)
+
+    async def Drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainResponse:
+        try:
+            session = UUID(request.session_id)
+        except ValueError:
+            raise NotFound("no such session", session_id=request.session_id[:64]) from None
+        await self._store.drain(session)
+        self._dispatcher.seats.drain(session)
+        return pb.DrainResponse()
+
+    async def _steered(self, text: str, steer: Steer) -> pb.Job:
+        job_id = convert.known_job_id(text)
+        await self._dispatcher.order(job_id, steer)
+        return convert.to_job(await self._job(job_id))
+
+    async def _job(self, job_id: UUID) -> Job:
+        found = await self._store.get([job_id])
+        if job_id not in found:
+            raise NotFound("no such job", job_id=job_id)
+        return found[job_id]
+
+    async def _awaited(self, job_id: UUID, wait_s: float) -> Job:
+        """The job once it has ended, or as it stands when the time is over."""
+        async with self._waiters.waiting(job_id) as ended:
+            job = await self._job(job_id)
+            if job.state.ended:
+                return job
+            try:
+                async with asyncio.timeout(wait_s):
+                    await ended.wait()
+            except TimeoutError:
+                pass
+        return await self._job(job_id)
