@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -48,11 +49,11 @@ async def test_a_fault_tells_the_caller_only_an_id_and_the_log_the_rest(method):
     with structlog.testing.capture_logs() as lines:
         async with probing(raising(KeyError("the password"))) as (_, channel):
             error = await refused(channel, method)
-    told = dict(error.trailing_metadata())
+    trailers: Any = error.trailing_metadata()
     logged = next(line for line in lines if line["event"] == "call failed")
 
     assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "internal error")
-    assert told == {ERROR_ID_KEY: logged["error_id"]}
+    assert dict(trailers) == {ERROR_ID_KEY: logged["error_id"]}
     assert type(refusal_from(error)) is Refusal
     assert "the password" in str(logged["exc_info"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 import pytest
@@ -155,12 +156,18 @@ async def test_a_deadlock_is_unavailable_to_the_one_who_is_chosen(pool):
                 await connection.execute(BUMP, second)
 
         async def translated(connection, first, second):
-            async with acquiring(Lent(connection)) as same:
+            async with lent(connection) as same:
                 await cross(same, first, second)
 
         ended = await asyncio.gather(translated(pair[0], 1, 2), translated(pair[1], 2, 1), return_exceptions=True)
 
-        assert sorted(type(end) for end in ended if end) == [Unavailable]
+        assert [type(end) for end in ended if end] == [Unavailable]
+
+
+def lent(connection):
+    """`acquiring`, with a connection that the test holds already."""
+    pool: Any = Lent(connection)
+    return acquiring(pool)
 
 
 class Lent:
@@ -181,7 +188,7 @@ class Lent:
 
 async def test_a_serialization_failure_is_unavailable(pool):
     async def overtaken(one, two):
-        async with acquiring(Lent(one)) as connection, connection.transaction(isolation="repeatable_read"):
+        async with lent(one) as connection, connection.transaction(isolation="repeatable_read"):
             await connection.fetch("SELECT * FROM t")
             await two.execute(BUMP, 1)
             await connection.execute(BUMP, 1)
@@ -207,7 +214,7 @@ async def test_what_is_not_about_the_database_passes_as_it_is(pool, failure):
 async def test_a_violated_constraint_passes_as_it_is(pool):
     async with two_rows(pool) as (one, _):
         with pytest.raises(asyncpg.UniqueViolationError):
-            async with acquiring(Lent(one)) as connection:
+            async with lent(one) as connection:
                 await connection.execute("INSERT INTO t VALUES (1, 0)")
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import grpc
 import pytest
+from aetheris_chassis.server import Serving
 from aetheris_chassis.status import refusal_from
 from aetheris_kernel.errors import Forbidden, Invalid, Unavailable
 from aetheris_testkit.probe import SERVICE, Probe, ask, probing
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+Up = asyncio.Queue[tuple[Serving, Any]]
 
 
 class Held:
@@ -32,7 +36,7 @@ class Held:
         return request
 
 
-async def served(probe: Probe, until: asyncio.Event, up: asyncio.Queue, **settings) -> None:
+async def served(probe: Probe, until: asyncio.Event, up: Up, **settings) -> None:
     async with probing(probe, **settings) as (server, channel):
         up.put_nowait((server, channel))
         await until.wait()
@@ -40,7 +44,7 @@ async def served(probe: Probe, until: asyncio.Event, up: asyncio.Queue, **settin
 
 async def draining(probe: Probe, held: Held, **settings):
     """A server that has begun to drain with one call in flight."""
-    until, up = asyncio.Event(), asyncio.Queue()
+    until, up = asyncio.Event(), Up()
     server = asyncio.create_task(served(probe, until, up, **settings))
     _, channel = await up.get()
     in_flight = asyncio.create_task(ask(channel, "Unary", b"hello"))
@@ -60,7 +64,9 @@ async def test_a_call_in_flight_finishes_during_the_drain_and_new_calls_are_refu
             late = asyncio.create_task(ask(channel, "Unary", b"late"))
             done, _ = await asyncio.wait({late}, timeout=0.05)
             if done:
-                refusal = refusal_from(late.exception())
+                failure = late.exception()
+                assert isinstance(failure, grpc.aio.AioRpcError)
+                refusal = refusal_from(failure)
             late.cancel()
     still_draining = not server.done()
     held.release.set()
@@ -105,7 +111,7 @@ async def test_a_stream_that_watches_the_drain_ends_it():
         return b"bye"
 
     probe.answer = until_draining
-    until, up = asyncio.Event(), asyncio.Queue()
+    until, up = asyncio.Event(), Up()
     server = asyncio.create_task(served(probe, until, up, drain_s=1000))
     _, channel = await up.get()
     stream = asyncio.create_task(ask(channel, "WritingBothWays", b"hello"))
@@ -120,7 +126,7 @@ async def test_a_stream_that_watches_the_drain_ends_it():
 async def test_health_is_serving_per_service_until_the_drain_and_who_watches_does_not_hold_it_up():
     held = Held()
     probe = Probe(held)
-    until, up = asyncio.Event(), asyncio.Queue()
+    until, up = asyncio.Event(), Up()
     server = asyncio.create_task(served(probe, until, up, drain_s=1000))
     _, channel = await up.get()
     health = health_pb2_grpc.HealthStub(channel)
@@ -134,7 +140,7 @@ async def test_health_is_serving_per_service_until_the_drain_and_who_watches_doe
     watched = [(await watch.read()).status]
     until.set()
     async with asyncio.timeout(5):
-        while (answer := await watch.read()) is not grpc.aio.EOF:
+        while answer := await watch.read():
             watched.append(answer.status)
         await server
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import pytest
 from aetheris_chassis.status import GRPC, HTTP, grpc_status, http_status, refusal_from
 from aetheris_kernel.errors import KINDS, Conflict, Forbidden, JobFinished, NotFound, Refusal, Stale, Unavailable
+
+
+def ended_with(code: grpc.StatusCode, *trailers: tuple[str, str | bytes]) -> grpc.aio.AioRpcError:
+    make: Any = grpc.aio.AioRpcError
+    error: grpc.aio.AioRpcError = make(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), details="words")
+    return error
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -50,14 +58,13 @@ def test_a_bare_refusal_is_a_fault_and_its_text_is_withheld():
     ],
 )
 def test_what_grpc_says_by_itself_has_a_kind_too(code, kind):
-    error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details="words")
+    error = ended_with(code)
 
     assert type(refusal_from(error)) is kind
     assert refusal_from(error).message == "words"
 
 
 def test_somebody_elses_error_details_are_not_taken_for_ours():
-    trailers = grpc.aio.Metadata(("grpc-status-details-bin", b""), ("other", "x"))
-    error = grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, grpc.aio.Metadata(), trailers, details="words")
+    error = ended_with(grpc.StatusCode.NOT_FOUND, ("grpc-status-details-bin", b""), ("other", "x"))
 
     assert refusal_from(error).facts == {}

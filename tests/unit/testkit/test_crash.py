@@ -84,16 +84,15 @@ async def test_a_dead_process_writes_nothing_in_its_finally():
 
 
 async def test_a_call_under_way_dies_with_its_process():
-    disk = Disk()
     entered, leave = asyncio.Event(), asyncio.Event()
 
-    async def slow(what: str) -> int:
-        entered.set()
-        await leave.wait()
-        return 1
+    class SlowDisk(Disk):
+        async def write(self, what: str) -> int:
+            entered.set()
+            await leave.wait()
+            return 1
 
-    disk.write = slow
-    crashing = CrashAt(disk, 1)
+    crashing = CrashAt(SlowDisk(), 1)
     waiting = asyncio.create_task(survive(crashing))
     await entered.wait()
     with pytest.raises(Crash):
