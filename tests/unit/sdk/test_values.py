@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from aetheris import ValueRefused, step
@@ -25,6 +26,10 @@ JSON = st.recursive(
 class Line(BaseModel):
     sku: str
     at: datetime
+
+
+class Shape(TypedDict):
+    sides: int
 
 
 @dataclass
@@ -60,6 +65,24 @@ def test_models_and_dataclasses_come_back_as_their_annotation_says():
     codec = typed.signature.result
 
     assert codec.read(codec.write(order)) == order
+
+
+def test_a_typed_dict_is_a_dict():
+    @step
+    async def shaped() -> Shape:
+        raise AssertionError("only its annotation is used")
+
+    codec = shaped.signature.result
+
+    assert codec.read(codec.write({"sides": 3})) == {"sides": 3}
+
+
+def test_a_type_that_json_cannot_carry_is_refused_where_it_is_written():
+    with pytest.raises(TypeError, match="JSON cannot carry"):
+
+        @step
+        async def strange() -> threading.Lock:  # type: ignore[valid-type]
+            raise AssertionError("only its annotation is used")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, object(), {1, "a", object()}, b"\xff", "\ud800"])

@@ -10,7 +10,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, get_type_hints
+from typing import Any, get_type_hints, is_typeddict
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_jsonable_python
@@ -50,11 +50,12 @@ class Codec:
     def __init__(self, annotation: Any, what: str) -> None:
         self._what = what
         self._adapter: TypeAdapter[Any] | None = None
-        if annotation not in (_UNTYPED, Any, None, type(None)):
+        # A TypedDict is a dict, at run time and in JSON, so there is nothing to make of it.
+        if annotation not in (_UNTYPED, Any, None, type(None)) and not is_typeddict(annotation):
             try:
                 self._adapter = TypeAdapter(annotation)
             except PydanticUserError as error:
-                raise TypeError(f"{what} has a type that JSON cannot carry: {annotation!r}") from error
+                raise TypeError(f"{what} has a type that JSON cannot carry, {annotation!r}: {error.message}") from error
 
     def write(self, value: object) -> bytes:
         if self._adapter is not None and value is not None:
