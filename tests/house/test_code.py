@@ -1,0 +1,154 @@
+"""How code is cut: sizes, names, who reads the environment, what a core may do, how tests wait."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GENERATED = ROOT / "libs" / "proto" / "src"
+FILES = sorted(
+    file
+    for folder in ("libs", "services", "tests", "bench", "examples", "proto")
+    for file in (ROOT / folder).rglob("*.py")
+    if GENERATED not in file.parents and not {".venv", "build", "node_modules"} & set(file.parts)
+)
+PRODUCT = [file for file in FILES if {"libs", "services"} & set(file.relative_to(ROOT).parts[:1])]
+TREES = {file: ast.parse(file.read_text(), str(file)) for file in FILES}
+
+LINES_MAX = 400
+FUNCTION_LINES_MAX = 60
+NAMELESS = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
+# Packages whose settings module is the only reader of the environment. PID 1 is told by its environment, and
+# hands it on; the testkit starts processes.
+TOLD = ("services", "libs/chassis", "libs/embedded", "libs/journal", "libs/kernel", "libs/sdk")
+# What a core may not touch although it is the standard library: it acts, waits, or answers differently each time.
+ACTING = {
+    "asyncio", "concurrent", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
+    "select", "selectors", "shutil", "signal", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "threading",
+    "time", "urllib",
+}  # fmt: skip
+ASKING = {"now", "utcnow", "today", "uuid1", "uuid4", "urandom"}
+
+
+def named(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def imported_roots(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def test_no_file_is_too_long_to_read():
+    lengths = {named(file): len(file.read_text().splitlines()) for file in FILES}
+
+    assert {name: length for name, length in lengths.items() if length > LINES_MAX} == {}
+
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def own_lines(function: Function) -> int:
+    """Without the functions inside it, which are read one by one."""
+    inner = [node for node in ast.walk(function) if isinstance(node, Function) and node is not function]
+    lines = set(range(function.lineno, (function.end_lineno or function.lineno) + 1))
+    return len(lines.difference(*(range(node.lineno, (node.end_lineno or node.lineno) + 1) for node in inner)))
+
+
+def test_no_function_is_too_long_to_hold_in_mind():
+    long = {
+        f"{named(file)}:{node.lineno} {node.name}": length
+        for file, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, Function) and (length := own_lines(node)) > FUNCTION_LINES_MAX
+    }
+
+    assert long == {}
+
+
+def test_every_module_is_named_for_what_it_is():
+    assert [named(file) for file in FILES if NAMELESS & {file.stem, *file.relative_to(ROOT).parts}] == []
+
+
+def test_every_module_opens_with_a_line_of_purpose():
+    unsaid = [named(file) for file in PRODUCT if file.read_text().strip() and not ast.get_docstring(TREES[file])]
+
+    assert [name for name in unsaid if not name.endswith(("__main__.py", "__init__.py"))] == []
+
+
+def reads_environment(tree: ast.AST) -> bool:
+    """Whether it looks into the environment; copying the whole of it for a child is not looking."""
+    copied = {id(node.values[i]) for node in ast.walk(tree) if isinstance(node, ast.Dict)
+              for i, key in enumerate(node.keys) if key is None}  # fmt: skip
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="os"), attr="getenv" | "environb"):
+                return True
+            case ast.Attribute(value=ast.Name(id="os"), attr="environ") if id(node) not in copied:
+                return True
+            case ast.ImportFrom(module="os", names=names) if {"environ", "getenv"} & {name.name for name in names}:
+                return True
+    return False
+
+
+def test_only_settings_modules_read_the_environment():
+    asked = [file for file in PRODUCT if named(file).startswith(TOLD) and file.name != "settings.py"]
+
+    assert [named(file) for file in asked if reads_environment(TREES[file])] == []
+
+
+CORES = [file for file in PRODUCT if "core" in file.relative_to(ROOT).parts]
+
+
+@pytest.mark.parametrize("file", CORES, ids=named)
+def test_a_core_neither_acts_nor_asks_the_machine(file):
+    acting = ACTING & set(imported_roots(TREES[file]))
+    asking = [
+        f"{call.func.attr} in line {call.lineno}"
+        for call in calls(TREES[file])
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ASKING
+    ]
+    opening = [call.lineno for call in calls(TREES[file]) if isinstance(call.func, ast.Name) and call.func.id == "open"]
+
+    assert (acting, asking, opening) == (set(), [], [])
+
+
+TESTS = [file for file in FILES if file.name.startswith("test_") or file.name == "conftest.py"]
+
+
+def test_no_test_mocks():
+    mocking = [named(file) for file in TESTS if "mock" in file.read_text() and "unittest.mock" in file.read_text()]
+
+    assert [name for name in mocking if name != named(Path(__file__))] == []
+
+
+def idle_sleeps(tree: ast.AST) -> Iterator[int]:
+    """Sleeps outside a loop. In one, a sleep paces a look at some state; outside, it hopes."""
+    in_loops = {
+        id(inside)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.While | ast.For | ast.AsyncFor)
+        for inside in ast.walk(node)
+    }
+    for call in calls(tree):
+        function = call.func
+        if not isinstance(function, ast.Attribute) or function.attr != "sleep" or id(call) in in_loops:
+            continue
+        of_time = isinstance(function.value, ast.Name) and function.value.id in ("asyncio", "time")
+        if of_time and not (call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value == 0):
+            yield call.lineno
+
+
+def test_no_test_sleeps_and_hopes():
+    assert [f"{named(file)}:{line}" for file in TESTS for line in idle_sleeps(TREES[file])] == []
