@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
@@ -78,6 +78,12 @@ class Gateway(gateway_pb2_grpc.GatewayServicer):
 
     async def SendMessage(self, request: pb.SendMessageRequest, context: Context) -> pb.SendMessageResponse:
         return await self._desk.inbox.send_message(_caller(context), request)
+
+    async def _refuse_unserved(self, request: object, context: Context) -> NoReturn:
+        # The generated methods raise NotImplementedError, which would be told and logged as a fault of ours.
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this gateway does not serve approvals and verdicts")
+
+    ListApprovals = Decide = ResolveEffect = _refuse_unserved
 
 
 class Signals(signals_pb2_grpc.SignalsServicer):

@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 HEAD_BYTES_MAX = 64 * 1024
 HEAD_S = 20.0
+_LINGER_S = 1.0
+_LINGER_BYTES = 1024 * 1024
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
 # uvicorn looks every tenth of a second whether it shall stop.
@@ -38,6 +40,7 @@ class _Protocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._overdue: asyncio.TimerHandle | None = None
+        self._refused_bytes: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -48,6 +51,11 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused_bytes is not None:
+            self._refused_bytes += len(data)
+            if self._refused_bytes > _LINGER_BYTES:
+                self.transport.close()
+            return
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -85,12 +93,16 @@ class _Protocol(HttpToolsProtocol):
             self._refuse(408, "REQUEST_TIMEOUT", f"the request's headers did not arrive within {HEAD_S:.0f} seconds")
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        """Answer below the application, where there is no request yet, and hang up."""
+        """Answer below the application, where there is no request yet, and hang up. Not at once: closing while
+        the client still sends would reset the connection and take the answer with it."""
         response = error_response(status, code, message, headers={"Connection": "close"})
         head = [f"HTTP/1.1 {status} {code}".encode()]
         head += [name + b": " + value for name, value in response.raw_headers]
         self.transport.write(b"\r\n".join([*head, b"", bytes(response.body)]))
-        self.transport.close()
+        self._refused_bytes = 0
+        self._unset_keepalive_if_required()
+        self._head_arrived()
+        self.loop.call_later(_LINGER_S, self.transport.close)
 
 
 class _Server(uvicorn.Server):
