@@ -209,7 +209,7 @@ def to_state(state: State) -> pb.JobState:
     return _STATES[state]
 
 
-def to_job(job: Job) -> pb.Job:
+def to_job(job: Job, *, payload: bool = True) -> pb.Job:
     failure = job.reason
     return pb.Job(
         job_id=str(job.id),
@@ -226,8 +226,8 @@ def to_job(job: Job) -> pb.Job:
         parent_job_id="" if job.parent is None else str(job.parent),
         deadline=stamp(job.deadline),
         idempotency_key=job.idempotency_key,
-        input=job.input,
-        result=job.result,
+        input=job.input if payload else None,
+        result=job.result if payload else None,
         failure=None if failure is None else _to_failure(failure),
         create_time=stamp(job.created_at),
         start_time=stamp(job.started_at),
@@ -245,9 +245,7 @@ def _to_failure(failure: Failure) -> event_pb2.Failure:
 
 
 def to_submitted(answer: Submitted) -> pb.SubmitResponse:
-    job = to_job(answer.job)
-    job.ClearField("input")
-    return pb.SubmitResponse(job=job, created=answer.created)
+    return pb.SubmitResponse(job=to_job(answer.job, payload=False), created=answer.created)
 
 
 def to_result(answer: Submitted | Refusal) -> pb.SubmitResult:

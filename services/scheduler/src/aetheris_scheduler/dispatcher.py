@@ -12,7 +12,8 @@ not know of it is handed over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from time import perf_counter
@@ -34,9 +35,10 @@ from aetheris_scheduler.seats import Draining, Seats
 from aetheris_scheduler.store import Look, Order, Outcome, Placement, Steered, Store, Submitted, Sweep, Tick, Ticked
 from aetheris_scheduler.waiters import Waiters
 
-# What one tick takes: 64 items, of at most 50 submissions each, are some tenth of a second's work.
-ITEMS_MAX = 64
-SUBMISSIONS_MAX = 50
+# What one tick takes at the most. A batch of submissions is cut up, so that what others want, and what becomes
+# of running jobs, does not wait for all of it.
+ITEMS_MAX = 512
+SUBMISSIONS_MAX = 250
 QUEUE_MAX = 2_000
 
 
@@ -97,9 +99,12 @@ class Dispatcher:
 
     async def submit(self, submissions: Sequence[Submission]) -> list[Submitted | Refusal]:
         """Each is answered in its place."""
-        parts = [submissions[n : n + SUBMISSIONS_MAX] for n in range(0, len(submissions), SUBMISSIONS_MAX)]
-        answers = await asyncio.gather(*(self._writer.submit(Submit(part)) for part in parts))
-        return [answer for part in answers if isinstance(part, list) for answer in part]
+        answers: list[Submitted | Refusal] = []
+        for first in range(0, len(submissions), SUBMISSIONS_MAX):
+            part = await self._writer.submit(Submit(submissions[first : first + SUBMISSIONS_MAX]))
+            assert isinstance(part, list)
+            answers += part
+        return answers
 
     async def order(self, job: UUID, steer: Steer) -> State:
         """Where it stands then. Raises what the order is refused with."""
@@ -227,14 +232,14 @@ class Dispatcher:
         sessions = self.seats.sessions(without=_returning(outcomes))
         busy = self._backlog.busy({session.skills for session in sessions})
         room = Room(sessions)
-        return Tick(
+        tick = Tick(
             outcomes=outcomes,
             sweep=next((item for item in reversed(items) if isinstance(item, Sweep)), None),
             placements=_placed(submissions, room, busy),
             orders=[item for item in items if isinstance(item, Order)],
-            claims=room.claims(busy),
             queue_ready_max=self._queue_ready_max,
         )
+        return replace(tick, claims=room.claims(busy, may_ready=tick.may_ready))
 
     async def _recover(self) -> None:
         seats = self.seats.open
@@ -245,27 +250,33 @@ class Dispatcher:
         self._unsure = False
 
     def _take_effect(self, tick: Tick, ticked: Ticked) -> None:
+        ended: Counter[State] = Counter()
         for outcome, effective in zip(tick.outcomes, ticked.settled, strict=True):
-            self._settled(outcome, effective)
-        for placement, answer in zip(tick.placements, ticked.submitted, strict=True):
-            if isinstance(answer, Submitted) and answer.created:
-                self._submitted(placement, answer.job)
-        streams = {slot.session: slot.stream for claim in tick.claims for slot in claim.slots}
+            self._settled(outcome, effective, ended)
+        created = [
+            (placement, answer.job)
+            for placement, answer in zip(tick.placements, ticked.submitted, strict=True)
+            if isinstance(answer, Submitted) and answer.created
+        ]
+        for placement, job in created:
+            self._created(placement, job)
+        streams = {slot.session: slot.stream for claim in tick.claims for slot in claim.slots} if ticked.leased else {}
         for leased in ticked.leased:
-            if leased.job.session is not None:
-                self._leased(leased.job, streams[leased.job.session], leased.waited_s)
+            self._leased(leased.job, streams, leased.waited_s)
         for order, steered in zip(tick.orders, ticked.steered, strict=True):
             self.seats.tell(order.job, steered)
-        for job, steered in zip(ticked.overdue_jobs, ticked.overdue, strict=True):
-            self.seats.tell(job, steered)
-        if ticked.expired:
-            metrics.RECLAIMED.inc(len(ticked.lost))
-            metrics.POISONED.inc(sum(1 for lost in ticked.lost if lost.poisoned))
-            self.seats.lose(ticked.lost)
-            self.seats.expire(ticked.expired)
+        for order_id, steered in zip(ticked.overdue_jobs, ticked.overdue, strict=True):
+            self.seats.tell(order_id, steered)
+        self.seats.lose(ticked.lost)
+        self.seats.expire(ticked.expired)
         self._remember(tick, ticked)
+        for state, jobs in ended.items():
+            metrics.ENDED.labels(state.name.lower()).inc(jobs)
+        metrics.SUBMITTED.inc(len(created))
+        metrics.RECLAIMED.inc(len(ticked.lost))
+        metrics.POISONED.inc(sum(lost.poisoned for lost in ticked.lost))
 
-    def _settled(self, outcome: Outcome, effective: bool) -> None:
+    def _settled(self, outcome: Outcome, effective: bool, ended: Counter[State]) -> None:
         seat = self.seats.at(outcome.session)
         if seat is not None:
             seat.settle(outcome.job, outcome.lease, effective)
@@ -273,7 +284,7 @@ class Dispatcher:
                 seat.lose(outcome.job, outcome.lease)
         match outcome.said:
             case End(state=state) if effective:
-                metrics.ENDED.labels(state.name.lower()).inc()
+                ended[state] += 1
                 self._waiters.ended(outcome.job)
             case Park(wake_at=datetime() as wake_at):
                 self.due_at(wake_at)
@@ -282,18 +293,18 @@ class Dispatcher:
             case _:
                 pass
 
-    def _submitted(self, placement: Placement, job: Job) -> None:
-        metrics.SUBMITTED.inc()
+    def _created(self, placement: Placement, job: Job) -> None:
         if job.state is State.LEASED and placement.slot is not None:
-            self._leased(job, placement.slot.stream, 0.0)
+            self._leased(job, {placement.slot.session: placement.slot.stream}, 0.0)
         for moment in (job.wake_at, job.deadline):
             if moment is not None:
                 self.due_at(moment)
 
-    def _leased(self, job: Job, stream: UUID, waited_s: float) -> None:
+    def _leased(self, job: Job, streams: Mapping[UUID, UUID], waited_s: float) -> None:
+        assert job.session is not None
         metrics.LEASED.inc()
         metrics.START_SECONDS.observe(waited_s)
-        self.seats.assign(job, stream)
+        self.seats.assign(job, streams[job.session])
 
     def _remember(self, tick: Tick, ticked: Ticked) -> None:
         """For whom jobs may be waiting after this."""

@@ -26,7 +26,7 @@ from aetheris_kernel.errors import Refusal
 
 from aetheris_scheduler.core.claim import Claim, Slot
 from aetheris_scheduler.core.job import Job, State
-from aetheris_scheduler.core.lifecycle import Cancel, Notice, Pause, Requeue, Resume, Said, Steer, Wake
+from aetheris_scheduler.core.lifecycle import Cancel, End, Notice, Pause, Progress, Requeue, Resume, Said, Steer, Wake
 from aetheris_scheduler.core.session import Hello, Skills
 from aetheris_scheduler.core.stuck import Diagnosis
 from aetheris_scheduler.core.submission import Submission
@@ -86,6 +86,17 @@ class Tick:
     claims: Sequence[Claim] = ()
     # How many ready jobs a queue may hold before submissions are refused; 0 for any number.
     queue_ready_max: int = 0
+
+    @property
+    def may_ready(self) -> bool:
+        """Whether anything can become ready by it. Nothing does by an ending, by progress, or by a new job that
+        has its place."""
+        return bool(
+            self.sweep is not None
+            or self.orders
+            or any(placement.slot is None for placement in self.placements)
+            or any(not isinstance(outcome.said, (End, Progress)) for outcome in self.outcomes)
+        )
 
 
 @dataclass(frozen=True, slots=True)

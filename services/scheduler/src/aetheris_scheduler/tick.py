@@ -19,7 +19,7 @@ from aetheris_scheduler import rows
 from aetheris_scheduler.core import lifecycle
 from aetheris_scheduler.core.claim import Claim
 from aetheris_scheduler.core.job import State
-from aetheris_scheduler.core.lifecycle import Cancel, End, Pause, Progress, Requeue, Resume, Steer, Wake
+from aetheris_scheduler.core.lifecycle import Cancel, Pause, Progress, Requeue, Resume, Steer, Wake
 from aetheris_scheduler.core.submission import Submission, queue_full, require_same
 from aetheris_scheduler.store import (
     ORDER_OF_STEERS,
@@ -38,22 +38,11 @@ from aetheris_scheduler.store import (
 )
 
 
-def may_ready(tick: Tick) -> bool:
-    """Whether anything can become ready by it. Nothing does by an ending, by progress, or by a new job that
-    has its place."""
-    return bool(
-        tick.sweep is not None
-        or tick.orders
-        or any(placement.slot is None for placement in tick.placements)
-        or any(not isinstance(outcome.said, (End, Progress)) for outcome in tick.outcomes)
-    )
-
-
 def writes(tick: Tick) -> int:
     """How many statements that change something it may come to."""
     said = {isinstance(outcome.said, Progress) for outcome in tick.outcomes}
     orders = {type(order.steer) for order in tick.orders}
-    claims = [claim for claim in tick.claims if claim.always or may_ready(tick)]
+    claims = [claim for claim in tick.claims if claim.always or tick.may_ready]
     swept = 0 if tick.sweep is None else tick.sweep.timers + 2 * tick.sweep.deadlines + 2 * tick.sweep.sessions
     return len(said) + swept + bool(tick.placements) + len(orders) + len(claims)
 
@@ -237,6 +226,7 @@ class _Writing:
             sorted(skills.agents) or None,
             sorted(skills.queues) or None,
             len(claim.slots),
+            list(names),
         )
         self.ticked.leased += [
             Leased(rows.to_job(row, runner_id=names[row["session"]]), row["waited_s"]) for row in found

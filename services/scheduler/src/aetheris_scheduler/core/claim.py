@@ -36,10 +36,11 @@ class Room:
     """The places of this tick, the emptiest session first. What is taken is taken: nobody gets it twice."""
 
     def __init__(self, sessions: Iterable[Session]) -> None:
-        by_skills: dict[Skills, list[tuple[int, int, Session]]] = defaultdict(list)
+        by_skills: dict[Skills, list[tuple[int, int, Slot]]] = defaultdict(list)
         for order, session in enumerate(sessions):
             if session.room:
-                by_skills[session.skills].append((-session.room, order, session))
+                slot = Slot(session.id, session.stream, session.runner_id)
+                by_skills[session.skills].append((-session.room, order, slot))
         for heap in by_skills.values():
             heapq.heapify(heap)
         self._by_skills = by_skills
@@ -53,13 +54,14 @@ class Room:
                     return slot
         return None
 
-    def claims(self, busy: set[Skills]) -> list[Claim]:
-        """Everything that is left. `busy` are those for whom jobs may be waiting."""
+    def claims(self, busy: set[Skills], *, may_ready: bool) -> list[Claim]:
+        """Everything that is left, for those for whom jobs may be waiting (`busy`) or become ready now."""
         claims = []
         for skills in self._by_skills:
-            slots = list(self._drain(skills))
-            if slots:
-                claims.append(Claim(skills, slots, always=skills in busy))
+            if may_ready or skills in busy:
+                slots = list(self._drain(skills))
+                if slots:
+                    claims.append(Claim(skills, slots, always=skills in busy))
         return claims
 
     def _drain(self, skills: Skills) -> Iterator[Slot]:
@@ -73,12 +75,12 @@ class Room:
         heap = self._by_skills[skills]
         if not heap:
             return None
-        room, order, session = heap[0]
+        room, order, slot = heap[0]
         if room == -1:
             heapq.heappop(heap)
         else:
-            heapq.heapreplace(heap, (room + 1, order, session))
-        return Slot(session.id, session.stream, session.runner_id)
+            heapq.heapreplace(heap, (room + 1, order, slot))
+        return slot
 
 
 @dataclass(slots=True)

@@ -214,7 +214,7 @@ DELETE FROM scheduler.runners WHERE expired AND lease_deadline < now() - interva
 -- name: claim
 -- The first jobs of all lanes (an agent and a queue) that these sessions take. Each lane is read in order
 -- from the small index over what is ready; that nobody serves a lane costs the others nothing. A place
--- whose session is gone gets no job.
+-- whose session is gone gets no job. ($1, $2: a session and its stream for each place; $6: the sessions, once.)
 WITH RECURSIVE lane AS (
     (SELECT agent, queue FROM scheduler.jobs
      WHERE state = 1 AND NOT paused AND scheduler.by_index(id)
@@ -227,10 +227,10 @@ WITH RECURSIVE lane AS (
     ) AS following
 ), alive AS (
     SELECT session, stream FROM scheduler.runners
-    WHERE session = ANY ($1::uuid[]) AND NOT expired
+    WHERE session = ANY ($6::uuid[]) AND NOT expired
     FOR KEY SHARE SKIP LOCKED
 ), place AS (
-    SELECT asked.session, row_number() OVER (ORDER BY asked.number) AS number
+    SELECT array_agg(asked.session ORDER BY asked.number) AS sessions
     FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (session, stream, number)
     JOIN alive ON alive.session = asked.session AND alive.stream = asked.stream
 ), candidate AS (
@@ -248,11 +248,11 @@ WITH RECURSIVE lane AS (
 UPDATE scheduler.jobs AS job SET
     state = 2,
     since = now(),
-    session = place.session,
+    session = place.sessions[picked.number],
     lease = job.lease + 1,
     wake = false,
     progressed = false,
     started_at = coalesce(job.started_at, now())
-FROM picked JOIN place ON place.number = picked.number
-WHERE job.id = picked.id AND scheduler.by_index(job.id)
+FROM picked, place
+WHERE picked.number <= cardinality(place.sessions) AND job.id = picked.id AND scheduler.by_index(job.id)
 RETURNING job.*, extract(epoch FROM now() - picked.since)::float8 AS waited_s;
