@@ -32,9 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for doubt in config.warnings:
             print(f"warning: {doubt}", file=sys.stderr)
         listeners = ", ".join(f"{item.name} {item.address}" for item in config.listeners) or "none"
-        print(
-            f"{arguments.config} is good: {config.service.name} runs {' '.join(config.service.command)}; listeners: {listeners}"
-        )
+        runs = " ".join(config.service.command)
+        print(f"{arguments.config} is good: {config.service.name} runs {runs}; listeners: {listeners}")
         return 0
     request: dict[str, Any] = {"command": arguments.command}
     patience: float | None = _PATIENCE_S
@@ -117,9 +116,8 @@ def _told(answer: dict[str, Any]) -> str:
             )
     for listener in answer["listeners"]:
         health = "" if listener["healthy"] else ", NOT HEALTHY"
-        lines.append(
-            f"  listener  {listener['name']} {listener['address']} {listener['sharing']}, {listener['queued']} wait{health}"
-        )
+        what = f"{listener['name']} {listener['address']} {listener['sharing']}"
+        lines.append(f"  listener  {what}, {listener['queued']} wait{health}")
     last = answer["last_upgrade"]
     if last:
         why = f": {last['reason']}" if last["reason"] else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Literal, TypeVar, cast, get_args
+from typing import TypeVar, cast, get_args
 
 import yaml
 

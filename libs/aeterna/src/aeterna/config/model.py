@@ -88,7 +88,7 @@ class Canary:
     fraction: float = 0.1
     check: Probe | None = None
     error_rate: ErrorRate | None = None
-    rules: SoakRules = SoakRules()
+    rules: SoakRules = field(default_factory=SoakRules)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class StateHandoff:
     """The relay of what is in memory."""
 
     enabled: bool = False
-    socket_path: str = "/tmp/aeterna.sock"  # noqa: S108 — the path the protocol's clients expect
+    socket_path: str = "/tmp/aeterna.sock"  # the path the protocol's clients expect
     timeout_s: float = 5.0
     on_failure: Literal["keep-old", "cold-start"] = "keep-old"
 
@@ -139,7 +139,7 @@ class Config:
     service: Service
     listeners: tuple[ListenerSpec, ...]
     orchestration: Orchestration = Orchestration()
-    restart: RestartRules = RestartRules()
+    restart: RestartRules = field(default_factory=RestartRules)
     limits: Limits = Limits()
     observability: Observability = Observability()
     control_path: str = ""

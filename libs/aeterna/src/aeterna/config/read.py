@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
+from aeterna.config.asking import read_command, read_hooks, read_probe, read_url
 from aeterna.config.field import ConfigError, Field, load, put
 from aeterna.config.model import (
     Canary,
     Config,
     ErrorRate,
-    Hook,
     Limits,
     ListenerSpec,
     LogLevel,
     Observability,
     Orchestration,
-    Probe,
-    ProbeKind,
     Service,
     Sharing,
     Startup,
@@ -36,17 +33,6 @@ Section = dict[str, Field]
 # What a service that declares no listeners is given, as it always was. `listeners: []` declares that it has none.
 DEFAULT_LISTENER = ":8080"
 _VERSIONS = ("1", "1.0", "v1")
-_PROBES: dict[str, ProbeKind] = {
-    "notify": "notify",
-    "fd": "fd",
-    "http": "http",
-    "http_get": "http",
-    "tcp": "tcp",
-    "tcp_socket": "tcp",
-    "grpc": "grpc",
-    "command": "command",
-    "exec": "command",
-}
 
 
 def read_file(path: str, settings: Sequence[str] = ()) -> Config:
@@ -88,7 +74,7 @@ def read(text: str, file: str = "aeterna.yaml", settings: Sequence[str] = ()) ->
 
 def _service(field: Field) -> Service:
     keys = field.section("name", "command", "env", "binary_path", "directory", "release")
-    command = _command(keys["command"]) if "command" in keys else ()
+    command = read_command(keys["command"]) if "command" in keys else ()
     executable = keys["binary_path"].text() if "binary_path" in keys else ""
     if not command:
         if not executable:
@@ -105,16 +91,6 @@ def _service(field: Field) -> Service:
         directory=keys["directory"].text() if "directory" in keys else "",
         release=keys["release"].text() if "release" in keys else "",
     )
-
-
-def _command(field: Field) -> tuple[str, ...]:
-    try:
-        words = tuple(i.text() for i in field.items()) if field.is_list else tuple(shlex.split(field.text()))
-    except ValueError as problem:
-        raise field.wrong(str(problem)) from problem
-    if not words or not words[0]:
-        raise field.wrong("is empty")
-    return words
 
 
 def _env(field: Field) -> tuple[tuple[str, str], ...]:
@@ -195,36 +171,22 @@ def _orchestration(top: Section) -> Orchestration:
     drain = keys["drain"].section("timeout") if "drain" in keys else {}
     canary = _canary(keys.get("canary"), keys.get("soak_time"), strategy)
     handoff = _state_handoff(keys.get("state_handoff"), top.get("handoff"))
+    startup = _startup(keys.get("startup"))
     if strategy == "immediate":
         canary, handoff = replace(canary, soak_s=0.0), replace(handoff, enabled=False)
+    if startup.standby and not handoff.enabled:
+        # Whatever waits has to wait for something: a program that asks for no state would serve at once.
+        raise keys["startup"].wrong("a standby needs state_handoff.enabled")
     return Orchestration(
         strategy=strategy,
-        preflight=_hooks(keys.get("pre_flight", keys.get("preflight"))),
-        on_success=_hooks(post.get("on_success")),
-        on_failure=_hooks(post.get("on_failure")),
-        startup=_startup(keys.get("startup")),
+        preflight=read_hooks(keys.get("pre_flight", keys.get("preflight"))),
+        on_success=read_hooks(post.get("on_success")),
+        on_failure=read_hooks(post.get("on_failure")),
+        startup=startup,
         canary=canary,
         drain_s=drain["timeout"].seconds() if "timeout" in drain else 30.0,
         state_handoff=handoff,
     )
-
-
-def _hooks(field: Field | None) -> tuple[Hook, ...]:
-    hooks = []
-    for item in field.items() if field else []:
-        keys = item.section("name", "command", "timeout", "block_on_fail")
-        if "command" not in keys:
-            raise item.wrong("command is missing")
-        command = _command(keys["command"])
-        hooks.append(
-            Hook(
-                name=keys["name"].text() if "name" in keys else Path(command[0]).name,
-                command=command,
-                timeout_s=keys["timeout"].seconds() if "timeout" in keys else 30.0,
-                blocks=keys["block_on_fail"].flag() if "block_on_fail" in keys else True,
-            )
-        )
-    return tuple(hooks)
 
 
 def _startup(field: Field | None) -> Startup:
@@ -235,59 +197,10 @@ def _startup(field: Field | None) -> Startup:
     if "timeout" in keys:
         startup = replace(startup, timeout_s=keys["timeout"].seconds())
     if "readiness" in keys:
-        startup = replace(startup, readiness=_probe(keys["readiness"]))
+        startup = replace(startup, readiness=read_probe(keys["readiness"]))
     if "standby" in keys:
         startup = replace(startup, standby=keys["standby"].flag())
     return startup
-
-
-def _probe(field: Field) -> Probe:
-    if not field.is_section:
-        kind = cast(Literal["auto", "notify", "fd"], field.word(Literal["auto", "notify", "fd"]))
-        return Probe(kind)
-    keys = field.section(*_PROBES, "interval", "timeout", "service", "failures")
-    kinds = [key for key in keys if key in _PROBES]
-    if len(kinds) != 1:
-        raise field.wrong(f"expected one of {', '.join(_PROBES)}")
-    kind, value = _PROBES[kinds[0]], keys[kinds[0]]
-    if "service" in keys and kind != "grpc":
-        raise keys["service"].wrong("only grpc checks have a service")
-    probe = Probe(
-        kind,
-        interval_s=keys["interval"].seconds() if "interval" in keys else Probe.interval_s,
-        timeout_s=keys["timeout"].seconds() if "timeout" in keys else Probe.timeout_s,
-        service=keys["service"].text() if "service" in keys else "",
-    )
-    match kind:
-        case "http":
-            return replace(probe, target=_url(value))
-        case "tcp" | "grpc":
-            target = value.text()
-            try:
-                parse(target.replace("{generation}", "1"))
-            except BadAddress as problem:
-                raise value.wrong(str(problem)) from problem
-            return replace(probe, target=target)
-        case "command":
-            return replace(probe, command=_command(value))
-        case _:
-            return probe
-
-
-def _url(field: Field) -> str:
-    if field.is_section:
-        keys = field.section("path", "port", "host")
-        if "port" not in keys:
-            raise field.wrong("port is missing")
-        host = keys["host"].text() if "host" in keys else "127.0.0.1"
-        path = keys["path"].text() if "path" in keys else "/"
-        return f"http://{host}:{keys['port'].whole(1, 65535)}/{path.lstrip('/')}"
-    url = field.text()
-    if url.startswith("/"):
-        raise field.wrong("where is that? write http://127.0.0.1:PORT/path or unix:/path/to.sock:/path")
-    if not url.startswith(("http://", "unix:")):
-        raise field.wrong(f"{url!r}: only http:// and unix: can be asked")
-    return url
 
 
 def _canary(field: Field | None, soak: Field | None, strategy: Strategy) -> Canary:
@@ -309,11 +222,11 @@ def _canary(field: Field | None, soak: Field | None, strategy: Strategy) -> Cana
         if "requests_min" in parts:
             rules = replace(rules, requests_min=parts["requests_min"].whole(1))
         every = parts["interval"].seconds() if "interval" in parts else 1.0
-        rate = ErrorRate(_url(parts["url"]), parts["requests"].text(), parts["errors"].text(), every)
+        rate = ErrorRate(read_url(parts["url"]), parts["requests"].text(), parts["errors"].text(), every)
     return Canary(
         soak_s=(soak.seconds() if soak else 30.0) if enabled else 0.0,
         fraction=keys["fraction"].share() if "fraction" in keys else 0.1,
-        check=_probe(keys["health_check"]) if "health_check" in keys else None,
+        check=read_probe(keys["health_check"]) if "health_check" in keys else None,
         error_rate=rate,
         rules=rules,
     )

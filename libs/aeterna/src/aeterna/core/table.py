@@ -3,12 +3,12 @@
 Three roles: the *serving* process has the service; the *successor* is to take it; the *retiring* one had it.
 
     PENDING → STARTING → RUNNING ⇄ BACKING_OFF
-                           │ UPGRADE
-                       PREFLIGHT → SPAWNING → PREPARING → COMMITTING → RELEASING → WARMING → SOAKING → PROMOTING → DRAINING
-                           ↓           ↓          ↓           ↓            ↓          ↓         ↓          ↓         │
-                        RUNNING    ROLLING_BACK ←─┴───────────┴────────────┘       RETURNING ←──┴──────────┘      RUNNING
-                                       ↓                                              ↓
-                                    RUNNING                                      ROLLING_BACK
+                            │ UPGRADE
+        PREFLIGHT → SPAWNING → PREPARING → COMMITTING → RELEASING → WARMING → SOAKING → PROMOTING → DRAINING
+            ↓           ↓          ↓           ↓            ↓          ↓         ↓          ↓         │
+         RUNNING    ROLLING_BACK ←─┴───────────┴────────────┘       RETURNING ←──┴──────────┘      RUNNING
+                        ↓                                              ↓
+                     RUNNING                                      ROLLING_BACK
 
 Rules the tests hold against it:
  * every state that waits has a limit, and what happens when the limit is over;

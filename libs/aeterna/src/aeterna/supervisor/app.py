@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from aeterna.config.field import ConfigError
-from aeterna.core.table import Event, Machine, State
 from aeterna.core.restart import Deaths
+from aeterna.core.table import Event, Machine, State
 from aeterna.supervisor import log, rebirth, status
 from aeterna.supervisor.checks import Attempt
 from aeterna.supervisor.children import Children, signal_one
@@ -96,9 +96,7 @@ class App:
 
     def _open_web(self, where: str, fd: int | None) -> None:
         try:
-            self._web = Web(
-                self._loop, where, lambda: status.metrics(self._service), lambda: status.status(self._service), fd
-            )
+            self._web = Web(self._loop, where, lambda: status.metrics(self._service), self._status, fd)
         except OSError as problem:
             # The service matters more than the numbers about it.
             log.error("there will be no metrics", address=where, problem=str(problem))
@@ -141,7 +139,7 @@ class App:
         command = request.get("command") if isinstance(request, dict) else None
         match command:
             case "status":
-                client.reply({"ok": True, **status.status(self._service)})
+                client.reply({"ok": True, **self._status()})
             case "metrics":
                 client.reply({"ok": True, "text": status.metrics(self._service)})
             case "listeners":
@@ -188,6 +186,9 @@ class App:
         if machine.state is State.RUNNING:
             return self._service.previous is not None
         return machine.upgrading and machine.state not in (State.DRAINING, State.RETURNING, State.ROLLING_BACK)
+
+    def _status(self) -> dict[str, Any]:
+        return {**status.status(self._service), "metrics_port": self._web.port if self._web else None}
 
     # ── a new image ──
 

@@ -177,7 +177,7 @@ def http_get(target: str, timeout_s: float, visitor: socket.socket | None) -> tu
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: aeterna\r\nConnection: close\r\n\r\n".encode()
         )
         answer = b""
-        while part := connection.recv(65536):
+        while not _complete(answer) and (part := connection.recv(65536)):
             answer += part
             if len(answer) > _BODY_MAX:
                 raise ValueError("the answer is too long")
@@ -196,12 +196,24 @@ def connect(address: Address, timeout_s: float, visitor: socket.socket | None) -
         connection.settimeout(timeout_s)
         connection.connect("\0" + address.host[1:] if address.host.startswith("@") else address.host)
         return connection
-    host = {"::": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(address.host, address.host)  # noqa: S104
+    host = {"::": "127.0.0.1", "0.0.0.0": "127.0.0.1"}.get(address.host, address.host)
     if visitor is None:
         return socket.create_connection((host, address.port), timeout_s)
     visitor.settimeout(timeout_s)
     visitor.connect((host, address.port))
     return visitor
+
+
+def _complete(answer: bytes) -> bool:
+    """Is all of it here? Not every server closes when it is asked to."""
+    head, end, body = answer.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    for line in head.lower().split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name == b"content-length":
+            return len(body) >= int(value)
+    return body.endswith(b"0\r\n\r\n") and b"transfer-encoding: chunked" in head.lower()
 
 
 def _unchunk(body: bytes) -> bytes:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aeterna.supervisor import log
@@ -105,10 +106,8 @@ def signal_group(pid: int, number: int) -> None:
 
 def signal_one(pid: int, number: int) -> None:
     """To the process alone. It may be gone."""
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def _forget_signals() -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from aeterna.supervisor import log
@@ -93,7 +94,7 @@ class ControlSocket:
         self._socket.close()
         if self._path.startswith("/"):
             try:
-                os.unlink(self._path)
+                Path(self._path).unlink()
             except OSError:
                 log.debug("the control socket's file was gone", path=self._path)
 
@@ -127,7 +128,7 @@ def _listen(path: str) -> socket.socket:
             except FileNotFoundError:
                 pass
             except ConnectionRefusedError:
-                os.unlink(path)
+                Path(path).unlink()
     before = os.umask(0o177)
     try:
         held.bind(address(path))

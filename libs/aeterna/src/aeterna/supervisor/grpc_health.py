@@ -54,7 +54,7 @@ def check(connection: socket.socket, authority: str, service: str) -> str:
             body += payload[1 : length - payload[0]] if flags & _PADDED else payload
         elif kind in (_RST_STREAM, _GOAWAY):
             return "the call was refused"
-        if kind in (_DATA, _HEADERS) and flags & _END_STREAM or len(body) >= 7:
+        if (kind in (_DATA, _HEADERS) and flags & _END_STREAM) or len(body) >= 7:
             return "" if body[5:7] == _SERVING else "not serving"
 
 

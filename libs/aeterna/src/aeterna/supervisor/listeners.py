@@ -10,6 +10,7 @@ import stat
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from aeterna.config.model import ListenerSpec
@@ -100,7 +101,7 @@ class Listener:
         if self.spec.address.kind == "unix" and path.startswith("/"):
             for name in (path, _second_name(path)):
                 try:
-                    os.unlink(name)
+                    Path(name).unlink()
                 except OSError:
                     continue
 
@@ -216,7 +217,7 @@ def _open(spec: ListenerSpec) -> list[socket.socket]:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     host = address.host
     if host == "::" and not _has_ipv6():
-        family, host = socket.AF_INET, "0.0.0.0"  # noqa: S104 — every address is what was asked for
+        family, host = socket.AF_INET, "0.0.0.0"
     if address.port:
         return _open_internet(spec, family, host, address.port)
     # A port the kernel chose is lost when somebody shuts the socket down; one that was asked for can be had again.
@@ -295,7 +296,7 @@ def _remove_stale(path: str) -> None:
         try:
             caller.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
+            Path(path).unlink()
             return
     raise OSError(errno.EADDRINUSE, "another process listens there")
 
@@ -308,7 +309,7 @@ def _second_name(path: str) -> str:
 def _give_second_name(path: str) -> None:
     try:
         if os.path.lexists(_second_name(path)):
-            os.unlink(_second_name(path))
+            Path(_second_name(path)).unlink()
         os.link(path, _second_name(path))
     except OSError as problem:
         log.debug("a socket has no second name", path=path, problem=str(problem))

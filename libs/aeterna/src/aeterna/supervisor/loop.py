@@ -7,7 +7,8 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import count
 
 from aeterna.supervisor import log
@@ -73,7 +74,7 @@ class Loop:
         heapq.heappush(self._timers, (self.now() + seconds, next(self._order), timer))
         return timer
 
-    def on_signals(self, signals: set[int], callback: Callable[[int], None]) -> None:
+    def on_signals(self, signals: Iterable[int], callback: Callable[[int], None]) -> None:
         """Call back in the loop, not in the middle of something, for each of `signals`."""
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for number in signals:
@@ -135,8 +136,7 @@ class Loop:
         # Several of one kind are one, as they are for the kernel.
         for number in dict.fromkeys(numbers):
             if number in self._on_signal:
-                callback = self._on_signal[number]
-                self._guarded(lambda callback=callback, number=number: callback(number))
+                self._guarded(partial(self._on_signal[number], number))
 
     def _guarded(self, callback: Callback) -> None:
         """PID 1 does not die of a mistake in one callback: the processes it holds would die with it."""

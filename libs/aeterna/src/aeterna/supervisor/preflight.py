@@ -78,10 +78,10 @@ def memory_of_group(group: int) -> int:
     """Resident bytes of all processes in a process group."""
     page = os.sysconf("SC_PAGE_SIZE")
     total = 0
-    for name in os.listdir("/proc"):
-        if name.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             try:
-                stat = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()
+                stat = (entry / "stat").read_text().rpartition(")")[2].split()
                 if int(stat[2]) == group:
                     total += int(stat[21]) * page
             except (OSError, IndexError, ValueError):

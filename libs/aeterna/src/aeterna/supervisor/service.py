@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 from collections import deque
@@ -139,7 +138,7 @@ class Service:
             case Limit.SOAK:
                 return orchestration.canary.soak_s
             case Limit.QUEUE:
-                return _QUEUE_LIMIT_S
+                return min(_QUEUE_LIMIT_S, self.release.config.orchestration.drain_s)
             case Limit.DRAIN:
                 # Each process has its own deadline at `drain_s`; this is the net below it.
                 drains = [g.config.orchestration.drain_s for g in self.by_number.values()]

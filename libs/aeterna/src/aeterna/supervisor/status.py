@@ -78,6 +78,7 @@ def status(service: Service) -> dict[str, Any]:
             for listener in service.listeners.all()
         ],
         "relay": service.relay.facts(),
+        "memory_bytes": resident(),
     }
 
 
@@ -105,11 +106,11 @@ def connections(pid: int) -> int:
     """Sockets a process has open, its listeners and its notify socket among them."""
     count = 0
     try:
-        for name in os.listdir(f"/proc/{pid}/fd"):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
             try:
-                count += os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:")
+                count += str(entry.readlink()).startswith("socket:")
             except OSError:
-                continue
+                continue  # closed in the meantime
     except OSError:
         return 0
     return count

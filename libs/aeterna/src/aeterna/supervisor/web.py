@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from aeterna.core.addresses import parse
@@ -86,11 +87,9 @@ class Web:
             if part and b"\r\n\r\n" not in asked and len(asked) <= _REQUEST_MAX:
                 return
             if part:
-                try:
-                    # A page is smaller than a socket's buffer; whoever does not read it loses the rest.
+                # A page is smaller than a socket's buffer; whoever does not read it loses the rest.
+                with suppress(OSError):
                     connection.sendall(self._answer(bytes(asked)))
-                except OSError:
-                    pass
             end()
 
         self._loop.add_reader(connection.fileno(), read)
@@ -115,5 +114,5 @@ class Web:
 def _page(status: int, kind: str, text: str) -> bytes:
     reason = {200: "OK", 404: "Not Found", 405: "Method Not Allowed"}[status]
     body = text.encode()
-    head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    return head.encode() + body
+    head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Connection: close\r\n\r\n".encode() + body

@@ -1,4 +1,4 @@
-"""A server for tests: LISTEN_FDS in, SIGTERM to drain, nothing but the standard library (and no `site`: it starts fast).
+"""A server for tests: LISTEN_FDS in, SIGTERM to drain, the standard library alone (and no `site`: it starts fast).
 
 Whoever sends a line over TCP or a Unix socket gets `<generation> <line>` and the connection is closed; an HTTP GET
 is answered likewise and kept alive; a datagram is answered to its sender. SAMPLE_* variables make it misbehave.
@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 
 GENERATION = os.environ.get("AETERNA_GENERATION", "0")
 _IDLE_S = 0.3  # an idle kept-alive connection is closed so long after the drain began: its client is not about to ask
@@ -50,13 +51,24 @@ class Sample:
         for i in range(int(os.environ.get("LISTEN_FDS", "0"))):
             listener = socket.socket(fileno=3 + i)
             self.listeners.append(listener)
+        if want("BIND") is not None:  # what a program does that is told a port instead of being lent a socket
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                own = socket.socket(socket.AF_INET, kind)
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                own.bind(("127.0.0.1", int(want("BIND") or 0)))
+                own.setblocking(False)
+                if kind == socket.SOCK_STREAM:
+                    own.listen(4096)
+                self.listeners.append(own)
+        for listener in self.listeners:
             serve = self.datagram if listener.type == socket.SOCK_DGRAM else self.accept
             self.selector.register(listener, selectors.EVENT_READ, serve)
         self.misbehave()
         while self.draining_since is None or self.open:
             for key, _ in self.selector.select(0.05):
                 if key.fileobj in self.open:
-                    self.read(key.fileobj)  # type: ignore[arg-type]
+                    self.read(key.fileobj)
                 elif key.fd in self.selector.get_map():
                     key.data(key.fileobj)
             if self.draining_since is not None and time.monotonic() - self.draining_since > _IDLE_S:
@@ -74,6 +86,8 @@ class Sample:
                 listener.shutdown(socket.SHUT_RDWR)
         if want("UNREADY") is None:
             notify("READY=1")
+            if "AETERNA_READY_FD" in os.environ:
+                os.write(int(os.environ["AETERNA_READY_FD"]), b"1")
         if want("REQUESTS") is not None:
             notify("X_AETERNA_REQUESTS=0\nX_AETERNA_ERRORS=0")
             notify(f"X_AETERNA_REQUESTS={want('REQUESTS')}\nX_AETERNA_ERRORS={want('ERRORS') or 0}")
@@ -150,10 +164,8 @@ class Sample:
 
     def send(self, connection: socket.socket, data: bytes) -> None:
         """Small enough for any buffer."""
-        try:
+        with suppress(OSError):  # they hung up
             connection.sendall(data)
-        except OSError:
-            pass  # they hung up
 
     def close(self, connection: socket.socket) -> None:
         """Done with it."""

@@ -18,9 +18,9 @@ from aeterna.cli.main import ask
 _PATIENCE_S = 15.0
 
 
-def sample_command() -> list[str]:
+def sample_command(python: str = sys.executable) -> list[str]:
     """The sample server, as fast as Python starts."""
-    return [sys.executable, "-I", "-S", str(Path(__file__).with_name("sample.py"))]
+    return [python, "-I", "-S", str(Path(__file__).with_name("sample.py"))]
 
 
 class Supervised:
@@ -33,7 +33,9 @@ class Supervised:
         *,
         prefix: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        python: str = sys.executable,
     ) -> None:
+        self._python = python
         self.directory = directory
         self.file = directory / "aeterna.yaml"
         self.control = f"@aeterna-test-{secrets.token_hex(8)}"
@@ -45,7 +47,8 @@ class Supervised:
 
     def write(self, config: Mapping[str, Any]) -> None:
         """A new configuration; JSON is YAML."""
-        whole = {"service": {"command": sample_command()}, "listeners": ["127.0.0.1:0"], **config}
+        whole = {"listeners": ["127.0.0.1:0"], **config}
+        whole["service"] = {"command": sample_command(self._python), **config.get("service", {})}
         whole["control"] = {"socket_path": self.control}
         self.file.write_text(json.dumps(whole, indent=1))
 
@@ -59,7 +62,7 @@ class Supervised:
         """Start it; whatever becomes of it."""
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*self._prefix, sys.executable, "-m", "aeterna", "start", "-c", str(self.file)],
+                [*self._prefix, self._python, "-m", "aeterna", "start", "-c", str(self.file)],
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **self._env},

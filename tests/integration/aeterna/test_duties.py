@@ -1,0 +1,256 @@
+"""What is expected of PID 1, and of anything that stands in for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aeterna.supervisor.status import resident
+from aeterna.testing.supervised import Supervised, descendants
+
+ORPHANS = """
+import os, sys, time
+for _ in range({count}):
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(0.01)
+        os._exit(0)
+    os.wait()
+print("made", flush=True)
+time.sleep(60)
+"""
+
+
+def run(command: list[str], **more: Any) -> dict[str, Any]:
+    return {
+        "service": {"command": command},
+        "listeners": [],
+        "orchestration": {"startup": {"warmup_delay": "10ms"}},
+        **more,
+    }
+
+
+def zombies(pid: int) -> int:
+    count = 0
+    for child in descendants(pid):
+        try:
+            count += Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            continue
+    return count
+
+
+def test_every_orphan_is_reaped(tmp_path: Path) -> None:
+    count = 300
+    with Supervised(tmp_path, run([sys.executable, "-I", "-S", "-c", ORPHANS.format(count=count)])) as it:
+        it.until(lambda s: s["orphans_reaped"] >= count)
+
+        assert zombies(it.pid) == 0
+        assert f"aeterna_zombies_reaped_total {count}" in it.ask("metrics")["text"]
+
+
+@pytest.mark.parametrize("code", [0, 1, 7, 255])
+def test_the_exit_code_is_the_services(tmp_path: Path, code: int) -> None:
+    it = Supervised(tmp_path, run(["sh", "-c", f"exit {code}"], restart="never"))
+    it.launch()
+
+    assert it.wait() == code
+
+
+def test_a_death_by_signal_is_128_and_its_number(tmp_path: Path) -> None:
+    it = Supervised(tmp_path, run(["sh", "-c", "kill -KILL $$"], restart="never"))
+    it.launch()
+
+    assert it.wait() == 128 + signal.SIGKILL
+
+
+def test_a_command_that_is_not_there_is_127(tmp_path: Path) -> None:
+    it = Supervised(tmp_path, run(["/no/such/program"], restart="never"))
+    it.launch()
+
+    assert it.wait() == 127
+
+
+def heard(notes: Path, name: str, _status: object) -> bool:
+    return notes.exists() and name in notes.read_text()
+
+
+def test_signals_go_to_the_service(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    script = "".join(f"trap 'echo {name} >> {notes}' {name}; " for name in ("USR1", "USR2", "WINCH"))
+    with Supervised(tmp_path, run(["sh", "-c", f"{script} while :; do sleep 0.02; done"])) as it:
+        it.until(lambda s: s["serving"]["uptime_s"] > 0.1)
+        for name in ("USR1", "USR2", "WINCH"):
+            it.signal(getattr(signal, f"SIG{name}"))
+            it.until(partial(heard, notes, name))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT"])
+def test_a_stop_is_passed_on_as_it_came(tmp_path: Path, name: str) -> None:
+    script = f"trap 'exit 42' {name.removeprefix('SIG')}; while :; do sleep 0.02; done"
+    with Supervised(tmp_path, run(["sh", "-c", script])) as it:
+        it.until(lambda s: s["serving"]["uptime_s"] > 0.1)
+        it.signal(getattr(signal, name))
+
+        assert it.wait() == 42
+
+
+def test_a_service_that_ignores_a_stop_is_killed_at_its_deadline(tmp_path: Path) -> None:
+    stubborn = run(["sh", "-c", "trap '' TERM; while :; do sleep 0.02; done"])
+    stubborn["orchestration"]["drain"] = {"timeout": "200ms"}
+    with Supervised(tmp_path, stubborn) as it:
+        it.until(lambda s: s["serving"]["uptime_s"] > 0.1)
+        since = time.monotonic()
+
+        assert it.stop() == 128 + signal.SIGKILL
+        assert time.monotonic() - since < 2
+
+
+def test_a_second_stop_does_not_wait_for_the_drain(tmp_path: Path) -> None:
+    stubborn = run(["sh", "-c", "trap '' TERM; while :; do sleep 0.02; done"])
+    with Supervised(tmp_path, stubborn) as it:
+        it.until(lambda s: s["serving"]["uptime_s"] > 0.1)
+        it.signal(signal.SIGTERM)
+        it.until(lambda s: s["state"] == "stopping")
+        it.signal(signal.SIGTERM)
+
+        assert it.wait(5) == 128 + signal.SIGKILL
+
+
+def test_a_crash_is_restarted_with_back_off_and_given_up_in_the_end(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    it = Supervised(
+        tmp_path,
+        run(["sh", "-c", f"echo x >> {notes}; exit 3"], restart={"policy": "always", "first": "20ms", "attempts": 3}),
+    )
+    it.launch()
+
+    assert it.wait() == 3
+    assert notes.read_text() == "x\n" * 4
+
+
+def test_an_upgrade_mends_a_service_that_cannot_start(tmp_path: Path) -> None:
+    it = Supervised(tmp_path, run(["sh", "-c", "exit 3"], restart={"policy": "always", "first": "60s"}))
+    it.launch()
+    try:
+        it.until(lambda s: s["state"] == "backing-off")
+        it.write(run(["sleep", "60"]))
+
+        assert it.reload()["result"] == "done"
+    finally:
+        it.close()
+
+
+def test_nothing_outlives_its_master(tmp_path: Path) -> None:
+    notes = tmp_path / "pid"
+    with Supervised(tmp_path, run(["sh", "-c", f"sleep 600 & echo $! > {notes}; sleep 600"])) as it:
+        it.until(lambda _: notes.exists() and notes.read_text().strip() != "")
+        os.kill(it.status()["serving"]["pid"], signal.SIGKILL)
+        it.until(lambda s: s["serving"] is not None and s["serving"]["generation"] == 2)
+        worker = Path(f"/proc/{notes.read_text().strip()}")
+
+        assert not worker.exists() or it.status()["serving"]["pid"]
+
+
+def test_it_is_called_aeterna_and_weighs_little(tmp_path: Path) -> None:
+    with Supervised(tmp_path, {"observability": {"metrics_port": "127.0.0.1:0"}}) as it:
+        for _ in range(5):
+            it.reload()
+        assert Path(f"/proc/{it.pid}/comm").read_text() == "aeterna\n"
+        pages = int(Path(f"/proc/{it.pid}/statm").read_text().split()[1])
+
+        assert pages * os.sysconf("SC_PAGE_SIZE") < 30 << 20
+        assert resident() > 0
+
+
+def test_when_the_supervisor_is_killed_nobody_is_left_behind(tmp_path: Path) -> None:
+    """Not being PID 1, it cannot rely on the kernel ending the namespace: its children are told to go."""
+    with Supervised(tmp_path, {}) as it:
+        address = it.address()
+        child = Path(f"/proc/{it.status()['serving']['pid']}")
+        it.signal(signal.SIGKILL)
+        it.wait()
+        deadline = time.monotonic() + 10
+        while child.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not child.exists()
+        # … and the next supervisor has the port again.
+        it.write({"listeners": [f"127.0.0.1:{address[1]}"]})
+        it.start()
+        assert it.address() == address
+
+
+def test_a_second_supervisor_of_one_service_is_refused(tmp_path: Path) -> None:
+    with Supervised(tmp_path, {}) as it:
+        second = subprocess.run(
+            [sys.executable, "-m", "aeterna", "start", "-c", str(it.file)], capture_output=True, text=True, timeout=10
+        )
+
+        assert second.returncode == 78
+        assert "cannot start" in second.stderr
+        assert it.status()["state"] == "running"
+
+
+needs_namespaces = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None or shutil.which("setpriv") is None,
+    reason="only root can make a namespace here",
+)
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--no-new-privs"]
+READ_ONLY = 'mount --bind / / && mount -o remount,ro,bind / && cd / && exec "$0" "$@"'
+
+
+def python_for_everybody() -> str | None:
+    """An interpreter that is not in somebody's home."""
+    for candidate in (os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3"):
+        # Through a shell: setpriv itself may still execute what nobody may.
+        version = "import sys; sys.exit(sys.version_info < (3, 11))"
+        trial = [*NOBODY, "sh", "-c", 'exec "$0" "$@"', candidate, "-c", version]
+        if Path(candidate).exists() and subprocess.run(trial, capture_output=True).returncode == 0:
+            return candidate
+    return None
+
+
+@needs_namespaces
+def test_as_pid_1_without_rights_on_a_root_it_cannot_write(tmp_path: Path) -> None:
+    """What a container gives it: pid 1, uid 65534, no capabilities, no new privileges, nothing writable."""
+    python = python_for_everybody()
+    if python is None:
+        pytest.skip("no Python here that uid 65534 may run")
+    for directory in [tmp_path, *list(tmp_path.parents)[:3]]:
+        directory.chmod(directory.stat().st_mode | 0o055)
+    import aeterna.supervisor
+    import yaml
+
+    paths = [str(Path(module.__file__ or "").parents[up]) for module, up in ((aeterna.supervisor, 2), (yaml, 1))]
+    prefix = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--mount", "sh", "-c", READ_ONLY, *NOBODY]
+    wanted = {"orchestration": {"startup": {"readiness": "notify"}}}
+    it = Supervised(tmp_path, wanted, prefix=prefix, python=python, env={"PYTHONPATH": ":".join(paths)})
+    it.launch()
+    try:
+        it.until(lambda s: s["state"] == "running")
+        # unshare → sh → … → pid 1 of the namespace; inside it has that number.
+        assert it.status()["supervisor_pid"] == 1
+        outcome = it.reload()
+        assert (outcome["result"], outcome["generation"]) == ("done", 2)
+        assert it.ask("reexec")["ok"]
+        it.until(lambda s: s["state"] == "running" and s["supervisor_pid"] == 1)
+        assert it.reload()["generation"] == 3
+        inside = next(p for p in descendants(it.pid) if Path(f"/proc/{p}/comm").read_text() == "aeterna\n")
+        status = Path(f"/proc/{inside}/status").read_text()
+        assert "CapEff:\t0000000000000000" in status
+        assert "\nUid:\t65534\t65534" in status
+        os.kill(inside, signal.SIGHUP)
+        it.until(lambda s: s["state"] == "running" and s["serving"]["generation"] == 4)
+        os.kill(inside, signal.SIGTERM)
+        assert it.wait() == 0
+    finally:
+        it.close()

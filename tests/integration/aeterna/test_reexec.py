@@ -1,0 +1,85 @@
+"""The supervisor replaces its own image."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from aeterna.testing.load import Load, fresh
+from aeterna.testing.supervised import Supervised
+
+CONFIG = {
+    "listeners": {"a": {"address": "127.0.0.1:0", "sharing": "steered"}},
+    "orchestration": {"startup": {"readiness": "notify"}},
+    "observability": {"metrics_port": "127.0.0.1:0"},
+}
+
+
+def test_nobody_notices(tmp_path: Path) -> None:
+    with Supervised(tmp_path, CONFIG) as it, Load(fresh, it.address()) as load:
+        it.reload()
+        before = it.status()
+        for _ in range(3):
+            assert it.ask("reexec")["ok"]
+            since = time.monotonic()
+            it.until(lambda s: s["state"] == "running")
+            assert time.monotonic() - since < 2
+        after = it.status()
+        assert it.reload()["generation"] == 3
+        assert 'aeterna_handovers_total{result="done"} 2' in it.ask("metrics")["text"]
+
+    assert load.failed == {}
+    assert after["supervisor_pid"] == before["supervisor_pid"]
+    assert after["serving"]["pid"] == before["serving"]["pid"]
+    assert after["last_upgrade"] == before["last_upgrade"]
+    assert after["previous"]
+
+
+def test_a_child_that_dies_later_is_still_a_child(tmp_path: Path) -> None:
+    with Supervised(tmp_path, {**CONFIG, "restart": {"first": "10ms"}}) as it:
+        it.ask("reexec")
+        serving = it.until(lambda s: s["state"] == "running")["serving"]["pid"]
+        os.kill(serving, 9)
+
+        it.until(lambda s: s["state"] == "running" and s["serving"]["generation"] == 2)
+
+
+def test_an_image_that_is_not_fit_is_not_taken(tmp_path: Path) -> None:
+    with Supervised(tmp_path, CONFIG) as it:
+        it.file.write_text("service: [")
+        answer = it.ask("reexec")
+
+        assert answer["code"] == 409
+        assert it.status()["state"] == "running"
+
+
+def test_not_in_the_middle_of_an_upgrade(tmp_path: Path) -> None:
+    with Supervised(tmp_path, {**CONFIG, "orchestration": {"canary": {"soak_time": "20s"}}}) as it:
+        it.ask("reload", wait=False)
+        it.until(lambda s: s["state"] != "running")
+
+        assert it.ask("reexec")["code"] == 409
+
+
+def test_nothing_leaks(tmp_path: Path) -> None:
+    with Supervised(tmp_path, CONFIG) as it:
+        it.ask("reexec")
+        it.until(lambda s: s["state"] == "running")
+        fds = sorted(path.name for path in Path(f"/proc/{it.pid}/fd").iterdir())
+        for _ in range(3):
+            it.ask("reexec")
+            it.until(lambda s: s["state"] == "running")
+
+        assert len(list(Path(f"/proc/{it.pid}/fd").iterdir())) == len(fds)
+        serving = it.status()["serving"]["pid"]
+        assert len(list(Path(f"/proc/{serving}/fd").iterdir())) < 12
+
+
+def test_the_page_of_numbers_stays_where_it_is(tmp_path: Path) -> None:
+    with Supervised(tmp_path, CONFIG) as it:
+        port = it.status()["metrics_port"]
+        it.ask("reexec")
+        it.until(lambda s: s["state"] == "running")
+
+        assert it.status()["metrics_port"] == port

@@ -1,0 +1,117 @@
+"""Nobody who asks goes without an answer, however often the process is replaced. Each promise has a control run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aeterna.testing.load import Load, answered, datagrams, fresh, kept_alive, queue
+from aeterna.testing.plain import Plain
+from aeterna.testing.supervised import Supervised
+
+TAKEOVERS = 8
+
+
+def config(sharing: str = "inherited", **more: Any) -> dict[str, Any]:
+    return {
+        "listeners": {"main": {"address": "127.0.0.1:0", "sharing": sharing}, "udp": "udp://127.0.0.1:0"},
+        "orchestration": {
+            "canary": {"soak_time": "30ms", "fraction": "30%"},
+            "startup": {"readiness": "notify"},
+            "drain": {"timeout": "5s"},
+            **more,
+        },
+    }
+
+
+@pytest.mark.parametrize("sharing", ["inherited", "steered"])
+def test_no_new_connection_fails(tmp_path: Path, sharing: str) -> None:
+    with Supervised(tmp_path, config(sharing)) as it, Load(fresh, it.address("main")) as load:
+        for _ in range(TAKEOVERS):
+            assert it.reload()["ok"]
+        load.until(load.done + 50)
+
+    assert load.failed == {}
+    assert len(load.generations) >= TAKEOVERS
+
+
+def test_and_a_plain_restart_is_seen_to_fail() -> None:
+    with Plain("restart") as it, Load(fresh, it.address) as load:
+        for _ in range(3):
+            it.reload()
+
+    assert load.failed
+
+
+@pytest.mark.parametrize("sharing", ["inherited", "steered"])
+def test_all_that_queue_are_answered(tmp_path: Path, sharing: str) -> None:
+    with Supervised(tmp_path, config(sharing)) as it:
+        serving = it.status()["serving"]["pid"]
+        os.kill(serving, signal.SIGSTOP)
+        waiting = queue(it.address("main"), 500)
+        assert it.status()["listeners"][0]["queued"] == 500
+        os.kill(serving, signal.SIGCONT)
+        it.reload()
+        it.until(lambda s: s["state"] == "running")
+
+        assert answered(waiting) == 500
+
+
+def test_all_that_queue_at_a_process_that_never_accepts_are_answered(tmp_path: Path) -> None:
+    """It is killed at its drain deadline, and what waited in its half of a steered pair is served by another."""
+    deaf = config("steered", drain={"timeout": "500ms"})
+    deaf["service"] = {"env": ["SAMPLE_DEAF=30@1"]}
+    with Supervised(tmp_path, deaf) as it:
+        waiting = queue(it.address("main"), 100)
+        it.reload()
+
+        assert answered(waiting) == 100
+        it.until(lambda s: s["state"] == "running" and s["serving"]["generation"] == 3)
+
+
+def test_and_two_listeners_without_steering_are_seen_to_lose_them() -> None:
+    with Plain("overlap") as it:
+        os.kill(it.process.pid, signal.SIGSTOP)
+        waiting = queue(it.address, 300)
+        old = it.process
+        os.kill(old.pid, signal.SIGTERM)
+        os.kill(old.pid, signal.SIGCONT)
+        it.reload()
+
+        assert answered(waiting) < 300
+
+
+def test_no_datagram_is_lost(tmp_path: Path) -> None:
+    with Supervised(tmp_path, config()) as it, Load(datagrams, it.address("udp"), threads=2) as load:
+        for _ in range(TAKEOVERS):
+            assert it.reload()["ok"]
+
+    assert load.failed == {}
+    assert load.done > 1000
+
+
+def test_and_a_plain_restart_is_seen_to_lose_datagrams() -> None:
+    with Plain("restart") as it, Load(datagrams, it.address, threads=2) as load:
+        for _ in range(3):
+            it.reload()
+
+    assert load.failed
+
+
+def test_no_request_on_a_kept_alive_connection_fails(tmp_path: Path) -> None:
+    with Supervised(tmp_path, config()) as it, Load(kept_alive, it.address("main")) as load:
+        for _ in range(TAKEOVERS):
+            assert it.reload()["ok"]
+
+    assert load.failed == {}
+
+
+def test_and_a_plain_restart_is_seen_to_fail_them() -> None:
+    with Plain("restart") as it, Load(kept_alive, it.address) as load:
+        for _ in range(3):
+            it.reload()
+
+    assert load.failed
