@@ -3,20 +3,25 @@
 Every event has the fields of its message under the same names, but for moments: ours end in `_at`,
 the wire's in `_time`. So the pairs are found once, at import, and a field that exists on one side
 only stops the import.
+
+Every step of every job passes here, so messages are filled in place: building one from the others
+and copying it in costs twice as much.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from operator import attrgetter
 from typing import Any
 
 from aetheris_proto.ledger.v1 import event_pb2 as pb
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aetheris_journal import events as e
@@ -26,8 +31,9 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def to_timestamp(moment: datetime) -> Timestamp:
-    since = moment - _EPOCH
-    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
+    stamp = Timestamp()
+    _fill_timestamp(stamp, moment)
+    return stamp
 
 
 def from_timestamp(stamp: Timestamp) -> datetime:
@@ -35,8 +41,9 @@ def from_timestamp(stamp: Timestamp) -> datetime:
 
 
 def to_duration(span: timedelta) -> Duration:
-    seconds, micros = divmod(span // _MICROSECOND, 1_000_000)
-    return Duration(seconds=seconds, nanos=micros * 1_000)
+    duration = Duration()
+    _fill_duration(duration, span)
+    return duration
 
 
 def from_duration(span: Duration) -> timedelta:
@@ -44,36 +51,66 @@ def from_duration(span: Duration) -> timedelta:
 
 
 def to_failure(failure: e.Failure) -> pb.Failure:
-    return pb.Failure(
-        type=failure.type, message=failure.message, retryable=failure.retryable, stack=failure.stack
-    )
+    message = pb.Failure()
+    _fill_failure(message, failure)
+    return message
 
 
 def from_failure(failure: pb.Failure) -> e.Failure:
     return e.Failure(failure.type, failure.message, failure.retryable, failure.stack)
 
 
+def _fill_timestamp(stamp: Timestamp, moment: datetime) -> None:
+    since = moment - _EPOCH
+    stamp.seconds = since.days * 86_400 + since.seconds
+    stamp.nanos = since.microseconds * 1_000
+
+
+def _fill_duration(duration: Duration, span: timedelta) -> None:
+    if span < timedelta():
+        # Both parts of a Duration have its sign.
+        seconds, micros = divmod(-span // _MICROSECOND, 1_000_000)
+        duration.seconds, duration.nanos = -seconds, -micros * 1_000
+    else:
+        duration.seconds = span.days * 86_400 + span.seconds
+        duration.nanos = span.microseconds * 1_000
+
+
+def _fill_failure(message: pb.Failure, failure: e.Failure) -> None:
+    message.type = failure.type
+    message.message = failure.message
+    message.retryable = failure.retryable
+    message.stack = failure.stack
+
+
 @dataclass(frozen=True, slots=True)
-class _Field:
-    ours: str
+class _Part:
+    """A field that is a message of its own: where it may be absent, that is None here."""
+
+    place: int  # among the event's arguments
     wire: str
-    optional: bool  # a sub-message: absent on the wire is None here
-    write: Callable[[Any], Any] | None
-    read: Callable[[Any], Any] | None
+    required: bool
+    message: Callable[[Any], Any]
+    value: Callable[[Any], Any]
+    fill: Callable[[Any, Any], None]
+    read: Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
     event: type[e.Event]
     wire: str  # the field of the oneof
-    message: type[Any]
-    fields: tuple[_Field, ...]
+    message: Callable[[Any], Any]
+    plain: tuple[tuple[str, Callable[[Any], Any]], ...]  # the wire's name, our value
+    parts: tuple[_Part, ...]
+    values: Callable[[Any], tuple[Any, ...]]  # of a message, in the order of the event's arguments
+    enums: tuple[tuple[int, type[IntEnum]], ...]
 
 
-_MESSAGES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "google.protobuf.Timestamp": (to_timestamp, from_timestamp),
-    "google.protobuf.Duration": (to_duration, from_duration),
-    "aetheris.ledger.v1.Failure": (to_failure, from_failure),
+_MESSAGES: dict[str, tuple[Callable[[Any, Any], None], Callable[[Any], Any]]] = {
+    "google.protobuf.Timestamp": (_fill_timestamp, from_timestamp),
+    "google.protobuf.Duration": (_fill_duration, from_duration),
+    "aetheris.ledger.v1.Failure": (_fill_failure, from_failure),
 }
 _ENUMS: dict[str, type[IntEnum]] = {
     "aetheris.ledger.v1.WaitKind": e.WaitKind,
@@ -83,26 +120,43 @@ _ENUMS: dict[str, type[IntEnum]] = {
 }
 
 
-def _field(ours: str, descriptor: FieldDescriptor) -> _Field:
-    if descriptor.message_type is not None:
-        write, read = _MESSAGES[descriptor.message_type.full_name]
-        return _Field(ours, descriptor.name, True, write, read)
-    if descriptor.enum_type is not None:
-        return _Field(ours, descriptor.name, False, None, _ENUMS[descriptor.enum_type.full_name])
-    return _Field(ours, descriptor.name, False, None, None)
-
-
 def _kind(event: type[e.Event]) -> _Kind:
     wire = re.sub(r"(?<!^)(?=[A-Z])", "_", event.__name__).lower()
-    message = getattr(pb, event.__name__)
-    described = message.DESCRIPTOR.fields_by_name
-    pairs = {re.sub(r"_at$", "_time", f.name): f.name for f in fields(event) if f.name != "at"}
-    if set(pairs) != set(described):
-        raise TypeError(f"{event.__name__} and its message differ in {set(pairs) ^ set(described)}")
-    return _Kind(event, wire, message, tuple(_field(pairs[name], described[name]) for name in described))
+    described: dict[str, FieldDescriptor] = dict(getattr(pb, event.__name__).DESCRIPTOR.fields_by_name)
+    given = {f.name: f for f in fields(event) if f.name != "at"}
+    pairs = [(name, re.sub(r"_at$", "_time", name)) for name in given]
+    differing = {theirs for _, theirs in pairs} ^ set(described)
+    if differing:
+        raise TypeError(f"{event.__name__} and its message differ in {differing}")
+    plain, parts, enums = [], [], []
+    for place, (ours, theirs) in enumerate(pairs):
+        descriptor = described[theirs]
+        if descriptor.message_type is not None:
+            fill, read = _MESSAGES[descriptor.message_type.full_name]
+            required = given[ours].default is MISSING
+            parts.append(_Part(place, theirs, required, attrgetter(theirs), attrgetter(ours), fill, read))
+            continue
+        plain.append((theirs, attrgetter(ours)))
+        if descriptor.enum_type is not None:
+            enums.append((place, _ENUMS[descriptor.enum_type.full_name]))
+    values = _all_of([theirs for _, theirs in pairs])
+    return _Kind(event, wire, attrgetter(wire), tuple(plain), tuple(parts), values, tuple(enums))
 
 
-_KINDS = [_kind(event) for event in e.Event.__subclasses__()]
+def _all_of(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(names) == 1:
+        only = attrgetter(names[0])
+        return lambda message: (only(message),)
+    return attrgetter(*names)
+
+
+def _events() -> list[type[e.Event]]:
+    # Not __subclasses__: a dataclass with slots is a second class, and the first one lingers beside it.
+    found = [value for value in vars(e).values() if isinstance(value, type) and issubclass(value, e.Event)]
+    return [event for event in found if event is not e.Event]
+
+
+_KINDS = [_kind(event) for event in _events()]
 _BY_EVENT = {kind.event: kind for kind in _KINDS}
 _BY_WIRE = {kind.wire: kind for kind in _KINDS}
 
@@ -113,33 +167,55 @@ NAMES: dict[type[e.Event], str] = {kind.event: kind.wire for kind in _KINDS}
 def encode(events: Iterable[e.Event]) -> bytes:
     """The body of the commit that holds `events`."""
     body = pb.Body()
+    add = body.events.add
     for event in events:
         kind = _BY_EVENT[type(event)]
-        payload = {}
-        for f in kind.fields:
-            value = getattr(event, f.ours)
-            if value is not None:
-                payload[f.wire] = value if f.write is None else f.write(value)
-        entry = {kind.wire: kind.message(**payload)}
-        body.events.append(pb.Event(occur_time=to_timestamp(event.at), **entry))
+        entry = add()
+        _fill_timestamp(entry.occur_time, event.at)
+        message = kind.message(entry)
+        message.SetInParent()
+        for wire, value in kind.plain:
+            setattr(message, wire, value(event))
+        for part in kind.parts:
+            given = part.value(event)
+            if given is not None:
+                into = part.message(message)
+                into.SetInParent()
+                part.fill(into, given)
     return body.SerializeToString(deterministic=True)
 
 
 def decode(body: bytes) -> Sequence[e.Event]:
-    """The events of a commit. A name this version does not know raises ValueError: whoever acts on
-    half a history acts wrongly."""
-    return [_read(event) for event in pb.Body.FromString(body).events]
+    """The events of a commit. What cannot be read, or has a name this version does not know, raises ValueError:
+    whoever acts on half a history acts wrongly."""
+    try:
+        return [_read(event) for event in pb.Body.FromString(body).events]
+    except DecodeError as fault:
+        raise ValueError("the body is not a serialized Body") from fault
+    except OverflowError as fault:
+        raise ValueError("an event lies beyond the calendar") from fault
 
 
 def _read(event: pb.Event) -> e.Event:
     wire = event.WhichOneof("payload")
     if wire is None:
         raise ValueError("an event of a kind this version does not know: upgrade to read this job")
-    kind, message = _BY_WIRE[wire], getattr(event, wire)
-    values: dict[str, Any] = {}
-    for f in kind.fields:
-        if f.optional and not message.HasField(f.wire):
-            continue
-        value = getattr(message, f.wire)
-        values[f.ours] = value if f.read is None else f.read(value)
-    return kind.event(**values, at=from_timestamp(event.occur_time))
+    kind = _BY_WIRE[wire]
+    message = kind.message(event)
+    values = kind.values(message)
+    if kind.parts or kind.enums:
+        values = _refined(kind, message, list(values))
+    return kind.event(*values, at=from_timestamp(event.occur_time))
+
+
+def _refined(kind: _Kind, message: Any, values: list[Any]) -> tuple[Any, ...]:
+    for part in kind.parts:
+        if message.HasField(part.wire):
+            values[part.place] = part.read(values[part.place])
+        elif part.required:
+            raise ValueError(f"{kind.wire} without its {part.wire}")
+        else:
+            values[part.place] = None
+    for place, enum in kind.enums:
+        values[place] = enum(values[place])
+    return tuple(values)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from itertools import groupby
 from uuid import UUID
 
+import asyncpg
 from aetheris_chassis.postgres import Connection, Pool, acquiring
 from aetheris_journal.chain import Commit
 from aetheris_kernel.clock import Clock
@@ -44,7 +45,7 @@ class PostgresStore:
                 answers[place] = Answer(Decision.REFUSED, message=refusal.message)
         try:
             for part in write.parts(items):
-                async with acquiring(self._writing) as connection, asyncio.timeout(WRITE_S):
+                async with _acquiring(self._writing) as connection, asyncio.timeout(WRITE_S):
                     await write.write(connection, part, microseconds(self._clock.now()), answers)
         except Unavailable as refusal:
             write.leave(items, answers, refusal.message)
@@ -55,30 +56,30 @@ class PostgresStore:
     async def load(
         self, wants: Sequence[Want], *, commits_max: int = PAGE_COMMITS_MAX, bytes_max: int = PAGE_BYTES_MAX
     ) -> Sequence[Page]:
-        async with acquiring(self._reading) as connection:
+        async with _acquiring(self._reading) as connection:
             return await _load(connection, wants, commits_max, bytes_max)
 
     async def moved(self, tails: Mapping[UUID, int]) -> Mapping[UUID, int]:
-        async with acquiring(self._reading) as connection:
+        async with _acquiring(self._reading) as connection:
             found = await connection.fetch(Q.moved_chains, list(tails.keys()), list(tails.values()))
         return {row["job_id"]: row["tail"] for row in found}
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[PostgresSnapshot]:
         async with (
-            acquiring(self._reading) as connection,
+            _acquiring(self._reading) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             yield PostgresSnapshot(connection)
 
     async def effect(self, tenant: str, key: str) -> Effect | None:
-        async with acquiring(self._reading) as connection:
+        async with _acquiring(self._reading) as connection:
             row = await connection.fetchrow(Q.effects_named, [tenant], [key])
         return None if row is None else rows.to_effect(row)
 
     async def effects(self, listing: Listing) -> Sequence[Effect]:
         common = (listing.tenant, listing.states, *(listing.before or _NEWEST), listing.limit)
-        async with acquiring(self._reading) as connection:
+        async with _acquiring(self._reading) as connection:
             if listing.job is None:
                 found = await connection.fetch(Q.list_effects, *common)
             else:
@@ -88,7 +89,7 @@ class PostgresStore:
     async def annotate(self, was: Effect, noted: Effect) -> bool:
         if noted.note is None:
             return False
-        async with acquiring(self._reading) as connection:
+        async with _acquiring(self._reading) as connection:
             status = await connection.execute(Q.annotate_effect, *rows.annotation(was, noted.note))
         return rows.count(status) == 1
 
@@ -107,6 +108,16 @@ class PostgresSnapshot:
     async def effects_named(self, tenant: str, keys: Sequence[str]) -> Sequence[Effect]:
         found = await self._connection.fetch(Q.effects_named, [tenant] * len(keys), keys)
         return [rows.to_effect(row) for row in found]
+
+
+@asynccontextmanager
+async def _acquiring(pool: Pool) -> AsyncIterator[Connection]:
+    try:
+        async with acquiring(pool) as connection:
+            yield connection
+    except asyncpg.InternalClientError as fault:
+        # The server ended the connection while it was idle, and the client has read only half of that.
+        raise Unavailable("the database ended the connection") from fault
 
 
 async def _load(connection: Connection, wants: Sequence[Want], commits_max: int, bytes_max: int) -> list[Page]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hashlib import sha256
 
 from aetheris_journal.codec import decode
-from google.protobuf.message import DecodeError
 
 from aetheris_ledger.core.append import Answer, Decision
 from aetheris_ledger.core.audit import result_of
@@ -30,7 +29,7 @@ def _result(effect: Effect, body: bytes | None) -> bytes | None:
         return None
     try:
         events = decode(body)
-    except (DecodeError, ValueError):
+    except ValueError:
         return None
     found = [result for event in events if (result := result_of(event, effect.key)) is not None]
     return found[-1] if found and sha256(found[-1]).digest() == effect.result_digest else None

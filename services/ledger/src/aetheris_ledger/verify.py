@@ -10,7 +10,6 @@ from aetheris_journal.chain import GENESIS, Commit
 from aetheris_journal.codec import decode
 from aetheris_journal.events import Event
 from aetheris_kernel.errors import NotFound
-from google.protobuf.message import DecodeError
 
 from aetheris_ledger.core.append import NUMBER_MAX
 from aetheris_ledger.core.audit import Audit, Report, started_there
@@ -73,7 +72,7 @@ class _Walk:
     def _check(self, commit: Commit) -> str | None:
         try:
             events = decode(commit.body)
-        except (DecodeError, ValueError) as fault:
+        except ValueError as fault:
             return f"an event does not decode: {fault}"
         return self._audit.walk(commit, events)
 
@@ -104,5 +103,5 @@ class _Walk:
             return None, ()
         try:
             return commit, decode(commit.body)
-        except (DecodeError, ValueError):
+        except ValueError:
             return None, ()

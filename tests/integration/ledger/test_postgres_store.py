@@ -1,0 +1,291 @@
+"""What only PostgreSQL can show: races between replicas, lost connections, plans, and rows that stay."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+import pytest
+from aetheris_chassis.postgres import acquiring
+from aetheris_journal.chain import GENESIS, first_break
+from aetheris_ledger import write
+from aetheris_ledger.core.append import Append, Decision
+from aetheris_ledger.core.effect import State
+from aetheris_ledger.store import Want
+from aetheris_ledger.write import Q
+
+pytestmark = pytest.mark.migrated("aetheris_ledger")
+
+
+async def commits_of(store: Any, job: Any) -> Sequence[Any]:
+    (page,) = await store.load([Want(job)])
+    return page.commits
+
+
+async def test_of_32_concurrent_starts_over_two_replicas_one_is_permitted(database, open_store, holder, happened):
+    """E1."""
+    async with open_store(database) as one, open_store(database) as other:
+        for key in ("a", "b", "c"):
+            jobs = [await holder().begin(one) for _ in range(32)]
+
+            answers = await asyncio.gather(
+                *((one, other)[n % 2].append([job.next(happened.started(key))]) for n, job in enumerate(jobs))
+            )
+
+            decisions = Counter(answer.decision for (answer,) in answers)
+            assert decisions == {Decision.APPENDED: 1, Decision.IN_FLIGHT: 31}
+            (winner,) = [job for job, (answer,) in zip(jobs, answers, strict=True) if answer.stored]
+            assert {answer.effect.job for (answer,) in answers if answer.effect} == {winner.job}
+
+
+async def test_of_two_writers_on_one_parent_one_wins_every_time(database, open_store, holder, happened):
+    async with open_store(database) as one, open_store(database) as other:
+        job = await holder().begin(one)
+        rival = job.successor()
+        for n in range(100):
+            mine, theirs = job.next(happened.step(f"{n}")), rival.next(happened.step(f"{n}"))
+
+            (first,), (second,) = await asyncio.gather(one.append([mine]), other.append([theirs]))
+
+            assert {first.decision, second.decision} == {Decision.APPENDED, Decision.FENCED}
+            winner, append, answer = (job, mine, first) if first.stored else (rival, theirs, second)
+            winner.took(append, answer)
+            # Both go on from the new tail, as if each had just read the chain.
+            job = replace(winner, lease=winner.lease)
+            rival = job.successor()
+
+        commits = await commits_of(one, job.job)
+        assert len(commits) == 101
+        assert first_break(job.job, commits) is None
+
+
+async def test_replicas_that_start_the_same_keys_in_opposite_orders_do_not_deadlock(
+    database, open_store, holder, happened
+):
+    keys = [f"k{n}" for n in range(10)]
+    async with open_store(database) as one, open_store(database) as other:
+        for n in range(20):
+            jobs = [await holder().begin(store) for store in (one, other)]
+            intents = [
+                jobs[0].next(*(happened.started(f"{n}-{key}") for key in keys)),
+                jobs[1].next(*(happened.started(f"{n}-{key}") for key in reversed(keys))),
+            ]
+
+            (first,), (second,) = await asyncio.gather(one.append(intents[:1]), other.append(intents[1:]))
+
+            assert {first.decision, second.decision} == {Decision.APPENDED, Decision.IN_FLIGHT}
+        async with acquiring(one._reading) as connection:
+            assert (
+                await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+                == 0
+            )
+
+
+@pytest.mark.parametrize("with_effects", [False, True])
+async def test_a_write_whose_reply_is_lost_is_unavailable_and_its_retry_adds_nothing(
+    database, open_store, holder, happened, monkeypatch, with_effects
+):
+    """X4, from the store's side: committed, and nobody heard of it."""
+    async with open_store(database) as store:
+        job = await holder().begin(store)
+        append = job.next(happened.started() if with_effects else happened.step())
+        attempt = write._attempt
+
+        async def commits_and_loses_the_reply(*arguments: Any) -> Any:
+            await attempt(*arguments)
+            arguments[3].clear()
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+        monkeypatch.setattr(write, "_attempt", commits_and_loses_the_reply)
+        (lost,) = await store.append([append])
+        monkeypatch.undo()
+
+        (again,) = await store.append([append])
+
+        assert lost.decision is Decision.UNAVAILABLE
+        assert (again.decision, again.stored) == (Decision.APPENDED, False)
+        assert len(await commits_of(store, job.job)) == 2
+
+
+async def test_backends_killed_under_load_cost_unavailable_answers_and_nothing_else(
+    database, open_store, holder, happened
+):
+    async with open_store(database) as store:
+        jobs = [await holder().begin(store) for _ in range(20)]
+        answered: Counter[Decision] = Counter()
+        killer = await asyncpg.connect(database)
+        killing = asyncio.Lock()
+
+        async def kill() -> None:
+            async with killing:
+                await killer.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                    "AND pid <> pg_backend_pid() AND state <> 'idle'"
+                )
+
+        async def drive(job: Any) -> None:
+            for n in range(30):
+                step = happened.started(f"{job.job}-{n}") if n % 2 == 0 else happened.committed(f"{job.job}-{n - 1}")
+                append = job.next(step)
+                while True:
+                    (answer,) = await store.append([append])
+                    answered[answer.decision] += 1
+                    if answered.total() % 25 == 0:
+                        await kill()
+                    if answer.decision is not Decision.UNAVAILABLE:
+                        break
+                job.took(append, answer)
+
+        await asyncio.gather(*(drive(job) for job in jobs))
+        await killer.close()
+
+        assert answered[Decision.UNAVAILABLE] > 0
+        assert answered[Decision.APPENDED] == 20 * 30
+        assert set(answered) == {Decision.APPENDED, Decision.UNAVAILABLE}
+        for job in jobs:
+            commits = await commits_of(store, job.job)
+            assert len(commits) == 31
+            assert first_break(job.job, commits) is None
+            for n in range(0, 30, 2):
+                effect = await store.effect("acme", f"{job.job}-{n}")
+                assert (effect.state, effect.seq, effect.outcome_seq) == (State.COMMITTED, n + 2, n + 3)
+
+
+async def test_what_the_database_does_not_take_is_refused_alone(database, open_store, holder, happened, tamper):
+    """A rule that the checks do not know of."""
+    await tamper(database, "ALTER TABLE ledger.commits ADD CONSTRAINT no_seven CHECK (body <> '\\x07')")
+    async with open_store(database) as store:
+        appends = [Append(holder().job, "acme", 1, GENESIS, 1, bytes([n])) for n in range(20)]
+
+        answers = await store.append(appends)
+
+        assert [answer.decision for answer in answers] == [
+            Decision.REFUSED if n == 7 else Decision.APPENDED for n in range(20)
+        ]
+
+
+async def test_a_batch_beyond_what_one_statement_carries_is_answered_whole(database, open_store, holder, monkeypatch):
+    monkeypatch.setattr(write, "STATEMENT_BYTES_MAX", 1_000)
+    async with open_store(database) as store:
+        appends = [Append(holder().job, "acme", 1, GENESIS, 1, bytes(400)) for _ in range(7)]
+
+        answers = await store.append(appends)
+
+        assert [answer.decision for answer in answers] == [Decision.APPENDED] * 7
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE ledger.commits SET lease = 9",
+        "DELETE FROM ledger.commits",
+        "TRUNCATE ledger.commits",
+        "DELETE FROM ledger.effects",
+        "TRUNCATE ledger.effects",
+    ],
+)
+async def test_what_happened_stays(database, open_store, holder, happened, statement):
+    async with open_store(database) as store:
+        await holder().begin(store, happened.started())
+        async with acquiring(store._reading) as connection:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="what happened stays"):
+                await connection.execute(statement)
+
+
+async def test_a_batch_without_effects_is_one_statement(database, open_store, holder, happened):
+    async with open_store(database) as store:
+        jobs = [await holder().begin(store) for _ in range(5)]
+        log: list[str] = []
+        async with store._writing.acquire() as connection:
+            connection._con.add_query_logger(lambda record: log.append(record.query))
+
+        await store.append([job.next(happened.step()) for job in jobs])
+
+        assert log == [Q.append_commits]
+
+
+async def test_every_query_prepares_against_the_migrated_schema(database):
+    connection = await asyncpg.connect(database)
+    for name, text in Q:
+        assert await connection.prepare(text), name
+    await connection.close()
+
+
+async def plan_of(connection: Any, name: str) -> str:
+    """The plan that is kept, made without a look at the values."""
+    text = getattr(Q, name)
+    count = len((await connection.prepare(text)).get_parameters())
+    await connection.execute("SET plan_cache_mode = force_generic_plan")
+    await connection.execute(f"PREPARE planned AS {text}")
+    rows = await connection.fetch(f"EXPLAIN EXECUTE planned ({', '.join(['NULL'] * count)})")
+    await connection.execute("DEALLOCATE planned")
+    return "\n".join(row[0] for row in rows)
+
+
+PLANS = [
+    ("append_commits", "commits_pkey"),
+    ("places", "commits_pkey"),
+    ("bodies", "commits_pkey"),
+    ("load_commits", "commits_pkey"),
+    ("moved_chains", "commits_pkey"),
+    ("move_effects", "effects_pkey"),
+    ("effects_named", "effects_pkey"),
+    ("effects_started", "effects_by_job"),
+    ("list_effects", "effects_by_state"),
+]
+
+
+async def filled(connection: Any) -> None:
+    await connection.execute(
+        """
+        INSERT INTO ledger.commits (seq, lease, time_us, job_id, hash, body)
+        SELECT s, 1, 1, md5(j::text)::uuid, decode(repeat('ab', 32), 'hex'), decode(repeat('cd', 100), 'hex')
+        FROM generate_series(1, 1000) j, generate_series(1, 60) s
+        """
+    )
+    await connection.execute(
+        """
+        INSERT INTO ledger.effects
+            (seq, lease, outcome_seq, updated_us, job_id, state, tenant, key, tool, arguments_digest)
+        SELECT 1, 1, CASE WHEN n % 7 = 0 THEN 0 ELSE 2 END, n, md5((n % 1000)::text)::uuid, n % 7 + 1, 'acme',
+            md5(n::text), 'charge', decode(repeat('ab', 32), 'hex')
+        FROM generate_series(1, 50000) n
+        """
+    )
+    await connection.execute("ANALYZE ledger.commits, ledger.effects")
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["new", "60000 commits"])
+async def test_hot_statements_walk_an_index_whatever_the_size_of_the_table(database, large):
+    connection = await asyncpg.connect(database)
+    if large:
+        await filled(connection)
+    wrong = []
+    for name, index in PLANS:
+        plan = await plan_of(connection, name)
+        if "Seq Scan" in plan or "Hash" in plan or "Merge Join" in plan or f"using {index}" not in plan:
+            wrong.append((name, plan))
+    await connection.close()
+
+    assert wrong == []
+
+
+async def test_the_parent_check_touches_a_few_pages_a_row_in_a_large_table(database):
+    """Executed, and counted: a plan that reads the table touches two thousand pages."""
+    connection = await asyncpg.connect(database)
+    await filled(connection)
+    jobs = sorted(row[0] for row in await connection.fetch("SELECT DISTINCT job_id FROM ledger.commits LIMIT 100"))
+    parent = bytes.fromhex("ab" * 32)
+    values = (jobs, [61] * 100, [parent] * 100, [1] * 100, [parent] * 100, [b"x"] * 100, 1)
+
+    explained = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {Q.append_commits}", *values)
+
+    (check,) = json.loads(explained)[0]["Plan"]["Plans"]
+    assert check["Shared Hit Blocks"] + check["Shared Read Blocks"] < 100 * 6
+    assert await connection.fetchval("SELECT count(*) FROM ledger.commits WHERE seq = 61") == 100
+    await connection.close()
