@@ -255,11 +255,14 @@ def effect_changes(events: list[e.Event]) -> list[ledger_pb2.EffectChange]:
                 change.state = ledger_pb2.EFFECT_STATE_STARTED
                 change.tool = event.name
                 change.arguments_digest = sha256(event.arguments).digest()
-            case e.EffectCommitted():
+            case e.EffectCommitted(recorded_job_id=""):
                 change.state = ledger_pb2.EFFECT_STATE_COMMITTED
                 change.result_digest = sha256(event.result).digest()
             case e.EffectInDoubt():
                 change.state = ledger_pb2.EFFECT_STATE_IN_DOUBT
+            case e.EffectResolved(verdict=e.Verdict.COMMITTED):
+                change.state = ledger_pb2.EFFECT_STATE_COMMITTED
+                change.result_digest = sha256(event.result).digest()
             case e.EffectFailed():
                 change.state = ledger_pb2.EFFECT_STATE_FAILED
             case _:
