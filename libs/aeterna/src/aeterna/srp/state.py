@@ -4,7 +4,7 @@ Nothing here can execute what it reads: a value is JSON or it is bytes.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +58,9 @@ class _Entry:
     codec: str
 
 
-class State(Mapping[str, Any]):
+class State(MutableMapping[str, Any]):
     """What a predecessor left. A JSON value is decoded when its key is first read, and kept; a value of
-    bytes is copied by `state[key]` and not copied by `state.buffer(key)`."""
+    bytes is copied by `state[key]` and not copied by `state.buffer(key)`. Changes stay in this process."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
@@ -99,14 +99,25 @@ class State(Mapping[str, Any]):
         value = self._decoded[key] = parse_json(entry.data)
         return value
 
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._entries.pop(key, None)
+        self._decoded[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        known = key in self
+        self._entries.pop(key, None)
+        self._decoded.pop(key, None)
+        if not known:
+            raise KeyError(key)
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter({**self._entries, **self._decoded})
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries.keys() | self._decoded.keys())
 
     def __contains__(self, key: object) -> bool:
-        return key in self._entries  # Mapping's own would decode the value to find out
+        return key in self._entries or key in self._decoded  # Mapping's own would decode the value to find out
 
     def is_json(self, key: str) -> bool:
         return self._entries[key].codec == JSON

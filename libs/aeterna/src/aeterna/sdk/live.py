@@ -1,0 +1,222 @@
+"""Established connections that outlive their process, for asyncio servers that own their parser.
+
+    class Echo(LiveProtocol):
+        count = 0
+        def received(self, data): self.count += 1; self.write(data)
+        def export_state(self): return {"count": self.count}
+        def import_state(self, state): self.count = state["count"]
+
+    live = LiveConnections(client, Echo)          # before load_context
+    await client.load_context()
+    await live.serve(client.get_listener_socket())
+
+Plain TCP and Unix streams only: the keys of a TLS connection cannot leave Python's `ssl`.
+"""
+
+import asyncio
+import base64
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from aeterna.sdk.aio import AsyncAeternaClient
+from aeterna.sdk.connection import Connection
+from aeterna.sdk.handlers import Frozen, Resumed
+
+DRAIN_S = 0.5
+DRAIN_STEP_S = 0.001
+
+
+class LiveProtocol(asyncio.Protocol):
+    """One connection. Override what is of interest; write with `write`, which knows about the freeze."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.live: LiveConnections | None = None
+        self.inherited: Connection | None = None
+        self.frozen = False
+        self._unsent = bytearray()
+        self._handed_over = False
+
+    # --- for the application
+
+    def opened(self) -> None:
+        """A new connection, or one that was inherited, after `import_state`."""
+
+    def received(self, data: bytes) -> None:
+        """Bytes from the peer, each exactly once over all generations."""
+
+    def closed(self, problem: Exception | None) -> None:
+        """The connection has ended. Not called when it goes on in another process."""
+
+    def export_state(self) -> Any:
+        """What the next process needs to go on, as JSON."""
+        return None
+
+    def import_state(self, state: Any) -> None:
+        """The other end of `export_state`."""
+
+    def unread(self) -> bytes:
+        """Bytes that were received and are not consumed: the next process receives them again."""
+        return b""
+
+    def write(self, data: bytes) -> None:
+        """While the process stands still, what is written goes along and is sent by whoever goes on."""
+        if self.frozen:
+            self._unsent += data
+        elif self.transport is not None:
+            self.transport.write(data)
+
+    # --- for asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        if self.live is not None:
+            self.live.protocols.add(self)
+        if self.inherited is None:
+            self.opened()
+        else:
+            self._unpack(self.inherited)
+            self.inherited = None
+
+    def data_received(self, data: bytes) -> None:
+        self.received(data)
+
+    def connection_lost(self, problem: Exception | None) -> None:
+        if self.live is not None:
+            self.live.protocols.discard(self)
+        if not self._handed_over:
+            self.closed(problem)
+
+    # --- for LiveConnections
+
+    def stand_still(self) -> None:
+        assert self.transport is not None
+        self.frozen = True
+        self.transport.pause_reading()
+
+    @property
+    def drained(self) -> bool:
+        return self.transport is not None and self.transport.get_write_buffer_size() == 0
+
+    def go_on(self) -> None:
+        self.frozen = False
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self._unsent:
+            self.transport.write(bytes(self._unsent))
+            self._unsent.clear()
+        self.transport.resume_reading()
+
+    def packed(self) -> Connection:
+        assert self.transport is not None
+        sock = self.transport.get_extra_info("socket")
+        app = {"state": self.export_state(), "unsent": base64.b64encode(self._unsent).decode()}
+        return Connection(socket.socket(fileno=os.dup(sock.fileno())), app, self.unread())
+
+    def _unpack(self, connection: Connection) -> None:
+        app = connection.app or {}
+        self.import_state(app.get("state"))
+        self.opened()
+        if unsent := base64.b64decode(app.get("unsent", "")):
+            self.write(unsent)
+        if connection.unread:
+            self.received(connection.unread)
+
+    def let_go(self) -> None:
+        """The connection goes on elsewhere: closing this copy sends nothing to the peer."""
+        self._handed_over = True
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class LiveConnections:
+    """Takes the client's handlers `on_freeze`, `on_resume` and `on_retired`; `frozen_state`, `resumed` and `retired`
+    are the application's."""
+
+    def __init__(self, client: AsyncAeternaClient, factory: Callable[[], LiveProtocol]) -> None:
+        self.protocols: set[LiveProtocol] = set()
+        self.frozen_state: Callable[[], dict[str, Any]] = dict
+        self.resumed: Callable[[Resumed], None] = lambda _resumed: None
+        self.retired: Callable[[], None] = lambda: None
+        self._client = client
+        self._factory = factory
+        self._listener: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._packed: dict[Connection, LiveProtocol] = {}
+        client.on_freeze(self._freeze)
+        client.on_resume(self._resume)
+        client.on_retired(self._retire)
+
+    async def serve(self, listener: socket.socket | None) -> None:
+        """Go on with the inherited connections, then accept new ones."""
+        await self.adopt(self._client.inherited_connections)
+        self._listener = listener
+        await self.accept()
+
+    async def accept(self) -> None:
+        if self._listener is None or self._server is not None:
+            return
+        self._server = await asyncio.get_running_loop().create_server(
+            self._new, sock=self._listener.dup(), backlog=4096
+        )
+
+    def stop_accepting(self) -> None:
+        """The queue of the listener waits for whoever accepts next."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def adopt(self, connections: list[Connection]) -> None:
+        loop = asyncio.get_running_loop()
+        for connection in connections:
+            await loop.connect_accepted_socket(self._inherited(connection), connection.sock)
+
+    def _new(self) -> LiveProtocol:
+        protocol = self._factory()
+        protocol.live = self
+        return protocol
+
+    def _inherited(self, connection: Connection) -> Callable[[], LiveProtocol]:
+        def make() -> LiveProtocol:
+            protocol = self._new()
+            protocol.inherited = connection
+            return protocol
+
+        return make
+
+    async def _freeze(self) -> Frozen:
+        """A connection whose peer does not read stays here and is finished by this process."""
+        self.stop_accepting()
+        still = [each for each in self.protocols if each.transport is not None and not each.transport.is_closing()]
+        for each in still:
+            each.stand_still()
+        deadline = asyncio.get_running_loop().time() + DRAIN_S
+        while not all(each.drained for each in still) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(DRAIN_STEP_S)
+        for each in still:
+            if not each.drained:
+                each.go_on()
+        self._packed = {each.packed(): each for each in still if each.drained and each.frozen}
+        return Frozen(changed=self.frozen_state(), connections=list(self._packed))
+
+    async def _resume(self, resumed: Resumed) -> None:
+        packed, self._packed = self._packed, {}
+        for connection, protocol in packed.items():
+            if connection in resumed.lost:
+                assert protocol.transport is not None
+                protocol.transport.abort()
+            else:
+                protocol.go_on()
+                connection.sock.close()
+        await self.adopt([each for each in resumed.connections if each not in packed])
+        await self.accept()
+        self.resumed(resumed)
+
+    def _retire(self) -> None:
+        packed, self._packed = self._packed, {}
+        for protocol in packed.values():
+            protocol.let_go()
+        self.retired()

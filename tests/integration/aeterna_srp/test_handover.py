@@ -1,0 +1,156 @@
+"""The broker and the SDK with real processes: what goes over, and what comes back."""
+
+from pathlib import Path
+
+from aeterna.srp.broker import Happening
+
+from tests.integration.aeterna_srp.stage import Stage, a_stage
+
+
+def test_a_first_start_is_cold(stage: Stage) -> None:
+    first = stage.first('state={"x": 1}')
+
+    assert first.said("owns") is not None
+    assert stage.saw(Happening.SKIPPED, 1) == ""
+
+
+def test_the_state_goes_over_and_the_old_one_retires(stage: Stage) -> None:
+    old = stage.first('state={"x": 1, "words": ["a", "é"]}')
+
+    new = stage.upgrade(1, 2)
+    owns = stage.until(lambda: new.said("owns"))
+    stage.until(lambda: old.said("retires"))
+
+    assert owns["state"] == {"x": 1, "words": ["a", "é"], "frozen": True}
+    assert [what for what, who, _ in stage.happened if who == 2] == [
+        Happening.JOINED, Happening.PREPARED, Happening.COMMITTED, Happening.INSTALLED, Happening.READY,
+    ]  # fmt: skip
+
+
+def test_the_supervisor_can_change_its_mind_until_release(stage: Stage) -> None:
+    stage.commits = False
+    old = stage.first('state={"x": 1}')
+    new = stage.upgrade(1, 2)
+    stage.until(lambda: stage.saw(Happening.PREPARED, 2) is not None)
+
+    stage.broker.abort("not today")
+    stage.until(lambda: old.said("resumes"))
+    failed = stage.until(lambda: new.said("fails"))
+
+    assert failed["reason"] == "aborted"
+    assert new.said("owns") is None
+
+
+def test_a_third_generation_takes_from_the_second(stage: Stage) -> None:
+    stage.first('state={"x": 1}')
+    second = stage.upgrade(1, 2)
+    stage.until(lambda: second.said("owns"))
+    stage.broker.settle()
+    stage.kill(1)
+
+    third = stage.upgrade(2, 3)
+    owns = stage.until(lambda: third.said("owns"))
+
+    assert owns["state"]["x"] == 1
+
+
+def test_give_back_brings_the_successor_s_state_to_the_old_one(stage: Stage) -> None:
+    old = stage.first('state={"x": 1}')
+    new = stage.upgrade(1, 2, "tell=1")
+    stage.until(lambda: new.said("owns"))
+    stage.until(lambda: old.said("retires"))
+
+    stage.broker.return_state(2, 1)
+    resumed = stage.until(lambda: old.said("resumes"))
+    stage.until(lambda: new.said("retires"))
+
+    assert stage.saw(Happening.RETURNED) is not None
+    assert resumed["state"]["x"] == 1
+
+
+def test_a_successor_that_dies_in_the_soak_leaves_what_it_told(stage: Stage) -> None:
+    old = stage.first('state={"x": 1}')
+    new = stage.upgrade(1, 2, "tell=1")
+    stage.until(lambda: stage.saw(Happening.READY) is not None and new.said("owns"))
+    pid = new.process.pid
+    for _ in range(5):
+        stage.turn()
+
+    stage.kill(2)
+    resumed = stage.until(lambda: old.said("resumes"))
+    stage.broker.return_state(2, 1)
+
+    assert resumed["state"]["told"] == pid
+    assert stage.saw(Happening.RETURNED) is not None
+
+
+def test_a_successor_that_will_not_give_back_is_killed_and_the_old_one_goes_on(tmp_path: Path) -> None:
+    with a_stage(tmp_path, timeout_s=0.7) as stage:
+        old = stage.first('state={"x": 1}')
+        new = stage.upgrade(1, 2, "hang=heard PREPARE")
+        stage.until(lambda: new.said("owns"))
+        stage.until(lambda: old.said("retires"))
+
+        stage.broker.return_state(2, 1)
+        stage.until(lambda: old.said("resumes"))
+
+        assert new.process.poll() == -9
+        assert stage.saw(Happening.RETURNED) is not None
+
+
+def test_held_state_is_owned_only_after_take_over(stage: Stage) -> None:
+    stage.commits = False
+    old = stage.first('state={"x": 1}')
+    new = stage.upgrade(1, 2, "hold=1")
+    stage.until(lambda: stage.saw(Happening.PREPARED, 2) is not None)
+
+    assert new.said("holds") is not None
+    assert new.said("owns") is None
+    assert old.said("retires") is None
+
+    stage.broker.commit()
+    stage.until(lambda: stage.saw(Happening.INSTALLED, 2) is not None)
+    stage.broker.release()
+
+    stage.until(lambda: new.said("owns"))
+
+
+def test_an_older_version_is_migrated(stage: Stage) -> None:
+    stage.first('state={"x": 1}', "schema=agent", "version=1")
+
+    new = stage.upgrade(1, 2, "schema=agent", "version=2", "migrate=1")
+    owns = stage.until(lambda: new.said("owns"))
+
+    assert owns["state"]["migrated from"] == 1
+
+
+def test_the_broker_survives_a_re_exec_and_so_do_its_members(stage: Stage) -> None:
+    """The file descriptors stay, all else is written down; here the second broker is made from both."""
+    stage.first('state={"x": 1}')
+    kept = stage.broker.keep()
+    assert kept["members"][0]["fd"] in stage.broker.fds()
+    for member in list(stage.broker._peers.values()):
+        stage.loop.remove_reader(member.link.fileno())  # type: ignore[attr-defined]
+        member.link.socket.detach()  # type: ignore[attr-defined]
+    stage.loop.remove_reader(kept["listener"])
+    stage.broker._porter.listener.detach()
+
+    stage.broker = stage.open(kept)
+    new = stage.upgrade(1, 2)
+
+    assert stage.until(lambda: new.said("owns"))["state"]["x"] == 1
+
+
+def test_a_member_that_outlives_the_broker_joins_the_next_one_as_owner(stage: Stage) -> None:
+    first = stage.first('state={"x": 1}')
+    admission = stage.broker._admissions[1]
+    stage.broker.close()
+
+    stage.broker = stage.open()
+    stage.broker.admit(1, admission.pid, admission.token)
+    stage.broker._settled.add(1)
+    stage.until(lambda: 1 in stage.broker._peers)
+    new = stage.upgrade(1, 2)
+
+    assert stage.until(lambda: new.said("owns"))["state"]["x"] == 1
+    assert first.said("resumes") is None
