@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,8 +10,17 @@ from aetheris_testkit.embedded import Embedded
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    return tmp_path / "data"
+def folder() -> Iterator[Path]:
+    """Not tmp_path: every other pytest of this user that starts shuts the folder above it, and root's PostgreSQL,
+    which runs as another user, then no longer gets through."""
+    made = Path(tempfile.mkdtemp(prefix="aetheris-test-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
+def data_dir(folder: Path) -> Path:
+    return folder / "data"
 
 
 @pytest.fixture

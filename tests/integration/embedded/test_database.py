@@ -15,10 +15,10 @@ from aetheris_embedded.database import Database
 from aetheris_kernel.errors import Unavailable
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-    if (pid := postgres_pid(tmp_path)) is not None and psutil.pid_exists(pid):
+@pytest.fixture(autouse=True)
+def stopped(folder: Path) -> Iterator[None]:
+    yield
+    if (pid := postgres_pid(folder)) is not None and psutil.pid_exists(pid):
         psutil.Process(pid).send_signal(signal.SIGQUIT)
         psutil.Process(pid).wait(10)
 

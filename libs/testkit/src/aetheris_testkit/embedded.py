@@ -77,6 +77,8 @@ class Embedded:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
         self.api.close()
         if (self.data_dir / "postgres" / "postmaster.pid").exists():
             postgres = psutil.Process(self.postgres_pid())
