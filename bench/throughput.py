@@ -22,6 +22,7 @@ from pathlib import Path
 import grpc
 import uvloop
 from aetheris_chassis.client import open_channel
+from aetheris_chassis.logs import setup_logging
 from aetheris_journal import codec, events
 from aetheris_proto.gateway.v1 import gateway_pb2 as gateway_pb
 from aetheris_proto.gateway.v1 import gateway_pb2_grpc as gateway_rpc
@@ -233,6 +234,7 @@ def main() -> int:
     parser.add_argument("--runners", type=int, default=1, help="runner processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     chosen = parser.parse_args()
+    setup_logging("bench", "warning")
     folder = Path(tempfile.mkdtemp(prefix="aetheris-bench-"))
     head()
     try:

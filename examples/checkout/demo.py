@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ class Story:
     """Lines with the time since the first."""
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
+        self._began = time.time()
 
-    def tell(self, line: str) -> None:
-        print(f"{time.monotonic() - self._began:7.2f} s  {line}", flush=True)
+    def tell(self, line: str, *, at: str = "") -> None:
+        moment = datetime.fromisoformat(at).timestamp() if at else time.time()
+        print(f"{moment - self._began:7.2f} s  {line}", flush=True)
 
 
 @contextmanager
@@ -62,13 +64,13 @@ def provider(stack: ExitStack) -> httpx.Client:
     return stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60))
 
 
-def aetheris(stack: ExitStack, payments: str) -> httpx.Client:
+def aetheris(stack: ExitStack, data: Path, payments: str) -> httpx.Client:
     """The suite with two runner processes, once it says that it runs."""
     http, grpc = free_port(), free_port()
     child = stack.enter_context(
         process(
             "-m", "aetheris_embedded", str(HERE / "agent.py"),
-            "--runners", "2", "--data-dir", str(DATA),
+            "--runners", "2", "--data-dir", str(data),
             "--http-listen", f"127.0.0.1:{http}", "--grpc-listen", f"127.0.0.1:{grpc}",
             # Losing a runner is this story's point, so nothing is said about it beside the story.
             AETHERIS_LOG_LEVEL="error", PAYMENTS_URL=payments,
@@ -87,15 +89,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def kill_holder(api: httpx.Client, job_id: str, story: Story) -> str:
+def kill_holder(api: httpx.Client, data: Path, job_id: str, story: Story) -> str:
     holder = str(api.get(f"/api/jobs/{job_id}").json()["runner_id"])
-    pid = int((DATA / "run" / f"{holder}.pid").read_text())
+    pid = int((data / "run" / f"{holder}.pid").read_text())
     os.kill(pid, signal.SIGKILL)
     story.tell(f"kill -9 {pid}: {holder} is dead. It asked for the money and never heard the answer.")
     return holder
 
 
-def run(story: Story, payments: httpx.Client, api: httpx.Client) -> tuple[dict[str, Any], int]:
+def run(story: Story, payments: httpx.Client, api: httpx.Client, data: Path) -> tuple[dict[str, Any], int]:
     """The job's trace, and how often its customer was charged."""
     submitted = api.post("/api/agents/checkout/message", json={"content": ORDER})
     submitted.raise_for_status()
@@ -103,16 +105,18 @@ def run(story: Story, payments: httpx.Client, api: httpx.Client) -> tuple[dict[s
     story.tell(f"Job {job_id}: agent checkout shall charge {ORDER}.")
     key = str(payments.get("/held").json()["key"])
     story.tell("The provider has taken the money and holds its answer back.")
-    dead = kill_holder(api, job_id, story)
+    dead = kill_holder(api, data, job_id, story)
     payments.post("/release")
     story.tell("The provider lets its answer go. Nobody is there to hear it.")
     job = api.get(f"/api/jobs/{job_id}", params={"wait": 60}).json()
     trace: dict[str, Any] = api.get(f"/api/jobs/{job_id}/trace").json()
-    heir = trace["leases"][-1]["runner_id"]
-    story.tell(f"{heir} took the job over from {dead} and found the charge in doubt: asked for, no answer recorded.")
+    heir = trace["leases"][-1]
+    story.tell(f"{heir['runner_id']} takes the job over from {dead}.", at=heir["since"])
     for doubt in (doubt for step in trace["steps"] for doubt in step["doubts"]):
-        story.tell(f"It asked the provider by key instead of charging again: {doubt['verdict']}, by {doubt['source']}.")
-    story.tell(f"The job is {job['status']}; its result is {job['result']!r}.")
+        story.tell("It finds the charge in doubt: asked for, and no answer recorded.", at=doubt["since"])
+        asked = "It asks the provider by key instead of charging again"
+        story.tell(f"{asked}: {doubt['verdict']}, says {doubt['source']}.", at=doubt["resolved_at"])
+    story.tell(f"The job is {job['status']}; its result is {job['result']!r}.", at=job["finished_at"])
     return trace, int(payments.get("/calls").json().get(key, 0))
 
 
@@ -128,14 +132,15 @@ def show(trace: dict[str, Any]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--stay", action="store_true", help="keep running afterwards, to look at the pages")
-    stay = parser.parse_args().stay
+    parser.add_argument("--data-dir", type=Path, default=DATA, help="where the record is kept (default: %(default)s)")
+    chosen = parser.parse_args()
     story = Story()
     with ExitStack() as stack:
         payments = provider(stack)
         story.tell("A payment provider runs in a process of its own.")
-        api = aetheris(stack, str(payments.base_url))
+        api = aetheris(stack, chosen.data_dir, str(payments.base_url))
         story.tell("Aetheris runs, with two runner processes.")
-        trace, charges = run(story, payments, api)
+        trace, charges = run(story, payments, api, chosen.data_dir)
         job_id = trace["job"]["id"]
         verdict = api.get(f"/api/jobs/{job_id}/verify").json()
         show(trace)
@@ -143,13 +148,13 @@ def main() -> int:
         whole = f"intact, {verdict['commits']} commits, {verdict['effects']} effect"
         print(f"  the job's record: {whole if verdict['intact'] else verdict['problem']}")
         page = f"/api/jobs/{job_id}/trace/page"
-        if stay:
+        if chosen.stay:
             print(f"  the trace as a page: {api.base_url}{page}\n\nCtrl-C ends this.", flush=True)
             with suppress(KeyboardInterrupt):
                 signal.pause()
         else:
-            print(f"\nTo see it as a page: .venv/bin/python -m aetheris_embedded --data-dir {os.path.relpath(DATA)}")
-            print(f"and open http://127.0.0.1:8080{page}")
+            again = f"make run-embedded ARGS='--data-dir {os.path.relpath(chosen.data_dir)}'"
+            print(f"\nTo see it as a page: {again}\nand open http://127.0.0.1:8080{page}")
     completed = trace["job"]["status"] == "completed"
     return 0 if charges == 1 and completed and verdict["intact"] else 1
 
