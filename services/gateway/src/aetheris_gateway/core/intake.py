@@ -103,7 +103,7 @@ def dump(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def load(raw: bytes, field: str) -> Any:
+def load(raw: bytes, field: str, *, depth_max: int = DEPTH_MAX) -> Any:
     """The JSON value in `raw`, if every reader behind us can hold it too."""
     try:
         value = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
@@ -116,27 +116,25 @@ def load(raw: bytes, field: str) -> Any:
         raise Invalid(f"{field} is not JSON: {fault.msg} at {where}", field=field) from fault
     except ValueError as fault:  # a number that is none, or of thousands of digits
         raise Invalid(f"{field} holds a number that is not accepted", field=field) from fault
-    check(value, field)
+    check(value, field, depth_max=depth_max)
     return value
 
 
-def check(value: Any, field: str) -> None:
+def check(value: Any, field: str, *, depth_max: int = DEPTH_MAX) -> None:
     """Refuse what another reader of the same JSON could not hold."""
     level, depth = [value], 0
     while level:
-        if depth > DEPTH_MAX:
-            raise _too_deep(field)
         below: list[Any] = []
         for item in level:
             if isinstance(item, str):
                 _text(item, field)
             elif isinstance(item, float) and not math.isfinite(item):
                 raise Invalid(f"{field} holds a number beyond the range of a double", field=field)
-            elif isinstance(item, dict):
+            elif isinstance(item, dict | list):
+                if depth >= depth_max:
+                    raise _too_deep(field)
                 below += item
-                below += item.values()
-            elif isinstance(item, list):
-                below += item
+                below += item.values() if isinstance(item, dict) else ()
         level, depth = below, depth + 1
 
 

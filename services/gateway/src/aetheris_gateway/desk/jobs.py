@@ -57,7 +57,9 @@ class Jobs:
                 raise Invalid("the deadline is no moment between 1970 and 9999", field="deadline")
             job.deadline.CopyFrom(request.deadline)
         response = await self._scheduler.submit(job)
-        return pb.SubmitResponse(job=response.job, created=response.created)
+        # Where the first try was stored and its answer lost, the second one found its own job.
+        created = response.created or response.job.job_id == job.job_id
+        return pb.SubmitResponse(job=response.job, created=created)
 
     async def get(self, caller: Caller, request: pb.GetJobRequest) -> pb.GetJobResponse:
         """The job; with a wait, once it has ended or the time is over. A drain ends the wait."""

@@ -16,6 +16,8 @@ BODY_BYTES_MAX = 1024 * 1024
 # A payload, its key and the JSON around them.
 NOTE_BYTES_MAX = intake.PAYLOAD_BYTES_MAX * 2
 _READ_S = 30.0
+# How deep in a body the values stand that have a limit of their own.
+_AROUND = 2
 
 
 class Body(BaseModel):
@@ -38,7 +40,7 @@ async def read(
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json" and not media.endswith("+json"):
         raise HttpRefusal(415, "UNSUPPORTED_MEDIA_TYPE", "send JSON, with the header Content-Type: application/json")
-    value = intake.load(raw, "body")
+    value = intake.load(raw, "body", depth_max=intake.DEPTH_MAX + _AROUND)
     if not isinstance(value, dict):
         raise Invalid("the body is a JSON object", field="body")
     try:
