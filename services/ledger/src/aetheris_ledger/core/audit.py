@@ -104,13 +104,8 @@ class Audit:
     def meet(self, rows: Iterable[Effect]) -> None:
         """Rows that name this job and an intent in the stretch just walked."""
         for row in rows:
-            derived = self._derived.get(row.key)
-            if derived is not None and derived.outcome_seq and _difference(row, derived) is None:
-                # Any later event of this effect would have moved the row on, so it has had its last.
-                del self._derived[row.key]
-                self.effects += 1
-            else:
-                self._rows[row.key] = row
+            self._rows[row.key] = row
+            self._settle(row.key)
 
     def compare(self) -> str | None:
         """The first of the job's own rows that disagrees with the whole chain. Agreement is forgotten."""
@@ -155,7 +150,16 @@ class Audit:
             lease=commit.lease,
             time_us=commit.time_us,
         )
+        self._settle(change.key)
         return None
+
+    def _settle(self, key: str) -> None:
+        """Forget an effect that agrees and has an outcome: any later event would have moved the row on."""
+        row, derived = self._rows.get(key), self._derived.get(key)
+        if row is None or derived is None or not derived.outcome_seq or _difference(row, derived) is not None:
+            return
+        del self._rows[key], self._derived[key]
+        self.effects += 1
 
 
 def started_there(row: Effect, commit: Commit | None, events: Sequence[e.Event]) -> str | None:
