@@ -2,31 +2,68 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import grpc
 import pytest
+from aetheris_chassis.client import open_channel
 from aetheris_chassis.postgres import Pool, acquiring, open_pool
+from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
+from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as api
 from aetheris_scheduler import rows
+from aetheris_scheduler.app import serve
 from aetheris_scheduler.core.claim import Claim, Slot
 from aetheris_scheduler.core.job import Job
 from aetheris_scheduler.core.session import Hello, Skills
 from aetheris_scheduler.core.submission import Submission, checked
 from aetheris_scheduler.memory import MemoryStore
 from aetheris_scheduler.postgres import PostgresStore
+from aetheris_scheduler.settings import Settings
 from aetheris_scheduler.store import Leased, Order, Outcome, Placement, Steered, Store, Submitted, Sweep, Tick, Ticked
 from aetheris_testkit.clock import SimClock
 from aetheris_testkit.postgres import Server, fresh_database
 
-COLUMNS = (
-    "id tenant agent queue priority state since created_at started_at lease session wake cancel cancel_reason "
-    "cancel_actor paused operator_only progressed crash_count park_reason wake_at deadline parent idempotency_key "
-    "digest traceparent input result failure"
-).split()
+from .peer import Peer, submission
+
+COLUMNS = [
+    "id",
+    "tenant",
+    "agent",
+    "queue",
+    "priority",
+    "state",
+    "since",
+    "created_at",
+    "started_at",
+    "lease",
+    "session",
+    "wake",
+    "cancel",
+    "cancel_reason",
+    "cancel_actor",
+    "paused",
+    "operator_only",
+    "progressed",
+    "crash_count",
+    "park_reason",
+    "wake_at",
+    "deadline",
+    "parent",
+    "idempotency_key",
+    "digest",
+    "traceparent",
+    "input",
+    "result",
+    "failure",
+]
 TIMES = ("since", "created_at", "started_at", "wake_at", "deadline")
 
 
@@ -45,7 +82,9 @@ class World:
         assert isinstance(answer, Submitted), answer
         return answer.job
 
-    async def runner(self, *, agents: Sequence[str] = ("*",), capacity: int = 100, lease_s: float = 60.0, **more: Any) -> Hello:
+    async def runner(
+        self, *, agents: Sequence[str] = ("*",), capacity: int = 100, lease_s: float = 60.0, **more: Any
+    ) -> Hello:
         hello = Hello(uuid4(), uuid4(), agents=tuple(agents), capacity=capacity, **more)
         await self.store.open(hello, lease_s=lease_s)
         return hello
@@ -167,3 +206,58 @@ def comparable(job: Job, before: Job) -> dict[str, Any]:
     seen["started_at"] = job.started_at is not None
     seen["wake_at"] = "as before" if job.wake_at == before.wake_at else job.wake_at is not None
     return seen
+
+
+class Served:
+    """A scheduler that serves, in this process, and a client of it."""
+
+    def __init__(self, channel: grpc.aio.Channel, settings: Settings, stop: Callable[[], Awaitable[None]]) -> None:
+        self.channel = channel
+        self.api = api.SchedulerStub(channel)
+        self.settings = settings
+        self.stop = stop
+
+    def peer(self, **fields: Any) -> Peer:
+        return Peer(self.channel, **fields)
+
+    async def submit(self, **fields: Any) -> pb.Job:
+        return (await self.api.Submit(submission(**fields))).job
+
+    async def job(self, job_id: str) -> pb.Job:
+        return (await self.api.Get(pb.GetRequest(job_id=job_id))).job
+
+    async def until(self, job_id: str, state: Any, within_s: float = 5.0) -> pb.Job:
+        async with asyncio.timeout(within_s):
+            while (job := await self.job(job_id)).state != state:
+                await asyncio.sleep(0.005)
+        return job
+
+
+@asynccontextmanager
+async def serving_scheduler(dsn: str, folder: Path, **fields: Any) -> AsyncIterator[Served]:
+    """Another scheduler on this database."""
+    defaults: dict[str, Any] = {"lease_s": 1.0, "grace_s": 0.2, "drain_s": 5.0}
+    settings = Settings(listen=f"unix:{folder}/{uuid4().hex[:8]}.sock", database_url=dsn, **{**defaults, **fields})
+    started = asyncio.Event()
+    task = asyncio.ensure_future(serve(settings, started=started))
+
+    async def stop() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    waiting = asyncio.ensure_future(started.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if task.done():
+        await task
+    try:
+        async with open_channel(settings.listen) as channel:
+            yield Served(channel, settings, stop)
+    finally:
+        await stop()
+
+
+@pytest.fixture
+async def scheduler(postgres_world: PostgresWorld, tmp_path: Path) -> AsyncIterator[Served]:
+    async with serving_scheduler(postgres_world.dsn, tmp_path) as served:
+        yield served

@@ -116,7 +116,7 @@ class Dispatcher:
 
     async def sweep(self, *, timers: bool, deadlines: bool, sessions: bool) -> bool:
         """Whether there is more of it. A session that is known to be well stays, whatever the clock says."""
-        well = [seat.session.id for seat in self.seats.living()]
+        well = [seat.session.id for seat in self.seats.well()]
         ticked = await self._writer.submit(
             Sweep(timers=timers, deadlines=deadlines, sessions=sessions, keep=well, crash_limit=self._crash_limit)
         )

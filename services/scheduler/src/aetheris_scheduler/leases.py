@@ -66,9 +66,9 @@ class Leases:
     def give_up_silent(self) -> None:
         now = self._clock.monotonic()
         for seat in self._dispatcher.seats.open:
-            if seat.session.stale(now, self._dispatcher.lease_s):
+            if not seat.well(now, self._dispatcher.lease_s):
                 log.warning("runner fell silent", session_id=seat.session.id, runner_id=seat.session.runner_id)
-                seat.expire(Conflict("nothing was heard of this session for too long; start a new one"))
+                seat.expire(Conflict("this session neither beat nor listened for too long; start a new one"))
 
     async def renew(self) -> None:
         beating = [seat for seat in self._dispatcher.seats.open if self._beats(seat)]
@@ -89,8 +89,7 @@ class Leases:
 
     def _beats(self, seat: Seat) -> bool:
         """It gave a sign of life since its last renewal, and hears what it is told."""
-        hears = seat.writing_since is None or self._clock.monotonic() - seat.writing_since < self._every_s
-        return hears and seat.session.beat > seat.session.renewed
+        return seat.hears(self._clock.monotonic(), self._every_s) and seat.session.beat > seat.session.renewed
 
     async def _until(self, moment: float) -> None:
         self._somebody_left.clear()

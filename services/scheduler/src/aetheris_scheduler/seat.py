@@ -30,6 +30,13 @@ class Seat:
         self._quiet.set()
         self._told: dict[UUID, set[Notice]] = {}
 
+    def well(self, now: float, lease_s: float) -> bool:
+        """It gave a sign of life within the lease, and hears what it is told."""
+        return self.hears(now, lease_s) and not self.session.stale(now, lease_s)
+
+    def hears(self, now: float, within_s: float) -> bool:
+        return self.writing_since is None or now - self.writing_since <= within_s
+
     def assign(self, job: Job) -> None:
         self.session.take(job.id, job.lease)
         self.outbox.assign(job)

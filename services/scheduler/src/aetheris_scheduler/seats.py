@@ -57,10 +57,10 @@ class Seats:
     def open(self) -> Sequence[Seat]:
         return [seat for seat in self._seats.values() if not seat.ended.is_set()]
 
-    def living(self) -> Sequence[Seat]:
-        """Those whose runner gave a sign of life within the lease, by this process's own clock."""
+    def well(self) -> Sequence[Seat]:
+        """Those whose runner is well, by this process's own clock."""
         now = self._clock.monotonic()
-        return [seat for seat in self.open if not seat.session.stale(now, self._lease_s)]
+        return [seat for seat in self.open if seat.well(now, self._lease_s)]
 
     def sessions(self, *, without: Collection[UUID] = ()) -> Sequence[Session]:
         """Those that may be given jobs."""

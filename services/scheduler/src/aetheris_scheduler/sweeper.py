@@ -68,7 +68,7 @@ class Sweeper:
         while True:
             self._due_at = float("inf")
             sessions = [seat.session.id for seat in self._dispatcher.seats.open]
-            well = [seat.session.id for seat in self._dispatcher.seats.living()]
+            well = [seat.session.id for seat in self._dispatcher.seats.well()]
             look = await self._store.look(sessions, keep=well)
             self._mind_leaps(look.now.timestamp() - self._clock.monotonic())
             self._dispatcher.looked(look)
