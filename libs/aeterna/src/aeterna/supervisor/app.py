@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ _OURS = {
     signal.SIGTSTP, *_STOPS,
 }  # fmt: skip
 _TRIAL_S = 30.0
+_PORT_PATIENCE_S = 5.0
+_PORT_AGAIN_S = 0.25
 
 
 class App:
@@ -90,9 +93,22 @@ class App:
     def _open(self) -> None:
         config = self._service.release.config
         self._control = ControlSocket(self._loop, config.control_path, self._asked)
-        self._service.open()
+        self._open_patiently()
         if config.observability.metrics:
             self._open_web(config.observability.metrics, None)
+
+    def _open_patiently(self) -> None:
+        """Processes of a supervisor that was killed may still be finishing what they had, on the same port."""
+        deadline = self._loop.now() + _PORT_PATIENCE_S
+        while True:
+            try:
+                self._service.open()
+                return
+            except ListenError as problem:
+                if self._loop.now() > deadline:
+                    raise
+                log.warn("waiting for an address", problem=str(problem))
+                time.sleep(_PORT_AGAIN_S)
 
     def _open_web(self, where: str, fd: int | None) -> None:
         try:
@@ -267,6 +283,7 @@ class App:
             pid=int(facts["pid"]),
             started=float(facts["started"]),
             ready=True,
+            joined=bool(facts["joined"]),
         )
         service.adopt(serving)
         service.machine = Machine(State.RUNNING)

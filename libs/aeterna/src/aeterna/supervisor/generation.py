@@ -117,6 +117,7 @@ class Generation:
             "slot": self.slot,
             "token": self.token,
             "started": self.started,
+            "joined": self.joined,
             "notify": self.notify.fileno(),
             "release": self.release.keep(),
         }

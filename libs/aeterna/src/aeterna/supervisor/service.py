@@ -100,8 +100,10 @@ class Service:
         before = self.machine.state
         known = (before, event) in TRANSITIONS
         self.machine, actions = step(self.machine, event)
-        if known:
+        # What leaves a state as it is does not prolong it, or a process could fail for ever and never be late.
+        if known and (self.machine.state is not before or event is Event.DEADLINE):
             self.enter(before)
+        if known:
             log.debug("step", why=event.value, was=before.value, now=self.machine.state.value)
         for action in actions:
             try:
