@@ -43,6 +43,10 @@ owned = threading.Event()
 memory: dict[str, object] = {}
 
 
+def shown() -> dict[str, object]:
+    return {key: value for key, value in memory.items() if not isinstance(value, bytes)}
+
+
 @client.on_handover
 def export() -> dict[str, object]:
     say("exports")
@@ -65,7 +69,7 @@ def freeze() -> Frozen:
 def resume(resumed: Resumed) -> None:
     memory.update(resumed.state)
     owned.set()
-    say("resumes", state=dict(memory), whole=resumed.whole)
+    say("resumes", state=shown(), whole=resumed.whole)
 
 
 @client.on_retired
@@ -84,13 +88,13 @@ try:
 except HandoverFailed as failed:
     say("fails", reason=failed.reason)
     sys.exit(7)
-memory.update({key: value if not isinstance(value, bytes) else len(value) for key, value in context.items()})
+memory.update(context)
 if "state" in options and not context:
     memory.update(json.loads(options["state"]))
 if "size" in options:
     memory["large"] = os.urandom(1024 * 1024) * (int(options["size"]) // 1024 // 1024)
 owned.set()
-say("owns", state={key: value for key, value in memory.items() if not isinstance(value, bytes)})
+say("owns", state=shown())
 if "tell" in options:
     client.tell({"told": os.getpid()})
 client.ready()

@@ -102,6 +102,8 @@ class Child:
 
     def listen(self) -> None:
         assert self.process.stdout is not None
+        if self.process.stdout.closed:
+            return
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self.process.stdout.fileno(), 65536):
                 self._rest += data
@@ -161,7 +163,9 @@ class Stage:
     def until(self, condition: Callable[[], M], patience: float = 10.0) -> M:
         deadline = time.monotonic() + patience
         while not (found := condition()):
-            assert time.monotonic() < deadline, f"never: {self.happened} {[c.facts[-3:] for c in self.children.values()]}"
+            assert time.monotonic() < deadline, (
+                f"never: {self.happened} {[c.facts[-3:] for c in self.children.values()]}"
+            )
             self.turn()
         return found
 
@@ -176,6 +180,8 @@ class Stage:
             if not child.dead and child.process.poll() is not None:
                 child.dead = True
                 child.listen()
+                assert child.process.stdout is not None
+                child.process.stdout.close()
                 self.broker.dismiss(child.generation)
 
     def spawn(

@@ -14,7 +14,8 @@ from tests.integration.aeterna_srp.stage import Child, Stage
 REPEATS = range(int(os.environ.get("AETERNA_REPEATS", "1")))
 STATE = {"x": 1, "list": [1, 2, 3]}
 OLD_STEPS = [
-    "heard PREPARE", "before OFFER", "after OFFER", "before PART", "after PART", "before END", "after END", "heard DONE",
+    "heard PREPARE", "before OFFER", "after OFFER", "before PART", "after PART", "before END", "after END",
+    "heard DONE",
 ]  # fmt: skip
 NEW_STEPS = [
     "heard OFFER", "heard PART", "heard END", "before PREPARED", "after PREPARED", "heard COMMIT", "before INSTALLED",

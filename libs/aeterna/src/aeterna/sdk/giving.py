@@ -105,7 +105,7 @@ class Giving:
             case Do.TAKE_BACK:
                 deltas, whole = self._deltas, self._whole
                 self._forget()
-                self._handlers.resume(Resumed(state=deltas, whole=whole))
+                self._handlers.tell_resumed(Resumed(state=deltas, whole=whole))
 
     def _guarded(self, work: "_Work") -> None:
         try:
@@ -169,13 +169,13 @@ class Giving:
         for each in lost:
             each.sock.close()
         self._forget()
-        self._handlers.resume(Resumed(connections=good, lost=lost))
+        self._handlers.tell_resumed(Resumed(connections=good, lost=lost))
 
     def _drop(self) -> None:
         for each in self._frozen.connections:
             each.sock.close()
         self._forget()
-        self._handlers.retired()
+        self._handlers.tell_retired()
 
     def _keep(self, data: bytes) -> None:
         self._deltas_bytes += len(data)

@@ -50,3 +50,16 @@ class Handlers:
     resume: Callable[[Resumed], None] = lambda _resumed: None
     retired: Callable[[], None] = lambda: None
     migrate: Callable[[int, State], Mapping[str, Any]] | None = None
+
+    def tell_resumed(self, resumed: Resumed) -> None:
+        """Whatever the application makes of it: the conversation with the supervisor goes on."""
+        try:
+            self.resume(resumed)
+        except Exception:
+            log.exception("[Aeterna-SDK] on_resume failed")
+
+    def tell_retired(self) -> None:
+        try:
+            self.retired()
+        except Exception:
+            log.exception("[Aeterna-SDK] on_retired failed")

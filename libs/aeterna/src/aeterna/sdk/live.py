@@ -194,7 +194,7 @@ class LiveConnections:
         for each in still:
             each.stand_still()
         deadline = asyncio.get_running_loop().time() + DRAIN_S
-        while not all(each.drained for each in still) and asyncio.get_running_loop().time() < deadline:
+        while not all(each.drained for each in still) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_STEP_S)
         for each in still:
             if not each.drained:

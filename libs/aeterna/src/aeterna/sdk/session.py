@@ -226,7 +226,7 @@ class Session:
     def _took_back(self, taking: Taking) -> None:
         self._reverse = None
         self.giving.took_over_again()
-        self._handlers.resume(Resumed(connections=taking.connections, state=taking.context))
+        self._handlers.tell_resumed(Resumed(connections=taking.connections, state=taking.context))
 
     def _patience(self) -> float | None:
         deadlines = [each for each in (self.giving.deadline, self.taking.deadline) if each is not None]

@@ -257,9 +257,18 @@ def _fits(item: Any, annotation: Any) -> bool:
     if annotation is int:
         return isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= INTEGER_MAX
     if annotation is str:
-        return isinstance(item, str) and len(item) <= TEXT_MAX
+        return isinstance(item, str) and len(item) <= TEXT_MAX and _is_text(item)
     each_is: type[object] = str if annotation == list[str] else dict
     return isinstance(item, list) and all(isinstance(each, each_is) for each in item)
+
+
+def _is_text(item: str) -> bool:
+    """JSON can spell half a surrogate pair; UTF-8 cannot."""
+    try:
+        item.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_part(part: Part) -> None:
