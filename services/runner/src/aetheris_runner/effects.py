@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aetheris.context import current
 from aetheris.definitions import ToolDefinition
@@ -35,9 +35,7 @@ from aetheris_runner.core.replay import EffectRecord
 from aetheris_runner.core.waits import Wait
 from aetheris_runner.failures import EXITS, described, revived
 from aetheris_runner.ports import Answer, Decision
-
-if TYPE_CHECKING:
-    from aetheris_runner.run import Run
+from aetheris_runner.stage import Stage
 
 # How often an idempotent tool is entered before a person is asked.
 ATTEMPTS_MAX = 8
@@ -50,9 +48,9 @@ class EffectCall:
     """A tool call of an agent. `settle` returns the tool's result, or raises what the agent shall see."""
 
     def __init__(
-        self, run: Run, path: str, tool: ToolDefinition[Any], arguments: dict[str, Any], given: bytes, key: str
+        self, stage: Stage, path: str, tool: ToolDefinition[Any], arguments: dict[str, Any], given: bytes, key: str
     ) -> None:
-        self._run, self._path, self._tool = run, path, tool
+        self._stage, self._path, self._tool = stage, path, tool
         self._arguments, self._given, self._key = arguments, given, key
         self._unchanged: tuple[type[Exception], ...] = (Unchanged, *tool.unchanged)
         self._attempt = 0
@@ -82,50 +80,50 @@ class EffectCall:
 
     async def _act(self) -> tuple[EffectState, bytes]:
         """Ask for the permission; with it, enter the tool."""
-        run, tool = self._run, self._tool
+        stage, tool = self._stage, self._tool
         later = _LATER_S
         while True:
-            if run.gated:
-                await run.gate()
+            if stage.gated:
+                await stage.gate()
             answer = await self._permission()
             match answer.decision:
                 case Decision.APPENDED:
                     self._attempt += 1
                     return await self._enter()
                 case Decision.RECORDED:
-                    run.scribe.record(
+                    stage.scribe.record(
                         e.EffectCommitted(
                             self._path, self._key, answer.result, 1, timedelta(0),
-                            answer.holder_job_id, tool.name, self._given, at=run.now(),
+                            answer.holder_job_id, tool.name, self._given, at=stage.now(),
                         ),
                         value_bytes=len(answer.result) + len(self._given),
                     )  # fmt: skip
                     metrics.EFFECTS.labels("recorded").inc()
                     return EffectState.COMMITTED, answer.result
-            deadline = run.now() + timedelta(seconds=later)
+            deadline = stage.now() + timedelta(seconds=later)
             reason = f"{self._key} is {answer.decision.name.lower()} in job {answer.holder_job_id}"
-            await run.wait(Wait(self._path, e.WaitKind.RETRY, reason, deadline))
+            await stage.wait(Wait(self._path, e.WaitKind.RETRY, reason, deadline))
             later = min(later * 2, _LATER_MAX_S)
 
     async def _permission(self) -> Answer:
         started = e.EffectStarted(
-            self._path, self._tool.name, self._given, self._key, self._attempt + 1, at=self._run.now()
+            self._path, self._tool.name, self._given, self._key, self._attempt + 1, at=self._stage.now()
         )
         digest = sha256(self._given).digest()
         change = EffectChange(self._key, EffectState.STARTED, self._tool.name, digest)
-        return await self._run.scribe.intend(started, change, len(self._given))
+        return await self._stage.scribe.intend(started, change, len(self._given))
 
     async def _enter(self) -> tuple[EffectState, bytes]:
-        run, tool = self._run, self._tool
+        stage, tool = self._stage, self._tool
         began = time.monotonic()
-        run.tool_opened()
+        stage.tool_opened()
         try:
             result = tool.signature.result.write(await self._inside())
         except self._unchanged as error:
             failure = described(error)
             elapsed = timedelta(seconds=time.monotonic() - began)
-            run.scribe.record(
-                e.EffectFailed(self._path, self._key, failure, self._attempt, elapsed, at=run.now()),
+            stage.scribe.record(
+                e.EffectFailed(self._path, self._key, failure, self._attempt, elapsed, at=stage.now()),
                 EffectChange(self._key, EffectState.FAILED),
             )
             metrics.EFFECTS.labels("failed").inc()
@@ -138,10 +136,10 @@ class EffectCall:
             await self._doubt(f"it raised {type(error).__name__}: {error}")
             return EffectState.IN_DOUBT, b""
         finally:
-            run.tool_closed()
+            stage.tool_closed()
         elapsed = timedelta(seconds=time.monotonic() - began)
-        run.scribe.record(
-            e.EffectCommitted(self._path, self._key, result, self._attempt, elapsed, at=run.now()),
+        stage.scribe.record(
+            e.EffectCommitted(self._path, self._key, result, self._attempt, elapsed, at=stage.now()),
             EffectChange(self._key, EffectState.COMMITTED, result_digest=sha256(result).digest()),
             len(result),
         )
@@ -151,7 +149,7 @@ class EffectCall:
     async def _inside(self) -> Any:
         """The tool's own code, which may ask for its key and its lease."""
         outside = current.set(None)
-        effect = Effect(self._key, self._run.lease, self._attempt, str(self._run.job_id))
+        effect = Effect(self._key, self._stage.assignment.lease, self._attempt, str(self._stage.job_id))
         entered = effect_in_hand.set(effect)
         try:
             return await self._tool.call(self._arguments, idempotency_key=self._key)
@@ -161,19 +159,19 @@ class EffectCall:
 
     async def _doubt(self, reason: str) -> None:
         """Say that nobody knows, so that everybody can see it while the way out is looked for."""
-        run = self._run
-        ticket = run.scribe.record(
-            e.EffectInDoubt(self._path, self._key, reason[:1_024], at=run.now()),
+        stage = self._stage
+        ticket = stage.scribe.record(
+            e.EffectInDoubt(self._path, self._key, reason[:1_024], at=stage.now()),
             EffectChange(self._key, EffectState.IN_DOUBT),
         )
         metrics.EFFECTS.labels("in_doubt").inc()
-        await run.scribe.durable(ticket)
+        await stage.scribe.durable(ticket)
 
     async def _resolve(self) -> tuple[EffectState, bytes]:
-        run, tool = self._run, self._tool
+        stage, tool = self._stage, self._tool
         can_verify = tool.verify is not None
         while True:
-            note = await run.hands.journal.note(run.assignment.tenant, run.job_id, self._key)
+            note = await stage.hands.journal.note(stage.assignment.tenant, stage.job_id, self._key)
             match way_out(
                 note,
                 can_verify=can_verify,
@@ -195,11 +193,11 @@ class EffectCall:
                 case CallAgain():
                     if self._raised:
                         pause = min(_LATER_S * 2**self._attempt, _LATER_MAX_S)
-                        deadline = run.now() + timedelta(seconds=pause)
-                        await run.wait(Wait(self._path, e.WaitKind.RETRY, f"retry: {tool.name}", deadline))
+                        deadline = stage.now() + timedelta(seconds=pause)
+                        await stage.wait(Wait(self._path, e.WaitKind.RETRY, f"retry: {tool.name}", deadline))
                     return EffectState.NOT_EXECUTED, b""
                 case AskPerson():
-                    await run.wait(Wait(self._path, e.WaitKind.OPERATOR, f"in doubt: {tool.name}", None))
+                    await stage.wait(Wait(self._path, e.WaitKind.OPERATOR, f"in doubt: {tool.name}", None))
                     can_verify = tool.verify is not None
 
     async def _ask_world(self) -> Any:
@@ -217,8 +215,8 @@ class EffectCall:
     ) -> tuple[EffectState, bytes]:
         state = EffectState[verdict.name]
         digest = sha256(result).digest() if state is EffectState.COMMITTED else b""
-        self._run.scribe.record(
-            e.EffectResolved(self._path, self._key, verdict, source, result, actor, note, at=self._run.now()),
+        self._stage.scribe.record(
+            e.EffectResolved(self._path, self._key, verdict, source, result, actor, note, at=self._stage.now()),
             EffectChange(self._key, state, result_digest=digest),
             len(result),
         )

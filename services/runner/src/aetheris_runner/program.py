@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable
 from datetime import timedelta
 from secrets import randbits
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aetheris.context import current, enclosing_step
 from aetheris.definitions import StepDefinition, ToolDefinition
@@ -27,9 +27,7 @@ from aetheris_runner.core.replay import Divergence
 from aetheris_runner.core.waits import Delivered, Wait
 from aetheris_runner.effects import EffectCall
 from aetheris_runner.failures import EXITS, described, revived
-
-if TYPE_CHECKING:
-    from aetheris_runner.run import Run
+from aetheris_runner.stage import Stage
 
 # How long one agent may keep the event loop to itself between two steps.
 _TURN_S = 0.005
@@ -40,59 +38,59 @@ _VALUE_KINDS = {"time": e.ValueKind.TIME, "random": e.ValueKind.RANDOM, "uuid": 
 class Program:
     """The `Context` of one run's agent."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
         self._turn_began = time.monotonic()
 
     async def step(self, definition: StepDefinition[Any], arguments: dict[str, Any]) -> Any:
-        run = self._run
+        stage = self._stage
         path = current_branch.get().take()
         given = canonical(arguments, f"an argument of {definition.name!r}")
         try:
-            record = run.replay.step(path, definition.name, given)
+            record = stage.replay.step(path, definition.name, given)
         except Divergence as divergence:
-            await run.halt(divergence)
+            await stage.halt(divergence)
             raise
         if record is not None:
             metrics.REPLAYED.inc()
             if record.failure is not None:
                 raise revived(record.failure)
             return definition.signature.result.read(record.result)
-        if run.gated:
-            await run.gate()
+        if stage.gated:
+            await stage.gate()
         began = time.monotonic()
         try:
             result = await self._perform(definition, arguments)
         except (Exception, *EXITS) as error:
             elapsed = timedelta(seconds=time.monotonic() - began)
             failure = described(error)
-            run.scribe.record(e.StepFailed(path, definition.name, given, failure, 1, elapsed, at=run.now()))
+            stage.scribe.record(e.StepFailed(path, definition.name, given, failure, 1, elapsed, at=stage.now()))
             metrics.STEPS.labels("permanent_failure").inc()
             raise revived(failure) from error
         ended = time.monotonic()
-        ticket = run.scribe.record(
-            e.StepCommitted(path, definition.name, given, result, 1, timedelta(seconds=ended - began), at=run.now()),
+        ticket = stage.scribe.record(
+            e.StepCommitted(path, definition.name, given, result, 1, timedelta(seconds=ended - began), at=stage.now()),
             value_bytes=len(given) + len(result),
         )
         metrics.PURE.inc()
         if definition.durable:
-            await run.scribe.durable(ticket)
+            await stage.scribe.durable(ticket)
         elif ended - self._turn_began > _TURN_S:
             await asyncio.sleep(0)
             self._turn_began = time.monotonic()
         return definition.signature.result.read(result)
 
     async def tool(self, definition: ToolDefinition[Any], arguments: dict[str, Any], once: str | None) -> Any:
-        run = self._run
+        stage = self._stage
         path = current_branch.get().take()
         given = canonical(arguments, f"an argument of {definition.name!r}")
-        key = effect_key(run.job_id, path, definition.name, given, once)
+        key = effect_key(stage.job_id, path, definition.name, given, once)
         try:
-            record = run.replay.effect(path, definition.name, given, key)
+            record = stage.replay.effect(path, definition.name, given, key)
         except Divergence as divergence:
-            await run.halt(divergence)
+            await stage.halt(divergence)
             raise
-        return await EffectCall(run, path, definition, arguments, given, key).settle(record)
+        return await EffectCall(stage, path, definition, arguments, given, key).settle(record)
 
     async def sleep(self, span: timedelta) -> None:
         await self._wait(e.WaitKind.TIMER, "", span)
@@ -104,7 +102,7 @@ class Program:
         return from_json(completed.payload) if completed.payload else None
 
     async def gather(self, branches: tuple[Awaitable[Any], ...]) -> list[Any]:
-        run = self._run
+        stage = self._stage
         path = current_branch.get().take()
         if not branches:
             return []
@@ -121,39 +119,39 @@ class Program:
             finally:
                 left -= 1
                 if left == 0:
-                    run.activity.release(everyone)
-                run.activity.leave()
+                    stage.activity.release(everyone)
+                stage.activity.leave()
 
-        tasks = [run.spawn(branch(number, work)) for number, work in enumerate(branches)]
-        await run.activity.blocked(everyone)
+        tasks = [stage.spawn(branch(number, work)) for number, work in enumerate(branches)]
+        await stage.activity.blocked(everyone)
         await asyncio.wait(tasks)
         return [task.result() for task in tasks]
 
     async def value(self, kind: str) -> Any:
-        run = self._run
+        stage = self._stage
         path = current_branch.get().take()
         value_kind = _VALUE_KINDS[kind]
         try:
-            record = run.replay.value(path, value_kind)
+            record = stage.replay.value(path, value_kind)
         except Divergence as divergence:
-            await run.halt(divergence)
+            await stage.halt(divergence)
             raise
         if record is not None:
             return from_json(record.value)
-        if run.gated:
-            await run.gate()
+        if stage.gated:
+            await stage.gate()
         value = canonical(self._fresh(value_kind))
-        run.scribe.record(e.ValueRecorded(path, value_kind, value, at=run.now()))
+        stage.scribe.record(e.ValueRecorded(path, value_kind, value, at=stage.now()))
         return from_json(value)
 
     def _fresh(self, kind: e.ValueKind) -> object:
         match kind:
             case e.ValueKind.TIME:
-                return self._run.now().isoformat()
+                return self._stage.now().isoformat()
             case e.ValueKind.RANDOM:
                 return randbits(53) / (1 << 53)
             case e.ValueKind.UUID:
-                return str(self._run.hands.clock.new_id())
+                return str(self._stage.hands.clock.new_id())
 
     async def _perform(self, definition: StepDefinition[Any], arguments: dict[str, Any]) -> bytes:
         """The step's own code. Inside it there is no agent: what it calls are ordinary functions."""
@@ -166,32 +164,32 @@ class Program:
             current.reset(outside)
 
     async def _wait(self, kind: e.WaitKind, name: str, span: timedelta | None) -> e.WaitCompleted:
-        run = self._run
+        stage = self._stage
         path = current_branch.get().take()
         try:
-            record = run.replay.wait(path, kind, name)
+            record = stage.replay.wait(path, kind, name)
         except Divergence as divergence:
-            await run.halt(divergence)
+            await stage.halt(divergence)
             raise
         if record is not None and record.completed is not None:
             return record.completed
-        if run.gated:
-            await run.gate()
+        if stage.gated:
+            await stage.gate()
         if record is None:
             try:
-                deadline = None if span is None else run.now() + span
+                deadline = None if span is None else stage.now() + span
             except OverflowError:
                 raise ValueError("that is longer than the calendar: time ends with the year 9999") from None
-            run.scribe.record(e.JobWaiting(path, kind, name, deadline, at=run.now()))
+            stage.scribe.record(e.JobWaiting(path, kind, name, deadline, at=stage.now()))
         else:
             deadline = record.deadline
-        ending = await run.wait(Wait(path, kind, name, deadline))
+        ending = await stage.wait(Wait(path, kind, name, deadline))
         if isinstance(ending, Delivered):
             note = ending.note
-            completed = e.WaitCompleted(path, note.payload, False, note.note_id, note.actor, at=run.now())
+            completed = e.WaitCompleted(path, note.payload, False, note.note_id, note.actor, at=stage.now())
         else:
-            completed = e.WaitCompleted(path, timed_out=kind is not e.WaitKind.TIMER, at=run.now())
-        run.scribe.record(completed, value_bytes=len(completed.payload))
+            completed = e.WaitCompleted(path, timed_out=kind is not e.WaitKind.TIMER, at=stage.now())
+        stage.scribe.record(completed, value_bytes=len(completed.payload))
         if completed.source_id:
-            run.consumed(completed.source_id)
+            stage.consumed(completed.source_id)
         return completed

@@ -1,0 +1,172 @@
+"""Where one job's program stands: its branches, its waits, its gate and its record.
+
+The program asks it for everything it needs and knows nobody else; whoever holds the job (`run`) sets it
+up, is nudged when something has changed, and takes it down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from datetime import datetime
+from typing import Any, NoReturn
+from uuid import UUID
+
+from aetheris_runner.activity import Activity
+from aetheris_runner.core.replay import Replay
+from aetheris_runner.core.waits import Ending, Note, Wait, Waits
+from aetheris_runner.hands import Hands
+from aetheris_runner.ports import Assignment
+from aetheris_runner.scribe import Scribe
+
+# How long a forgotten job's tasks are waited for.
+_STOP_S = 5.0
+
+
+class Stage:
+    scribe: Scribe
+    replay: Replay
+
+    def __init__(self, assignment: Assignment, hands: Hands) -> None:
+        self.assignment = assignment
+        self.hands = hands
+        self.nudged = asyncio.Event()
+        self.activity = Activity(self.nudged.set)
+        self.waits = Waits()
+        # Why the job stops, whatever its agent makes of it.
+        self.fault: Exception | None = None
+        # Why it is to be handed back, and why it is to end.
+        self.leaving = ""
+        self.cancelling: str | None = None
+        # How many branches have come to rest at the gate.
+        self.gated_branches = 0
+        self._futures: dict[str, asyncio.Future[Ending]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tools_open = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._consumed: list[str] = []
+
+    # For the program.
+
+    @property
+    def job_id(self) -> UUID:
+        return self.assignment.job_id
+
+    def now(self) -> datetime:
+        return self.hands.clock.now()
+
+    def spawn(self, branch: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Start a branch of the agent."""
+        self.activity.enter()
+        task = asyncio.get_running_loop().create_task(branch)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    @property
+    def gated(self) -> bool:
+        return bool(self.leaving) or self.cancelling is not None or self.scribe.full
+
+    async def gate(self) -> None:
+        """Stands in front of everything new. A job that is to end or to leave comes to rest here; one
+        that has run too far ahead of its record waits for it."""
+        if self.leaving or self.cancelling is not None:
+            self.gated_branches += 1
+            await self.activity.blocked(asyncio.get_running_loop().create_future())
+        await self.scribe.room()
+
+    async def halt(self, error: Exception) -> NoReturn:
+        """Stop the whole job for `error`, past whatever its agent would catch."""
+        self.stop(error)
+        await asyncio.get_running_loop().create_future()
+        raise error
+
+    async def wait(self, wait: Wait) -> Ending:
+        """Block until the wait has ended. The caller records the end."""
+        delivered = self.waits.open(wait)
+        if delivered is not None:
+            return delivered
+        future = self._futures[wait.path] = asyncio.get_running_loop().create_future()
+        self._arm()
+        ending: Ending = await self.activity.blocked(future)
+        return ending
+
+    def tool_opened(self) -> None:
+        self._tools_open += 1
+
+    def tool_closed(self) -> None:
+        self._tools_open -= 1
+        if self.cancelling is not None:
+            self._cancel_branches()
+
+    def consumed(self, note_id: str) -> None:
+        """A note has been recorded; the inbox is told once the record is durable."""
+        self.replay.consumed.add(note_id)
+        self._consumed.append(note_id)
+
+    # For the holder.
+
+    def end(self, endings: Iterable[Ending]) -> None:
+        """Hand each ended wait to the branch that waits."""
+        for ending in endings:
+            self.activity.release(self._futures.pop(ending.wait.path), ending)
+
+    def deliver(self, notes: Iterable[Note]) -> None:
+        self.end(self.waits.deliver(notes))
+
+    def end_due(self, now: datetime) -> None:
+        self.end(self.waits.due(now))
+
+    def leave(self, reason: str) -> None:
+        """Come to rest at the next command."""
+        self.leaving = reason
+        self.nudged.set()
+
+    def cancel(self, reason: str) -> None:
+        """Unwind, as soon as no tool is inside the world."""
+        if self.cancelling is None:
+            self.cancelling = reason or "cancelled"
+        self._cancel_branches()
+
+    def stop(self, error: Exception) -> None:
+        """Unwind at once."""
+        if self.fault is None:
+            self.fault = error
+        for task in self._tasks:
+            task.cancel()
+        self.nudged.set()
+
+    async def make_safe(self) -> None:
+        """Everything that happened here is durable, and the inbox knows what of its own is."""
+        await self.scribe.settled()
+        if self._consumed:
+            notes, self._consumed = self._consumed, []
+            self.hands.inbox.settle(self.job_id, notes)
+
+    def disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def close(self) -> None:
+        """Take it all down. What its tasks still do reaches nobody."""
+        self.disarm()
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_STOP_S)
+
+    def _arm(self) -> None:
+        """A wait beside branches that still move ends on time without the scheduler."""
+        self.disarm()
+        wake_at = self.waits.wake_at
+        if wake_at is not None:
+            delay = min(max((wake_at - self.now()).total_seconds(), 0.0), 3_600.0)
+            self._timer = asyncio.get_running_loop().call_later(delay, self.nudged.set)
+        self.nudged.set()
+
+    def _cancel_branches(self) -> None:
+        if self._tools_open == 0:
+            for task in self._tasks:
+                task.cancel()
+            self.nudged.set()
