@@ -1,5 +1,7 @@
 """Write agents that survive crashes, and talk to the suite that runs them."""
 
+from typing import TYPE_CHECKING, Any
+
 from aetheris.context import gather, now, random, signal, sleep, uuid
 from aetheris.definitions import agent, step, tool
 from aetheris.errors import (
@@ -13,8 +15,13 @@ from aetheris.errors import (
 )
 from aetheris.outcomes import DidNotHappen, Effect, Happened, Unknown, current_effect
 
+if TYPE_CHECKING:
+    from aetheris.client import AsyncClient, Client
+
 __all__ = [
     "AetherisError",
+    "AsyncClient",
+    "Client",
     "ContractViolation",
     "DidNotHappen",
     "Effect",
@@ -36,3 +43,12 @@ __all__ = [
     "tool",
     "uuid",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # An agent has no use for an HTTP client, and a runner starts faster without one.
+    if name in ("AsyncClient", "Client"):
+        from aetheris import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
