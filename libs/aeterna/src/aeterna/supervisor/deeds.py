@@ -32,7 +32,7 @@ class Deeds:
         self._spawned = False  # a rollback is one only if there was something to roll back
         self._new = 0
         self._moved = False  # the successor has had state, so there is something to return
-        self._prepared_at = self._committed_at = 0.0
+        self._prepared_at = self._committed_at = self._carried = 0.0
 
     def do(self, action: Action) -> None:
         """The one of that name."""
@@ -72,6 +72,9 @@ class Deeds:
         elif event is Event.HANDED_OVER:
             self._moved = True
             service.metrics.handover_seconds.observe(now - self._committed_at)
+            carried = service.relay.facts().get("state_bytes", 0.0)
+            service.metrics.transfer_bytes.observe(carried - self._carried)
+            self._carried = carried
         if event in (Event.HANDED_OVER, Event.SKIPPED) and generation is not None:
             service.settled(generation)
         service.happen(event)

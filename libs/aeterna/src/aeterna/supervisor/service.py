@@ -136,7 +136,8 @@ class Service:
             case Limit.PREFLIGHT:
                 return sum(hook.timeout_s for hook in orchestration.preflight) + 5.0
             case Limit.HANDOVER:
-                return orchestration.state_handoff.timeout_s
+                # The relay keeps to its budget by itself; this is the net below it.
+                return orchestration.state_handoff.timeout_s + 1.0
             case Limit.SOAK:
                 return orchestration.canary.soak_s
             case Limit.QUEUE:

@@ -1,0 +1,260 @@
+"""What an upgrade costs those who ask, beside what a plain restart costs them. `make bench-aeterna`.
+
+Everything is on loopback and on one machine with its clients, so seconds are upper bounds; counts are counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aeterna.testing.load import Load, answered, datagrams, fresh, kept_alive, queue
+from aeterna.testing.plain import Plain
+from aeterna.testing.supervised import Supervised
+
+Row = dict[str, Any]
+Client = Callable[[Load, tuple[str, int]], None]
+
+
+@contextmanager
+def supervised(sharing: str = "inherited", **orchestration: Any) -> Iterator[Supervised]:
+    """A sample service in a directory of its own."""
+    config = {
+        "listeners": {"main": {"address": "127.0.0.1:0", "sharing": sharing}, "udp": "udp://127.0.0.1:0"},
+        "orchestration": {
+            "startup": {"readiness": "notify"},
+            "canary": {"soak_time": "20ms", "fraction": "30%"},
+            "drain": {"timeout": "5s"},
+            **orchestration,
+        },
+        "limits": {"memory_headroom": 0},
+    }
+    with tempfile.TemporaryDirectory() as directory, Supervised(Path(directory), config) as it:
+        yield it
+
+
+def takeovers(
+    name: str, client: Client, reload: Callable[[], object], address: tuple[str, int], times: int, least: int
+) -> Row:
+    """So many upgrades under load, and then as many questions as it takes."""
+    since = time.monotonic()
+    with Load(client, address) as load:
+        for _ in range(times):
+            reload()
+        load.until(least, 600)
+    failed = sum(load.failed.values())
+    return {
+        "what": name,
+        "takeovers": times,
+        "asked": load.done + failed,
+        "failed": failed,
+        "failed_each": round(failed / times, 2),
+        "longest_ms": round(load.longest_s * 1000, 1),
+        "seconds": round(time.monotonic() - since, 1),
+    }
+
+
+def connections(scale: float) -> Iterator[Row]:
+    """New connections, datagrams and kept-alive connections."""
+    many, some, few = (max(2, round(n * scale)) for n in (150, 50, 10))
+    for sharing in ("inherited", "steered"):
+        with supervised(sharing) as it:
+            address = it.address("main")
+            yield takeovers(f"new connections, {sharing}", fresh, it.reload, address, many, round(50_000 * scale))
+    with Plain("restart") as plain:
+        yield takeovers("new connections, plain restart", fresh, plain.reload, plain.address, few, 0)
+    with Plain("overlap") as plain:
+        yield takeovers("new connections, two listeners unsteered", fresh, plain.reload, plain.address, some, 0)
+    with supervised() as it:
+        yield takeovers("datagrams, inherited", datagrams, it.reload, it.address("udp"), some, round(100_000 * scale))
+    with Plain("restart") as plain:
+        yield takeovers("datagrams, plain restart", datagrams, plain.reload, plain.address, few, 0)
+    with supervised() as it:
+        yield takeovers("kept-alive HTTP, inherited", kept_alive, it.reload, it.address("main"), some, 0)
+    with Plain("restart") as plain:
+        yield takeovers("kept-alive HTTP, plain restart", kept_alive, plain.reload, plain.address, few, 0)
+
+
+def queued(_scale: float) -> Iterator[Row]:
+    """500 connections that wait when the process is replaced."""
+    for sharing in ("inherited", "steered"):
+        with supervised(sharing) as it:
+            serving = it.status()["serving"]["pid"]
+            os.kill(serving, signal.SIGSTOP)
+            waiting = queue(it.address("main"), 500)
+            os.kill(serving, signal.SIGCONT)
+            it.reload()
+            yield {"what": f"queued connections, {sharing}", "asked": 500, "failed": 500 - answered(waiting)}
+    with Plain("overlap") as plain:
+        os.kill(plain.process.pid, signal.SIGSTOP)
+        waiting = queue(plain.address, 500)
+        os.kill(plain.process.pid, signal.SIGTERM)
+        os.kill(plain.process.pid, signal.SIGCONT)
+        plain.reload()
+        yield {"what": "queued connections, two listeners unsteered", "asked": 500, "failed": 500 - answered(waiting)}
+
+
+def fractions(scale: float) -> Iterator[Row]:
+    """The share of new connections that a canary gets."""
+    for share in (0.01, 0.05, 0.1, 0.25, 0.5):
+        with supervised("steered", canary={"soak_time": "300s", "fraction": share}) as it:
+            it.ask("reload", wait=False)
+            it.until(lambda s: s["state"] == "soaking")
+            with Load(fresh, it.address("main")) as load:
+                load.until(round(4000 * max(scale, 0.25)))
+        total = sum(load.generations.values())
+        yield {
+            "what": f"canary at {share:.0%}",
+            "asked": total,
+            "failed": sum(load.failed.values()),
+            "share_percent": round(100 * load.generations["2"] / total, 2),
+        }
+
+
+def endurance(scale: float) -> Iterator[Row]:
+    """Upgrades in a row: what is left behind?"""
+    times = max(20, round(1000 * scale))
+    with supervised(canary={"enabled": False}) as it:
+        for _ in range(10):
+            it.reload()
+        before = _weight(it.pid)
+        since = time.monotonic()
+        for _ in range(times):
+            outcome = it.reload()
+            assert outcome["ok"], outcome
+        after = _weight(it.pid)
+        yield {
+            "what": "upgrades in a row",
+            "takeovers": times,
+            "seconds": round(time.monotonic() - since, 1),
+            "descriptors_more": after["fds"] - before["fds"],
+            "memory_more_kib": after["kib"] - before["kib"],
+            "memory_mib": round(after["kib"] / 1024, 1),
+            "zombies": after["zombies"],
+            "state": it.status()["state"],
+        }
+        cpu = _cpu(it.pid)
+        time.sleep(5)
+        yield {"what": "idle supervisor", "cpu_percent": round((_cpu(it.pid) - cpu) / 5 * 100, 3)}
+
+
+def orphans(scale: float) -> Iterator[Row]:
+    """Processes whose parents have died."""
+    count = max(200, round(10_000 * scale))
+    script = (
+        "import os,time\n"
+        f"for _ in range({count}):\n"
+        "    if os.fork() == 0:\n"
+        "        if os.fork() == 0: time.sleep(0.02)\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+        "time.sleep(600)"
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        config = {"service": {"command": [sys.executable, "-I", "-S", "-c", script]}, "listeners": []}
+        with Supervised(Path(directory), config) as it:
+            since = time.monotonic()
+            it.until(lambda s: s["orphans_reaped"] >= count, 120)
+            yield {
+                "what": "orphans reaped",
+                "asked": count,
+                "zombies": _weight(it.pid)["zombies"],
+                "seconds": round(time.monotonic() - since, 1),
+            }
+
+
+def rebirths(scale: float) -> Iterator[Row]:
+    """The supervisor's own image, replaced under load."""
+    took = []
+    with supervised() as it, Load(fresh, it.address("main")) as load:
+        for _ in range(max(3, round(20 * scale))):
+            since = time.monotonic()
+            it.ask("reexec")
+            it.until(lambda s: s["state"] == "running")
+            took.append(time.monotonic() - since)
+    yield {
+        "what": "supervisor re-exec",
+        "takeovers": len(took),
+        "asked": load.done,
+        "failed": sum(load.failed.values()),
+        "median_ms": round(statistics.median(took) * 1000, 1),
+    }
+
+
+def crashes(scale: float) -> Iterator[Row]:
+    """The only process is killed under load: who is refused?"""
+    times = max(3, round(16 * scale))
+    config: dict[str, Any] = {
+        "orchestration": {"startup": {"readiness": "notify"}},
+        "restart": {"first": "1ms", "longest": "1ms"},
+    }
+    with tempfile.TemporaryDirectory() as directory, Supervised(Path(directory), config) as it:
+        with Load(fresh, it.address()) as load:
+            for _ in range(times):
+                serving = it.status()["serving"]
+                os.kill(serving["pid"], signal.SIGKILL)
+                it.until(lambda s, n=serving["generation"]: s["state"] == "running" and s["serving"]["generation"] > n)  # type: ignore[misc]
+        refused = sum(count for reason, count in load.failed.items() if "refused" in reason)
+        yield {
+            "what": "SIGKILL of the only process",
+            "takeovers": times,
+            "asked": load.done,
+            "failed": sum(load.failed.values()),
+            "refused": refused,
+            "longest_ms": round(load.longest_s * 1000, 1),
+        }
+
+
+def _weight(pid: int) -> dict[str, int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    states = [Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] for child in children]
+    return {
+        "fds": len(list(Path(f"/proc/{pid}/fd").iterdir())),
+        "kib": int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024,
+        "zombies": states.count("Z"),
+    }
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+PARTS = (connections, queued, fractions, crashes, rebirths, orphans, endurance)
+
+
+def main() -> int:
+    """Print a line for each, and fail if Aeterna lost anything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    parser.add_argument("--only", choices=[part.__name__ for part in PARTS], help="one part")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    arguments = parser.parse_args()
+    rows: list[Row] = []
+    for part in PARTS:
+        if arguments.only in (None, part.__name__):
+            for row in part(0.1 if arguments.quick else 1.0):
+                rows.append(row)
+                facts = ", ".join(f"{key} {value}" for key, value in row.items() if key != "what")
+                print(f"{row['what']:44} {facts}", flush=True)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(rows, indent=1) + "\n")
+    plain = ("plain restart", "unsteered", "SIGKILL")
+    lost = [row["what"] for row in rows if row.get("failed") and not any(word in row["what"] for word in plain)]
+    if lost:
+        print("lost something:", ", ".join(lost), file=sys.stderr)
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
