@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -117,13 +118,20 @@ def happened() -> Happenings:
 
 
 @pytest.fixture
-def holder(clock: SimClock) -> Any:
+def holder(clock: SimClock, tenant: str) -> Any:
     """A new job each time."""
+    own = tenant
 
-    def make(tenant: str = "acme", lease: int = 1) -> Holder:
+    def make(tenant: str = own, lease: int = 1) -> Holder:
         return Holder(clock.new_id(), lease, tenant)
 
     return make
+
+
+@pytest.fixture
+def tenant() -> str:
+    """Whose the jobs of a test are, unless it says otherwise."""
+    return "acme"
 
 
 @asynccontextmanager
@@ -140,6 +148,15 @@ async def store(request: pytest.FixtureRequest, postgres_server: Server, clock: 
         return
     async with fresh_database(postgres_server, "aetheris_ledger") as dsn, store_on(dsn, clock) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def shared_database(postgres_server: Server) -> Iterator[str]:
+    """One database for a module whose tests each have a tenant of their own."""
+    with asyncio.Runner() as runner:
+        database = fresh_database(postgres_server, "aetheris_ledger")
+        yield runner.run(database.__aenter__())
+        runner.run(database.__aexit__(None, None, None))
 
 
 @pytest.fixture

@@ -1,0 +1,148 @@
+"""What an append is answered, from what stands around its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from aetheris_journal.chain import GENESIS, commit_hash
+from aetheris_kernel.errors import Invalid
+from aetheris_ledger.core.append import (
+    BODY_BYTES_MAX,
+    Answer,
+    Append,
+    Decision,
+    Link,
+    check,
+    judge,
+    own_retry,
+)
+from aetheris_ledger.core.effect import Change, Effect, State, moves
+from aetheris_proto.ledger.v1.ledger_pb2 import Appended
+
+JOB, OTHER = UUID(int=1), UUID(int=2)
+DIGEST = b"d" * 32
+PARENT = Link(2, 50, b"p" * 32)
+APPEND = Append(JOB, "acme", 4, PARENT.hash, 2, b"body")
+STARTS = moves([Change("k", State.STARTED, "charge", DIGEST)])
+EFFECT = Effect("acme", "k", OTHER, 3, 7, "charge", DIGEST, State.STARTED, b"", 0, 100)
+
+
+def stored(append: Append, time_us: int = 99) -> Link:
+    digest = commit_hash(append.parent, append.job, append.seq, append.lease, time_us, append.body)
+    return Link(append.lease, time_us, digest)
+
+
+def test_the_decisions_are_those_of_the_wire():
+    assert {f"DECISION_{decision.name}": int(decision) for decision in Decision} == {
+        name: number for name, number in Appended.Decision.items() if number
+    }
+
+
+def test_nothing_stands_in_the_way_of_the_tails_successor():
+    assert judge(APPEND, (), None, PARENT, {}) is None
+    assert judge(replace(APPEND, seq=1, parent=GENESIS), (), None, None, {}) is None
+
+
+def test_an_own_retry_is_recognised_by_parent_lease_and_body():
+    assert judge(APPEND, (), stored(APPEND), PARENT, {}) == Answer(
+        Decision.APPENDED, hash=stored(APPEND).hash, time_us=99
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(APPEND, parent=b"q" * 32),
+        replace(APPEND, lease=3),
+        replace(APPEND, body=b"bodY"),
+        replace(APPEND, job=OTHER),
+    ],
+)
+def test_anything_else_at_its_place_fences_it(other):
+    assert not own_retry(APPEND, stored(other))
+    assert judge(APPEND, (), stored(other), PARENT, {}) == Answer(Decision.FENCED)
+
+
+@pytest.mark.parametrize("before", [None, replace(PARENT, hash=b"q" * 32), replace(PARENT, lease=3)])
+def test_a_parent_that_is_not_the_tail_or_has_a_higher_lease_fences_it(before):
+    assert judge(APPEND, (), None, before, {}) == Answer(Decision.FENCED)
+
+
+def test_the_fence_speaks_before_the_effect():
+    assert judge(APPEND, STARTS, None, None, {"k": EFFECT}) == Answer(Decision.FENCED)
+
+
+@pytest.mark.parametrize(
+    ("state", "decision"),
+    [
+        (State.STARTED, Decision.IN_FLIGHT),
+        (State.COMMITTED, Decision.RECORDED),
+        (State.IN_DOUBT, Decision.IN_DOUBT),
+        (State.ABANDONED, Decision.REFUSED),
+        (State.COMPENSATED, Decision.REFUSED),
+        (State.FAILED, None),
+        (State.NOT_EXECUTED, None),
+    ],
+)
+def test_a_start_is_answered_by_what_stands(state, decision):
+    effect = replace(EFFECT, state=state)
+
+    answer = judge(APPEND, STARTS, None, PARENT, {"k": effect})
+
+    assert (answer.decision if answer else None) is decision
+    if answer and decision is not Decision.REFUSED:
+        assert answer.effect == effect
+
+
+def test_an_outcome_that_is_not_the_jobs_own_is_refused_and_says_why():
+    outcome = moves([Change("k", State.FAILED)])
+
+    foreign = judge(APPEND, outcome, None, PARENT, {"k": EFFECT})
+    unknown = judge(APPEND, outcome, None, PARENT, {})
+
+    assert foreign is not None
+    assert unknown is not None
+    assert (foreign.decision, unknown.decision) == (Decision.REFUSED, Decision.REFUSED)
+    assert str(OTHER) in foreign.message
+    assert "never started" in unknown.message
+
+
+def test_the_first_effect_in_the_way_decides():
+    two = moves([Change("free", State.STARTED, "charge", DIGEST), Change("k", State.STARTED, "charge", DIGEST)])
+
+    answer = judge(APPEND, two, None, PARENT, {"k": EFFECT})
+
+    assert answer == Answer(Decision.IN_FLIGHT, effect=EFFECT)
+
+
+def test_a_well_formed_append_passes():
+    assert check(APPEND) == ()
+    assert check(replace(APPEND, seq=1, parent=GENESIS)) == ()
+    assert check(replace(APPEND, body=bytes(BODY_BYTES_MAX))) == ()
+    assert check(replace(APPEND, changes=[Change("k", State.STARTED, "charge", DIGEST)])) == STARTS
+
+
+@pytest.mark.parametrize(
+    ("field", "append"),
+    [
+        ("seq", replace(APPEND, seq=0)),
+        ("lease", replace(APPEND, lease=0)),
+        ("parent", replace(APPEND, parent=bytes(33))),
+        ("parent", replace(APPEND, seq=1)),
+        ("body", replace(APPEND, body=b"")),
+        ("body", replace(APPEND, body=bytes(BODY_BYTES_MAX + 1))),
+        ("tenant", replace(APPEND, tenant="", changes=[Change("k", State.FAILED)])),
+        ("key", replace(APPEND, changes=[Change("", State.FAILED)])),
+        ("tool", replace(APPEND, changes=[Change("k", State.STARTED, "", DIGEST)])),
+        ("arguments_digest", replace(APPEND, changes=[Change("k", State.STARTED, "charge")])),
+        ("result_digest", replace(APPEND, changes=[Change("k", State.COMMITTED)])),
+        ("effects", replace(APPEND, changes=[Change(str(n), State.FAILED) for n in range(1_001)])),
+    ],
+)
+def test_a_malformed_append_names_its_field(field, append):
+    with pytest.raises(Invalid) as refusal:
+        check(append)
+
+    assert refusal.value.facts["field"] == field

@@ -1,0 +1,197 @@
+"""Where an effect may go, who may move it, and what is left on it from outside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from uuid import UUID
+
+import pytest
+from aetheris_journal.events import Source, Verdict
+from aetheris_kernel.errors import Conflict, Invalid
+from aetheris_ledger.core.effect import (
+    BY_OTHERS,
+    BY_OWNER,
+    Change,
+    Effect,
+    EffectState,
+    Move,
+    Note,
+    State,
+    check_note,
+    moved,
+    moves,
+    noted,
+    origins,
+    permits,
+    witnessed,
+)
+from aetheris_ledger.rows import PERMITS
+from aetheris_proto.common.v1.error_reason_pb2 import ErrorReason
+from aetheris_proto.ledger.v1.ledger_pb2 import EffectState as Wire
+
+OWNER, OTHER = UUID(int=1), UUID(int=2)
+DIGEST = b"d" * 32
+EFFECT = Effect("acme", "k", OWNER, 3, 7, "charge", DIGEST, State.STARTED, b"", 0, 100)
+NOTE = Note(Verdict.COMMITTED, Source.PERSON, b"1", "ada", "seen", 5)
+
+
+def test_the_states_are_those_of_the_wire():
+    assert {f"EFFECT_STATE_{state.name}": int(state) for state in State} == {
+        name: number for name, number in Wire.items() if number
+    }
+
+
+def test_the_refusal_is_one_of_the_reasons_of_the_wire():
+    assert f"ERROR_REASON_{EffectState.reason}" in dict(ErrorReason.items())
+    assert issubclass(EffectState, Conflict)
+
+
+def test_the_table_is_the_one_in_the_design():
+    moves_of = {(a, b) for a in BY_OWNER for b in BY_OWNER[a]}
+
+    s = State
+    assert moves_of == {
+        (None, s.STARTED),
+        (s.STARTED, s.COMMITTED), (s.STARTED, s.FAILED), (s.STARTED, s.IN_DOUBT),
+        (s.FAILED, s.STARTED), (s.NOT_EXECUTED, s.STARTED), (s.IN_DOUBT, s.STARTED),
+        (s.IN_DOUBT, s.COMMITTED), (s.IN_DOUBT, s.NOT_EXECUTED), (s.IN_DOUBT, s.ABANDONED),
+        (s.COMMITTED, s.COMPENSATED),
+    }  # fmt: skip
+
+
+def test_another_job_may_only_start_and_only_where_the_world_is_unchanged():
+    assert {state for state in BY_OTHERS if BY_OTHERS[state]} == {None, State.FAILED, State.NOT_EXECUTED}
+    assert set().union(*BY_OTHERS.values()) == {State.STARTED}
+
+
+def test_the_tables_name_every_state():
+    assert set(BY_OWNER) == set(BY_OTHERS) == {None, *State}
+
+
+def test_the_statement_asks_what_the_tables_say():
+    """`move_effects` gets these bits and knows no state of its own."""
+    for first, (owner, others, opens) in PERMITS.items():
+        assert {state for state in State if owner >> state & 1} == {s for s in State if first in BY_OWNER[s]}
+        assert {state for state in State if others >> state & 1} == {s for s in State if first in BY_OTHERS[s]}
+        assert opens == (first in BY_OWNER[None])
+    assert set(PERMITS) == set(State)
+
+
+@pytest.mark.parametrize("target", State)
+def test_origins_are_the_table_read_backwards(target):
+    assert all((target in BY_OWNER[state]) == (state in origins(target, BY_OWNER)) for state in State)
+
+
+@pytest.mark.parametrize(("stands", "job", "target"), list(product([None, *State], [OWNER, OTHER], State)))
+def test_permission_is_a_question_of_state_and_owner(stands, job, target):
+    effect = None if stands is None else replace(EFFECT, state=stands)
+    table = BY_OWNER if job == OWNER or stands is None else BY_OTHERS
+
+    assert permits(effect, job, target) == (target in table[stands])
+
+
+def test_changes_of_one_key_become_one_move():
+    start = Change("k", State.STARTED, "charge", DIGEST)
+    found = moves([Change("k", State.IN_DOUBT), Change("other", State.FAILED), Change("k", State.NOT_EXECUTED), start])
+
+    assert found == (
+        Move("k", State.IN_DOUBT, State.STARTED, start, b""),
+        Move("other", State.FAILED, State.FAILED, None, b""),
+    )
+
+
+def test_changes_that_contradict_each_other_are_refused_whatever_stands_there():
+    with pytest.raises(Invalid) as refusal:
+        moves([Change("k", State.FAILED), Change("k", State.COMMITTED, result_digest=DIGEST)])
+
+    assert refusal.value.facts == {"key": "k"}
+
+
+@pytest.mark.parametrize(("first", "then"), list(product(State, State)))
+def test_a_move_is_possible_where_its_first_change_is_and_its_changes_follow_each_other(first, then):
+    """Checked against walking the changes one by one from every state."""
+    changes = [Change("k", first), Change("k", then)]
+    try:
+        (move,) = moves(changes)
+    except Invalid:
+        assert then not in BY_OWNER[first]
+        return
+
+    for stands in [None, *State]:
+        walks = first in BY_OWNER[stands] and then in BY_OWNER[first]
+        effect = None if stands is None else replace(EFFECT, state=stands)
+        assert permits(effect, OWNER, move.first) == walks
+
+
+def test_a_restart_begins_a_new_life():
+    effect = replace(EFFECT, state=State.FAILED, outcome_seq=4, note=NOTE)
+    (move,) = moves([Change("k", State.STARTED, "charge", b"e" * 32)])
+
+    after = moved(effect, move, tenant="acme", job=OTHER, seq=2, lease=1, time_us=200)
+
+    assert after == Effect("acme", "k", OTHER, 2, 1, "charge", b"e" * 32, State.STARTED, b"", 0, 200)
+
+
+def test_a_verdict_is_left_on_a_doubt_once():
+    doubt = replace(EFFECT, state=State.IN_DOUBT)
+    first = noted(doubt, NOTE)
+
+    assert first == replace(doubt, note=NOTE)
+    # Saying the same again changes nothing, also once the holder has taken it up.
+    again = replace(NOTE, actor="bob", text="me too", time_us=9)
+    assert noted(first, again) is None
+    assert noted(replace(first, state=State.COMMITTED), again) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [replace(NOTE, verdict=Verdict.ABANDONED, result=b""), replace(NOTE, result=b"2")],
+    ids=["verdict", "result"],
+)
+def test_another_verdict_is_refused(other):
+    with pytest.raises(EffectState, match="left first"):
+        noted(replace(EFFECT, state=State.IN_DOUBT, note=NOTE), other)
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.IN_DOUBT])
+def test_only_a_doubt_can_be_resolved(state):
+    with pytest.raises(EffectState) as refusal:
+        noted(replace(EFFECT, state=state), NOTE)
+
+    assert refusal.value.facts["state"] == state.name
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_late_outcome_is_evidence_while_the_effect_is_open(state):
+    found = witnessed(replace(EFFECT, state=state), NOTE, job=OWNER, lease=7)
+
+    assert (found is not None) == (state in (State.STARTED, State.IN_DOUBT))
+
+
+@pytest.mark.parametrize(("job", "lease"), [(OTHER, 7), (OWNER, 6), (OWNER, 8)])
+def test_a_late_outcome_speaks_of_its_own_intent_only(job, lease):
+    assert witnessed(EFFECT, NOTE, job=job, lease=lease) is None
+
+
+def test_a_late_outcome_does_not_overwrite_a_verdict():
+    assert witnessed(replace(EFFECT, state=State.IN_DOUBT, note=NOTE), NOTE, job=OWNER, lease=7) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "note"),
+    [
+        ("result", replace(NOTE, result=b"")),
+        ("result", replace(NOTE, verdict=Verdict.ABANDONED)),
+        ("result", replace(NOTE, result=b"1" * (512 * 1024 + 1))),
+        ("actor", replace(NOTE, actor="é" * 129)),
+        ("note", replace(NOTE, text="x" * 8193)),
+        ("actor", replace(NOTE, actor="a\0")),
+        ("note", replace(NOTE, text="a\0")),
+    ],
+)
+def test_a_note_that_no_chain_could_hold_is_refused(field, note):
+    with pytest.raises(Invalid) as refusal:
+        check_note(note)
+
+    assert refusal.value.facts["field"] == field
