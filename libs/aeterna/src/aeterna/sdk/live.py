@@ -14,7 +14,6 @@ Plain TCP and Unix streams only: the keys of a TLS connection cannot leave Pytho
 """
 
 import asyncio
-import base64
 import os
 import socket
 from collections.abc import Callable
@@ -61,8 +60,12 @@ class LiveProtocol(asyncio.Protocol):
         """Bytes that were received and are not consumed: the next process receives them again."""
         return b""
 
+    def idle(self) -> bool:
+        """Is nothing under way for this connection? It is handed over then, and stays here if that takes long."""
+        return True
+
     def write(self, data: bytes) -> None:
-        """While the process stands still, what is written goes along and is sent by whoever goes on."""
+        """After `export_state` nothing may be written. What is all the same leaves only if this process goes on."""
         if self.frozen:
             self._unsent += data
         elif self.transport is not None:
@@ -94,12 +97,12 @@ class LiveProtocol(asyncio.Protocol):
 
     def stand_still(self) -> None:
         assert self.transport is not None
-        self.frozen = True
         self.transport.pause_reading()
 
     @property
-    def drained(self) -> bool:
-        return self.transport is not None and self.transport.get_write_buffer_size() == 0
+    def still(self) -> bool:
+        """Everything that was read is answered, and every answer has left this process."""
+        return self.transport is not None and self.transport.get_write_buffer_size() == 0 and self.idle()
 
     def go_on(self) -> None:
         self.frozen = False
@@ -113,15 +116,12 @@ class LiveProtocol(asyncio.Protocol):
     def packed(self) -> Connection:
         assert self.transport is not None
         sock = self.transport.get_extra_info("socket")
-        app = {"state": self.export_state(), "unsent": base64.b64encode(self._unsent).decode()}
-        return Connection(socket.socket(fileno=os.dup(sock.fileno())), app, self.unread())
+        self.frozen = True
+        return Connection(socket.socket(fileno=os.dup(sock.fileno())), self.export_state(), self.unread())
 
     def _unpack(self, connection: Connection) -> None:
-        app = connection.app or {}
-        self.import_state(app.get("state"))
+        self.import_state(connection.app)
         self.opened()
-        if unsent := base64.b64decode(app.get("unsent", "")):
-            self.write(unsent)
         if connection.unread:
             self.received(connection.unread)
 
@@ -171,8 +171,7 @@ class LiveConnections:
 
     async def adopt(self, connections: list[Connection]) -> None:
         loop = asyncio.get_running_loop()
-        for connection in connections:
-            await loop.connect_accepted_socket(self._inherited(connection), connection.sock)
+        await asyncio.gather(*(loop.connect_accepted_socket(self._inherited(each), each.sock) for each in connections))
 
     def _new(self) -> LiveProtocol:
         protocol = self._factory()
@@ -188,18 +187,21 @@ class LiveConnections:
         return make
 
     async def _freeze(self) -> Frozen:
-        """A connection whose peer does not read stays here and is finished by this process."""
+        """A connection that does not come to rest, say because its peer does not read, is finished by this process."""
         self.stop_accepting()
-        still = [each for each in self.protocols if each.transport is not None and not each.transport.is_closing()]
-        for each in still:
+        waiting = [each for each in self.protocols if each.transport is not None and not each.transport.is_closing()]
+        for each in waiting:
             each.stand_still()
-        deadline = asyncio.get_running_loop().time() + DRAIN_S
-        while not all(each.drained for each in still) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(DRAIN_STEP_S)
-        for each in still:
-            if not each.drained:
-                each.go_on()
-        self._packed = {each.packed(): each for each in still if each.drained and each.frozen}
+        clock = asyncio.get_running_loop()
+        deadline = clock.time() + DRAIN_S
+        while True:
+            self._packed |= {each.packed(): each for each in waiting if each.still}
+            waiting = [each for each in waiting if not each.frozen]
+            if not waiting or clock.time() >= deadline:
+                break
+            await asyncio.sleep(DRAIN_STEP_S)  # transports have no event for "all is written"
+        for each in waiting:
+            each.go_on()
         return Frozen(changed=self.frozen_state(), connections=list(self._packed))
 
     async def _resume(self, resumed: Resumed) -> None:

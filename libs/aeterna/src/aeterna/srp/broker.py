@@ -4,6 +4,7 @@ Every order is idempotent and answers by `report`, which may be called before th
 """
 
 import base64
+import contextlib
 import os
 import signal
 import socket
@@ -387,4 +388,5 @@ class Broker:
         """It is a child that was not reaped, so the pid cannot be anybody else's."""
         admission = self._admissions.get(generation)
         if admission is not None:
-            os.kill(admission.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(admission.pid, signal.SIGKILL)

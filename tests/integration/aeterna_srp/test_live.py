@@ -1,0 +1,239 @@
+"""Established connections go over: nobody is cut off, and no byte is lost, read twice or out of order."""
+
+import os
+import selectors
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from aeterna.srp.broker import Happening
+
+from tests.integration.aeterna_srp.stage import Child, Stage
+
+PROGRAM = str(Path(__file__).parent / "live_child.py")
+
+
+class Clients:
+    """Each sends numbers and expects them back, with its own count, in order; some requests are always under way."""
+
+    def __init__(self, address: tuple[str, int] | str, count: int) -> None:
+        self.broken: list[str] = []
+        self.answered = 0
+        self._selector = selectors.EpollSelector()
+        self._socks: list[socket.socket] = []
+        self._sent = [0] * count
+        self._got = [0] * count
+        self._rest = [b""] * count
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        for number in range(count):
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.connect(address)
+            sock.setblocking(False)
+            self._socks.append(sock)
+            self._selector.register(sock, selectors.EVENT_READ, number)
+
+    def turn(self, most: int | None = None) -> None:
+        for number, sock in enumerate(self._socks[:most]):
+            if sock.fileno() >= 0 and self._sent[number] - self._got[number] < 2:
+                self._sent[number] += 1
+                try:
+                    sock.send(b"%d\n" % self._sent[number])
+                except OSError as problem:
+                    self._break(number, repr(problem))
+        for key, _ in self._selector.select(0):
+            self._read(key.data)
+
+    def _read(self, number: int) -> None:
+        try:
+            data = self._socks[number].recv(65536)
+        except OSError as problem:
+            data, why = b"", repr(problem)
+        else:
+            why = "end of the stream"
+        if not data:
+            self._break(number, why)
+            return
+        *lines, self._rest[number] = (self._rest[number] + data).split(b"\n")
+        for line in lines:
+            self._got[number] += 1
+            self.answered += 1
+            expected = b"%d %d" % (self._got[number], self._got[number])
+            if line != expected:
+                self._break(number, f"{line!r} instead of {expected!r}")
+                return
+
+    def _break(self, number: int, why: str) -> None:
+        self.broken.append(f"{number}: {why}")
+        self._selector.unregister(self._socks[number])
+        self._socks[number].close()
+
+    @property
+    def settled(self) -> bool:
+        return all(sock.fileno() < 0 or sent == got for sock, sent, got in zip(self._socks, self._sent, self._got))  # noqa: B905
+
+    def close(self) -> None:
+        for sock in self._socks:
+            sock.close()
+        self._selector.close()
+
+
+@contextmanager
+def listening(family: str, folder: Path) -> Iterator[socket.socket]:
+    kind = socket.AF_UNIX if family == "unix" else socket.AF_INET
+    with socket.socket(kind, socket.SOCK_STREAM) as listener:
+        listener.bind(str(folder / "listener.sock") if family == "unix" else ("127.0.0.1", 0))
+        listener.listen(4096)
+        yield listener
+
+
+def start(stage: Stage, generation: int, listener: socket.socket, *args: str) -> Child:
+    return stage.spawn(generation, *args, program=[sys.executable, PROGRAM], fds=[listener.fileno()])
+
+
+def turning(stage: Stage, clients: Clients, condition: Callable[[], object]) -> None:
+    def look() -> object:
+        clients.turn()
+        return condition()
+
+    stage.until(look, 15.0)
+
+
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+@pytest.mark.parametrize("args", [[], ["slow=1"]], ids=["quick answers", "answers under way"])
+def test_connections_survive_hand_overs_in_order(stage: Stage, tmp_path: Path, family: str, args: list[str]) -> None:
+    with listening(family, tmp_path) as listener:
+        first = start(stage, 1, listener, *args)
+        stage.until(lambda: first.said("owns"))
+        clients = Clients(listener.getsockname(), 100)
+        turning(stage, clients, lambda: clients.answered > 500)
+
+        for generation in (2, 3, 4):
+            new = start(stage, generation, listener, *args)
+            turning(stage, clients, lambda g=generation: stage.saw(Happening.JOINED, g) is not None)  # type: ignore[misc]
+            stage.broker.prepare(generation - 1, generation)
+            turning(stage, clients, lambda child=new: child.said("owns"))  # type: ignore[misc]
+            before = clients.answered
+            turning(stage, clients, lambda b=before: clients.answered > b + 500)  # type: ignore[misc]
+            stage.broker.settle()
+            stage.kill(generation - 1)
+
+            assert new.said("owns") == new.facts[0]
+            assert new.facts[0]["inherited"] == 100
+        clients.close()
+
+        assert clients.broken == []
+
+
+@pytest.mark.parametrize(
+    "step", ["heard PART", "heard CONNECTIONS", "heard END", "after PREPARED", "heard COMMIT", "after INSTALLED"]
+)
+def test_a_successor_that_dies_before_release_costs_nobody_anything(stage: Stage, tmp_path: Path, step: str) -> None:
+    with listening("tcp", tmp_path) as listener:
+        old = start(stage, 1, listener)
+        stage.until(lambda: old.said("owns"))
+        clients = Clients(listener.getsockname(), 100)
+        turning(stage, clients, lambda: clients.answered > 500)
+
+        new = start(stage, 2, listener, f"crash={step}")
+        turning(stage, clients, lambda: stage.saw(Happening.JOINED, 2) is not None)
+        stage.broker.prepare(1, 2)
+        turning(stage, clients, lambda: new.dead and (old.said("resumes") or not old.said("freezes")))
+        before = clients.answered
+        turning(stage, clients, lambda: clients.answered > before + 500)
+        clients.close()
+
+        assert clients.broken == []
+
+
+def test_a_successor_that_dies_after_release_costs_only_what_it_touched(stage: Stage, tmp_path: Path) -> None:
+    """It owned, and died before it read: the counters prove it for each connection."""
+    with listening("tcp", tmp_path) as listener:
+        old = start(stage, 1, listener)
+        stage.until(lambda: old.said("owns"))
+        clients = Clients(listener.getsockname(), 100)
+        turning(stage, clients, lambda: clients.answered > 500)
+
+        new = start(stage, 2, listener, "crash=before READY")
+        turning(stage, clients, lambda: stage.saw(Happening.JOINED, 2) is not None)
+        stage.broker.prepare(1, 2)
+        turning(stage, clients, lambda: new.dead and old.said("resumes"))
+        before = clients.answered
+        turning(stage, clients, lambda: clients.answered > before + 500)
+        clients.close()
+
+        assert clients.broken == []
+        assert old.said("resumes") is not None
+        assert old.facts[-1]["good"] == 100
+
+
+def test_the_clients_notice_a_server_that_does_not_wait_for_its_answers(stage: Stage, tmp_path: Path) -> None:
+    """The control: a freeze that forgets what is under way loses it, and these clients see that."""
+    with listening("tcp", tmp_path) as listener:
+        old = start(stage, 1, listener, "slow=1", "hasty=1")
+        stage.until(lambda: old.said("owns"))
+        clients = Clients(listener.getsockname(), 100)
+        turning(stage, clients, lambda: clients.answered > 500)
+
+        new = start(stage, 2, listener, "slow=1", "hasty=1")
+        turning(stage, clients, lambda: stage.saw(Happening.JOINED, 2) is not None)
+        stage.broker.prepare(1, 2)
+        turning(stage, clients, lambda: new.said("owns"))
+        turning(stage, clients, lambda: clients.broken or clients.answered > 5000)
+        clients.close()
+
+        assert clients.broken
+
+
+def test_give_back_brings_the_connections_home(stage: Stage, tmp_path: Path) -> None:
+    with listening("tcp", tmp_path) as listener:
+        old = start(stage, 1, listener)
+        stage.until(lambda: old.said("owns"))
+        clients = Clients(listener.getsockname(), 50)
+        turning(stage, clients, lambda: clients.answered > 200)
+        new = start(stage, 2, listener)
+        turning(stage, clients, lambda: stage.saw(Happening.JOINED, 2) is not None)
+        stage.broker.prepare(1, 2)
+        turning(stage, clients, lambda: new.said("owns"))
+
+        stage.broker.return_state(2, 1)
+        turning(stage, clients, lambda: stage.saw(Happening.RETURNED) is not None and new.said("retires"))
+        stage.kill(2)
+        before = clients.answered
+        turning(stage, clients, lambda: clients.answered > before + 200)
+        clients.close()
+
+        assert clients.broken == []
+
+
+def test_a_thousand_connections_stand_still_for_a_moment_only(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with listening("tcp", tmp_path) as listener:
+        old = start(stage, 1, listener)
+        stage.until(lambda: old.said("owns"))
+        clients = Clients(listener.getsockname(), 1000)
+        turning(stage, clients, lambda: clients.answered > 1000)
+        freezes = []
+        for generation in range(2, int(os.environ.get("AETERNA_HANDOVERS", "3")) + 2):
+            new = start(stage, generation, listener)
+            turning(stage, clients, lambda g=generation: stage.saw(Happening.JOINED, g) is not None)  # type: ignore[misc]
+            stage.broker.prepare(generation - 1, generation)
+            stage.until(lambda child=new: child.said("owns"))  # type: ignore[misc]
+            frozen, owns = stage.children[generation - 1].said("freezes"), new.said("owns")
+            assert frozen is not None
+            assert owns is not None
+            assert owns["inherited"] == 1000
+            freezes.append(owns["at"] - frozen["at"])
+            before = clients.answered
+            turning(stage, clients, lambda b=before: clients.answered > b + 1000)  # type: ignore[misc]
+            stage.broker.settle()
+            stage.kill(generation - 1)
+        clients.close()
+
+        with capsys.disabled():
+            sys.stdout.write(f"\n  1,000 connections stand still: {[round(each * 1000) for each in freezes]} ms ")
+        assert clients.broken == []
+        assert min(freezes) <= 0.25
