@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import grpc
@@ -33,37 +33,8 @@ from aetheris_testkit.postgres import Server, fresh_database
 
 from .peer import Peer, submission
 
-COLUMNS = [
-    "id",
-    "tenant",
-    "agent",
-    "queue",
-    "priority",
-    "state",
-    "since",
-    "created_at",
-    "started_at",
-    "lease",
-    "session",
-    "wake",
-    "cancel",
-    "cancel_reason",
-    "cancel_actor",
-    "paused",
-    "operator_only",
-    "progressed",
-    "crash_count",
-    "park_reason",
-    "wake_at",
-    "deadline",
-    "parent",
-    "idempotency_key",
-    "digest",
-    "traceparent",
-    "input",
-    "result",
-    "failure",
-]
+COLUMNS = [field.name for field in dataclasses.fields(Job) if field.name != "runner_id"]
+T = TypeVar("T")
 TIMES = ("since", "created_at", "started_at", "wake_at", "deadline")
 
 
@@ -208,6 +179,14 @@ def comparable(job: Job, before: Job) -> dict[str, Any]:
     return seen
 
 
+async def eventually(found: Callable[[], Awaitable[T | None]], within_s: float = 5.0) -> T:
+    """What is found, as soon as it is."""
+    async with asyncio.timeout(within_s):
+        while (value := await found()) is None:  # noqa: ASYNC110 - what is waited for is in another process's hands
+            await asyncio.sleep(0.005)
+    return value
+
+
 class Served:
     """A scheduler that serves, in this process, and a client of it."""
 
@@ -227,10 +206,11 @@ class Served:
         return (await self.api.Get(pb.GetRequest(job_id=job_id))).job
 
     async def until(self, job_id: str, state: Any, within_s: float = 5.0) -> pb.Job:
-        async with asyncio.timeout(within_s):
-            while (job := await self.job(job_id)).state != state:
-                await asyncio.sleep(0.005)
-        return job
+        async def as_wanted() -> pb.Job | None:
+            job = await self.job(job_id)
+            return job if job.state == state else None
+
+        return await eventually(as_wanted, within_s)
 
 
 @asynccontextmanager

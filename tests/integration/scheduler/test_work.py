@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import grpc
 import pytest
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 
-from .conftest import PostgresWorld, Served, serving_scheduler
-from .peer import ended, parked, progressed, released
+from .conftest import PostgresWorld, Served, eventually, serving_scheduler
+from .peer import Stream, ended, parked, progressed, released
 
 
 async def test_a_job_goes_to_a_runner_with_its_input_and_comes_back_with_its_result(scheduler: Served) -> None:
@@ -61,11 +62,13 @@ async def test_j3_a_runner_that_stops_hands_its_jobs_back_at_once(scheduler: Ser
             assert {staying.job(job).crash_count for job in jobs} == {0}
             await leaving.until(lambda: leaving.over)
             assert (leaving.code, len(leaving.settled)) == (grpc.StatusCode.OK, 20)
+
             # And its session is gone: there is no lease left to wait for.
-            async with asyncio.timeout(1):
-                while len(runners := (await scheduler.api.Runners(pb.RunnersRequest())).runners) > 1:
-                    await asyncio.sleep(0.01)
-            assert [(runner.runner_id, runner.held) for runner in runners] == [("peer", 20)]
+            async def alone() -> list[int] | None:
+                runners = (await scheduler.api.Runners(pb.RunnersRequest())).runners
+                return [runner.held for runner in runners] if len(runners) == 1 else None
+
+            assert await eventually(alone, 1.0) == [20]
 
 
 async def test_a_stream_that_comes_back_within_the_grace_keeps_its_jobs(scheduler: Served) -> None:
@@ -197,7 +200,7 @@ async def test_j6_a_session_that_comes_back_too_late_is_refused_and_its_outcomes
 
 
 async def test_of_two_streams_the_last_speaks_for_the_session(
-    postgres_world: PostgresWorld, scheduler: Served, tmp_path: object
+    postgres_world: PostgresWorld, scheduler: Served, tmp_path: Path
 ) -> None:
     peer = scheduler.peer()
     async with peer.stream() as first:
@@ -257,11 +260,11 @@ async def test_draining_an_unknown_session_is_refused(scheduler: Served) -> None
 
 
 async def test_a_drain_through_another_scheduler_reaches_the_runner(
-    postgres_world: PostgresWorld, scheduler: Served, tmp_path: object
+    postgres_world: PostgresWorld, scheduler: Served, tmp_path: Path
 ) -> None:
     peer = scheduler.peer()
     async with (
-        serving_scheduler(postgres_world.dsn, tmp_path) as second,  # type: ignore[arg-type]
+        serving_scheduler(postgres_world.dsn, tmp_path) as second,
         peer.stream() as runner,
     ):
         await second.api.Drain(pb.DrainRequest(session_id=peer.session))
@@ -285,10 +288,10 @@ async def test_news_about_a_held_job_reach_its_holder(scheduler: Served) -> None
 
 
 async def test_news_through_another_scheduler_reach_the_holder_once(
-    postgres_world: PostgresWorld, scheduler: Served, tmp_path: object
+    postgres_world: PostgresWorld, scheduler: Served, tmp_path: Path
 ) -> None:
     async with (
-        serving_scheduler(postgres_world.dsn, tmp_path) as second,  # type: ignore[arg-type]
+        serving_scheduler(postgres_world.dsn, tmp_path) as second,
         scheduler.peer().stream() as runner,
     ):
         job = await scheduler.submit()
@@ -319,10 +322,10 @@ async def test_a_cancelled_job_is_given_to_a_runner_with_the_order_and_the_reaso
 
 
 async def test_a_scheduler_that_stops_sends_its_runners_on_with_their_leases(
-    postgres_world: PostgresWorld, tmp_path: object
+    postgres_world: PostgresWorld, tmp_path: Path
 ) -> None:
-    async with serving_scheduler(postgres_world.dsn, tmp_path, lease_s=3.0) as staying:  # type: ignore[arg-type]
-        async with serving_scheduler(postgres_world.dsn, tmp_path, lease_s=3.0) as stopping:  # type: ignore[arg-type]
+    async with serving_scheduler(postgres_world.dsn, tmp_path, lease_s=3.0) as staying:
+        async with serving_scheduler(postgres_world.dsn, tmp_path, lease_s=3.0) as stopping:
             peer = stopping.peer()
             async with peer.stream() as before:
                 job = await stopping.submit()
@@ -359,10 +362,8 @@ async def test_a_scheduler_that_stops_sends_its_runners_on_with_their_leases(
     ids=["no hello", "no session", "no capacity", "no agents", "an outcome that says nothing"],
 )
 async def test_a_stream_that_makes_no_sense_is_refused(scheduler: Served, first: pb.WorkRequest) -> None:
-    call = scheduler.api.Work()
-    await call.write(first)
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        while await call.read() is not grpc.aio.EOF:
-            pass
+    stream = Stream(scheduler.api.Work())
+    await stream.call.write(first)
+    await stream.listen()
 
-    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert stream.code is grpc.StatusCode.INVALID_ARGUMENT

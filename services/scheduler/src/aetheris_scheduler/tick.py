@@ -146,14 +146,18 @@ class _Writing:
     async def _refused(self, placements: Iterable[Placement], queue_ready_max: int) -> set[UUID]:
         """Those for whom there is no room in their queue. What has a place, or a time to come, needs none."""
         waiting = [one.submission for one in placements if one.slot is None and one.submission.start_after is None]
-        queues = sorted({submission.queue for submission in waiting})
-        found = await self._connection.fetch(self._queries.ready_in_queues, queues, queue_ready_max)
-        levels: Counter[str] = Counter({row["queue"]: row["jobs"] for row in found})
+        wanted = Counter(submission.queue for submission in waiting)
+        found = await self._connection.fetch(self._queries.ready_in_queues, sorted(wanted), queue_ready_max)
+        levels = Counter({row["queue"]: row["jobs"] for row in found})
+        if all(levels[queue] + more <= queue_ready_max for queue, more in wanted.items()):
+            return set()
         refused = set()
-        for submission in waiting:
-            if levels[submission.queue] >= queue_ready_max:
-                refused.add(submission.id)
-            levels[submission.queue] += 1
+        # What is known already takes no more room.
+        for submission, known in zip(waiting, await self._known(waiting), strict=True):
+            if known is None:
+                if levels[submission.queue] >= queue_ready_max:
+                    refused.add(submission.id)
+                levels[submission.queue] += 1
         return refused
 
     async def _known(self, submissions: Sequence[Submission]) -> list[Submitted | Refusal | None]:
