@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 from uuid import UUID
 
@@ -118,6 +119,17 @@ async def test_every_pair_of_crashes_changes_nothing():
             assert sorted(world.outside.calls.values()) == [1, 1], (first, second)
 
 
+async def test_losing_every_memory_at_every_park_changes_nothing_in_the_record():
+    """R4, R3"""
+    records = []
+    for cold in (False, True):
+        world = World()
+        await finished(world, Fuse(-1), cold=cold)
+        records.append([_lasting(event) for event in world.events(JOB) if not isinstance(event, e.JobLeased)])
+
+    assert records[0] == records[1]
+
+
 async def test_recorded_time_random_and_ids_come_back_after_a_crash():
     seen: list[list[str]] = []
 
@@ -197,3 +209,9 @@ async def test_an_idempotent_tool_is_called_again_under_the_same_key():
 
     assert outcome == ports.Completed(b'"receipt"')
     assert list(world.outside.calls.values()) == [3]
+
+
+def _lasting(event: e.Event) -> tuple[object, ...]:
+    """All of an event but when it was, and how long it took."""
+    passing = {"at", "elapsed"}
+    return type(event), *(getattr(event, f.name) for f in fields(event) if f.name not in passing)
