@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
+import grpc
 import pytest
+from aetheris_chassis.client import open_channel
 from aetheris_chassis.postgres import open_pool
 from aetheris_journal import events as e
 from aetheris_journal.chain import GENESIS
 from aetheris_journal.codec import encode
 from aetheris_kernel.clock import Clock
+from aetheris_ledger.app import serve
 from aetheris_ledger.core.append import Answer, Append, Decision
 from aetheris_ledger.core.audit import change_of
 from aetheris_ledger.memory import MemoryStore
 from aetheris_ledger.postgres import PostgresStore
+from aetheris_ledger.settings import Settings
 from aetheris_ledger.store import Store
+from aetheris_proto.ledger.v1 import ledger_pb2 as pb
+from aetheris_proto.ledger.v1.ledger_pb2_grpc import LedgerStub
 from aetheris_testkit.clock import SimClock
 from aetheris_testkit.postgres import Server, fresh_database
+from prometheus_client import REGISTRY
 
 AT = SimClock().now()
 
@@ -178,3 +186,140 @@ def tamper() -> Any:
             await connection.close()
 
     return run
+
+
+class JournalClient:
+    """One Journal stream, as a runner holds it."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._last = 0
+        self.appended: dict[int, pb.Appended] = {}
+        self.loaded: dict[int, list[pb.Loaded]] = {}
+        self.frames: list[pb.JournalResponse] = []
+
+    async def send(self, appends: Sequence[Append] = (), loads: Sequence[tuple[UUID, int]] = ()) -> list[int]:
+        """One frame. The ids of what it asks for, appends first."""
+        frame = pb.JournalRequest()
+        for append in appends:
+            self._last += 1
+            frame.appends.append(to_wire(self._last, append))
+        for job, after in loads:
+            self._last += 1
+            frame.loads.add(id=self._last, job_id=str(job), after_seq=after)
+        await self._call.write(frame)
+        return list(range(self._last - len(appends) - len(loads) + 1, self._last + 1))
+
+    async def send_raw(self, frame: pb.JournalRequest) -> None:
+        await self._call.write(frame)
+
+    async def until(self, *ids: int) -> None:
+        """Until all of these have their whole answer."""
+        async with asyncio.timeout(10):
+            while not all(self._answered(correlation) for correlation in ids):
+                await self.receive()
+
+    async def receive(self) -> bool:
+        frame = await self._call.read()
+        if frame is grpc.aio.EOF:
+            return False
+        self.frames.append(frame)
+        for appended in frame.appended:
+            self.appended[appended.id] = appended
+        for loaded in frame.loaded:
+            self.loaded.setdefault(loaded.id, []).append(loaded)
+        return True
+
+    async def ask(self, *appends: Append) -> list[pb.Appended]:
+        ids = await self.send(appends)
+        await self.until(*ids)
+        return [self.appended[correlation] for correlation in ids]
+
+    async def load(self, job: UUID, after: int = 0) -> list[pb.Loaded]:
+        ids = await self.send(loads=[(job, after)])
+        await self.until(*ids)
+        return self.loaded[ids[0]]
+
+    async def close(self) -> None:
+        await self._call.done_writing()
+        await self.to_the_end()
+
+    async def to_the_end(self) -> None:
+        while await self.receive():
+            pass
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
+    def _answered(self, correlation: int) -> bool:
+        return correlation in self.appended or any(part.complete for part in self.loaded.get(correlation, ()))
+
+
+def to_wire(correlation: int, append: Append) -> pb.Append:
+    return pb.Append(
+        id=correlation,
+        job_id=str(append.job),
+        tenant=append.tenant,
+        seq=append.seq,
+        parent=append.parent,
+        lease=append.lease,
+        body=append.body,
+        effects=[
+            pb.EffectChange(
+                key=change.key,
+                tool=change.tool,
+                arguments_digest=change.arguments_digest,
+                state=change.state.value,
+                result_digest=change.result_digest,
+            )
+            for change in append.changes
+        ],
+    )
+
+
+class Replica:
+    """A ledger that serves, and a channel to it."""
+
+    def __init__(self, channel: grpc.aio.Channel, task: asyncio.Task[None]) -> None:
+        self.stub = LedgerStub(channel)
+        self.task = task
+
+    def journal(self) -> JournalClient:
+        return JournalClient(self.stub.Journal())
+
+
+@asynccontextmanager
+async def replica_on(dsn: str, folder: Path, **given: Any) -> AsyncIterator[Replica]:
+    """The whole service, as `python -m aetheris_ledger` runs it, in this process."""
+    address = f"unix:{folder / uuid4().hex[:8]}.sock"
+    settings = Settings(listen=address, database_url=dsn, **{"drain_s": 5.0, **given})
+    started = asyncio.Event()
+    serving = asyncio.create_task(serve(settings, started=started))
+    starting = asyncio.create_task(started.wait())
+    await asyncio.wait({serving, starting}, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        starting.cancel()
+        serving.result()
+    channel = open_channel(address)
+    try:
+        yield Replica(channel, serving)
+    finally:
+        serving.cancel()
+        await asyncio.wait({serving})
+        await channel.close()
+
+
+@pytest.fixture
+def replica(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """`async with replica(dsn, setting=…)`."""
+    return partial(replica_on, folder=tmp_path_factory.mktemp("l"))
+
+
+@pytest.fixture
+def counted() -> Any:
+    """What a metric says now."""
+
+    def read(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    return read
