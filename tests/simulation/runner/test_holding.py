@@ -322,6 +322,69 @@ async def test_changed_code_parks_the_job_and_shows_both_sides():
     await fixed.close()
 
 
+async def test_code_that_ends_before_its_record_does_parks_the_job():
+    """R2"""
+    world = World()
+
+    @step
+    async def part(number: int) -> int:
+        return number
+
+    @agent("program")
+    async def before() -> None:
+        await gather(part(1), part(2))
+        await signal("go")
+
+    @agent("program")
+    async def after() -> None:
+        return None
+
+    run, assignment, _ = made(world, before, 1)
+    await run.hold(assignment)
+    await run.close()
+    changed, taken, _ = made(world, after, 2)
+    outcome = await changed.hold(taken)
+
+    assert isinstance(outcome, ports.Parked)
+    assert "the end of the agent" in outcome.reason
+    await changed.close()
+
+
+@pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
+async def test_a_signal_is_there_for_a_second_wait_on_every_run(cold: bool):
+    world = World()
+    world.signals = {"go": b"7"}
+
+    @agent("twice")
+    async def twice() -> list[Any]:
+        first = await signal("go")
+        await sleep("1h")
+        return [first, await signal("go")]
+
+    assert await world.drive(twice, JOB, cold=cold) == ports.Completed(b"[7,7]")
+
+
+async def test_a_note_that_is_in_the_chain_but_still_offered_is_settled_again():
+    world = World()
+    world.signals = {"go": b"7"}
+
+    @agent("asks")
+    async def asks() -> list[Any]:
+        return [await signal("go"), await signal("then")]
+
+    run, assignment, _ = made(world, asks, 1)
+    world.pass_time(JOB, ports.Parked("signal: go"))
+    await run.hold(assignment)
+    await run.close()
+    world.inbox.settled.clear()
+    again, taken, _ = made(world, asks, 2)
+    await again.hold(taken)
+
+    assert world.inbox.settled == [f"{JOB}:go"]
+    assert len([event for event in world.events(JOB) if isinstance(event, e.WaitCompleted)]) == 1
+    await again.close()
+
+
 async def test_a_cancelled_job_ends_in_the_chain_and_runs_nothing_more():
     world = World()
     ran: list[str] = []

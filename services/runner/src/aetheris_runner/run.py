@@ -204,4 +204,4 @@ class Run:
         stale = [note.note_id for note in notes if note.note_id in consumed]
         if stale:
             self._hands.inbox.settle(self.job_id, stale)
-        self._stage.deliver(note for note in notes if note.note_id not in consumed)
+        self._stage.deliver(notes)
