@@ -33,6 +33,9 @@ from aetheris_runner.program import Program
 from aetheris_runner.stage import Stage
 from aetheris_runner.takeover import Taken, leased, take_over
 
+# A job that ends or parks sooner than this tells more by that.
+PROGRESS_AFTER_S = 10.0
+
 
 class Run:
     def __init__(
@@ -89,13 +92,11 @@ class Run:
     def _begin(self, taken: Taken) -> asyncio.Task[Outcome]:
         stage = self._stage
         stage.scribe, stage.replay = taken.scribe, taken.replay
-        if stage.assignment.crash_count:
-            # Runners died over this job; what it now gets done says that it is not the job that kills them.
-            stage.scribe.on_progress(lambda: self._progressed(self.job_id, self.lease))
         # A signal is a fact: whoever waits for it a second time gets it again.
         stage.deliver(
             Note(ended.source_id, name, ended.payload, ended.actor) for name, ended in taken.replay.signals.items()
         )
+        self._tell_progress()
         agent = stage.spawn(self._drive())
         agent.add_done_callback(lambda _: stage.nudged.set())
         # After the agent's first turn: a job of quick steps is one commit.
@@ -106,6 +107,7 @@ class Run:
         """The same runner again, with no lease in between: the agent stands where it stood."""
         stage = self._stage
         stage.scribe.lease_again(self.lease)
+        self._tell_progress()
         stage.scribe.open(leased(stage.assignment, self._version, self._hands))
         self._heard = False
         stage.end(stage.waits.leased_again())
@@ -113,6 +115,12 @@ class Run:
         stage.end_due(max(stage.now(), stage.assignment.lease_time))
         stage.nudged.set()
         asyncio.get_running_loop().call_soon(stage.scribe.send_soon)
+
+    def _tell_progress(self) -> None:
+        """That a job gets on is worth telling where runners died over it, and where it takes long."""
+        after_s = 0.0 if self._stage.assignment.crash_count else PROGRESS_AFTER_S
+        lease = self.lease
+        self._stage.scribe.on_progress(lambda: self._progressed(self.job_id, lease), after_s=after_s)
 
     async def _drive(self) -> Outcome:
         """The agent from end to end. Its last step and the job's end are one commit."""

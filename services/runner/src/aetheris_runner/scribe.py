@@ -29,6 +29,7 @@ class Scribe:
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._intents: dict[str, asyncio.Future[Answer]] = {}
         self._progressed: Callable[[], None] | None = None
+        self._progress_due = 0.0
 
     @property
     def full(self) -> bool:
@@ -79,9 +80,10 @@ class Scribe:
         """The same holder under a later lease, with nobody in between: the chain is where it was."""
         self._tail.lease = lease
 
-    def on_progress(self, progressed: Callable[[], None]) -> None:
-        """Tell somebody, once, when a further commit is durable."""
+    def on_progress(self, progressed: Callable[[], None], *, after_s: float) -> None:
+        """Tell somebody, once, when a commit becomes durable that long from now or later."""
         self._progressed = progressed
+        self._progress_due = self._loop.time() + after_s
 
     def on_stop(self, stop: Callable[[Exception], None]) -> None:
         """Tell somebody else from here on."""
@@ -125,7 +127,7 @@ class Scribe:
         for key in self._tail.acknowledge(answer.head):
             self._permit(key, answer)
         self._tell_waiters()
-        if self._progressed is not None:
+        if self._progressed is not None and self._loop.time() >= self._progress_due:
             self._progressed()
             self._progressed = None
 
