@@ -160,7 +160,7 @@ class Stage:
                 return reason
         return None
 
-    def until(self, condition: Callable[[], M], patience: float = 10.0) -> M:
+    def until(self, condition: Callable[[], M | None], patience: float = 10.0) -> M:
         deadline = time.monotonic() + patience
         while not (found := condition()):
             assert time.monotonic() < deadline, (

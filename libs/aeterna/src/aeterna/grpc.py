@@ -1,0 +1,116 @@
+"""gRPC servers that are replaced without a failed call: steer, let the age of connections move the clients, then stop.
+
+Python's grpcio cannot adopt an inherited socket, and its `stop()` cancels calls. So each generation listens on the
+same port itself (SO_REUSEPORT) and a new one steers all new connections to itself. The old one keeps serving
+until `max_connection_age` has sent every client away with a GOAWAY, which fails no call, and stops at zero.
+
+    async with aeterna.grpc.serving(make_server, "127.0.0.1:50051") as serving:
+        await serving.retired.wait()
+
+The price: clients reconnect every `age_s` seconds, for ever, because the age cannot be set on a running server.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from aeterna.sdk import steer
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+log = logging.getLogger("aeterna.sdk")
+
+Options = Sequence[tuple[str, Any]]
+FOREVER_MS = 2**31 - 1
+QUEUE_S = 0.05  # what was on its way to this process when another began to steer
+LOOK_S = 0.02
+STOP_S = 1.0
+
+
+class Mode(Enum):
+    STEERED = "steered"  # proven at the start: new connections come here
+    SHARED = "shared"  # the fall-back: the kernel's hash chooses, and connections can be lost at the end
+
+
+@dataclass(slots=True)
+class Serving:
+    server: "grpc.aio.Server"
+    port: int
+    mode: Mode
+    drain_s: float
+    retired: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def retire(self) -> None:
+        """Another generation has the port: leave the `async with`. May be given to `client.on_retired`."""
+        self.retired.set()
+
+    @property
+    def connections(self) -> int:
+        return steer.established(self.port)
+
+    async def drain(self) -> bool:
+        """Serve until the last client has gone. False if `drain_s` was over first."""
+        await asyncio.sleep(QUEUE_S)
+        deadline = asyncio.get_running_loop().time() + self.drain_s
+        while self.connections:
+            if asyncio.get_running_loop().time() >= deadline:
+                return False
+            await asyncio.sleep(LOOK_S)
+        return True
+
+
+def options(age_s: float) -> list[tuple[str, Any]]:
+    """What a server needs that is to be replaced without a failed call."""
+    return [
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_connection_age_ms", int(age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", FOREVER_MS),
+    ]
+
+
+@asynccontextmanager
+async def serving(
+    make_server: "Callable[[Options], grpc.aio.Server]",
+    address: str,
+    *,
+    age_s: float = 30.0,
+    drain_s: float | None = None,
+    steering: bool = True,
+) -> AsyncIterator[Serving]:
+    """Listen on `address`, steer new connections here, and on the way out drain, then stop.
+
+    `make_server(options)` makes the server with its services and does not start it.
+    """
+    server = make_server(options(age_s))
+    port = server.add_insecure_port(address)
+    await server.start()
+    mode = await asyncio.to_thread(take_port, port) if steering else Mode.SHARED
+    running = Serving(server, port, mode, 1.25 * age_s + STOP_S if drain_s is None else drain_s)
+    try:
+        yield running
+    finally:
+        await asyncio.shield(_leave(running))
+
+
+async def _leave(running: Serving) -> None:
+    if not await running.drain():
+        log.warning("[Aeterna-SDK] %d gRPC connections are left after %.1f s", running.connections, running.drain_s)
+    await running.server.stop(STOP_S)
+
+
+def take_port(port: int) -> Mode:
+    """Steer all new connections of `port` to this process, and prove it."""
+    listeners = steer.listening(port)
+    try:
+        if listeners and steer.steer_here(listeners[-1], port):
+            return Mode.STEERED
+    finally:
+        for listener in listeners:
+            listener.close()
+    log.warning("[Aeterna-SDK] new connections cannot be steered here: a later upgrade may lose some")
+    return Mode.SHARED
