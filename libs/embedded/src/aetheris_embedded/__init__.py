@@ -2,6 +2,6 @@
 
 import os
 
-# Read when gRPC is first imported. Children are other programs from their first moment on, so there is nothing to
-# support, and gRPC would complain of each of them.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# For gRPC's own C code, which reads it when it is first imported. Children are other programs from their first moment
+# on, so there is no fork to support, and gRPC would complain of each.
+os.putenv("GRPC_ENABLE_FORK_SUPPORT", "0")
