@@ -25,6 +25,8 @@ def when(state: str, *roles: str) -> Kill:
 
     def kill(it: Supervised) -> set[int]:
         status = it.until(lambda s: s["state"] == state)
+        if state == "preparing":  # as far as it gets: the new one has all, and says no more
+            status = it.until(lambda s: s["successor"]["status"] == "stalled")
         pids = {status[role]["pid"] for role in roles}
         for pid in pids:
             os.kill(pid, signal.SIGKILL)

@@ -172,6 +172,28 @@ def test_it_is_called_aeterna_and_weighs_little(tmp_path: Path) -> None:
         assert resident() > 0
 
 
+def weight(pid: int) -> tuple[int, int]:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return len(list(Path(f"/proc/{pid}/fd").iterdir())), pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_upgrades_in_a_row_leave_nothing_behind(tmp_path: Path) -> None:
+    with Supervised(tmp_path, {"orchestration": {"startup": {"readiness": "notify"}}}) as it:
+        for _ in range(10):
+            it.reload()
+        it.until(lambda s: s["state"] == "running")
+        fds, memory = weight(it.pid)
+        for _ in range(50):
+            assert it.reload()["ok"]
+            assert it.status()["state"] == "running"
+        more_fds, more_memory = weight(it.pid)
+
+        # The connection this test asks with may be closed on one side only.
+        assert abs(more_fds - fds) <= 1
+        assert more_memory - memory < 1 << 20
+        assert zombies(it.pid) == 0
+
+
 def test_when_the_supervisor_is_killed_nobody_is_left_behind(tmp_path: Path) -> None:
     """Not being PID 1, it cannot rely on the kernel ending the namespace: its children are told to go."""
     with Supervised(tmp_path, {}) as it:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _QUEUE_POLL_S = 0.01
 _QUEUE_CALM = 5  # polls in a row that find a queue empty: handshakes on their way have arrived by then
 _SWEEP_AFTER_S = 0.05
+# Refusals of the new process; all others are the old one's, or nobody's.
+_NOT_TAKEN = ("load_refused", "schema", "corrupt", "truncated", "oversized")
 
 
 class Deeds:
@@ -66,7 +68,7 @@ class Deeds:
             ):
                 service.relay.skip(successor.number)
                 return
-            service.upgrades.fail("handover", str(reason))
+            service.upgrades.fail("load" if str(reason) in _NOT_TAKEN else "handover", str(reason))
         elif event is Event.INSTALLED:
             service.metrics.transfer_seconds.observe(now - self._prepared_at)
         elif event is Event.HANDED_OVER:

@@ -28,6 +28,11 @@ class Timer:
     def cancel(self) -> None:
         """It will not be called. Harmless when it has been."""
         self.cancelled = True
+        self.callback = _nothing  # what it holds need not live until its time has come
+
+
+def _nothing() -> None:
+    pass
 
 
 class Loop:
@@ -125,8 +130,9 @@ class Loop:
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             if not timer.cancelled:
-                timer.cancelled = True
-                self._guarded(timer.callback)
+                callback = timer.callback
+                timer.cancel()
+                self._guarded(callback)
 
     def _signalled(self) -> None:
         try:

@@ -15,6 +15,7 @@ import threading
 import time
 
 from aeterna import AeternaClient, Frozen, Resumed
+from aeterna.sdk.notify import notify
 
 GENERATION = os.environ.get("AETERNA_GENERATION", "0")
 
@@ -26,6 +27,7 @@ def crash_here(step: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     wanted, _, generation = os.environ.get("KEEPER_STALL", "").partition("@")
     if step == wanted and generation == GENERATION:
+        notify(os.environ.get("NOTIFY_SOCKET", ""), "STATUS=stalled")
         time.sleep(float(os.environ.get("KEEPER_STALL_S", "1")))
 
 
