@@ -34,8 +34,8 @@ async def count(request: bytes, context: object) -> AsyncIterator[bytes]:
 def make_server(options: aeterna.grpc.Options) -> grpc.aio.Server:
     server = grpc.aio.server(options=list(options))
     handlers = {
-        "Echo": grpc.unary_unary_rpc_method_handler(echo),  # type: ignore[arg-type]
-        "Count": grpc.unary_stream_rpc_method_handler(count),  # type: ignore[arg-type]
+        "Echo": grpc.unary_unary_rpc_method_handler(echo),
+        "Count": grpc.unary_stream_rpc_method_handler(count),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
     return server

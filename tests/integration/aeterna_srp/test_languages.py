@@ -1,0 +1,147 @@
+"""The examples in Go, Node and Python hand over to each other: the page is enough to write a peer."""
+
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from aeterna.srp.broker import Happening
+
+from tests.integration.aeterna_srp.stage import Child, Stage
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "aeterna"
+LANGUAGES = ["go", "node", "python"]
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
+    folder = tmp_path_factory.mktemp("go")
+
+    def program(language: str) -> list[str]:
+        if language == "python":
+            return [sys.executable, str(EXAMPLES / "counter.py")]
+        if shutil.which(language) is None:
+            pytest.skip(f"{language} is not installed")
+        if language == "node":
+            return ["node", str(EXAMPLES / "node" / "counter.mjs")]
+        binary = folder / "counter"
+        if not binary.exists():
+            subprocess.run(["go", "build", "-o", str(binary), "."], cwd=EXAMPLES / "go", check=True)
+        return [str(binary)]
+
+    return program
+
+
+class Asked:
+    """Turns the stage while it waits for an answer."""
+
+    def __init__(self, stage: Stage, listener: socket.socket) -> None:
+        self.stage = stage
+        self.address = listener.getsockname()
+
+    def ask(self) -> "Question":
+        return Question(self.stage, self.address)
+
+    def answer(self) -> tuple[int, str]:
+        return self.ask().answer()
+
+
+class Question:
+    def __init__(self, stage: Stage, address: tuple[str, int]) -> None:
+        self.stage = stage
+        self.got = b""
+        self.sock = socket.create_connection(address)
+        self.sock.setblocking(False)
+
+    def answer(self) -> tuple[int, str]:
+        def look() -> bytes | None:
+            try:
+                self.got += self.sock.recv(100)
+            except BlockingIOError:
+                return None
+            return self.got if b"\n" in self.got else None
+
+        number, language = self.stage.until(look).split()
+        self.sock.close()
+        return int(number), language.decode()
+
+
+def serving(stage: Stage, generation: int, program: list[str], listener: socket.socket) -> Child:
+    return stage.spawn(generation, program=program, fds=[listener.fileno()])
+
+
+@pytest.fixture
+def listener() -> socket.socket:
+    made = socket.create_server(("127.0.0.1", 0), backlog=128)
+    made.setblocking(False)
+    return made
+
+
+@pytest.mark.parametrize("new", LANGUAGES)
+@pytest.mark.parametrize("old", LANGUAGES)
+def test_the_count_goes_on_in_the_next_language(
+    stage: Stage, listener: socket.socket, programs: Callable[[str], list[str]], old: str, new: str
+) -> None:
+    with listener:
+        asked = Asked(stage, listener)
+        serving(stage, 1, programs(old), listener)
+        stage.until(lambda: stage.saw(Happening.SKIPPED, 1) is not None)
+        assert [asked.answer() for _ in range(3)] == [(1, old), (2, old), (3, old)]
+
+        serving(stage, 2, programs(new), listener)
+        stage.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
+        stage.broker.prepare(1, 2)
+        stage.until(lambda: stage.saw(Happening.READY, 2) is not None)
+        stage.broker.settle()
+        stage.kill(1)
+
+        assert [asked.answer() for _ in range(3)] == [(4, new), (5, new), (6, new)]
+
+
+@pytest.mark.parametrize("old", LANGUAGES)
+def test_an_aborted_hand_over_loses_no_count_and_no_caller(
+    stage: Stage, listener: socket.socket, programs: Callable[[str], list[str]], old: str
+) -> None:
+    stage.commits = False
+    with listener:
+        asked = Asked(stage, listener)
+        serving(stage, 1, programs(old), listener)
+        stage.until(lambda: stage.saw(Happening.SKIPPED, 1) is not None)
+        assert asked.answer() == (1, old)
+        new = serving(stage, 2, programs("python"), listener)
+        stage.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
+        stage.broker.prepare(1, 2)
+        stage.until(lambda: stage.saw(Happening.PREPARED, 2) is not None)
+        waiting = asked.ask()
+
+        stage.broker.abort("no")
+        stage.until(lambda: new.dead)
+
+        assert waiting.answer() == (2, old)
+        assert asked.answer() == (3, old)
+
+
+@pytest.mark.parametrize("old", LANGUAGES)
+def test_who_connects_while_it_stands_still_is_answered_by_the_successor(
+    stage: Stage, listener: socket.socket, programs: Callable[[str], list[str]], old: str
+) -> None:
+    stage.commits = False
+    with listener:
+        asked = Asked(stage, listener)
+        serving(stage, 1, programs(old), listener)
+        stage.until(lambda: stage.saw(Happening.SKIPPED, 1) is not None)
+        assert asked.answer() == (1, old)
+        serving(stage, 2, programs("python"), listener)
+        stage.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
+        stage.broker.prepare(1, 2)
+        stage.until(lambda: stage.saw(Happening.PREPARED, 2) is not None)
+        waiting = asked.ask()
+
+        stage.broker.commit()
+        stage.until(lambda: stage.saw(Happening.INSTALLED, 2) is not None)
+        stage.broker.release()
+
+        assert waiting.answer() == (2, "python")
