@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
-from aetheris_chassis.postgres import Pool, acquiring
+from aetheris_chassis.postgres import Connection, Pool, acquiring
 from aetheris_chassis.queries import load_queries
-from aetheris_kernel.errors import Conflict, NotFound
+from aetheris_kernel.errors import Conflict, NotFound, Unavailable
 
 from aetheris_scheduler import rows, tick
 from aetheris_scheduler.core import lifecycle
@@ -37,7 +38,7 @@ class PostgresStore:
 
     async def tick(self, asked: Tick) -> Ticked:
         in_one = tick.writes(asked) <= 1
-        async with acquiring(self._pool) as connection:
+        async with _acquiring(self._pool) as connection:
             for last in (*(False for _ in range(_TRIES - 1)), True):
                 try:
                     if in_one:
@@ -50,7 +51,7 @@ class PostgresStore:
         raise AssertionError("unreachable")
 
     async def open(self, hello: Hello, *, lease_s: float) -> Opened:
-        async with acquiring(self._pool) as connection, connection.transaction():
+        async with _acquiring(self._pool) as connection, connection.transaction():
             # Locked first: what another scheduler is leasing to it right now is then committed and seen below.
             if await connection.fetchval(QUERIES.find_session, hello.session):
                 raise Conflict("this session has expired; start a new one", session_id=hello.session)
@@ -75,7 +76,7 @@ class PostgresStore:
         return {row["session"]: row["draining"] for row in await self._fetch(QUERIES.renew, ids, streams, lease_s)}
 
     async def leave(self, session: UUID, stream: UUID, *, grace_s: float) -> bool:
-        async with acquiring(self._pool) as connection, connection.transaction():
+        async with _acquiring(self._pool) as connection, connection.transaction():
             # Locked first, for the same reason as in `open`.
             await connection.fetchval(QUERIES.find_session, session)
             if await connection.fetchval(QUERIES.close_session, session, stream) is not None:
@@ -149,8 +150,18 @@ class PostgresStore:
         return count
 
     async def _fetch(self, query: str, *arguments: Any) -> Sequence[asyncpg.Record]:
-        async with acquiring(self._pool) as connection:
+        async with _acquiring(self._pool) as connection:
             return await connection.fetch(query, *arguments)
+
+
+@asynccontextmanager
+async def _acquiring(pool: Pool) -> AsyncIterator[Connection]:
+    try:
+        async with acquiring(pool) as connection:
+            yield connection
+    except asyncpg.InternalClientError as fault:
+        # What the client says of a connection that dies between preparing a statement and sending it.
+        raise Unavailable("the database closed the connection") from fault
 
 
 def _news(job: str, lease: int, session: str, wake: bool, cancel: bool, paused: bool) -> News:

@@ -122,7 +122,10 @@ class _Writing:
         await self._connection.execute(self._queries.forget_expired)
 
     async def submit(self, placements: Sequence[Placement], queue_ready_max: int) -> list[Submitted | Refusal]:
-        taken = {placement.submission.id: placement for placement in reversed(placements)}
+        # Of several with one id the first makes the job.
+        taken: dict[UUID, Placement] = {}
+        for placement in placements:
+            taken.setdefault(placement.submission.id, placement)
         refused = await self._refused(taken.values(), queue_ready_max) if queue_ready_max else set()
         new = [placement for job, placement in taken.items() if job not in refused]
         # In the order of the keys, which is the order in which they lock.
