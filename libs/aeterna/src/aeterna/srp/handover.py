@@ -111,13 +111,13 @@ class Handover:
             close_all(fds)
             self.happen(E.EXPORT_FAILED, breach.reason)
             return
+        if isinstance(message, End):
+            self.happen(E.ENDED)  # first: a taker of version 1 may answer before this returns
         self._to_taker(message, fds)
         taker = self._outside.peer(self.taker)
         giver = self._peer_of_giver()
         if taker is not None and giver is not None and taker.pending > PENDING_MAX:
             giver.pause(True)
-        if isinstance(message, End):
-            self.happen(E.ENDED)
 
     def from_taker(self, message: Message) -> None:
         if isinstance(message, Abort):
