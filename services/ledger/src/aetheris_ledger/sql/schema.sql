@@ -1,0 +1,86 @@
+-- The sum of the migrations, for people; a test holds the two equal.
+
+-- What happened, once: every job's chain of commits, and one row for each side effect.
+
+CREATE SCHEMA ledger;
+
+-- One row per commit, insert only. The primary key is the fence: of all appends that claim a place one is
+-- stored. The parent is not stored, it is the hash of the row before. Columns stand widest first, because
+-- padding between them would cost eight bytes a row.
+CREATE TABLE ledger.commits (
+    seq     bigint NOT NULL,
+    lease   bigint NOT NULL,
+    time_us bigint NOT NULL,
+    job_id  uuid   NOT NULL,
+    hash    bytea  NOT NULL,
+    body    bytea  NOT NULL,
+    CONSTRAINT commits_pkey PRIMARY KEY (job_id, seq),
+    CONSTRAINT commits_seq_check CHECK (seq >= 1),
+    CONSTRAINT commits_lease_check CHECK (lease >= 1),
+    CONSTRAINT commits_hash_check CHECK (octet_length(hash) = 32),
+    CONSTRAINT commits_body_check CHECK (octet_length(body) BETWEEN 1 AND 1048576)
+);
+
+-- A hash does not compress, so it is never tried.
+ALTER TABLE ledger.commits ALTER COLUMN hash SET STORAGE EXTERNAL;
+
+-- Bodies beyond two kilobytes are compressed. lz4 takes a fifth of the time; not every server has it.
+DO $$
+BEGIN
+    ALTER TABLE ledger.commits ALTER COLUMN body SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN
+    NULL;
+END
+$$;
+
+-- One row per side effect. All but the note follows from the chain of the job that owns it, and Verify
+-- holds the two against each other.
+CREATE TABLE ledger.effects (
+    seq              bigint   NOT NULL,
+    lease            bigint   NOT NULL,
+    outcome_seq      bigint   NOT NULL,
+    updated_us       bigint   NOT NULL,
+    note_us          bigint,
+    job_id           uuid     NOT NULL,
+    state            smallint NOT NULL,
+    note_verdict     smallint,
+    note_source      smallint,
+    tenant           text     COLLATE "C" NOT NULL,
+    key              text     COLLATE "C" NOT NULL,
+    tool             text     COLLATE "C" NOT NULL,
+    arguments_digest bytea    NOT NULL,
+    result_digest    bytea,
+    note_result      bytea,
+    note_actor       text,
+    note_text        text,
+    CONSTRAINT effects_pkey PRIMARY KEY (tenant, key),
+    CONSTRAINT effects_state_check CHECK (state BETWEEN 1 AND 7),
+    CONSTRAINT effects_outcome_check CHECK ((state = 1) = (outcome_seq = 0)),
+    CONSTRAINT effects_note_check CHECK ((note_verdict IS NULL) = (note_us IS NULL))
+);
+
+-- Lists, newest change first, of one state or, merged, of several. The state stands first: were it the
+-- tenant, a planner that knows nothing yet would take this index for the primary key's work.
+CREATE INDEX effects_by_state ON ledger.effects (state, tenant, updated_us);
+
+-- The effects of one job, in the order of its chain.
+CREATE INDEX effects_by_job ON ledger.effects (job_id, seq);
+
+-- A plan is kept for as long as the statistics it was made for. A table that was vacuumed or analyzed while
+-- it had a handful of pages gets plans that read all of it, and those are kept through the first minute of
+-- real load. A table that never was is taken for ten pages, which is enough for the index.
+ALTER TABLE ledger.commits SET (autovacuum_analyze_threshold = 2000);
+ALTER TABLE ledger.effects SET (autovacuum_analyze_threshold = 2000, autovacuum_vacuum_threshold = 2000);
+
+CREATE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% on % is refused: what happened stays', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'insufficient_privilege';
+END
+$$;
+
+-- Per statement, so an insert pays nothing for them.
+CREATE TRIGGER commits_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.commits
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+CREATE TRIGGER effects_stay BEFORE DELETE OR TRUNCATE ON ledger.effects
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
