@@ -1,0 +1,110 @@
+-- Who runs what, and when: jobs, and the sessions of the runners that hold them.
+
+CREATE SCHEMA scheduler;
+
+-- Always true, and said to be dear: a plan that would ask it of every row loses against one that goes by an
+-- index. Plans are made while the table is still empty and then kept, and to an empty table the planner
+-- likes a sequential scan best. Every statement about jobs asks it.
+CREATE FUNCTION scheduler.by_index(id uuid) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE COST 1000
+AS $$ BEGIN RETURN true; END $$;
+
+-- One row per job, from submission on. `since` is when it came into its state: a ready job's place in the
+-- order, the beginning of a lease, the end. States are those of the contract: 1 ready, 2 leased, 3 parked,
+-- 4 completed, 5 failed, 6 cancelled.
+CREATE TABLE scheduler.jobs (
+    lease           bigint      NOT NULL DEFAULT 0,
+    since           timestamptz NOT NULL DEFAULT now(),
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    started_at      timestamptz,
+    wake_at         timestamptz,
+    deadline        timestamptz,
+    crash_count     integer     NOT NULL DEFAULT 0,
+    state           smallint    NOT NULL,
+    priority        smallint    NOT NULL DEFAULT 0,
+    wake            boolean     NOT NULL DEFAULT false,
+    cancel          boolean     NOT NULL DEFAULT false,
+    paused          boolean     NOT NULL DEFAULT false,
+    operator_only   boolean     NOT NULL DEFAULT false,
+    progressed      boolean     NOT NULL DEFAULT false,
+    id              uuid        NOT NULL,
+    session         uuid,
+    parent          uuid,
+    tenant          text        COLLATE "C" NOT NULL,
+    agent           text        COLLATE "C" NOT NULL,
+    queue           text        COLLATE "C" NOT NULL,
+    idempotency_key text        COLLATE "C" NOT NULL DEFAULT '',
+    digest          bytea       NOT NULL,
+    input           bytea       NOT NULL,
+    park_reason     text        NOT NULL DEFAULT '',
+    traceparent     text        NOT NULL DEFAULT '',
+    cancel_reason   text        NOT NULL DEFAULT '',
+    cancel_actor    text        NOT NULL DEFAULT '',
+    result          bytea,
+    failure         jsonb,
+    CONSTRAINT jobs_pkey PRIMARY KEY (id),
+    CONSTRAINT jobs_state_check CHECK (state BETWEEN 1 AND 6),
+    CONSTRAINT jobs_holder_check CHECK ((state = 2) = (session IS NOT NULL)),
+    CONSTRAINT jobs_parked_check CHECK (state = 3 OR (wake_at IS NULL AND NOT operator_only)),
+    CONSTRAINT jobs_ended_check CHECK (state >= 4 OR (result IS NULL AND failure IS NULL)),
+    CONSTRAINT jobs_digest_check CHECK (octet_length(digest) = 32)
+)
+-- A job's row is written some four times. Room beside it keeps those versions on its page, and pruning
+-- them is then cheap; and a table that is mostly history is vacuumed for what has changed, not for a fifth.
+WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+
+-- Payloads beyond two kilobytes are compressed. lz4 takes a fifth of the time; not every server has it.
+DO $$
+BEGIN
+    ALTER TABLE scheduler.jobs ALTER COLUMN input SET COMPRESSION lz4;
+    ALTER TABLE scheduler.jobs ALTER COLUMN result SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN
+    NULL;
+END
+$$;
+
+-- The submitter's key decides, once.
+CREATE UNIQUE INDEX jobs_key ON scheduler.jobs (tenant, agent, idempotency_key) WHERE idempotency_key <> '';
+-- What can be claimed, lane by lane, in the order in which it is.
+CREATE INDEX jobs_ready ON scheduler.jobs (agent, queue, priority DESC, since, id) WHERE state = 1 AND NOT paused;
+-- What a session holds.
+CREATE INDEX jobs_leased ON scheduler.jobs (session) WHERE state = 2;
+-- What the holder of a job has to hear, if another scheduler has its stream.
+CREATE INDEX jobs_news ON scheduler.jobs (session) WHERE state = 2 AND (wake OR cancel OR paused);
+-- Timers, by when they are due.
+CREATE INDEX jobs_timers ON scheduler.jobs (wake_at) WHERE state = 3 AND wake_at IS NOT NULL;
+-- Jobs that must have ended by then.
+CREATE INDEX jobs_deadlines ON scheduler.jobs (deadline) WHERE deadline IS NOT NULL AND state <= 3 AND NOT cancel;
+-- Lists, newest first, of one state or, merged, of several.
+CREATE INDEX jobs_by_tenant ON scheduler.jobs (tenant, state, id);
+CREATE INDEX jobs_by_parent ON scheduler.jobs (parent, id) WHERE parent IS NOT NULL;
+-- What needs an eye.
+CREATE INDEX jobs_operator ON scheduler.jobs (tenant, since, id) WHERE operator_only;
+CREATE INDEX jobs_crashing ON scheduler.jobs (tenant, since, id) WHERE crash_count > 0 AND state <= 3;
+
+-- One row per session. No index but the key, so that renewing a lease never touches one. An expired
+-- session stays for a while as a stone with its name on it, so that it is told so when it comes back.
+CREATE TABLE scheduler.runners (
+    lease_deadline timestamptz NOT NULL,
+    capacity       integer     NOT NULL,
+    draining       boolean     NOT NULL DEFAULT false,
+    expired        boolean     NOT NULL DEFAULT false,
+    session        uuid        NOT NULL,
+    -- Which of its streams speaks for it. What an older one's scheduler still thinks of it is void.
+    stream         uuid        NOT NULL,
+    runner_id      text        COLLATE "C" NOT NULL,
+    agents         text[]      NOT NULL,
+    queues         text[]      NOT NULL,
+    CONSTRAINT runners_pkey PRIMARY KEY (session),
+    CONSTRAINT runners_capacity_check CHECK (capacity > 0)
+)
+WITH (fillfactor = 50);
+
+-- Jobs without what they carry in and out, for lists; and the name of whoever holds them.
+CREATE VIEW scheduler.heads AS
+SELECT job.id, job.tenant, job.agent, job.queue, job.priority, job.state, job.since, job.created_at, job.started_at,
+    job.lease, job.session, runner.runner_id, job.wake, job.cancel, job.cancel_reason, job.cancel_actor, job.paused,
+    job.operator_only, job.progressed, job.crash_count, job.park_reason, job.wake_at, job.deadline, job.parent,
+    job.idempotency_key, job.digest, job.traceparent, job.failure
+FROM scheduler.jobs AS job
+LEFT JOIN scheduler.runners AS runner ON runner.session = job.session;
