@@ -75,3 +75,22 @@ def test_calls_with_one_request_are_spans_and_the_servers_continue_the_clients()
     assert sorted(span["method"] for span in served) == ["Collect", "Unary", "Unary", "Yielding"]
     assert all(made[span["parent"]]["trace"] == span["trace"] for span in served if span["method"] != "Collect")
     assert sorted(span["code"] for span in served if span["method"] == "Unary") == [0, 5]
+
+
+AWAY = """
+import time
+from aetheris_chassis.traces import setup_traces
+from opentelemetry import trace
+stop = setup_traces("probe", "http://127.0.0.1:1")
+with trace.get_tracer("probe").start_as_current_span("span"):
+    pass
+began = time.monotonic()
+stop()
+print(time.monotonic() - began)
+"""
+
+
+def test_a_collector_that_is_away_does_not_hold_up_the_end():
+    done = subprocess.run([sys.executable, "-c", AWAY], capture_output=True, text=True, check=True, timeout=15)
+
+    assert float(done.stdout) < 4

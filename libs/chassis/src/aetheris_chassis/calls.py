@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 import structlog
+from prometheus_client import Counter
 
 from aetheris_chassis import metrics, status
 
@@ -36,7 +37,7 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def __init__(self) -> None:
         self._wrapped: dict[str, tuple[Any, Any]] = {}
         self._active = 0
-        self._last_left: asyncio.Event = asyncio.Event()
+        self._last_left = asyncio.Event()
         self._last_left.set()
 
     async def intercept_service(
@@ -47,10 +48,10 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        method = handler_call_details.method
-        known = self._wrapped.get(method)
+        name = handler_call_details.method
+        known = self._wrapped.get(name)
         if known is None or known[0] is not handler:
-            known = self._wrapped[method] = (handler, _wrapped(handler, self, method))
+            known = self._wrapped[name] = (handler, _wrapped(handler, _Method(self, name)))
         return known[1]
 
     async def idle(self) -> None:
@@ -67,22 +68,41 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             self._last_left.set()
 
 
+class _Method:
+    """What is counted of one method, looked up once."""
+
+    def __init__(self, calls: Calls, name: str) -> None:
+        self.calls = calls
+        self.name = name
+        self.in_flight = _IN_FLIGHT.labels(name)
+        self._seconds = _SECONDS.labels(name)
+        self._handled: dict[str, Counter] = {}
+        self._quiet = name.startswith(_QUIET)
+
+    def tell(self, code: str, seconds: float) -> None:
+        handled = self._handled.get(code)
+        if handled is None:
+            handled = self._handled[code] = _HANDLED.labels(self.name, code)
+        handled.inc()
+        self._seconds.observe(seconds)
+        say = log.debug if self._quiet else log.info
+        say("call answered", method=self.name, code=code, seconds=round(seconds, 6))
+
+
 class _Call:
     """One call from its handler's first line to its last."""
 
-    __slots__ = ("_began", "_calls", "_context", "_in_flight", "_method")
+    __slots__ = ("_began", "_context", "_method")
 
-    def __init__(self, calls: Calls, method: str, context: Any) -> None:
-        self._calls = calls
+    def __init__(self, method: _Method, context: Any) -> None:
         self._method = method
         self._context = context
-        self._in_flight = _IN_FLIGHT.labels(method)
         self._began = 0.0
 
     async def __aenter__(self) -> None:
         self._began = perf_counter()
-        self._calls.entered()
-        self._in_flight.inc()
+        self._method.calls.entered()
+        self._method.in_flight.inc()
 
     async def __aexit__(
         self, _: type[BaseException] | None, failure: BaseException | None, __: TracebackType | None
@@ -91,21 +111,14 @@ class _Call:
         try:
             # What gRPC itself raises is an abort under way, or a client that has left.
             if isinstance(failure, Exception) and not isinstance(failure, grpc.aio.BaseError):
-                await status.abort(self._context, failure, self._method)
+                await status.abort(self._context, failure, self._method.name)
         except asyncio.CancelledError:
             cancelled = True
             raise
         finally:
-            self._calls.left()
-            self._in_flight.dec()
-            self._tell("CANCELLED" if cancelled else _code(self._context))
-
-    def _tell(self, code: str) -> None:
-        seconds = perf_counter() - self._began
-        _HANDLED.labels(self._method, code).inc()
-        _SECONDS.labels(self._method).observe(seconds)
-        tell = log.debug if self._method.startswith(_QUIET) else log.info
-        tell("call answered", method=self._method, code=code, seconds=round(seconds, 6))
+            self._method.calls.left()
+            self._method.in_flight.dec()
+            self._method.tell("CANCELLED" if cancelled else _code(self._context), perf_counter() - self._began)
 
 
 def _code(context: Any) -> str:
@@ -115,18 +128,18 @@ def _code(context: Any) -> str:
     return code.name if isinstance(code, grpc.StatusCode) else str(code)
 
 
-def _wrapped(handler: Any, calls: Calls, method: str) -> Any:
+def _wrapped(handler: Any, method: _Method) -> Any:
     if handler.request_streaming and handler.response_streaming:
         behaviour = handler.stream_stream
-        run = (_writing if inspect.isasyncgenfunction(behaviour) else _awaiting)(behaviour, calls, method)
+        run = (_writing if inspect.isasyncgenfunction(behaviour) else _awaiting)(behaviour, method)
         return _rebuilt(handler, grpc.stream_stream_rpc_method_handler, run)
     if handler.response_streaming:
         behaviour = handler.unary_stream
-        run = (_yielding if inspect.isasyncgenfunction(behaviour) else _awaiting)(behaviour, calls, method)
+        run = (_yielding if inspect.isasyncgenfunction(behaviour) else _awaiting)(behaviour, method)
         return _rebuilt(handler, grpc.unary_stream_rpc_method_handler, run)
     if handler.request_streaming:
-        return _rebuilt(handler, grpc.stream_unary_rpc_method_handler, _awaiting(handler.stream_unary, calls, method))
-    return _rebuilt(handler, grpc.unary_unary_rpc_method_handler, _awaiting(handler.unary_unary, calls, method))
+        return _rebuilt(handler, grpc.stream_unary_rpc_method_handler, _awaiting(handler.stream_unary, method))
+    return _rebuilt(handler, grpc.unary_unary_rpc_method_handler, _awaiting(handler.unary_unary, method))
 
 
 def _rebuilt(handler: Any, make: Callable[..., Any], behaviour: Callable[..., Any]) -> Any:
@@ -137,32 +150,32 @@ def _rebuilt(handler: Any, make: Callable[..., Any], behaviour: Callable[..., An
     )
 
 
-def _awaiting(behaviour: Callable[..., Awaitable[Any]], calls: Calls, method: str) -> Callable[..., Any]:
+def _awaiting(behaviour: Callable[..., Awaitable[Any]], method: _Method) -> Callable[..., Any]:
     """One answer, or a handler that writes its answers to the context."""
 
     async def run(request: Any, context: Any) -> Any:
-        async with _Call(calls, method, context):
+        async with _Call(method, context):
             return await behaviour(request, context)
 
     return run
 
 
-def _writing(behaviour: Callable[..., Any], calls: Calls, method: str) -> Callable[..., Any]:
+def _writing(behaviour: Callable[..., Any], method: _Method) -> Callable[..., Any]:
     """A handler that yields, driven here instead of by gRPC, which adds no layer to it."""
 
     async def run(request: Any, context: Any) -> None:
-        async with _Call(calls, method, context), aclosing(behaviour(request, context)) as answers:
+        async with _Call(method, context), aclosing(behaviour(request, context)) as answers:
             async for answer in answers:
                 await context.write(answer)
 
     return run
 
 
-def _yielding(behaviour: Callable[..., Any], calls: Calls, method: str) -> Callable[..., Any]:
+def _yielding(behaviour: Callable[..., Any], method: _Method) -> Callable[..., Any]:
     """A handler that yields and stays one, for the tracing around it."""
 
     async def run(request: Any, context: Any) -> AsyncIterator[Any]:
-        async with _Call(calls, method, context), aclosing(behaviour(request, context)) as answers:
+        async with _Call(method, context), aclosing(behaviour(request, context)) as answers:
             async for answer in answers:
                 yield answer
 

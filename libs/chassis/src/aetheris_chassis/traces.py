@@ -16,6 +16,9 @@ from typing import Any
 import grpc
 from opentelemetry import trace
 
+# With its retries. A collector that is away must not hold up the end of the process.
+_EXPORT_S = 2
+
 
 def setup_traces(service: str, endpoint: str) -> Callable[[], None]:
     """Once per process, by its entry point. The result sends what is left and stops."""
@@ -27,7 +30,7 @@ def setup_traces(service: str, endpoint: str) -> Callable[[], None]:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(resource=Resource.create({"service.name": f"aetheris-{service}"}))
-    exporter = OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https://"))
+    exporter = OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https://"), timeout=_EXPORT_S)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     return provider.shutdown
