@@ -55,14 +55,14 @@ class OldTimer:
         self.stage.until(push)
 
     def hears(self, count: int) -> bytes:
-        self.stage.until(lambda: self._look() or len(self.got) >= count or self.ended)
+        self.stage.until(lambda: (self._look() and len(self.got) >= count) or self.ended)
         return self.got
 
     def hears_all(self) -> bytes:
-        self.stage.until(lambda: self._look() or self.ended)
+        self.stage.until(lambda: self._look() and self.ended)
         return self.got
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
         with contextlib.suppress(BlockingIOError):
             try:
                 data = self.sock.recv(1 << 20)
@@ -70,6 +70,7 @@ class OldTimer:
                 data = b""
             self.got += data
             self.ended = not data
+        return True
 
     def close(self) -> None:
         self.sock.close()

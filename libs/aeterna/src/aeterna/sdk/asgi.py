@@ -1,0 +1,56 @@
+"""HTTP servers that leave without a failed request: whoever keeps a connection is told that this answer is the last.
+
+A server that closes a kept connection while the next request is on its way has failed that request. So: stop
+accepting, answer what still comes with `Connection: close`, and shut down when nobody is left or `linger_s` is over.
+"""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Draining:
+    """Wraps an ASGI application. After `begin()` every HTTP/1 answer ends its connection."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.begun = asyncio.Event()
+        self.requests = 0
+
+    def begin(self) -> None:
+        self.begun.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def last(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start" and self.begun.is_set():
+                kept = [each for each in message.get("headers", []) if each[0].lower() != b"connection"]
+                message = {**message, "headers": [*kept, (b"connection", b"close")]}
+            await send(message)
+
+        self.requests += 1
+        try:
+            await self.app(scope, receive, last)
+        finally:
+            self.requests -= 1
+
+
+async def leave_on(
+    signals: Iterable[signal.Signals], draining: Draining, *, stop_accepting: Callable[[], None], linger_s: float
+) -> None:
+    """Returns when the server may shut down."""
+    loop = asyncio.get_running_loop()
+    for number in signals:
+        loop.add_signal_handler(number, draining.begin)
+    await draining.begun.wait()
+    stop_accepting()
+    await asyncio.sleep(linger_s)
