@@ -1,0 +1,85 @@
+"""The commands, and what their exit codes mean: 0 it worked, 1 it was refused or failed, 2 it was typed
+wrongly, 3 nobody answered."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from aetheris.cli import jobs, output, run, talk, trace
+from aetheris.client import ApiError, Unreachable
+from aetheris.errors import AetherisError
+
+OK, REFUSED, MISTYPED, UNREACHABLE = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="aetheris",
+    help="Run agents that survive crashes, and look at what they do.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(run.run)
+app.command()(talk.submit)
+app.add_typer(jobs.app, name="jobs")
+app.command()(trace.trace)
+app.command()(talk.signal)
+app.command()(trace.verify)
+app.command()(talk.cancel)
+app.command()(talk.pause)
+app.command()(talk.resume)
+app.command()(jobs.runners)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"aetheris {version('aetheris-sdk')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    try:
+        app()
+    except Unreachable as failure:
+        _leave(failure, UNREACHABLE)
+    except ApiError as refusal:
+        _leave(_explained(refusal), REFUSED)
+    except AetherisError as failure:
+        _leave(failure, REFUSED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Nothing is left to be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def _explained(refusal: ApiError) -> str:
+    """With what to do next, where there is something."""
+    hints = {
+        "NOT_FOUND": "`aetheris jobs list` shows the jobs there are",
+        "KEY_REUSED": "use another --key, or leave it out",
+        "UNAVAILABLE": "a part of Aetheris is away; try again in a moment",
+        "EXHAUSTED": "try again in a moment",
+    }
+    hint = hints.get(refusal.code)
+    return f"{refusal.message}; {hint}" if hint else refusal.message
+
+
+def _leave(text: object, code: int) -> None:
+    output.complain(text)
+    sys.exit(code)

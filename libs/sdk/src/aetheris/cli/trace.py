@@ -1,0 +1,138 @@
+"""Commands that look at a job's record: trace, verify."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from aetheris.cli import output
+from aetheris.cli.options import DEFAULT_URL, AsJson, JobId, Url, connected
+from aetheris.client import Client, Event, Step, Trace
+
+_COLUMNS = ("step", "name", "kind", "status", "tries", "took", "note")
+_REFRESH_EVERY = 0.2
+
+
+def trace(
+    job: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """What a job did, step by step."""
+    client = connected(url)
+    if not follow:
+        found = client.trace(job)
+        if as_json:
+            output.show_json(found)
+        else:
+            _show(found)
+    elif as_json:
+        for event in client.stream(job):
+            output.show_json(event, lines=True)
+    elif sys.stdout.isatty():
+        _live(client, job)
+    else:
+        for event in client.stream(job):
+            output.say(_told(event))
+
+
+def _live(client: Client, job: str) -> None:
+    """The same table, drawn again whenever something happened."""
+    import time
+
+    with Live(console=output.console(), auto_refresh=False) as live:
+        live.update(_drawn(client.trace(job)), refresh=True)
+        drawn = time.monotonic()
+        for _ in client.stream(job):
+            if time.monotonic() - drawn >= _REFRESH_EVERY:
+                live.update(_drawn(client.trace(job)), refresh=True)
+                drawn = time.monotonic()
+        client.get(job)
+        live.update(_drawn(client.trace(job)), refresh=True)
+
+
+def _told(event: Event) -> str:
+    facts = [str(event.data[name]) for name in ("path", "name", "agent", "runner_id", "reason") if event.data.get(name)]
+    failure = event.data.get("failure")
+    if failure:
+        facts.append(f"{failure['type']}: {failure['message']}")
+    return " ".join([output.moment(event.at or event.recorded_at), event.type, *facts]).replace("\n", " ")
+
+
+def _show(found: Trace) -> None:
+    if sys.stdout.isatty():
+        output.console().print(_drawn(found))
+        return
+    output.say(f"job {found.job.id} {found.job.agent} {found.job.status}")
+    if found.steps:
+        output.show(_COLUMNS, [_row(step) for step in found.steps])
+    _endnotes(found)
+
+
+def _drawn(found: Trace) -> RenderableType:
+    job = found.job
+    title = output.cell(f"{job.agent}  ", "bold") + output.cell(job.status, job.status) + output.cell(f"  {job.id}")
+    rows: list[RenderableType] = [title]
+    if found.steps:
+        rows.append(output.table(_COLUMNS, [_row(step) for step in found.steps]))
+    rows += [output.cell(note, "bright_black") for note in _notes(found)]
+    return Group(*rows)
+
+
+def _endnotes(found: Trace) -> None:
+    for note in _notes(found):
+        output.say(note)
+
+
+def _notes(found: Trace) -> list[str]:
+    notes = []
+    if len(found.leases) > 1:
+        notes.append(f"held by {', then '.join(lease.runner_id for lease in found.leases)}")
+    if not found.complete:
+        notes.append("the record is longer than this; `--json` of the events has all of it")
+    if found.job.error:
+        notes.append(f"error: {found.job.error}")
+    if found.job.status == "completed":
+        notes.append(f"result: {output.pretty(found.job.result)}")
+    if not found.steps and not found.job.finished:
+        if found.leases:
+            notes.append("no step is on record yet")
+        else:
+            notes.append(f"waits for a runner that offers {found.job.agent}; `aetheris runners` shows those there are")
+    return notes
+
+
+def _row(step: Step) -> list[Text]:
+    note = str(step.error) if step.error else ""
+    if step.status == "waiting" and step.waits:
+        note = f"for {step.waits[-1].kind} {step.waits[-1].name}"
+    return [
+        output.cell("  " * step.depth + step.path),
+        output.cell(step.name),
+        output.cell(step.kind, "bright_black"),
+        output.cell(step.status.replace("_", " "), step.status),
+        output.cell(step.attempts if step.attempts > 1 else ""),
+        output.cell(output.duration(step.duration_ms)),
+        output.cell(note[:100], "bright_black"),
+    ]
+
+
+def verify(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+    """Whether a job's record is whole: every hash, every place, every effect."""
+    verdict = connected(url).verify(job)
+    if as_json:
+        output.show_json(verdict)
+    elif verdict.intact:
+        counted = f"{verdict.commits} commits, {verdict.events} events, {verdict.effects} effects"
+        output.say(f"intact: {counted}, head {verdict.head[:16] or 'none'}", "green")
+    else:
+        where = f" at commit {verdict.bad_seq}" if verdict.bad_seq else ""
+        output.complain(f"the record is broken{where}: {verdict.problem}")
+    if not verdict.intact:
+        raise typer.Exit(1)

@@ -1,0 +1,153 @@
+"""What both clients do around a call: read answers and errors, decide about another try, parse streams."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import ValidationError
+
+from aetheris.client.calls import Call
+from aetheris.client.errors import ApiError, JobCancelled, JobFailed, Unreachable
+from aetheris.client.models import Event, Job
+from aetheris.errors import AetherisError
+
+Answer = TypeVar("Answer")
+
+DEFAULT_URL = "http://localhost:8080"
+# The longest the server is asked to wait in one request.
+WAIT_S = 30.0
+# A stream says something at least every 15 seconds.
+STREAM_SILENCE_S = 45.0
+_PAUSE_MIN_S = 0.1
+_PAUSE_MAX_S = 2.0
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_MESSAGE_CHARS = 500
+
+
+def checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"an address is like {DEFAULT_URL}, not {url!r}")
+    return url.rstrip("/")
+
+
+def settings(url: str, timeout_s: float) -> dict[str, Any]:
+    """For httpx. A proxy that the environment names is not asked for what is on this machine."""
+    return {
+        "base_url": url,
+        "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
+        "trust_env": urlsplit(url).hostname not in _LOOPBACK,
+        "headers": {"User-Agent": "aetheris-python"},
+    }
+
+
+def arguments(call: Call[Any], timeout_s: float) -> dict[str, Any]:
+    headers = {} if call.body is None else {"Content-Type": "application/json"}
+    return {
+        "method": call.method,
+        "url": call.path,
+        "params": call.params,
+        "content": call.body,
+        "headers": headers,
+        "timeout": httpx.Timeout(timeout_s + call.patience_s, connect=min(timeout_s, 5.0)),
+    }
+
+
+def read(call: Call[Answer], response: httpx.Response) -> Answer:
+    try:
+        return call.answer.validate_json(response.content)
+    except ValidationError as error:
+        raise AetherisError(
+            f"{response.request.url} answered what this client does not understand; is it Aetheris?"
+        ) from error
+
+
+def refusal(response: httpx.Response) -> ApiError:
+    try:
+        error = response.json()["error"]
+        return ApiError(str(error["code"]), str(error["message"]), response.status_code, error.get("details"))
+    except (ValueError, KeyError, TypeError):
+        # A proxy in between, or no Aetheris at all.
+        text = response.text.strip()[:_MESSAGE_CHARS] or response.reason_phrase
+        return ApiError(f"HTTP_{response.status_code}", text, response.status_code)
+
+
+def unreachable(url: str, failure: httpx.TransportError) -> Unreachable:
+    if isinstance(failure, httpx.ConnectError):
+        return Unreachable(f"cannot reach Aetheris at {url}: is it running? `make run-embedded` starts it")
+    return Unreachable(f"Aetheris at {url} did not answer: {failure or type(failure).__name__}")
+
+
+@dataclass(slots=True)
+class Patience:
+    """When a call is tried again: as long as `until` is not over, after nobody answered, 503 and 429."""
+
+    until: float
+    tries: int = 0
+
+    def pause(self, now: float, response: httpx.Response | None) -> float | None:
+        """How long to wait before the next try; None for no more."""
+        if response is not None and response.status_code not in (429, 503):
+            return None
+        self.tries += 1
+        most = min(_PAUSE_MAX_S, _PAUSE_MIN_S * 2**self.tries)
+        pause_s = random.uniform(most / 2, most)
+        if response is not None:
+            asked = response.headers.get("retry-after", "")
+            pause_s = max(pause_s, float(asked)) if asked.isdecimal() else pause_s
+        return pause_s if now + pause_s <= self.until else None
+
+
+def ended(job: Job) -> Job:
+    """The job, if it completed."""
+    if job.status == "cancelled":
+        raise JobCancelled(job)
+    if job.status == "failed":
+        raise JobFailed(job)
+    return job
+
+
+@dataclass(slots=True)
+class Reading:
+    """A stream of server-sent events, fed line by line."""
+
+    last_seq: int
+    over: bool = False
+    _name: str = ""
+    _id: str = ""
+    _data: list[str] = field(default_factory=list)
+
+    def begin(self) -> dict[str, str]:
+        """What to ask with, also after a connection that was cut in the middle of a message."""
+        self._name, self._data = "", []
+        return {"Accept": "text/event-stream", "Last-Event-ID": str(self.last_seq)}
+
+    def feed(self, line: str) -> Iterator[Event]:
+        if line:
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if name == "event":
+                self._name = value
+            elif name == "id":
+                self._id = value
+            elif name == "data":
+                self._data.append(value)
+            return
+        name, data = self._name, "\n".join(self._data)
+        self._name, self._data = "", []
+        if name == "end":
+            self.over = True
+        elif name == "refused":
+            said = json.loads(data)
+            raise ApiError(said["code"], said["message"], 200)
+        elif not name and data:
+            commit = json.loads(data)
+            for event in commit["events"]:
+                yield Event.model_validate(event)
+            self.last_seq = int(self._id)
