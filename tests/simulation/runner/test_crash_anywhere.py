@@ -91,8 +91,8 @@ async def test_a_crash_before_or_after_any_write_changes_nothing(after: bool, co
     count = await writes(cold=cold)
     assert count > 8
     for number in range(count):
-        world = World()
-        outcome = await finished(world, Fuse(number, after=after), cold=cold)
+        world, fuse = World(), Fuse(number, after=after)
+        outcome = await finished(world, fuse, cold=cold)
 
         where = f"{'after' if after else 'before'} write {number} of {count}"
         assert isinstance(outcome, ports.Completed), where
@@ -100,7 +100,8 @@ async def test_a_crash_before_or_after_any_write_changes_nothing(after: bool, co
         assert sorted(world.outside.calls.values()) == [1, 1], where
         assert world.outside.without_intent == [], where
         assert first_break(JOB, world.commits(JOB)) is None, where
-        assert world.crashes == 1, where
+        # A slow turn of the loop may join two commits, so that a run has fewer writes than were counted.
+        assert world.crashes == 1 or fuse.calls <= number, where
         completed = [event for event in world.events(JOB) if isinstance(event, e.WaitCompleted)]
         assert len(completed) == 2, where
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from aetheris import agent, signal, step, tool
+from aetheris_journal import events as e
 from aetheris_runner import ports
 from aetheris_runner.crew import Crew, Known
 from aetheris_testkit.crash import Fuse
@@ -36,6 +37,9 @@ class Desk:
 
     def progressed(self, job_id: UUID, lease: int) -> None:
         self.progress.append((job_id, lease))
+
+    async def cancel_reason(self, job_id: UUID) -> str:
+        return "too dear"
 
     def free(self) -> None:
         self.freed += 1
@@ -189,6 +193,15 @@ async def test_news_of_another_lease_is_not_for_this_one(bench: Bench):
     bench.go.set()
 
     assert await bench.desk.next() == ports.Completed(b'"done"')
+
+
+async def test_a_cancelled_job_says_why_in_its_record(bench: Bench):
+    bench.assign("works", 1)
+    await bench.inside.wait()
+    bench.crew.notice(JOB, 1, ports.Notice.CANCEL)
+
+    assert await bench.desk.next() == ports.Cancelled("too dear")
+    assert bench.world.events(JOB)[-1] == e.JobCancelled("too dear", at=bench.world.clock.now())
 
 
 async def test_a_paused_job_comes_back_at_its_next_command(bench: Bench):

@@ -306,6 +306,13 @@ def test_a_takeover_shows_both_holders_and_which_attempt_was_whose():
         (1, 1, None),
         (2, 2, 7 * MS),
     ]
+    assert trace.holders == ["r1", "r2"]
+
+
+def test_a_runner_that_parked_a_job_and_got_it_again_held_it_on():
+    trace = trace_of([CREATED, leased(1, "r1", 1), leased(2, "r1", 500), leased(3, "r2", 900)])
+
+    assert trace.holders == ["r1", "r2"]
 
 
 def test_a_compensated_effect_keeps_what_it_was():

@@ -71,7 +71,7 @@ class Codec:
         try:
             return self._adapter.validate_json(data)
         except ValidationError as error:
-            raise ValueRefused(f"{self._what} is not what its annotation says: {error}") from error
+            raise ValueRefused(f"{self._what} is not what its annotation says: {_said(error)}") from error
 
 
 class Signature:
@@ -127,6 +127,15 @@ class Signature:
             if parameter.name in values and not variadic and values[parameter.name] is not parameter.default:
                 values[parameter.name] = self._codecs[parameter.name].read(canonical(values[parameter.name]))
         return values
+
+
+def _said(error: ValidationError) -> str:
+    """In one line, place by place."""
+    said = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        place = ".".join(map(str, problem["loc"]))
+        said.append(f"{place}: {problem['msg']}" if place else problem["msg"])
+    return "; ".join(said)
 
 
 @lru_cache(maxsize=1024)

@@ -36,6 +36,8 @@ class Reports(Protocol):
 
     def progressed(self, job_id: UUID, lease: int) -> None: ...
 
+    async def cancel_reason(self, job_id: UUID) -> str: ...
+
     def free(self) -> None: ...
 
 
@@ -99,7 +101,7 @@ class Crew:
             case Notice.WAKE:
                 holding.run.hear()
             case Notice.CANCEL:
-                holding.run.cancel("cancelled")
+                self._end(self._cancel(holding))
             case Notice.PAUSE:
                 holding.run.leave("paused")
             case Notice.LOST:
@@ -144,6 +146,9 @@ class Crew:
         self.lose_all()
         if self._ending:
             await asyncio.wait(self._ending)
+
+    async def _cancel(self, holding: _Holding) -> None:
+        holding.run.cancel(await self._reports.cancel_reason(holding.run.job_id))
 
     async def _hold(self, run: Run, assignment: ports.Assignment) -> None:
         job_id, lease = run.job_id, assignment.lease

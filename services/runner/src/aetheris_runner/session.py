@@ -19,8 +19,10 @@ from uuid import UUID
 
 import grpc
 import structlog
+from aetheris_chassis.client import retrying
 from aetheris_journal import codec
 from aetheris_kernel.clock import Clock
+from aetheris_kernel.errors import Refusal
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as rpc
 
@@ -30,6 +32,9 @@ from aetheris_runner.conversation import converse
 log = structlog.get_logger()
 
 _RECONNECT_S, _RECONNECT_MAX_S = 0.05, 1.0
+
+# How long the reason of a cancel is asked for before the job is cancelled without.
+_REASON_S = 2.0
 
 # The part of a lease that is given up so that two clocks of slightly different speed cannot overlap.
 _MARGIN = 0.1
@@ -103,6 +108,16 @@ class Session:
         self._progressing.add((message.job_id, lease))
         self._frame.outcomes.append(message)
         self._due.set()
+
+    async def cancel_reason(self, job_id: UUID) -> str:
+        """Why somebody wants the job to end; a notice has no room for it. Empty where nobody answers."""
+        request = pb.GetRequest(job_id=str(job_id))
+        try:
+            answer = await retrying(lambda: self._stub.Get(request, timeout=1), deadline_s=_REASON_S)
+        except Refusal as refusal:
+            log.warning("the reason of a cancel is not to be had", job_id=str(job_id), problem=refusal.message)
+            return ""
+        return str(answer.job.failure.message)
 
     def free(self) -> None:
         """One more job may come."""

@@ -76,7 +76,7 @@ def call_input(raw: bytes) -> bytes:
     """The input of an agent that is called like a function."""
     value = load(sized(raw, INPUT_BYTES_MAX, "input"), "input")
     wanted = 'input is {"args": […], "kwargs": {…}}'
-    if not isinstance(value, dict) or not value or set(value) - {"args", "kwargs"}:
+    if not isinstance(value, dict) or set(value) - {"args", "kwargs"}:
         raise Invalid(wanted, field="input")
     if not isinstance(value.get("args", []), list):
         raise Invalid(f"{wanted}: args is a list", field="input.args")

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import groupby
 
 from aetheris_journal.events import Failure, Source, Verdict, WaitKind
 
@@ -173,6 +174,11 @@ class Trace:
     leases: list[Lease] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     events: int = 0
+
+    @property
+    def holders(self) -> list[str]:
+        """Who held the job, one after the other; a runner that parked it and got it again held it on."""
+        return [runner_id for runner_id, _ in groupby(lease.runner_id for lease in self.leases)]
 
 
 _NUMBER = re.compile(r"[0-9]{1,9}")

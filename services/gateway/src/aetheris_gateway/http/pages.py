@@ -14,7 +14,7 @@ from aetheris_journal.codec import from_timestamp
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from aetheris_gateway.core.steps import Attempt, Kind, Status, Step, Trace
+from aetheris_gateway.core.steps import Attempt, Kind, Lease, Status, Step, Trace
 from aetheris_gateway.core.timeline import Timeline
 from aetheris_gateway.desk.record import Told
 from aetheris_gateway.http import models, views
@@ -128,7 +128,8 @@ def _trace(told: Told, verdict: models.Verdict | None, now: datetime, page: int)
         verdict=verdict,
         live=found.ending == "" and job.status not in ("completed", "failed", "cancelled"),
         rows=[_row(step, line, now, shown[place - 1] if place else None) for place, step in enumerate(shown)],
-        holders=[_holder(lease, line, now) for lease in found.leases],
+        holders=found.holders,
+        leases=[_lease(lease, line, now) for lease in found.leases],
         squeezes=[
             {"left": 1000 * s.left, "width": round(1000 * (s.right - s.left), 2), "lasted": span(s.lasted)}
             for s in line.squeezes
@@ -168,7 +169,7 @@ def _figures(found: Trace, told: Told, now: datetime) -> list[tuple[str, str]]:
         ("steps", str(len(found.steps))),
         ("side effects", str(len(effects))),
         ("retries", str(retries)),
-        ("takeovers", str(max(0, len(found.leases) - 1))),
+        ("takeovers", str(max(0, len(found.holders) - 1))),
         ("events", str(found.events)),
     ]
 
@@ -209,10 +210,9 @@ def _attempt_end(step: Step, attempt: Attempt, now: datetime) -> datetime:
     return now if step.status is Status.RUNNING else step.ended_at or attempt.started_at
 
 
-def _holder(lease: Any, line: Timeline, now: datetime) -> tuple[Bar, models.Lease]:
-    shown = views.lease(lease)
-    title = f"{lease.runner_id}, lease {lease.number}"
-    return _bar(line, lease.since, lease.until or now, "holder", title), shown
+def _lease(lease: Lease, line: Timeline, now: datetime) -> Bar:
+    title = f"{lease.runner_id}, lease {lease.number}, from {moment(lease.since)} UTC"
+    return _bar(line, lease.since, lease.until or now, "holder", title)
 
 
 def _bar(line: Timeline, start: datetime, end: datetime, look: str, title: str) -> Bar:
