@@ -110,12 +110,13 @@ def test_two_spellings_of_one_address_are_one_listener(tmp_path: Path) -> None:
     assert load.failed == {}
 
 
+@pytest.mark.parametrize("by", [1, 2])
 @pytest.mark.parametrize("sharing", ["inherited", "steered"])
-def test_a_shutdown_by_a_process_is_healed(tmp_path: Path, sharing: str) -> None:
+def test_a_shutdown_by_a_process_is_healed(tmp_path: Path, sharing: str, by: int) -> None:
     """Some servers call shutdown() on what they listen on, which ends it for everybody who holds it."""
     wanted = {
         "listeners": {"a": {"address": "127.0.0.1:0", "sharing": sharing}},
-        "service": {"env": ["SAMPLE_SHUTDOWN=1@2"]},
+        "service": {"env": [f"SAMPLE_SHUTDOWN=1@{by}"]},
         "orchestration": {**ORCHESTRATION, "canary": {"soak_time": "100ms"}},
     }
     with Supervised(tmp_path, wanted) as it:
@@ -153,6 +154,20 @@ def test_a_stale_file_is_replaced_and_a_living_one_is_not(tmp_path: Path) -> Non
         it.launch()
         assert it.wait() == 78
         unix(str(path)).close()
+
+
+def test_one_that_a_process_made_blocking_does_not_block_its_successor(tmp_path: Path) -> None:
+    """The flag belongs to the socket, and so to everybody who holds it."""
+    with Supervised(tmp_path, {"orchestration": ORCHESTRATION}) as it:
+        with socket.socket(socket.AF_UNIX) as asker:
+            asker.connect("\0" + it.control[1:])
+            asker.sendall(b'{"command": "listeners"}\n')
+            _, fds, _, _ = socket.recv_fds(asker, 4096, 8)
+        os.set_blocking(fds[0], True)
+        it.reload()
+
+        assert not os.get_blocking(fds[0])
+        os.close(fds[0])
 
 
 def test_whoever_asks_is_given_them(tmp_path: Path) -> None:

@@ -105,6 +105,16 @@ def test_whoever_prefers_to_start_cold_does(tmp_path: Path) -> None:
         assert ask(it) == (2, 1)
 
 
+def test_a_successor_that_loads_for_long_is_waited_for(tmp_path: Path) -> None:
+    """Having lived for a while is enough for the first one, which has nothing to wait for, and for no other."""
+    slow = config(tmp_path, env={"KEEPER_LOAD_S": "0.5"}, startup={"warmup_delay": "50ms"})
+    with Supervised(tmp_path, slow) as it:
+        assert ask(it)[1] == 1
+        assert it.reload()["ok"]
+
+        assert ask(it) == (2, 2)
+
+
 def test_a_process_that_asks_for_nothing_is_upgraded_all_the_same(tmp_path: Path) -> None:
     plain = config(tmp_path, startup={"warmup_delay": "100ms"})
     del plain["service"]

@@ -33,6 +33,8 @@ def test_no_new_connection_fails(tmp_path: Path, sharing: str) -> None:
         for _ in range(TAKEOVERS):
             assert it.reload()["ok"]
         load.until(load.done + 50)
+        # Nobody was left in the queue of a process that had gone; else one more would have been started for them.
+        assert it.status()["serving"]["generation"] == TAKEOVERS + 1
 
     assert load.failed == {}
     assert len(load.generations) >= TAKEOVERS
@@ -48,7 +50,8 @@ def test_and_a_plain_restart_is_seen_to_fail() -> None:
 
 @pytest.mark.parametrize("sharing", ["inherited", "steered"])
 def test_all_that_queue_are_answered(tmp_path: Path, sharing: str) -> None:
-    with Supervised(tmp_path, config(sharing)) as it:
+    slow = {**config(sharing), "service": {"env": ["SAMPLE_SLOW=0.001@1"]}}
+    with Supervised(tmp_path, slow) as it:
         serving = it.status()["serving"]["pid"]
         os.kill(serving, signal.SIGSTOP)
         waiting = queue(it.address("main"), 500)
@@ -58,6 +61,7 @@ def test_all_that_queue_are_answered(tmp_path: Path, sharing: str) -> None:
         it.until(lambda s: s["state"] == "running")
 
         assert answered(waiting) == 500
+        assert it.status()["serving"]["generation"] == 2
 
 
 def test_all_that_queue_at_a_process_that_never_accepts_are_answered(tmp_path: Path) -> None:

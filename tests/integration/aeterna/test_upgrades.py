@@ -98,6 +98,7 @@ def test_the_old_one_serves_on_when(name: str, tmp_path: Path) -> None:
         load.until(load.done + 20)
 
         assert (outcome["result"], outcome["kind"], outcome["code"]) == ("abandoned", kind, code)
+        assert outcome["seconds"] < 4
         status = it.status()
         assert (status["state"], status["serving"]["generation"], status["successor"]) == ("running", 1, None)
         assert ask(it) == "1"

@@ -88,9 +88,17 @@ class World:
         if self.machine.state in LIMITS:
             events.append(E.DEADLINE)
         if self.serving:
-            events += [E.SERVING_CRASHED, E.SERVING_READY, E.JOINED, E.PREPARED, E.INSTALLED, E.HANDOVER_FAILED]
+            events += [E.SERVING_CRASHED, E.SERVING_READY, E.SERVING_JOINED, E.PREPARED, E.INSTALLED, E.HANDOVER_FAILED]
         if self.successor:
-            events += [E.SUCCESSOR_EXITED, E.SUCCESSOR_READY, E.HANDED_OVER, E.SKIPPED, E.SOAK_FAILED, E.QUEUE_EMPTY]
+            events += [
+                E.JOINED,
+                E.SUCCESSOR_EXITED,
+                E.SUCCESSOR_READY,
+                E.HANDED_OVER,
+                E.SKIPPED,
+                E.SOAK_FAILED,
+                E.QUEUE_EMPTY,
+            ]
         if self.retiring:
             events.append(E.RETIRING_EXITED)
         if self.machine.state is State.PREFLIGHT:

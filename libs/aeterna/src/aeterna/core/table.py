@@ -65,7 +65,8 @@ class Event(Enum):
     PREFLIGHT_FAILED = "preflight-failed"
     SOAK_FAILED = "soak-failed"
     QUEUE_EMPTY = "queue-empty"
-    JOINED = "joined"  # the process that starts asks for state
+    JOINED = "joined"  # the successor asks for state
+    SERVING_JOINED = "serving-joined"  # the serving one asks, and there is nobody it could get any from
     PREPARED = "prepared"
     INSTALLED = "installed"
     HANDED_OVER = "handed-over"
@@ -160,7 +161,11 @@ TRANSITIONS: Mapping[tuple[State, Event], Row] = {
     (S.STARTING, E.SERVING_CRASHED): (S.BACKING_OFF, ()),
     (S.STARTING, E.SERVING_FINISHED): _STOP,
     (S.STARTING, E.DEADLINE): (S.STARTING, (A.KILL_SERVING,)),
-    (S.STARTING, E.JOINED): (S.STARTING, (A.SKIP_STATE,)),
+    # It may ask long after it was taken for ready, so it is answered wherever no hand-over is on its way.
+    **{
+        (state, E.SERVING_JOINED): (state, (A.SKIP_STATE,))
+        for state in (S.STARTING, S.RUNNING, S.PREFLIGHT, S.DRAINING, S.ROLLING_BACK)
+    },
     # These three belong to a successor that goes on alone after the old one died in the middle.
     (S.STARTING, E.PREPARED): (S.STARTING, (A.COMMIT,)),
     (S.STARTING, E.INSTALLED): (S.STARTING, (A.RELEASE,)),

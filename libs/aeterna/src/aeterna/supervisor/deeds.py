@@ -55,6 +55,8 @@ class Deeds:
             # A standby asks long before its time: its answer is the upgrade.
             if generation is None or generation not in (service.serving, service.successor):
                 return
+            if generation is service.serving:
+                event = Event.SERVING_JOINED
         if event is Event.HANDOVER_FAILED:
             service.metrics.rejected.add(label=str(reason))
             log.warn("the hand-over failed", generation=number, reason=str(reason))
@@ -328,6 +330,8 @@ class Deeds:
         service.target, service.sweeping = None, False
         service.listeners.keep_only(service.serving.config.listeners)
         outcome = service.upgrades.end(result, service.serving.number, service.loop.now())
+        if service.relay.joined(service.serving.number):
+            service.happen(Event.SERVING_JOINED)
         # Nothing of this runs in the middle of a step: the next upgrade may be queued behind it.
         service.loop.call_later(0.0, service.keep_standby)
         if outcome is None:

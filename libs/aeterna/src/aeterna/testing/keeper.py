@@ -2,7 +2,7 @@
 
 Who counts owns. The count travels by the relay, so after any number of upgrades and crashes it is the number of
 answers that were given. KEEPER_CRASH=`after INSTALLED@2` kills the second generation at that step of the protocol;
-KEEPER_STALL makes it sleep there.
+KEEPER_STALL makes it sleep there, KEEPER_LOAD_S before it asks for its state.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class Keeper:
         assert listener is not None
         # Not blocking: another process may be faster, and this one is to look up now and then.
         listener.setblocking(False)
+        time.sleep(float(os.environ.get("KEEPER_LOAD_S", "0")))
         self.count = int(self.client.load_context().get("count", 0))
         self.serving = self.loaded = True
         self.client.ready()
