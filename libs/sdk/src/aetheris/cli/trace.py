@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import groupby
 from typing import Annotated
 
 import typer
@@ -92,8 +93,9 @@ def _endnotes(found: Trace) -> None:
 
 def _notes(found: Trace) -> list[str]:
     notes = []
-    if len(found.leases) > 1:
-        notes.append(f"held by {', then '.join(lease.runner_id for lease in found.leases)}")
+    holders = [runner_id for runner_id, _ in groupby(lease.runner_id for lease in found.leases)]
+    if len(holders) > 1:
+        notes.append(f"held by {', then '.join(holders)}")
     if not found.complete:
         notes.append("the record is longer than this; `--json` of the events has all of it")
     if found.job.error:
