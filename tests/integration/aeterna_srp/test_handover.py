@@ -1,8 +1,12 @@
 """The broker and the SDK with real processes: what goes over, and what comes back."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 from aeterna.srp.broker import Happening
+from aeterna.srp.messages import Commit, Delta, Done, End, Installed, Offer, Prepare, Prepared, Ready, Release
+from aeterna.srp.state import encode_delta, pack
 
 from tests.integration.aeterna_srp.stage import Stage, a_stage
 
@@ -154,3 +158,36 @@ def test_a_member_that_outlives_the_broker_joins_the_next_one_as_owner(stage: St
 
     assert stage.until(lambda: new.said("owns"))["state"]["x"] == 1
     assert first.said("resumes") is None
+
+
+def test_a_change_told_at_the_last_moment_is_no_breach(stage: Stage) -> None:
+    """A successor goes on telling while it is asked to give back, and in every later upgrade as well."""
+    stage.first('state={"x": 1}')
+    new = stage.puppet(2)
+    stage.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
+    stage.broker.prepare(1, 2)
+    session = new.hears(End).session
+    new.say(Prepared(session))
+    new.hears(Commit)
+    new.say(Installed(session))
+    new.hears(Release)
+    new.say(Ready(session))
+    stage.until(lambda: stage.saw(Happening.READY, 2) is not None)
+
+    stage.broker.return_state(2, 1)
+    new.say(Delta(encode_delta(pack({"x": 2}))))
+    session = new.hears(Prepare).session
+    new.say(Offer(session))
+    new.say(End(session, 0, 0))
+    new.hears(Done)
+
+    assert stage.saw(Happening.RETURNED) is not None
+    assert stage.children[2].process.poll() is None
+
+
+def test_pid_1_does_not_load_openssl_for_the_broker() -> None:
+    code = "import aeterna.srp.broker, sys; print('_hashlib' in sys.modules, 'asyncio' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=15)
+
+    assert done.stdout.split() == [b"False", b"False"], done.stderr

@@ -99,6 +99,12 @@ class Handover:
             if message.session == self.flow.session:
                 self.happen(E.EXPORT_FAILED, Reason.read(message.reason))
             return
+        if isinstance(message, Delta):
+            if self.reverse:
+                self._to_taker(message)  # told just before it was asked to give all back
+            return
+        if isinstance(message, Prepared | Installed | Ready):
+            return  # an answer to an earlier hand-over, in which it took
         if not isinstance(message, Data):
             close_all(fds)
             raise Breach(Reason.PROTOCOL, f"{type(message).__name__} from the one that hands over")
@@ -128,7 +134,7 @@ class Handover:
         elif (event := _TAKER_SAYS.get(type(message))) is not None:
             if getattr(message, "session", None) == self.number:
                 self.happen(event)
-        else:
+        elif not isinstance(message, Data):  # data is what is left of an earlier hand-over, in which it gave
             raise Breach(Reason.PROTOCOL, f"{type(message).__name__} from the one that takes over")
 
     def drained(self, generation: int) -> None:

@@ -2,16 +2,21 @@
 
 The reader maps it only after it has seen the seals and the size; an unsealed file could shrink under the
 mapping (SIGBUS) or change after its checksum was verified.
+
+hashlib is imported where it is used: it brings 4 MiB of OpenSSL, and PID 1 checks seals but computes no checksums.
 """
 
 import fcntl
-import hashlib
 import mmap
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from aeterna.srp.reasons import Breach, Reason
 from aeterna.srp.state import Packed, Readable
+
+if TYPE_CHECKING:
+    import hashlib
 
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _STRIDE = 4 * 1024 * 1024  # hash while the bytes are still in the cache
@@ -19,6 +24,8 @@ _STRIDE = 4 * 1024 * 1024  # hash while the bytes are still in the cache
 
 def write(packed: Packed) -> tuple[int, str]:
     """A sealed memfd with the part in it, and its SHA-256 in hexadecimal."""
+    import hashlib
+
     fd = os.memfd_create("aeterna-state", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(fd, packed.size)
@@ -40,6 +47,8 @@ def _write_all(fd: int, view: memoryview, found: "hashlib._Hash") -> None:
 
 
 def digest(packed: Packed) -> str:
+    import hashlib
+
     found = hashlib.sha256()
     for piece in packed.pieces():
         found.update(piece)
@@ -69,5 +78,7 @@ def view(fd: int, size: int) -> memoryview:
 
 
 def verify(data: Readable, sha256: str) -> None:
+    import hashlib
+
     if hashlib.sha256(data).hexdigest() != sha256:
         raise Breach(Reason.CORRUPT, "the checksum does not match")
