@@ -57,6 +57,18 @@ def test_what_the_new_one_counted_goes_back_with_a_rollback(tmp_path: Path) -> N
         assert ask(it) == (1, 5)
 
 
+def test_the_old_one_serves_again_before_the_new_one_has_gone(tmp_path: Path) -> None:
+    lingers = config(tmp_path, env={"KEEPER_LINGER_S": "2"}, canary={"soak_time": "20s"})
+    with Supervised(tmp_path, lingers) as it:
+        it.ask("reload", wait=False)
+        it.until(lambda s: s["state"] == "soaking")
+        assert ask(it) == (2, 1)
+        it.ask("rollback", wait=False)
+
+        assert ask(it) == (1, 2)
+        assert it.status()["state"] == "rolling-back"
+
+
 def test_a_standby_takes_over(tmp_path: Path) -> None:
     with Supervised(tmp_path, config(tmp_path, startup={"standby": True})) as it:
         ask(it)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aeterna.testing.load import Load, fresh
+from aeterna.testing.load import Load, answered, fresh, queue
 from aeterna.testing.supervised import Supervised
 
 Config = dict[str, Any]
@@ -262,6 +262,21 @@ def test_a_successor_that_dies_in_its_soak_gets_nothing_after_that(tmp_path: Pat
         seen = {ask(it) for _ in range(100)}
 
     assert seen == {"1"}
+
+
+def test_those_who_queue_at_a_successor_that_dies_are_answered_by_another(tmp_path: Path) -> None:
+    """It was given its share of connections and never accepted them: they wait in its half of the pair."""
+    dies = config("SAMPLE_DEAF=20@2", sharing="steered", soak="20s", canary={"fraction": 1})
+    with Supervised(tmp_path, dies) as it:
+        it.ask("reload", wait=False)
+        it.until(lambda s: s["state"] == "soaking")
+        waiting = queue(it.address(), 50)
+        os.kill(it.status()["successor"]["pid"], signal.SIGKILL)
+
+        assert answered(waiting) == 50
+        # Whoever was started for them proves itself like any other, and nobody is started for it again.
+        it.ask("rollback", wait=False)
+        it.until(partial(serves, 1))
 
 
 def test_a_crash_of_the_only_process_refuses_nobody(tmp_path: Path) -> None:

@@ -327,6 +327,7 @@ class Deeds:
         service = self._service
         assert service.serving is not None
         release = service.target or service.release
+        swept = service.sweeping
         service.target, service.sweeping = None, False
         service.listeners.keep_only(service.serving.config.listeners)
         outcome = service.upgrades.end(result, service.serving.number, service.loop.now())
@@ -341,12 +342,13 @@ class Deeds:
         post = release.config.orchestration
         if result == "done":
             self._run_after(post.on_success)
-            service.loop.call_later(_SWEEP_AFTER_S, self._sweep)
         else:
             if self._spawned:
                 service.metrics.rollbacks.add(label=outcome.kind)
             self._run_after(post.on_failure)
         self._spawned = False
+        if not swept:  # a sweep that did not help would go on for ever
+            service.loop.call_later(_SWEEP_AFTER_S, self._sweep)
 
     def _run_after(self, hooks: object) -> None:
         service = self._service

@@ -2,7 +2,8 @@
 
 Who counts owns. The count travels by the relay, so after any number of upgrades and crashes it is the number of
 answers that were given. KEEPER_CRASH=`after INSTALLED@2` kills the second generation at that step of the protocol;
-KEEPER_STALL makes it sleep there, KEEPER_LOAD_S before it asks for its state.
+KEEPER_STALL makes it sleep there, KEEPER_LOAD_S before it asks for its state,
+KEEPER_LINGER_S before it goes.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Keeper:
                 time.sleep(0.002)
             elif select.select([listener], [], [], 0.02)[0]:
                 self.answer(listener)
+        time.sleep(float(os.environ.get("KEEPER_LINGER_S", "0")))
 
     def terminate(self, *_: object) -> None:
         """Whoever is still loading has nothing to finish."""
