@@ -7,6 +7,7 @@ fail at a chosen moment, or finish a job without a runner.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -191,6 +192,17 @@ class World:
         )
         await self._start(name, aetheris_gateway.app.serve, settings)
         return str(settings.http_listen)
+
+    async def start_everything(self) -> str:
+        """The real scheduler too, and the gateway on TCP; its URL."""
+        await self.start_real_scheduler()
+        await self.start_ledger()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        await self.start_gateway(http_listen=f"127.0.0.1:{port}")
+        self.url = f"http://127.0.0.1:{port}"
+        return self.url
 
     async def _start(self, name: str, serve: Any, settings: Any) -> None:
         started = asyncio.Event()

@@ -55,7 +55,7 @@ def moment(at: datetime | None) -> str:
 
 
 def duration(milliseconds: float | None) -> str:
-    if milliseconds is None:
+    if not milliseconds:
         return ""
     if milliseconds < 1_000:
         return f"{milliseconds:.3g} ms"

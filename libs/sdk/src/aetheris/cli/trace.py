@@ -78,7 +78,7 @@ def _show(found: Trace) -> None:
 
 def _drawn(found: Trace) -> RenderableType:
     job = found.job
-    title = output.cell(f"{job.agent}  ", "bold") + output.cell(job.status, job.status) + output.cell(f"  {job.id}")
+    title = Text.assemble(output.cell(job.agent, "bold"), "  ", output.cell(job.status, job.status), f"  {job.id}")
     rows: list[RenderableType] = [title]
     if found.steps:
         rows.append(output.table(_COLUMNS, [_row(step) for step in found.steps]))
