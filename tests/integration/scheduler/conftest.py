@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,10 +16,11 @@ import grpc
 import pytest
 from aetheris_chassis.client import open_channel
 from aetheris_chassis.postgres import Pool, acquiring, open_pool
+from aetheris_kernel.clock import Clock
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as api
 from aetheris_scheduler import rows
-from aetheris_scheduler.app import serve
+from aetheris_scheduler.app import serve, serve_on
 from aetheris_scheduler.core.claim import Claim, Slot
 from aetheris_scheduler.core.job import Job
 from aetheris_scheduler.core.session import Hello, Skills
@@ -213,13 +214,29 @@ class Served:
         return await eventually(as_wanted, within_s)
 
 
-@asynccontextmanager
-async def serving_scheduler(dsn: str, folder: Path, **fields: Any) -> AsyncIterator[Served]:
+def serving_scheduler(dsn: str, folder: Path, **fields: Any) -> AbstractAsyncContextManager[Served]:
     """Another scheduler on this database."""
+    settings = _settings(folder, database_url=dsn, **fields)
+    return _serving(settings, lambda started: serve(settings, started=started))
+
+
+def serving_store(store: Store, folder: Path, clock: Clock, **fields: Any) -> AbstractAsyncContextManager[Served]:
+    """A scheduler on any store, by a clock that the test holds."""
+    settings = _settings(folder, **fields)
+    return _serving(settings, lambda started: serve_on(store, settings, clock, started=started))
+
+
+def _settings(folder: Path, **fields: Any) -> Settings:
     defaults: dict[str, Any] = {"lease_s": 1.0, "grace_s": 0.2, "drain_s": 5.0}
-    settings = Settings(listen=f"unix:{folder}/{uuid4().hex[:8]}.sock", database_url=dsn, **{**defaults, **fields})
+    return Settings(listen=f"unix:{folder}/{uuid4().hex[:8]}.sock", **{**defaults, **fields})
+
+
+@asynccontextmanager
+async def _serving(
+    settings: Settings, run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+) -> AsyncIterator[Served]:
     started = asyncio.Event()
-    task = asyncio.ensure_future(serve(settings, started=started))
+    task = asyncio.ensure_future(run(started))
 
     async def stop() -> None:
         task.cancel()

@@ -66,8 +66,9 @@ async def test_a_chosen_id_is_a_key_too(world: World) -> None:
 
 
 async def test_in_one_tick_the_first_of_a_key_makes_the_job(world: World) -> None:
-    same = [world.submission(idempotency_key="k") for _ in range(32)]
+    # The other's id is older: it is not the order of the ids that counts.
     other = world.submission(idempotency_key="k", input=b'{"args": [1]}')
+    same = [world.submission(idempotency_key="k") for _ in range(32)]
     answers = (await world.store.tick(Tick(placements=[Placement(one) for one in [*same, other]]))).submitted
 
     accepted = [answer for answer in answers if isinstance(answer, Submitted)]

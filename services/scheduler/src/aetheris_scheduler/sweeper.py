@@ -2,7 +2,7 @@
 
 One look at the store, a few index heads in one statement, tells what is due and when the next will be; what
 this process itself sets is known without looking. So a timer fires within milliseconds, and an idle
-scheduler asks three times a second if a runner of its own has room, and else once.
+scheduler asks two or three times a second if a runner of its own has room, and else once.
 
 Leases of other schedulers' sessions expire by the database's clock. If that clock leaps, they are given time
 to renew before anything is taken from them; the sessions of this one are known to be well.
@@ -22,7 +22,7 @@ from aetheris_scheduler.store import Look, Store
 
 log = structlog.get_logger()
 
-LOOK_HUNGRY_S = 0.3
+LOOK_HUNGRY_S = 0.4
 LOOK_S = 1.0
 # Two sweeps are at least this far apart, however many timers are due one after another.
 _PAUSE_S = 0.002

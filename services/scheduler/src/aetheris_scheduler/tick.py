@@ -122,18 +122,17 @@ class _Writing:
         await self._connection.execute(self._queries.forget_expired)
 
     async def submit(self, placements: Sequence[Placement], queue_ready_max: int) -> list[Submitted | Refusal]:
-        # Of several with one id the first makes the job.
-        taken: dict[UUID, Placement] = {}
-        for placement in placements:
-            taken.setdefault(placement.submission.id, placement)
+        taken = _first_of_each(placements)
         refused = await self._refused(taken.values(), queue_ready_max) if queue_ready_max else set()
         new = [placement for job, placement in taken.items() if job not in refused]
         # In the order of the keys, which is the order in which they lock.
         new.sort(key=lambda placement: _lock_order(placement.submission))
-        inserted = {row["id"]: row for row in await self._connection.fetch(self._queries.submit, *rows.placed(new))}
+        found = await self._connection.fetch(self._queries.submit, *rows.placed(new)) if new else []
+        inserted = {row["id"]: row for row in found}
         answers: list[Submitted | Refusal | None] = []
         for placement in placements:
-            row = inserted.get(placement.submission.id) if taken[placement.submission.id] is placement else None
+            job = placement.submission.id
+            row = inserted.get(job) if taken.get(job) is placement else None
             answers.append(None if row is None else Submitted(rows.to_new_job(placement, row), created=True))
         self.ticked.readied += sum(1 for row in inserted.values() if row["state"] == State.READY)
         missing = [n for n, answer in enumerate(answers) if answer is None]
@@ -245,6 +244,19 @@ class _Writing:
             return {}
         found = await self._connection.fetch(self._queries.standing, sorted(jobs))
         return {row["id"]: (State(row["state"]), row["lease"]) for row in found}
+
+
+def _first_of_each(placements: Sequence[Placement]) -> dict[UUID, Placement]:
+    """By id, of those that share an id or a key the first: that one makes the job."""
+    first: dict[UUID, Placement] = {}
+    keys: set[tuple[str, str, str]] = set()
+    for placement in placements:
+        submission = placement.submission
+        key = (submission.tenant, submission.agent, submission.idempotency_key)
+        if submission.id not in first and not (submission.idempotency_key and key in keys):
+            first[submission.id] = placement
+            keys.add(key)
+    return first
 
 
 def _lock_order(submission: Submission) -> tuple[str, str, str, UUID]:

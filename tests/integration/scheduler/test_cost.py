@@ -1,0 +1,178 @@
+"""What it costs: claims go by the small index, whatever else there is; a hundred thousand parked jobs cost nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aetheris_chassis.postgres import acquiring
+from aetheris_scheduler.core.job import State
+from aetheris_scheduler.core.lifecycle import End
+from aetheris_scheduler.postgres import QUERIES, PostgresStore
+from aetheris_scheduler.store import Listing, Outcome, Tick
+
+from .conftest import PostgresWorld, serving_scheduler
+
+PARKED = 100_000
+
+FILL = """
+INSERT INTO scheduler.jobs (id, tenant, agent, queue, digest, input, state, park_reason, wake_at, session, deadline)
+SELECT gen_random_uuid(), 'acme', 'agent-' || n % 10, 'default', decode(repeat('00', 32), 'hex'), '{}',
+    CASE WHEN n % 10 = 0 THEN 4 ELSE 3 END, 'signal', CASE WHEN n % 10 = 1 THEN now() + interval '1 day' END, NULL,
+    CASE WHEN n % 10 = 2 THEN now() + interval '1 day' END
+FROM generate_series(1, $1) AS n
+"""
+
+
+@pytest.fixture
+async def crowded(postgres_world: PostgresWorld) -> PostgresWorld:
+    """Every statement is planned, and its plan kept, while there is nothing yet; then comes the crowd."""
+    world = postgres_world
+    runner = await world.runner()
+    for _ in range(8):
+        job = await world.leased(runner)
+        await world.store.tick(Tick(outcomes=[Outcome(runner.session, job.id, job.lease, End(State.COMPLETED))]))
+        await world.store.look([runner.session], keep=[])
+        await world.sweep()
+    await world.sql(FILL, PARKED)
+    return world
+
+
+def scanned(plan: Any) -> set[tuple[str, str]]:
+    """How each relation of a plan is read: (relation, index or node)."""
+    found = set()
+    if "Relation Name" in plan and plan["Node Type"] != "ModifyTable":
+        found.add((plan["Relation Name"], plan.get("Index Name", plan["Node Type"])))
+    elif "Index Name" in plan:
+        found.add(("", plan["Index Name"]))
+    for below in plan.get("Plans", ()):
+        found |= scanned(below)
+    return found
+
+
+async def plan(world: PostgresWorld, query: str, *arguments: Any, generic: bool) -> Any:
+    async with acquiring(world.pool) as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL plan_cache_mode = force_{'generic' if generic else 'custom'}_plan")
+        found = await connection.fetchval("EXPLAIN (FORMAT JSON) " + query, *arguments)
+    return json.loads(found)[0]["Plan"]
+
+
+@pytest.mark.parametrize("generic", [True, False], ids=["generic", "custom"])
+async def test_every_statement_on_jobs_goes_by_an_index(crowded: PostgresWorld, generic: bool) -> None:
+    await _reads_by_index(crowded, generic=generic)
+
+
+@pytest.mark.parametrize("generic", [True, False], ids=["generic", "custom"])
+async def test_so_does_every_statement_that_is_planned_while_the_table_is_empty(
+    postgres_world: PostgresWorld, generic: bool
+) -> None:
+    """Its plan is kept when the table grows."""
+    await _reads_by_index(postgres_world, generic=generic)
+
+
+async def _reads_by_index(world: PostgresWorld, *, generic: bool) -> None:
+    runner = await world.runner()
+    ids, sessions = [world.clock.new_id() for _ in range(20)], [runner.session]
+    texts, now = ["x"] * 20, [world.clock.now()] * 20
+    numbers, no = [1] * 20, [False] * 20
+    blobs = [b"0" * 32] * 20
+    cases: dict[str, tuple[Any, ...]] = {
+        "claim": (sessions * 20, [runner.stream] * 20, ["agent-1"], None, 20, sessions),
+        "settle": (ids, numbers, ids, numbers, texts, now, [1.0] * 20, no, no, blobs, ["{}"] * 20),
+        "progress": (ids, numbers, ids),
+        "standing": (ids,),
+        "known": (ids, texts, texts, texts),
+        "wake": (ids,),
+        "cancel": (ids, texts, texts),
+        "pause": (ids,),
+        "resume": (ids,),
+        "requeue": (ids,),
+        "fire": (100,),
+        "overdue": (100,),
+        "lose": (sessions, 8, "x"),
+        "leased_to": (sessions,),
+        "held_by": (runner.session,),
+        "revoke": (ids, runner.session),
+        "look": (sessions, sessions),
+        "get": (ids,),
+        "ended": (ids,),
+        "list": ("acme", [1, 2, 3], ids[0], None, None, 100),
+        "list_children": ("acme", [1, 2, 3], ids[0], None, None, 100, ids[0]),
+        "stuck": ("acme", world.clock.now(), ids[0], 300.0, 60.0, 100),
+        "close_session": (runner.session, runner.stream),
+        "runners": ("", ids[0], 10),
+        "ready_in_queues": (["default"], 10),
+        "count_ready": (10,),
+    }
+    for name, arguments in cases.items():
+        reads = scanned(await plan(world, getattr(QUERIES, name), *arguments, generic=generic))
+
+        assert ("jobs", "Seq Scan") not in reads, name
+
+
+async def test_the_claim_reads_only_what_is_ready(crowded: PostgresWorld) -> None:
+    runner = await crowded.runner()
+    arguments = ([runner.session] * 50, [runner.stream] * 50, None, None, 50, [runner.session])
+    reads = scanned(await plan(crowded, QUERIES.claim, *arguments, generic=True))
+
+    assert ("jobs", "jobs_ready") in reads
+    assert {index for relation, index in reads if relation == "jobs"} <= {"jobs_ready", "jobs_pkey", "Bitmap Heap Scan"}
+
+
+async def test_the_cost_of_a_claim_does_not_grow_with_what_is_not_ready(crowded: PostgresWorld) -> None:
+    world = crowded
+    runner = await world.runner()
+    for _ in range(20):
+        await world.submit(agent="agent-1")
+    asked = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + QUERIES.claim
+    async with acquiring(world.pool) as connection, connection.transaction():
+        arguments = ([runner.session] * 20, [runner.stream] * 20, None, None, 20, [runner.session])
+        (explained,) = json.loads(await connection.fetchval(asked, *arguments))
+
+    assert explained["Plan"]["Actual Rows"] == 20
+    assert explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"] < 1_500
+
+
+async def transactions(world: PostgresWorld) -> int:
+    await world.sql("SELECT pg_stat_force_next_flush()")
+    (row,) = await world.sql(
+        "SELECT xact_commit + xact_rollback AS done FROM pg_stat_database WHERE datname = current_database()"
+    )
+    done: int = row["done"]
+    return done
+
+
+async def test_j12_idle_with_a_hundred_thousand_parked_jobs_is_five_statements_a_second_at_the_most(
+    crowded: PostgresWorld, tmp_path: Path
+) -> None:
+    """With the usual lease, a runner that has room, and a job it holds."""
+    async with (
+        serving_scheduler(crowded.dsn, tmp_path, lease_s=5.0, grace_s=1.0) as served,
+        served.peer().stream(beating_s=1.0) as runner,
+    ):
+        job = await served.submit()
+        await runner.until(lambda: job.job_id in runner.jobs)
+        before, began = await transactions(crowded), asyncio.get_running_loop().time()
+        # Renewals come three times in a lease: this is how time is told without touching the database.
+        seen = len(runner.renewals)
+        await runner.until(lambda: len(runner.renewals) >= seen + 5, within_s=15)
+        took = asyncio.get_running_loop().time() - began
+        spent = await transactions(crowded)
+    per_second = (spent - before) / took
+
+    assert took > 5
+    assert 1 < per_second < 5, per_second
+
+
+async def test_what_an_operator_asks_does_not_read_the_crowd(crowded: PostgresWorld) -> None:
+    store, loop = PostgresStore(crowded.pool), asyncio.get_running_loop()
+    began = loop.time()
+    assert await store.stuck("acme", None, 100, patience=timedelta(minutes=5)) == []
+    assert len(await store.list_jobs(Listing(tenant="acme", states=[State.PARKED], limit=100))) == 100
+    assert await store.list_jobs(Listing(tenant="acme", states=[State.FAILED], limit=100)) == []
+
+    assert loop.time() - began < 0.5
