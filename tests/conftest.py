@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +16,19 @@ def pytest_configure(config: pytest.Config) -> None:
     # A fixture's loop is that of its own scope, which is what we want; the plugin warns that it once will not be.
     warnings.filterwarnings("ignore", message='The configuration option "asyncio_default_fixture_loop_scope"')
     config.addinivalue_line("markers", "migrated(*packages): the packages whose schemas `database` holds")
+    if not config.option.basetemp and not hasattr(config, "workerinput"):
+        _own_folder(config)
+
+
+def _own_folder(config: pytest.Config) -> None:
+    """Files of this session in a folder that no other session touches.
+
+    By default all sessions of a user share one above theirs, and each that begins closes it to everybody else:
+    to the database's own user, too, whose server ends then.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="aetheris-tests-"))
+    config.option.basetemp = str(folder / "run")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")
