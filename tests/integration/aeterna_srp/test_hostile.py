@@ -183,15 +183,15 @@ def test_the_same_state_unharmed_is_taken(tmp_path: Path) -> None:
         assert stage.until(lambda: new.said("owns"))["state"] == {"x": 1, "y": "z" * 1000}
 
 
-def test_cold_start_is_a_policy(tmp_path: Path) -> None:
-    with a_stage(tmp_path, timeout_s=0.6) as stage:
-        stage.cold_start = True
-        stage.first('state={"x": 1}', "fail=export")
+def test_cold_start_is_a_policy(stage: Stage) -> None:
+    stage.cold_start = True
+    stage.first('state={"x": 1}', "fail=export")
 
-        new = stage.upgrade(1, 2)
+    new = stage.upgrade(1, 2)
+    owns = stage.until(lambda: new.said("owns"))
+    stage.until(lambda: stage.saw(Happening.SKIPPED, 2) is not None)
 
-        assert stage.until(lambda: new.said("owns"))["state"] == {}
-        assert stage.saw(Happening.SKIPPED, 2) is not None
+    assert owns["state"] == {}
 
 
 @pytest.mark.parametrize("where", ["export", "freeze"])
