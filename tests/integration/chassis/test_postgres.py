@@ -11,7 +11,7 @@ import pytest
 import structlog
 from aetheris_chassis.postgres import acquiring, open_pool
 from aetheris_kernel.errors import Invalid, Unavailable
-from aetheris_testkit.postgres import Server
+from aetheris_testkit.postgres import throwaway_server
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ async def pool(database):
 
 
 @pytest.fixture(scope="module")
-def fragile(tmp_path_factory):
+def fragile():
     """A server that a test may stop and kill, and finds running."""
-    with Server(tmp_path_factory.mktemp("fragile") / "data") as server:
+    with throwaway_server() as server:
         yield server
 
 
@@ -131,6 +131,21 @@ async def test_a_full_server_is_unavailable(postgres_server, database):
         with pytest.raises(Unavailable):
             async with acquiring(pool):
                 pass
+
+
+async def test_a_pool_that_is_all_in_use_is_waited_for_and_then_unavailable(database):
+    async def brief(pool):
+        async with acquiring(pool, wait_s=0.05):
+            pass
+
+    async with open_pool(database, size_max=1) as pool:
+        async with acquiring(pool):
+            with pytest.raises(Unavailable, match="free"):
+                await brief(pool)
+            waiting = asyncio.create_task(answer_of(pool))
+            await asyncio.wait({waiting}, timeout=0.05)
+
+        assert await waiting == 1
 
 
 @asynccontextmanager

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from aetheris_testkit.postgres import Server, fresh_database
+from aetheris_testkit.postgres import fresh_database, throwaway_server
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("own") / "data", {"max_connections": "20"}) as server:
+def server():
+    with throwaway_server({"max_connections": "20"}) as server:
         yield server
 
 
@@ -76,7 +77,7 @@ from pathlib import Path
 from aetheris_testkit.postgres import shared_server
 
 with shared_server(Path(sys.argv[1])) as server:
-    print(server.sql("SELECT pg_postmaster_start_time()").strip(), flush=True)
+    print(server.data, server.sql("SELECT pg_postmaster_start_time()").strip(), flush=True)
     sys.stdin.read()
 """
 
@@ -88,9 +89,9 @@ def sharing(folder):
 
 
 def test_processes_that_name_the_same_folder_share_one_server_and_the_last_deletes_it(tmp_path):
-    data = tmp_path / "shared" / "data"
-    with sharing(data.parent) as first, sharing(data.parent) as second:
+    with sharing(tmp_path) as first, sharing(tmp_path) as second:
         started = {first.stdout.readline(), second.stdout.readline()}
+        data = Path(started.copy().pop().split()[0])
         first.communicate(timeout=15)
         kept = data.exists()
         second.communicate(timeout=15)
@@ -98,6 +99,17 @@ def test_processes_that_name_the_same_folder_share_one_server_and_the_last_delet
     assert (first.returncode, second.returncode) == (0, 0)
     assert len(started) == 1
     assert kept
+    assert not data.parent.exists()
+
+
+def test_a_process_that_was_killed_does_not_keep_the_server_alive(tmp_path):
+    with sharing(tmp_path) as killed, sharing(tmp_path) as last:
+        data = Path(killed.stdout.readline().split()[0])
+        last.stdout.readline()
+        killed.kill()
+        killed.wait()
+        last.communicate(timeout=15)
+
     assert not data.exists()
 
 

@@ -99,11 +99,13 @@ async def connected(dsn: str, *, wait_s: float = WAIT_S) -> AsyncIterator[asyncp
 
 
 @asynccontextmanager
-async def acquiring(pool: Pool) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
+async def acquiring(pool: Pool, *, wait_s: float = ACQUIRE_S) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
     """A connection of the pool. Whatever a lost or busy database raises becomes Unavailable here."""
     try:
-        async with asyncio.timeout(ACQUIRE_S):
+        async with asyncio.timeout(wait_s):
             connection = await pool.acquire()
+    except TimeoutError as late:
+        raise Unavailable("no connection to the database is free", waited_s=wait_s) from late
     except _CONNECT_FAULTS as fault:
         raise Unavailable("the database is not to be reached") from fault
     except asyncpg.InterfaceError as fault:

@@ -1,15 +1,18 @@
 """A throwaway PostgreSQL on the binaries that come with a wheel: no Docker, no installation.
 
 It is durable (fsync on) and reachable by a socket file only. `Server` is for benches and demos as well as
-for tests. `shared_server` is one server for several processes, and `fresh_database` a migrated database on it.
+for tests; `throwaway_server` is gone at the end, `shared_server` is one for several processes, and
+`fresh_database` is a migrated database on it.
 """
 
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -57,14 +60,13 @@ class Server:
         """Initialize the directory where that is still to do, and wait until the server answers."""
         self.data.parent.mkdir(parents=True, exist_ok=True)
         handle = self._handle()
-        fresh = not (self.data / "PG_VERSION").exists()
-        handle.ensure_pgdata_inited()
-        if fresh:
-            lines = "".join(f"{name} = '{value}'\n" for name, value in self._settings.items())
-            with (self.data / "postgresql.conf").open("a") as conf:
-                conf.write(lines)
-        if self._postmaster() is None:
-            self._launch(handle)
+        try:
+            self._initialize(handle)
+            if self._postmaster() is None:
+                self._launch(handle)
+        except subprocess.CalledProcessError as failure:
+            said = handle.log.read_text().splitlines()[-5:] if handle.log.exists() else []
+            raise RuntimeError("PostgreSQL does not start: " + " | ".join(said)) from failure
 
     def stop(self) -> None:
         """Close all connections and write everything down."""
@@ -136,6 +138,14 @@ class Server:
         # Not kept: another process may have started or stopped the server since.
         return get_server(self.data, cleanup_mode=None, start=False)
 
+    def _initialize(self, handle: PostgresServer) -> None:
+        fresh = not (self.data / "PG_VERSION").exists()
+        handle.ensure_pgdata_inited()
+        if fresh:
+            lines = "".join(f"{name} = '{value}'\n" for name, value in self._settings.items())
+            with (self.data / "postgresql.conf").open("a") as conf:
+                conf.write(lines)
+
     def _launch(self, handle: PostgresServer) -> None:
         sockets = find_suitable_socket_dir(self.data, handle.runtime_path)
         if sockets != self.data and handle.system_user is not None:
@@ -147,13 +157,8 @@ class Server:
             if lock.exists() and psutil.pid_exists(int(lock.read_text().split()[0])):
                 lock.unlink()
         arguments = ("start", "-w", "-t", str(_START_S), "-D", str(self.data), "-l", str(handle.log))
-        try:
-            pgexec(
-                "pg_ctl", (*arguments, "-o", f'-h "" -k "{sockets}"'), bin_path=handle.bin_path, user=handle.system_user
-            )
-        except subprocess.CalledProcessError as failure:
-            said = handle.log.read_text().splitlines()[-5:] if handle.log.exists() else []
-            raise RuntimeError("PostgreSQL does not start: " + " | ".join(said)) from failure
+        options = ("-o", f'-h "" -k "{sockets}"')
+        pgexec("pg_ctl", (*arguments, *options), bin_path=handle.bin_path, user=handle.system_user)
 
     def _postmaster(self) -> _Postmaster | None:
         """The server on this directory, if there is one. Its pid file outlives it, and the number is soon reused."""
@@ -191,24 +196,49 @@ def _wait(done: Callable[[], bool], complaint: str) -> None:
 
 
 @contextmanager
+def throwaway_server(settings: Mapping[str, str] = SETTINGS) -> Iterator[Server]:
+    """A server in a place of its own, gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="aetheris-", ignore_cleanup_errors=True) as folder:
+        server = Server(Path(folder) / "data", settings)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.delete()
+
+
+@contextmanager
 def shared_server(folder: Path) -> Iterator[Server]:
-    """The one server of everybody who names this folder. The first to come starts it, the last to go deletes it."""
+    """The one server of everybody who names this folder. The first to come starts it, the last to go deletes it.
+
+    Its data is elsewhere: pytest closes its own directory to other users whenever a run begins, whoever else is in
+    there, and where tests run as root PostgreSQL is another user.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    server = Server(folder / "data")
-    users = folder / "users"
+    home = Path(tempfile.gettempdir()) / f"aetheris-{sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
+    server = Server(home / "data")
     with locked(folder / "lock"):
-        count = int(users.read_text()) if users.exists() else 0
-        if count == 0:
-            server.start()
-        users.write_text(str(count + 1))
+        server.start()
+        _note_users(folder, _users(folder) | {os.getpid()})
     try:
         yield server
     finally:
         with locked(folder / "lock"):
-            count = int(users.read_text()) - 1
-            users.write_text(str(count))
-            if count == 0:
+            others = _users(folder) - {os.getpid()}
+            _note_users(folder, others)
+            if not others:
                 server.delete()
+                shutil.rmtree(home, ignore_errors=True)
+
+
+def _users(folder: Path) -> set[int]:
+    """Who came and has not gone; one that was killed has."""
+    noted = folder / "users"
+    return {pid for pid in map(int, noted.read_text().split()) if psutil.pid_exists(pid)} if noted.exists() else set()
+
+
+def _note_users(folder: Path, users: set[int]) -> None:
+    (folder / "users").write_text(" ".join(map(str, users)))
 
 
 @asynccontextmanager

@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 
 from aetheris_chassis.queries import SNAPSHOT
 
-from aetheris_testkit.postgres import Server, fresh_database
+from aetheris_testkit.postgres import Server, fresh_database, throwaway_server
 
 _HEADER = "-- The sum of the migrations, for reading. Written by `python -m aetheris_testkit.schema {package}`.\n\n"
 # What pg_dump says about itself and its session, and headings that repeat the statement below them.
@@ -52,7 +51,7 @@ def _dump(server: Server, dsn: str) -> str:
 def main(packages: list[str]) -> None:
     if not packages:
         sys.exit("usage: python -m aetheris_testkit.schema PACKAGE…")
-    with tempfile.TemporaryDirectory() as folder, Server(Path(folder) / "data") as server:
+    with throwaway_server() as server:
         for package in packages:
             schema = asyncio.run(migrated_schema(server, package))
             snapshot_path(package).write_text(_HEADER.format(package=package) + schema)

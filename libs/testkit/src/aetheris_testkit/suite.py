@@ -58,13 +58,14 @@ class Suite:
         self.folder = folder.resolve()
         self.logs = self.folder / "logs"
         self.dsn = database
-        self.server = None if database else Server(self.folder / "postgres", postgres_settings or {})
         self._agents = ",".join(str(agent) for agent in agents)
         self._environment = environment or {}
         self._runners_wanted = runners
         self._runners_made = 0
         # A socket's path has at most 107 bytes, and a test's folder may be longer than that.
         self._sockets = Path(tempfile.mkdtemp(prefix="aetheris-"))
+        # There as well: pytest closes its own folders to the user that PostgreSQL runs as for root.
+        self.server = None if database else Server(self._sockets / "postgres", postgres_settings or {})
         self._members: dict[str, asyncio.subprocess.Process] = {}
         self.ledger = f"unix:{self._sockets}/ledger.sock"
         self.scheduler = f"unix:{self._sockets}/scheduler.sock"
