@@ -45,13 +45,19 @@ def charged(payments: httpx.Client) -> dict[str, int]:
 async def test_a_killed_runners_jobs_all_complete_on_another_and_nobody_pays_twice(
     suite: Suite, api: httpx.AsyncClient, payments: httpx.Client
 ):
-    jobs = [await submit(api, "pay", number, 2.0) for number in range(JOBS)]
+    jobs = [await submit(api, "pay", number, 6.0) for number in range(JOBS)]
+
+    async def all_held() -> bool:
+        return [runner["held"] for runner in (await api.get("/api/runners")).json()["runners"]] == [JOBS]
+
+    await until(all_held)
+    # It finds nothing to do, because the first runner holds everything.
+    second = await suite.start_runner()
 
     async def in_the_middle() -> bool:
         return len(charged(payments)) >= JOBS // 2
 
     await until(in_the_middle)
-    second = await suite.start_runner()
     suite.kill("runner-1", signal.SIGKILL)
     killed = time.time()
     results = await asyncio.gather(*(ended(api, job_id) for job_id in jobs))
