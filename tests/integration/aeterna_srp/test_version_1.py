@@ -207,3 +207,17 @@ def test_a_process_of_another_session_is_nobody(stage: Stage) -> None:
     other: Any = subprocess.Popen([sys.executable, "-c", code, stage.path], start_new_session=True)
     stage.until(lambda: stage.broker.facts().get(f"rejected:{Reason.UNAUTHORISED}"))
     stage.until(lambda: other.poll() is not None)
+
+
+def test_few_push_at_once(stage: Stage) -> None:
+    """What a push has brought so far is PID 1's memory."""
+    pushers = []
+    for _ in range(5):
+        pushers.append(OldTimer(stage, 1))
+        pushers[-1].say(b'{"x": "')
+        stage.turn()
+    stage.until(lambda: stage.broker.facts().get(f"rejected:{Reason.OVERSIZED}") == 3)
+
+    assert len(stage.broker._porter._pushers) == 2
+    for pusher in pushers:
+        pusher.close()

@@ -287,3 +287,24 @@ def test_nothing_passes_before_an_offer_or_after_the_end() -> None:
     flow.check(End(1, 0, 0), 0)
     with pytest.raises(Breach):
         flow.check(Part(1, 1, 0, "0" * 64), 0)
+
+
+@pytest.mark.parametrize(("parts", "connections"), [(0, 0), (2, 0), (1, 1)])
+def test_an_end_that_does_not_add_up_is_truncated(parts: int, connections: int) -> None:
+    flow = Flow(1, 100)
+    flow.check(Offer(1), 0)
+    flow.check(Part(1, 0, 0, "0" * 64), 0)
+
+    with pytest.raises(Breach) as refused:
+        flow.check(End(1, parts, connections), 0)
+    assert refused.value.reason is Reason.TRUNCATED
+
+
+def test_a_part_that_is_not_complete_is_truncated() -> None:
+    flow = Flow(1, 100)
+    flow.check(Offer(1), 0)
+    flow.check(Part(1, 10, 0, "0" * 64), 0)
+
+    with pytest.raises(Breach) as refused:
+        flow.check(End(1, 1, 0), 0)
+    assert refused.value.reason is Reason.TRUNCATED

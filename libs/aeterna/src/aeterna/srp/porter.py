@@ -14,6 +14,7 @@ from aeterna.srp.messages import Error, Hello, from_frame, to_frame
 from aeterna.srp.reasons import Breach, Reason
 from aeterna.srp.wire import GREETING_MAX, PAYLOAD_MAX, Frame, FrameReader, Type
 
+PUSHERS_MAX = 2  # each may bring V1_STATE_MAX bytes
 SILENCE_S = 0.2  # then a process that was waited for is taken for one that only reads
 _START_MAX = 64
 
@@ -126,6 +127,8 @@ class Porter:
         if dialect is Dialect.FRAMED and stranger.start[9] == Type.HELLO:
             self._ask(stranger, admission, framed=True)
             return
+        if len(self._pushers) >= PUSHERS_MAX:
+            raise Breach(Reason.OVERSIZED, "too many pushes at once")
         self._forget(stranger, close=False)
         pusher = Pusher(
             self._loop, stranger.socket, dialect, lambda who, text: self._pushed(admission, who, text), self._failed
