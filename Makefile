@@ -1,6 +1,6 @@
 # Every target is one line a person could type. All of them see to setup first; it is quick when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-embedded demo test chaos lint format types proto proto-check buf bench helm-lint check lock clean
+.PHONY: help setup run-embedded demo test chaos lint format types proto proto-check buf bench bench-aeterna helm-lint check lock clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
@@ -33,6 +33,9 @@ chaos: setup ## Kill real processes under load, then check the record
 
 bench: setup ## Measure steps and jobs per second with separate processes (ARGS="--quick --json out.json")
 	@$(BIN)/python bench/throughput.py $(ARGS)
+
+bench-aeterna: setup ## Count what upgrades cost beside plain restarts (ARGS as bench/takeovers.py --help says)
+	@$(BIN)/python bench/takeovers.py $(ARGS)
 
 lint: setup ## Find mistakes and bad formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
