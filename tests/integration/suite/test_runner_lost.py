@@ -45,7 +45,7 @@ def charged(payments: httpx.Client) -> dict[str, int]:
 async def test_a_killed_runners_jobs_all_complete_on_another_and_nobody_pays_twice(
     suite: Suite, api: httpx.AsyncClient, payments: httpx.Client
 ):
-    jobs = [await submit(api, "pay", number, 6.0) for number in range(JOBS)]
+    jobs = [await submit(api, "pay", number, 4.0) for number in range(JOBS)]
 
     async def all_held() -> bool:
         return [runner["held"] for runner in (await api.get("/api/runners")).json()["runners"]] == [JOBS]
