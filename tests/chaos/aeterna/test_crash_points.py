@@ -86,15 +86,7 @@ POINTS = {
     ),
     "both in the soak": Point({2, 3}, kept=False, kill=when("soaking", "serving", "successor")),
 }  # fmt: skip
-SHORT = (
-    "old while the new one is stuck",
-    "new after PREPARED",
-    "new heard RELEASE",
-    "new in its soak",
-    "old before END",
-    "old after END",
-    "both in the soak",
-)
+SHORT = ("old while the new one is stuck", "new heard RELEASE", "new in its soak", "old after END")
 
 
 class Asker:
@@ -196,7 +188,14 @@ def test_and_again_ten_times(name: str, tmp_path: Path) -> None:
         strike(tmp_path / str(i), POINTS[name])
 
 
-@pytest.mark.parametrize("state", ["preflight", "preparing", "soaking"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param("preflight", marks=pytest.mark.chaos),
+        "preparing",
+        pytest.param("soaking", marks=pytest.mark.chaos),
+    ],
+)
 def test_when_the_supervisor_dies_all_end_and_the_next_one_serves(state: str, tmp_path: Path) -> None:
     config = {
         "service": {

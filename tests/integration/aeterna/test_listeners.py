@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aeterna.config.model import ListenerSpec
+from aeterna.core.addresses import parse
+from aeterna.supervisor.listeners import ListenError, Listeners
 from aeterna.testing.load import Load, fresh
 from aeterna.testing.supervised import Supervised
 
@@ -150,9 +153,8 @@ def test_a_stale_file_is_replaced_and_a_living_one_is_not(tmp_path: Path) -> Non
     with socket.socket(socket.AF_UNIX) as living:
         living.bind(str(path))
         living.listen()
-        it = Supervised(tmp_path, {"listeners": {"a": str(path)}})
-        it.launch()
-        assert it.wait() == 78
+        with pytest.raises(ListenError, match="another process listens there"):
+            Listeners().open([ListenerSpec("a", parse(str(path)))])
         unix(str(path)).close()
 
 

@@ -71,7 +71,8 @@ def test_nothing_leaks(tmp_path: Path) -> None:
             it.ask("reexec")
             it.until(lambda s: s["state"] == "running")
 
-        assert len(list(Path(f"/proc/{it.pid}/fd").iterdir())) == len(fds)
+        # One more may be the connection this test asked with, before its end has been seen.
+        assert len(list(Path(f"/proc/{it.pid}/fd").iterdir())) <= len(fds) + 1
         serving = it.status()["serving"]["pid"]
         assert len(list(Path(f"/proc/{serving}/fd").iterdir())) < 12
 

@@ -55,7 +55,11 @@ class Supervised:
     def start(self) -> Supervised:
         """Start it and wait until the service runs."""
         self.launch()
-        self.until(lambda s: s["state"] == "running")
+        try:
+            self.until(lambda s: s["state"] == "running")
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def launch(self) -> None:
