@@ -19,6 +19,6 @@ __all__ = ["DEFAULT_URL", "AsJson", "JobId", "Url", "connected"]
 def connected(url: str) -> Client:
     try:
         # A person waits: whether anybody is there is said at once.
-        return Client(url, retry_s=1.0)
+        return Client(url, retry_s=0.5)
     except ValueError as wrong:
         raise typer.BadParameter(str(wrong), param_hint="--url") from wrong
