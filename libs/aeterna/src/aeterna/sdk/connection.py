@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,22 +44,22 @@ def encode(connections: Sequence[Connection]) -> Iterator[tuple[list[dict[str, A
     socks: list[socket.socket] = []
     size = 0
     for number, connection in enumerate(connections):
-        item = {
+        item: dict[str, Any] = {
             "id": number,
             "app": connection.app,
             "unread": base64.b64encode(connection.unread).decode(),
         }
-        weight = _weight(item)
+        weight = _weight(connection.app, item["unread"])
         if weight > _ITEMS_MAX:
             raise Breach(Reason.OVERSIZED, f"a connection carries {weight} bytes, allowed are {_ITEMS_MAX}")
         if items and (len(items) == FDS_MAX or size + weight > _ITEMS_MAX):
-            yield items, [sock.dup().detach() for sock in socks]
+            yield items, [os.dup(sock.fileno()) for sock in socks]
             items, socks, size = [], [], 0
         items.append(item)
         socks.append(connection.sock)
         size += weight
     if items:
-        yield items, [sock.dup().detach() for sock in socks]
+        yield items, [os.dup(sock.fileno()) for sock in socks]
 
 
 def decode(items: Sequence[dict[str, Any]], fds: Sequence[int]) -> list[Connection]:
@@ -75,5 +76,6 @@ def decode(items: Sequence[dict[str, Any]], fds: Sequence[int]) -> list[Connecti
         raise Breach(Reason.CORRUPT, "a connection's unread bytes are not base64") from broken
 
 
-def _weight(item: dict[str, Any]) -> int:
-    return len(json.dumps(item, separators=(",", ":"), allow_nan=False)) + 1
+def _weight(app: Any, unread: str) -> int:
+    """At least as much as the item takes in its frame."""
+    return len(json.dumps(app, separators=(",", ":"), allow_nan=False)) + len(unread) + 64

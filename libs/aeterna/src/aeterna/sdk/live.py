@@ -117,7 +117,8 @@ class LiveProtocol(asyncio.Protocol):
         assert self.transport is not None
         sock = self.transport.get_extra_info("socket")
         self.frozen = True
-        return Connection(socket.socket(fileno=os.dup(sock.fileno())), self.export_state(), self.unread())
+        copy = socket.socket(sock.family, sock.type, sock.proto, os.dup(sock.fileno()))
+        return Connection(copy, self.export_state(), self.unread())
 
     def _unpack(self, connection: Connection) -> None:
         self.import_state(connection.app)

@@ -1,7 +1,7 @@
 """The payloads of version 2: dataclasses inside, JSON outside, checked once, here."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar, cast
 
 from aeterna.srp.reasons import Breach, Reason
@@ -174,6 +174,9 @@ _CLASSES: dict[Type, type[Any]] = {
         Done, Abort, Resume, Cold, Error, Listeners,
     )
 }  # fmt: skip
+_FIELDS: dict[type[Any], dict[str, Any]] = {
+    kind: {field.name: field.type for field in fields(kind)} for kind in _CLASSES.values()
+}
 _RAW: dict[Type, type[Chunk] | type[Delta]] = {Type.CHUNK: Chunk, Type.DELTA: Delta}
 
 T = TypeVar("T")
@@ -182,7 +185,9 @@ T = TypeVar("T")
 def to_frame(message: Message, fds: int = 0) -> Frame:
     if isinstance(message, Chunk | Delta):
         return Frame(message.TYPE, message.data, fds)
-    payload = json.dumps(asdict(message), separators=(",", ":"), allow_nan=False).encode()
+    # Shallow: asdict would copy every item of every connection.
+    value = {name: getattr(message, name) for name in _FIELDS[type(message)]}
+    payload = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
     if len(payload) > PAYLOAD_MAX:
         raise Breach(Reason.OVERSIZED, f"{message.TYPE.name} of {len(payload)} bytes, allowed are {PAYLOAD_MAX}")
     return Frame(message.TYPE, payload, fds)
@@ -240,10 +245,10 @@ def _parse_object(frame: Frame) -> dict[str, Any]:
 
 
 def _build(kind: type[T], value: dict[str, Any]) -> T:
-    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    known = _FIELDS[kind]
     given = {name: value[name] for name in known if name in value}
     for name, item in given.items():
-        if not _fits(item, known[name].type):
+        if not _fits(item, known[name]):
             raise Breach(Reason.PROTOCOL, f"{kind.__name__}.{name} has a wrong value")
     try:
         return kind(**given)
