@@ -116,6 +116,19 @@ def test_a_configuration_that_cannot_be_meant_changes_nothing(tmp_path: Path) ->
         assert ask(it) == "1"
 
 
+def test_what_belongs_to_the_supervisor_is_not_changed_by_a_reload_and_that_is_said(tmp_path: Path) -> None:
+    with Supervised(tmp_path, config()) as it:
+        wanted = config(state_handoff={"enabled": True, "socket_path": str(tmp_path / "late.sock")})
+        it.write({**wanted, "observability": {"metrics_port": "127.0.0.1:0"}})
+        assert it.reload()["ok"]
+
+        assert it.status()["metrics_port"] is None
+        environment = Path(f"/proc/{it.status()['serving']['pid']}/environ").read_bytes()
+        assert b"AETERNA_STATE_SOCK" not in environment
+        for key in ("metrics_port", "state_handoff.enabled", "state_handoff.socket_path"):
+            assert f'{key}"' in it.log.read_text()
+
+
 def test_a_second_hang_up_is_one_more_upgrade_however_often_it_comes(tmp_path: Path) -> None:
     with Supervised(tmp_path, config(soak="300ms")) as it:
         it.signal(signal.SIGHUP)

@@ -6,6 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from aeterna.config.field import ConfigError
+from aeterna.config.model import Config
 from aeterna.core.table import Action, Event, State
 from aeterna.supervisor import log
 from aeterna.supervisor.listeners import ListenError
@@ -20,6 +21,19 @@ _QUEUE_CALM = 5  # polls in a row that find a queue empty: handshakes on their w
 _SWEEP_AFTER_S = 0.05
 # Refusals of the new process; all others are the old one's, or nobody's.
 _NOT_TAKEN = ("load_refused", "schema", "corrupt", "truncated", "oversized")
+
+
+def fixed(now: Config, wanted: Config) -> list[str]:
+    """Keys that differ and cannot be changed while the supervisor runs."""
+    was, will = now.orchestration.state_handoff, wanted.orchestration.state_handoff
+    pairs = {
+        "service.name": (now.service.name, wanted.service.name),
+        "control.socket_path": (now.control_path, wanted.control_path),
+        "observability.metrics_port": (now.observability.metrics, wanted.observability.metrics),
+        "orchestration.state_handoff.enabled": (was.enabled, will.enabled),
+        "orchestration.state_handoff.socket_path": (was.socket_path, will.socket_path),
+    }
+    return [name for name, (before, after) in pairs.items() if before != after]
 
 
 class Deeds:
@@ -138,6 +152,8 @@ class Deeds:
             else:
                 service.target = service.release if service.sweeping else service.reread()
             service.listeners.open(service.target.config.listeners)
+            for name in fixed(service.release.config, service.target.config):
+                log.warn("a reload does not change this: it belongs to the supervisor; start it anew", key=name)
         except (ConfigError, ListenError) as problem:
             self._preflown("config" if isinstance(problem, ConfigError) else "listen", str(problem))
             return

@@ -57,6 +57,7 @@ class Service:
         self.exit_code = 0
         self.deaths = Deaths()
         self.relay: Relay
+        self.relay_path = ""  # a reload does not move it
         self.reread = reread
         self.on_stopped = on_stopped
         self._delay_s = 0.0
@@ -73,6 +74,8 @@ class Service:
     def open(self, kept_relay: dict[str, object] | None = None) -> None:
         """Its sockets. ListenError or OSError when one cannot be had."""
         self.listeners.open(self.release.config.listeners)
+        handoff = self.release.config.orchestration.state_handoff
+        self.relay_path = handoff.socket_path if handoff.enabled else ""
         self.relay = open_relay(self.loop, self.release.config, self._deeds.relayed, self._lent, kept_relay)
         self.loop.add_reader(self.listeners.guard.fileno(), self.listeners.check)
 
@@ -163,7 +166,7 @@ class Service:
         self.number += 1
         generation = fresh(self.number, release, slot, self.loop, lambda notice: hear(self, generation, notice))
         handoff = release.config.orchestration.state_handoff
-        extra = {"AETERNA_STATE_SOCK": handoff.socket_path} if handoff.enabled else {}
+        extra = {"AETERNA_STATE_SOCK": self.relay_path} if handoff.enabled and self.relay_path else {}
         if standby:
             extra["AETERNA_STANDBY"] = "1"
         lent = self.listeners.of(release.config.listeners, slot) + self.store.all()
