@@ -52,7 +52,7 @@ async def main() -> None:
     ) as serving:
         say("serves", port=serving.port, mode=serving.mode.value)
         await retired.wait()
-    say("ends", connections=serving.connections)
+    say("ends", left=serving.left)
 
 
 asyncio.run(main())

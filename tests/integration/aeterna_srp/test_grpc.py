@@ -108,7 +108,7 @@ async def test_no_call_fails_while_the_server_is_replaced(capsys: pytest.Capture
     with capsys.disabled():
         sys.stdout.write(f"\n  {UPGRADES} upgrades: {dict(tally)} ")
     assert [fact for fact in facts if fact.get("mode", "steered") != "steered"] == []
-    assert all(fact["connections"] == 0 for fact in facts if fact["did"] == "ends")
+    assert all(fact["left"] == 0 for fact in facts if fact["did"] == "ends")
     assert {name: count for name, count in tally.items() if "failed" in name} == {}
     assert len(seen) == UPGRADES + 1
 

@@ -11,19 +11,23 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from aeterna.srp import sealed
+from aeterna.srp import claim, sealed
 from aeterna.srp.broker import Happening
 from aeterna.srp.messages import (
     Abort,
     Chunk,
     Cold,
+    Commit,
     Connections,
     End,
     Error,
     Hello,
+    Installed,
     Offer,
     Part,
     Prepare,
+    Prepared,
+    Release,
     Resume,
     to_frame,
 )
@@ -234,6 +238,41 @@ def test_a_giver_without_a_broker_s_word_takes_its_state_back(tmp_path: Path) ->
         assert new.said("owns") is None
 
 
+def test_a_giver_that_waits_in_vain_does_not_serve_beside_a_claimant(tmp_path: Path) -> None:
+    """The taker has claimed, and the broker hangs: the giver's patience ends, the claim is empty, it stands still."""
+    with a_stage(tmp_path, timeout_s=0.3) as stage:
+        old = stage.first('state={"x": 1}')
+        stage.skips = set()
+        new = stage.puppet(2)
+        stage.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
+        stage.broker.prepare(1, 2)
+        session = new.hears(End).session
+        new.say(Prepared(session))
+        new.hears(Commit)
+        new.say(Installed(session))
+        new.hears(Release)
+        assert claim.take(new.fds[-1])
+        asked = time.monotonic()
+
+        while time.monotonic() < asked + 1.0:  # without a turn of the broker's loop
+            assert old.said("resumes") is None
+            time.sleep(0.01)
+        stage.until(lambda: stage.children[2].dead)  # the broker's patience ends too: it kills the claimant
+
+        stage.until(lambda: old.said("resumes"))
+
+
+def test_a_successor_that_hangs_after_release_is_killed_first(tmp_path: Path) -> None:
+    with a_stage(tmp_path, timeout_s=0.5) as stage:
+        old = stage.first('state={"x": 1}')
+
+        new = stage.upgrade(1, 2, "hang=heard RELEASE")
+        stage.until(lambda: old.said("resumes"))
+
+        assert new.process.poll() == -9
+        assert stage.saw(Happening.FAILED, 2) == Reason.LATE
+
+
 # --- strangers
 
 
@@ -357,4 +396,4 @@ def test_descriptors_do_not_leak(stage: Stage) -> None:
         stage.kill(generation - 1)
         counts.append(count())
 
-    assert counts[1:] == [counts[0]] * 4
+    assert max(counts[1:]) <= counts[0]

@@ -44,6 +44,7 @@ class Serving:
     mode: Mode
     drain_s: float
     retired: asyncio.Event = field(default_factory=asyncio.Event)
+    left: int = 0  # connections that were cut off in the end
 
     def retire(self) -> None:
         """Another generation has the port: leave the `async with`. May be given to `client.on_retired`."""
@@ -53,15 +54,14 @@ class Serving:
     def connections(self) -> int:
         return steer.established(self.port)
 
-    async def drain(self) -> bool:
-        """Serve until the last client has gone. False if `drain_s` was over first."""
+    async def drain(self) -> None:
+        """Serve until the last client has gone, or `drain_s` is over."""
         await asyncio.sleep(QUEUE_S)
         deadline = asyncio.get_running_loop().time() + self.drain_s
         while self.connections:
             if asyncio.get_running_loop().time() >= deadline:
-                return False
+                return
             await asyncio.sleep(LOOK_S)
-        return True
 
 
 def options(age_s: float) -> list[tuple[str, Any]]:
@@ -98,8 +98,10 @@ async def serving(
 
 
 async def _leave(running: Serving) -> None:
-    if not await running.drain():
-        log.warning("[Aeterna-SDK] %d gRPC connections are left after %.1f s", running.connections, running.drain_s)
+    await running.drain()
+    running.left = running.connections
+    if running.left:
+        log.warning("[Aeterna-SDK] %d gRPC connections are left after %.1f s", running.left, running.drain_s)
     await running.server.stop(STOP_S)
 
 

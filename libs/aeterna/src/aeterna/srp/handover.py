@@ -29,7 +29,6 @@ from aeterna.srp.relay import Do, E, Fail, Giver, S
 from aeterna.srp.store import V1_STATE_MAX, Checkpoint
 
 LOST_GRACE_S = 0.5  # between a hang-up and the proof that it was a death
-COMMIT_S = 5.0
 FENCE_S = 1.0
 
 _TELLS = frozenset({Do.TELL_PREPARED, Do.TELL_COMMITTED, Do.TELL_INSTALLED, Do.TELL_READY, Do.TELL_SKIPPED})
@@ -261,8 +260,6 @@ class Handover:
             self._arm(LOST_GRACE_S)
         elif state is S.FENCING:
             self._arm(FENCE_S)
-        elif state in (S.COMMITTING, S.RELEASING):
-            self._arm(COMMIT_S)
         elif not same_budget:
             self._arm(self._time_s)
 
