@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
-from aetheris_testkit.embedded import Embedded
+from aetheris_testkit.embedded import Embedded, alive
 
 Start = Callable[..., Embedded]
 
@@ -35,14 +34,6 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.01)
-
-
-def alive(pid: int) -> bool:
-    """A zombie has ended; it is only that nobody has asked how."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture

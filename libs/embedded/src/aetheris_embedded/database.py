@@ -12,13 +12,16 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 import structlog
@@ -33,6 +36,7 @@ _ROOT_RUNS_IT_AS = "aetheris"
 # Recovery after a power cut replays at most max_wal_size; on a slow disk that takes its time.
 _START_S = 120
 _STOP_S = 30
+_LOOK_S = 0.01
 
 # Written anew by every start. What an operator wants otherwise goes in by ALTER SYSTEM, which wins over this.
 # fsync and synchronous_commit are left as PostgreSQL ships them, on: a commit that was answered is on disk.
@@ -52,6 +56,15 @@ log_min_messages = 'warning'
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Postmaster:
+    """A server, as it describes itself in its data."""
+
+    pid: int
+    sockets: Path
+    status: str  # starting, ready or stopping
+
+
 class Database:
     """One data directory and the server on it."""
 
@@ -61,6 +74,7 @@ class Database:
         self._sockets = socket_folder(folder, "pg")
         self._programs = _programs()
         self._user = _ROOT_RUNS_IT_AS if os.geteuid() == 0 else None
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def dsn(self) -> str:
@@ -77,18 +91,34 @@ class Database:
             self._create()
         if self._left_running():
             return
-        # Beside the socket of a server that is gone lies its lock, with a process id that may be anybody's by now.
+        # What is left of a server that is gone: a lock beside each, with a process id that may be anybody's by now.
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
         shutil.rmtree(self._sockets, ignore_errors=True)
         self._sockets.mkdir(mode=0o700, parents=True)
+        self._own(self._sockets)
         (self._data / "aetheris.conf").write_text(_SETTINGS)
-        self._log.touch()
-        self._own(self._sockets, self._log)
-        options = f"-k '{self._sockets}'"
-        self._run("pg_ctl", "start", "-w", "-t", str(_START_S), "-D", self._data, "-l", self._log, "-o", options)
+        with self._log.open("ab") as log:
+            self._process = process = self._spawn("postgres", "-D", self._data, "-k", self._sockets, output=log)
+        deadline = time.monotonic() + _START_S
+        while (left := self._postmaster()) is None or left.status != "ready":
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                raise Unavailable("\n".join(["the bundled PostgreSQL does not start:", *self._last_said()]))
+            time.sleep(_LOOK_S)
 
     def stop(self) -> None:
         """Close all connections and write everything down."""
-        self._run("pg_ctl", "stop", "-w", "-t", str(_STOP_S), "-m", "fast", "-D", self._data)
+        deadline = time.monotonic() + _STOP_S
+        if (left := self._postmaster()) is not None:
+            # PostgreSQL's word for: let nobody finish, but lose nothing.
+            os.kill(left.pid, signal.SIGINT)
+        while self._postmaster() is not None:
+            if time.monotonic() > deadline:
+                raise Unavailable("\n".join(["the bundled PostgreSQL does not stop:", *self._last_said()]))
+            time.sleep(_LOOK_S)
+        if self._process is not None:
+            self._process.wait()
 
     def _check_version(self) -> None:
         found = self._data / "PG_VERSION"
@@ -104,39 +134,49 @@ class Database:
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir(mode=0o700)
         self._own(making)
-        self._run("initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", "postgres", "-D", making)
+        with tempfile.TemporaryFile() as said:
+            options = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres", "--pgdata", making)
+            if self._spawn("initdb", *options, output=said).wait() != 0:
+                said.seek(0)
+                raise Unavailable(f"the bundled PostgreSQL cannot be set up:\n{said.read().decode(errors='replace')}")
         with (making / "postgresql.conf").open("a") as conf:
             conf.write("\ninclude_if_exists = 'aetheris.conf'\n")
         making.rename(self._data)
 
     def _left_running(self) -> bool:
-        """Whether a start before this one left a server behind. One that is on its way down is waited for."""
+        """Whether a start before this one left a server behind. One that is on its way up or down is waited for."""
         deadline = time.monotonic() + _STOP_S
-        while (sockets := self._sockets_of_postmaster()) is not None:
-            if self._call("pg_isready", "-q", "-h", sockets).returncode == 0:
-                self._sockets = sockets
-                log.info("the database still runs", data=str(self._data))
+        while (left := self._postmaster()) is not None:
+            # Its note says ready for a moment longer than it is.
+            if left.status == "ready" and self._answers(left.sockets):
+                self._sockets = left.sockets
+                log.info("the database still runs", data=str(self._data), pid=left.pid)
                 return True
             if time.monotonic() > deadline:
-                raise Unavailable(f"the PostgreSQL that was left running on {self._data} does not answer: end it")
-            time.sleep(0.05)
+                raise Unavailable(f"process {left.pid} was left running on {self._data} and is {left.status}: end it")
+            time.sleep(_LOOK_S)
         return False
 
-    def _sockets_of_postmaster(self) -> Path | None:
-        """Where the server listens, if there is one. Its pid file outlives it, and a process id is soon reused."""
-        record = self._data / "postmaster.pid"
+    def _answers(self, sockets: Path) -> bool:
+        with tempfile.TemporaryFile() as said:
+            return self._spawn("pg_isready", "--quiet", "--host", sockets, output=said).wait() == 0
+
+    def _postmaster(self) -> _Postmaster | None:
+        """The server that runs on this directory. Its own note outlives it, and a process id is soon used again."""
         try:
-            lines = record.read_text().splitlines()
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
             pid = int(lines[0])
             os.kill(pid, 0)
-        except (OSError, ValueError, IndexError) as gone:
-            if not isinstance(gone, PermissionError):
-                return None
-        command = Path(f"/proc/{pid}/comm")
-        if command.exists() and command.read_text().strip() != "postgres":
-            record.unlink(missing_ok=True)
+        except (OSError, ValueError, IndexError):
+            # No note, an empty one, nobody of that id, or a process of somebody else's.
             return None
-        return Path(lines[4]) if len(lines) > 4 and lines[4] else self._sockets
+        # A server lives in its data. Where there is no /proc to see that in, it is believed.
+        home = Path(f"/proc/{pid}/cwd")
+        if Path("/proc/self").exists() and (not home.exists() or home.resolve() != self._data):
+            return None
+        if len(lines) < 8:
+            return _Postmaster(pid, self._sockets, "starting")
+        return _Postmaster(pid, Path(lines[4]), lines[7].strip())
 
     def _own(self, *paths: Path) -> None:
         if self._user is not None:
@@ -144,30 +184,23 @@ class Database:
             for path in paths:
                 os.chown(path, entry.pw_uid, entry.pw_gid)
 
-    def _run(self, program: str, *arguments: str | Path) -> None:
-        done = self._call(program, *arguments)
-        if done.returncode != 0:
-            last = self._log.read_text(errors="replace").splitlines()[-5:] if self._log.exists() else []
-            raise Unavailable("\n".join([f"{program} failed: {done.stderr.strip()}", *last]))
+    def _last_said(self) -> list[str]:
+        return self._log.read_text(errors="replace").splitlines()[-5:] if self._log.exists() else []
 
-    def _call(self, program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        # A file, not a pipe, for what it says: the server inherits it and would hold a pipe open for good.
-        with tempfile.TemporaryFile("w+") as said:
-            done = subprocess.run(
-                [str(self._programs / program), *map(str, arguments)],
-                check=False,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                # Ctrl-C is for the services, which stop the server when they are done with it.
-                start_new_session=True,
-                cwd="/",
-                user=self._user,
-                group=None if self._user is None else pwd.getpwnam(self._user).pw_gid,
-                extra_groups=None if self._user is None else [],
-            )
-            said.seek(0)
-            return subprocess.CompletedProcess(done.args, done.returncode, "", said.read())
+    def _spawn(self, program: str, *arguments: str | Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        entry = None if self._user is None else pwd.getpwnam(self._user)
+        return subprocess.Popen(
+            [str(self._programs / program), *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            # Ctrl-C is for the services, which stop the server when they are done with it.
+            start_new_session=True,
+            cwd="/",
+            user=self._user,
+            group=None if entry is None else entry.pw_gid,
+            extra_groups=None if entry is None else [],
+        )
 
 
 @contextmanager

@@ -80,7 +80,16 @@ class Embedded:
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.api.close()
-        if (self.data_dir / "postgres" / "postmaster.pid").exists():
-            postgres = psutil.Process(self.postgres_pid())
-            postgres.send_signal(signal.SIGQUIT)
-            postgres.wait(_DEADLINE_S)
+        if (self.data_dir / "postgres" / "postmaster.pid").exists() and alive(pid := self.postgres_pid()):
+            os.kill(pid, signal.SIGQUIT)
+            deadline = time.monotonic() + _DEADLINE_S
+            while alive(pid) and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    """A zombie has ended; it is only that nobody has asked how."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
