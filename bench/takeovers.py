@@ -173,6 +173,37 @@ def orphans(scale: float) -> Iterator[Row]:
             }
 
 
+def handovers(scale: float) -> Iterator[Row]:
+    """State that travels: from COMMIT to the new process owning it, with and without a standby."""
+    times = max(10, round(100 * scale))
+    for standby in (False, True):
+        with tempfile.TemporaryDirectory() as directory:
+            config = {
+                "service": {"command": [sys.executable, "-m", "aeterna.testing.keeper"]},
+                "orchestration": {
+                    "startup": {"standby": standby},
+                    "canary": {"soak_time": "10ms"},
+                    "state_handoff": {"enabled": True, "socket_path": f"{directory}/srp.sock"},
+                },
+            }
+            with Supervised(Path(directory), config) as it:
+                for _ in range(times):
+                    if standby:
+                        it.until(lambda s: s["standby"] is not None and s["standby"]["waits"])
+                    assert it.reload()["ok"]
+                page = it.ask("metrics")["text"]
+        under = {
+            bound: float(page.split(f'aeterna_handover_duration_seconds_bucket{{le="{bound}"}} ')[1].split()[0])
+            for bound in ("0.001", "0.005")
+        }
+        yield {
+            "what": f"COMMIT to READY, {'standby' if standby else 'cold'}",
+            "takeovers": times,
+            "within_1_ms_percent": round(under["0.001"] / times * 100, 1),
+            "within_5_ms_percent": round(under["0.005"] / times * 100, 1),
+        }
+
+
 def rebirths(scale: float) -> Iterator[Row]:
     """The supervisor's own image, replaced under load."""
     took = []
@@ -230,7 +261,7 @@ def _cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-PARTS = (connections, queued, fractions, crashes, rebirths, orphans, endurance)
+PARTS = (connections, queued, fractions, crashes, handovers, rebirths, orphans, endurance)
 
 
 def main() -> int:

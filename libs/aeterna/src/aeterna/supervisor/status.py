@@ -43,6 +43,7 @@ def status(service: Service) -> dict[str, Any]:
             "generation": generation.number,
             "pid": generation.pid,
             "ready": generation.ready,
+            "waits": service.relay.joined(generation.number),
             "uptime_s": round(now - generation.started, 3),
             "release": generation.config.service.release,
             "command": list(generation.config.service.command),
