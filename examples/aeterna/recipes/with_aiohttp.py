@@ -1,5 +1,8 @@
 """aiohttp under Aeterna: the inherited listener, no failed request when it is replaced."""
 
+# aiohttp need not be installed where types are checked.
+# mypy: disable-error-code="import-not-found,unused-ignore"
+
 import asyncio
 import os
 import signal

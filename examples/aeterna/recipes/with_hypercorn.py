@@ -1,5 +1,8 @@
 """hypercorn under Aeterna: the inherited listener, no failed request when it is replaced."""
 
+# hypercorn need not be installed where types are checked.
+# mypy: disable-error-code="import-not-found,unused-ignore"
+
 import asyncio
 import os
 import signal
