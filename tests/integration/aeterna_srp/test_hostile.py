@@ -392,6 +392,7 @@ def test_descriptors_do_not_leak(stage: Stage) -> None:
     for generation in range(2, 7):
         child = stage.upgrade(generation - 1, generation)
         stage.until(partial(child.said, "owns"))
+        stage.until(lambda g=generation: stage.saw(Happening.READY, g) is not None)  # type: ignore[misc]
         stage.broker.settle()
         stage.kill(generation - 1)
         counts.append(count())
