@@ -14,7 +14,7 @@ import pytest
 from aetheris_chassis.status import refusal_from
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 
-from .conftest import PostgresWorld, Served, serving_scheduler
+from .conftest import PostgresWorld, Served, eventually, serving_scheduler
 from .peer import ended, parked, submission
 
 NOBODY = "0199aaaa-0000-7000-8000-000000000000"
@@ -240,8 +240,12 @@ async def test_a_list_is_of_one_tenant_and_of_states_there_are(scheduler: Served
 async def test_stuck_jobs_come_with_a_remedy(postgres_world: PostgresWorld, tmp_path: Path) -> None:
     async with serving_scheduler(postgres_world.dsn, tmp_path, stuck_after_s=0.01) as scheduler:
         job = await scheduler.submit(agent="nobody-home")
-        await scheduler.job(job.job_id)
-        first = await scheduler.api.Stuck(pb.StuckRequest(tenant="acme", page_size=1))
+
+        async def found() -> pb.StuckResponse | None:
+            page: pb.StuckResponse = await scheduler.api.Stuck(pb.StuckRequest(tenant="acme", page_size=1))
+            return page if page.jobs else None
+
+        first = await eventually(found)
         rest = await scheduler.api.Stuck(pb.StuckRequest(tenant="acme", page_size=1, page_token=first.next_page_token))
 
         assert [(one.job.job_id, one.cause) for one in first.jobs] == [(job.job_id, "no runner takes it")]

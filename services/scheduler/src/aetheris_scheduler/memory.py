@@ -240,7 +240,8 @@ class MemoryStore:
             return Submitted(replace(existing, input=b"", result=None), created=False)
         job = born(submission, self._clock.now())
         seated = placement.slot is not None and self._seated(placement.slot)
-        if job.state is State.READY and not seated and self._full(job.queue, queue_ready_max):
+        waits = placement.slot is None and submission.start_after is None
+        if waits and self._full(job.queue, queue_ready_max):
             return queue_full(job.queue, queue_ready_max)
         self.jobs[job.id] = job
         if job.idempotency_key:

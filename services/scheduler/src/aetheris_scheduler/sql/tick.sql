@@ -62,6 +62,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::
     AS asked (id, tenant, agent, queue, priority, parent, deadline, idempotency_key, digest, traceparent, input,
               start_after, session, stream)
 LEFT JOIN alive ON alive.session = asked.session AND alive.stream = asked.stream
+    AND (asked.start_after IS NULL OR asked.start_after <= now())
 ON CONFLICT DO NOTHING
 RETURNING id, state, since, lease, wake_at, park_reason;
 

@@ -1,0 +1,197 @@
+"""The dispatcher, with a store that fails or dies at any of its calls: every job is run, every word is heard, and
+nobody is given what somebody else holds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aetheris_kernel.clock import SystemClock
+from aetheris_kernel.errors import Unavailable
+from aetheris_scheduler.core.job import Job, State
+from aetheris_scheduler.core.lifecycle import End, Notice, Park, Progress, Said, Wake
+from aetheris_scheduler.core.session import Hello
+from aetheris_scheduler.core.submission import Submission, checked
+from aetheris_scheduler.dispatcher import Dispatcher
+from aetheris_scheduler.memory import MemoryStore
+from aetheris_scheduler.seat import Seat
+from aetheris_scheduler.store import Outcome, Submitted, Tick, Ticked
+from aetheris_scheduler.waiters import Waiters
+from aetheris_testkit.crash import CrashAt
+
+CLOCK = SystemClock()
+WITHIN_S = 5.0
+DONE = End(State.COMPLETED, b'"done"')
+
+
+class Lossy:
+    """A store whose n-th tick is answered by a lost connection: before it was written, or after."""
+
+    def __init__(self, store: MemoryStore, at: int, *, after: bool) -> None:
+        self._store, self._at, self._after = store, at, after
+        self.ticks = 0
+
+    async def tick(self, tick: Tick) -> Ticked:
+        self.ticks += 1
+        if self.ticks == self._at and not self._after:
+            raise Unavailable("lost before it was written")
+        ticked = await self._store.tick(tick)
+        if self.ticks == self._at:
+            raise Unavailable("written, and then lost")
+        return ticked
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+class Runner:
+    """Parks each job once and ends it when it comes again; repeats what was not acknowledged, as runners do."""
+
+    def __init__(self) -> None:
+        self.session = CLOCK.new_id()
+        self.held: dict[UUID, Job] = {}
+        self.unsettled: dict[UUID, Outcome] = {}
+        self.parked: set[UUID] = set()
+        self.given: list[tuple[UUID, int]] = []
+        self.lost: list[tuple[UUID, int]] = []
+
+    async def live(self, dispatcher: Dispatcher) -> None:
+        """One stream of it."""
+        hello = Hello(
+            self.session,
+            CLOCK.new_id(),
+            capacity=2,
+            held={job.id: job.lease for job in self.held.values()},
+        )
+        saying = list(self.unsettled.values())
+        seat = await dispatcher.open(hello, beat=1, saying=[(said.job, said.lease) for said in saying])
+        try:
+            dispatcher.hear(seat, beat=1, more=2 - len(self.held), said=saying)
+            await self._listen(dispatcher, seat)
+        finally:
+            dispatcher.close(seat)
+
+    async def _listen(self, dispatcher: Dispatcher, seat: Seat) -> None:
+        while (frame := await seat.outbox.take()) is not None:
+            for job, _, _ in frame.settled:
+                self.unsettled.pop(job, None)
+            for job, lease, notice in frame.notices:
+                if notice is Notice.LOST:
+                    self.lost.append((job, lease))
+            for _, lost in [frame.welcome] if frame.welcome else []:
+                for job, _ in lost:
+                    self.held.pop(job, None)
+            for job in frame.assignments:
+                self._take(dispatcher, seat, job)
+
+    def _take(self, dispatcher: Dispatcher, seat: Seat, job: Job) -> None:
+        self.given.append((job.id, job.lease))
+        # Held until it is said what became of it, which is at once.
+        said: Said = DONE if job.id in self.parked else Park("signal")
+        self.parked.add(job.id)
+        outcome = Outcome(self.session, job.id, job.lease, said)
+        self.unsettled[job.id] = outcome
+        progress = Outcome(self.session, job.id, job.lease, Progress())
+        dispatcher.hear(seat, beat=0, more=1, said=[progress, outcome])
+
+
+def dispatcher_on(store: Any) -> Dispatcher:
+    return Dispatcher(store, CLOCK, Waiters(store), lease_s=60, grace_s=60, crash_limit=8)
+
+
+async def looking(store: Any, dispatcher: Dispatcher) -> None:
+    """What the sweeper does, more often."""
+    while True:
+        seats = [seat.session.id for seat in dispatcher.seats.open]
+        dispatcher.looked(await store.look(seats, keep=seats))
+        await asyncio.sleep(0.005)
+
+
+async def again(call: Any) -> Any:
+    """What clients do."""
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            await asyncio.sleep(0.001)
+
+
+def submissions() -> list[Submission]:
+    return [
+        checked(
+            Submission(id=CLOCK.new_id(), tenant="acme", agent="a", input=b"{}", idempotency_key=f"k{n}", priority=n)
+        )
+        for n in range(4)
+    ]
+
+
+async def ask(dispatcher: Dispatcher, wanted: Sequence[Submission], store: MemoryStore) -> None:
+    """Submit, and wake whatever is parked until all has ended."""
+    for submission in wanted:
+        (answer,) = await again(lambda submission=submission: dispatcher.submit([submission]))
+        assert isinstance(answer, Submitted)
+    while not all(job.state.ended for job in store.jobs.values()):
+        for job in list(store.jobs.values()):
+            if job.state is State.PARKED:
+                await again(lambda job=job: dispatcher.order(job.id, Wake()))
+        await asyncio.sleep(0.001)
+
+
+async def until_all_ended(
+    store: MemoryStore, faulty: Any, runner: Runner, wanted: Sequence[Submission], within_s: float = WITHIN_S
+) -> None:
+    dispatcher = dispatcher_on(faulty)
+    async with asyncio.timeout(within_s), asyncio.TaskGroup() as tasks:
+        loops = [
+            tasks.create_task(dispatcher.run()),
+            tasks.create_task(looking(faulty, dispatcher)),
+            tasks.create_task(runner.live(dispatcher)),
+        ]
+        await ask(dispatcher, wanted, store)
+        while runner.unsettled:  # noqa: ASYNC110 - what is waited for is the whole of it settling down
+            await asyncio.sleep(0.001)
+        for loop in loops:
+            loop.cancel()
+
+
+def check(store: MemoryStore, runner: Runner, wanted: Sequence[Submission]) -> None:
+    assert sorted(store.jobs) == sorted(submission.id for submission in wanted)
+    assert {(job.state, job.result, job.crash_count) for job in store.jobs.values()} == {
+        (State.COMPLETED, b'"done"', 0)
+    }
+    # Nothing was given twice under one lease, and nothing that was its own was taken from it.
+    assert len(set(runner.given)) == len(runner.given)
+    assert runner.lost == []
+
+
+@pytest.mark.parametrize(("at", "after"), list(itertools.product(range(1, 16), [False, True])))
+async def test_x4_a_tick_whose_answer_is_lost_loses_nothing(at: int, after: bool) -> None:
+    store, runner, wanted = MemoryStore(CLOCK), Runner(), submissions()
+    await until_all_ended(store, Lossy(store, at, after=after), runner, wanted)
+
+    check(store, runner, wanted)
+
+
+@pytest.mark.parametrize(("step", "after"), list(itertools.product(range(18), [False, True])))
+async def test_x1_a_scheduler_that_dies_anywhere_loses_nothing(step: int, after: bool) -> None:
+    store, runner, wanted = MemoryStore(CLOCK), Runner(), submissions()
+    with contextlib.suppress(BaseExceptionGroup):
+        await until_all_ended(store, CrashAt(store, step, after=after), runner, wanted)
+    await until_all_ended(store, store, runner, wanted)
+
+    check(store, runner, wanted)
+
+
+async def test_nothing_is_lost_where_nothing_fails() -> None:
+    store, runner, wanted = MemoryStore(CLOCK), Runner(), submissions()
+    lossy = Lossy(store, 0, after=False)
+    await until_all_ended(store, lossy, runner, wanted)
+
+    check(store, runner, wanted)
+    # So the cases above do hit ticks.
+    assert lossy.ticks >= 10
