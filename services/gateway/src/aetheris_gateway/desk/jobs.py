@@ -10,6 +10,7 @@ from aetheris_kernel.errors import Invalid, NotFound
 from aetheris_kernel.ids import parse_job_id
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from aetheris_gateway.core import intake
 from aetheris_gateway.identity import Caller
@@ -22,6 +23,7 @@ PAGE_ROWS_MAX = 1_000
 WAIT_MAX_S = 60
 _TOKEN_CHARS_MAX = 1_024
 _OWNERS_MAX = 10_000
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
 _YEAR_10000 = 253_402_300_800  # seconds since 1970
 
 
@@ -50,7 +52,7 @@ class Jobs:
             priority=intake.priority(request.priority),
             # Chosen here, so that a second try of this very call is the same job.
             job_id=str(self._clock.new_id()),
-            traceparent=intake.traceparent(traceparent),
+            traceparent=_traceparent(traceparent),
         )
         if request.HasField("deadline"):
             if not 0 <= request.deadline.seconds < _YEAR_10000 or not 0 <= request.deadline.nanos < 10**9:
@@ -140,6 +142,13 @@ class Jobs:
         if job.tenant != caller.tenant:
             raise _unknown(job.job_id)
         return job
+
+
+def _traceparent(sent: str) -> str:
+    """The trace the job belongs to: that of this request's span, where spans are made, else the caller's."""
+    carrier: dict[str, str] = {}
+    _TRACE_CONTEXT.inject(carrier)
+    return carrier.get("traceparent") or intake.traceparent(sent)
 
 
 def _unknown(job_id: str) -> NotFound:
