@@ -65,7 +65,6 @@ class Dice:
             placements=[Placement(self._submission(), self._slot()) for _ in range(draw.randrange(3))],
             orders=[Order(job, draw.choice(ORDERS)) for job in some],
             claims=[self._claim()] if self.runners and draw.random() < 0.7 else [],
-            queue_ready_max=draw.choice([0, 0, 0, 2]),
         )
 
     def _submission(self) -> Any:

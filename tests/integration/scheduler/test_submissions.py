@@ -126,3 +126,11 @@ async def test_a_job_that_starts_later_is_parked_until_then(world: World) -> Non
 
     assert job.state is State.PARKED
     assert [leased.job.id for leased in await world.claim(runner, 2)] == [soon.id]
+
+
+async def test_a_full_queue_refuses_all_who_share_a_key(world: World) -> None:
+    await world.submit()
+    twice = [Placement(world.submission(idempotency_key="k")) for _ in range(2)]
+    answers = (await world.store.tick(Tick(placements=twice, queue_ready_max=1))).submitted
+
+    assert [type(answer) for answer in answers] == [Exhausted, Exhausted]

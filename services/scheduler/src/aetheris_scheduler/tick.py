@@ -138,9 +138,9 @@ class _Writing:
         missing = [n for n, answer in enumerate(answers) if answer is None]
         known = await self._known([placements[n].submission for n in missing])
         for n, answer in zip(missing, known, strict=True):
-            queue = placements[n].submission.queue
-            if answer is None and placements[n].submission.id in refused:
-                answer = queue_full(queue, queue_ready_max)
+            if answer is None and refused:
+                # Itself, or the one before it that had its key.
+                answer = queue_full(placements[n].submission.queue, queue_ready_max)
             answers[n] = answer
         # A job that was there a moment ago and is no more: the same request will fare better.
         return [answer or Unavailable("the job was removed meanwhile; send it again") for answer in answers]
