@@ -449,17 +449,33 @@ async def test_pages_are_checked_against_the_commit_before_them(database, open_s
         assert refusal.value.facts["seq"] == 6
 
 
+async def test_a_lease_that_falls_between_two_pages_is_a_break_though_every_hash_fits(
+    database, open_store, holder, happened, tamper
+):
+    async with open_store(database) as store, reading(store) as reader:
+        job = await holder(lease=5).begin(store)
+        append = job.next(happened.step())
+        digest = commit_hash(job.parent, job.job, 2, 4, 7, append.body)
+        forge = "INSERT INTO ledger.commits (seq, lease, time_us, job_id, hash, body) VALUES (2, 4, 7, $1, $2, $3)"
+        await tamper(database, forge, job.job, digest, append.body)
+
+        with pytest.raises(ChainBroken, match="lease 4 follows lease 5"):
+            await reader.read(Want(job.job, 1), 100)
+        assert (await verify(store, job.job)).bad_seq == 2
+
+
 async def test_a_place_that_the_caller_has_and_the_chain_has_not_is_a_break(
     database, open_store, holder, happened, tamper
 ):
     async with open_store(database) as store, reading(store) as reader:
-        job = await lived(store, holder, happened)
-        await tamper(database, "DELETE FROM ledger.commits WHERE job_id = $1 AND seq > 5", job.job)
+        for cut in ("seq > 5", "seq = 7"):
+            job = await lived(store, holder, happened, tenant=f"tenant-{uuid4()}")
+            await tamper(database, f"DELETE FROM ledger.commits WHERE job_id = $1 AND {cut}", job.job)
 
-        with pytest.raises(ChainBroken) as refusal:
-            await reader.read(Want(job.job, 7), 100)
+            with pytest.raises(ChainBroken) as refusal:
+                await reader.read(Want(job.job, 7), 100)
 
-        assert refusal.value.facts["seq"] == 7
+            assert refusal.value.facts["seq"] == 7
 
 
 async def test_a_long_read_is_cut_where_it_grows_too_large_and_goes_on_from_there(

@@ -1,13 +1,14 @@
 -- name: append_commits
 -- The parent check is a scalar subquery, because that is an index probe for each row whatever the planner
--- thinks; as EXISTS or a join it hashes the whole table. A lease never falls along a chain. A place that is
--- taken is left as it is, and its row does not come back: then the caller looks at what stands there. Sorted
--- by the caller, so that two writers wait for each other in one order.
+-- thinks; as a join or with IN it may read the whole table. A lease never falls along a chain. The first commit
+-- has no row before it, and that its parent is zeros was checked. A place that is taken is left as it is, and
+-- its row does not come back: then the caller looks at what stands there. Sorted by the caller, so that two
+-- writers wait for each other in one order.
 INSERT INTO ledger.commits (seq, lease, time_us, job_id, hash, body)
 SELECT a.seq, a.lease, $7, a.job_id, a.hash, a.body
 FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bytea[])
     AS a (job_id, seq, parent, lease, hash, body)
-WHERE (a.seq = 1 AND a.parent = decode(repeat('00', 32), 'hex'))
+WHERE a.seq = 1
     OR a.parent = (
         SELECT c.hash FROM ledger.commits c
         WHERE c.job_id = a.job_id AND c.seq = a.seq - 1 AND c.lease <= a.lease
