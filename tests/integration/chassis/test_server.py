@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from aetheris_chassis.exposition import exposing
 from aetheris_chassis.server import Serving
 from aetheris_chassis.status import refusal_from
 from aetheris_kernel.errors import Forbidden, Invalid, Unavailable
@@ -222,6 +223,13 @@ async def http(address: str, request: str) -> tuple[str, str]:
     await writer.wait_closed()
     head, _, body = answer.partition("\r\n\r\n")
     return head.split("\r\n")[0], body
+
+
+async def test_a_scraper_that_says_nothing_is_cut_off():
+    async with exposing("127.0.0.1:0", trust_network=False, healthy=lambda: True, request_s=0.05) as address:
+        status, _ = await http(str(address), "GET /metrics")
+
+        assert status == ""
 
 
 async def test_metrics_and_health_are_served_over_http():

@@ -11,19 +11,20 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from aetheris_chassis import metrics
 from aetheris_chassis.address import Address, parse_address, require_local
 
-_REQUEST_S = 5.0
 _HEAD_BYTES = 16_384
 
 
 @asynccontextmanager
-async def exposing(listen: str, *, trust_network: bool, healthy: Callable[[], bool]) -> AsyncIterator[Address]:
-    """Serve on `listen`, host:port, while the block runs."""
+async def exposing(
+    listen: str, *, trust_network: bool, healthy: Callable[[], bool], request_s: float = 5.0
+) -> AsyncIterator[Address]:
+    """Serve on `listen`, host:port, while the block runs. Who has not asked after `request_s` is cut off."""
     asked = parse_address(listen, setting="AETHERIS_METRICS_LISTEN")
     require_local(asked, setting="AETHERIS_METRICS_LISTEN", trust_network=trust_network)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(_REQUEST_S):
+            async with asyncio.timeout(request_s):
                 head = await reader.readuntil(b"\r\n\r\n")
                 writer.write(_response(head, healthy))
                 await writer.drain()
