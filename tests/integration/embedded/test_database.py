@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import stat
 from collections.abc import Callable, Iterator
@@ -98,6 +99,18 @@ async def test_a_first_start_that_was_cut_off_leaves_nothing_in_the_way(started:
     (half_made / "PG_VERSION").write_text("18\n")
 
     assert await ask(started(), "SELECT 1") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as somebody else")
+def test_root_runs_it_as_whoever_made_the_data(started: Start, folder: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    database = started()
+    database.stop()
+    for path in (folder / "postgres", *(folder / "postgres").rglob("*")):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    started()
+
+    assert Path(f"/proc/{postgres_pid(folder)}").stat().st_uid == nobody.pw_uid
 
 
 def test_data_of_another_version_is_left_alone(started: Start, folder: Path) -> None:

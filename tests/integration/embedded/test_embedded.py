@@ -203,6 +203,14 @@ def test_an_agent_that_cannot_be_loaded_is_named(
     assert reason in embedded.said
 
 
+def test_a_directory_that_cannot_be_used_is_named(start: Start, folder: Path) -> None:
+    (folder / "file").write_text("in the way")
+    embedded = start(data_dir=folder / "file" / "data")
+
+    assert embedded.process.wait(DEADLINE_S) == 1
+    assert embedded.said == f"{folder / 'file' / 'data'}: Not a directory\n"
+
+
 def test_the_network_is_refused_without_being_trusted(start: Start) -> None:
     embedded = start("--http-listen", "0.0.0.0:0")
     code = embedded.process.wait(DEADLINE_S)

@@ -56,6 +56,8 @@ def main(options: Options) -> int:
             run(lambda: _until_stopped(options, dsn, run_dir, failures))
     except Refusal as refusal:
         failures.append(refusal)
+    except OSError as fault:
+        failures.append(Unavailable(f"{fault.filename or options.data_dir}: {fault.strerror}"))
     except KeyboardInterrupt:
         return 130
     except SystemExit as left:

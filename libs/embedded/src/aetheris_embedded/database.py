@@ -73,7 +73,7 @@ class Database:
         self._log = folder / "postgres.log"
         self._sockets = socket_folder(folder, "pg")
         self._programs = _programs()
-        self._user = _ROOT_RUNS_IT_AS if os.geteuid() == 0 else None
+        self._owner = self._whose() if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -83,8 +83,7 @@ class Database:
     def start(self) -> None:
         """Wait until the server answers; it is made first where there is none, and used where it still runs."""
         self._check_version()
-        if self._user is not None:
-            _make_user(self._user)
+        if self._owner is not None:
             _let_pass(self._data)
             _let_pass(self._programs / "postgres")
         if not self._data.exists():
@@ -119,6 +118,12 @@ class Database:
             time.sleep(_LOOK_S)
         if self._process is not None:
             self._process.wait()
+
+    def _whose(self) -> pwd.struct_passwd:
+        """As whom root runs it: as whoever made the data."""
+        if self._data.exists() and (owner := self._data.stat().st_uid) != 0:
+            return pwd.getpwuid(owner)
+        return _made_user(_ROOT_RUNS_IT_AS)
 
     def _check_version(self) -> None:
         found = self._data / "PG_VERSION"
@@ -179,16 +184,14 @@ class Database:
         return _Postmaster(pid, Path(lines[4]), lines[7].strip())
 
     def _own(self, *paths: Path) -> None:
-        if self._user is not None:
-            entry = pwd.getpwnam(self._user)
+        if self._owner is not None:
             for path in paths:
-                os.chown(path, entry.pw_uid, entry.pw_gid)
+                os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
 
     def _last_said(self) -> list[str]:
         return self._log.read_text(errors="replace").splitlines()[-5:] if self._log.exists() else []
 
     def _spawn(self, program: str, *arguments: str | Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
-        entry = None if self._user is None else pwd.getpwnam(self._user)
         return subprocess.Popen(
             [str(self._programs / program), *map(str, arguments)],
             stdin=subprocess.DEVNULL,
@@ -197,9 +200,9 @@ class Database:
             # Ctrl-C is for the services, which stop the server when they are done with it.
             start_new_session=True,
             cwd="/",
-            user=self._user,
-            group=None if entry is None else entry.pw_gid,
-            extra_groups=None if entry is None else [],
+            user=None if self._owner is None else self._owner.pw_uid,
+            group=None if self._owner is None else self._owner.pw_gid,
+            extra_groups=None if self._owner is None else [],
         )
 
 
@@ -225,11 +228,12 @@ def _programs() -> Path:
     return Path(wheel.origin).parent / f"pginstall{_VERSION}" / "bin"
 
 
-def _make_user(name: str) -> None:
+def _made_user(name: str) -> pwd.struct_passwd:
     try:
-        pwd.getpwnam(name)
+        return pwd.getpwnam(name)
     except KeyError:
         subprocess.run(["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name], check=True)
+        return pwd.getpwnam(name)
 
 
 def _let_pass(path: Path) -> None:

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+from aetheris_embedded.children import die_with_parent
 
 from aetheris_testkit.suite import free_ports
 
@@ -23,8 +25,9 @@ class Embedded:
         self.data_dir = data_dir
         self.http, self.grpc = free_ports(2)
         listens = ["--http-listen", f"127.0.0.1:{self.http}", "--grpc-listen", f"127.0.0.1:{self.grpc}"]
-        self.errors = data_dir.parent / f"stderr-{self.http}"
-        with self.errors.open("w") as errors:
+        handle, name = tempfile.mkstemp(prefix="aetheris-stderr-")
+        self.errors = Path(name)
+        with os.fdopen(handle, "w") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "aetheris_embedded", "--data-dir", str(data_dir), *listens, *arguments],
                 env={**os.environ, **environment},
@@ -32,6 +35,7 @@ class Embedded:
                 stderr=errors,
                 text=True,
                 start_new_session=True,
+                preexec_fn=die_with_parent(),
             )
         self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.http}", timeout=_DEADLINE_S)
 
@@ -80,6 +84,7 @@ class Embedded:
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.api.close()
+        self.errors.unlink(missing_ok=True)
         if (self.data_dir / "postgres" / "postmaster.pid").exists() and alive(pid := self.postgres_pid()):
             os.kill(pid, signal.SIGQUIT)
             deadline = time.monotonic() + _DEADLINE_S
