@@ -7,6 +7,8 @@ import json
 from collections import defaultdict
 from uuid import UUID
 
+import aetheris_gateway.peers
+import aetheris_gateway.sweep
 import aetheris_proto.gateway.v1.gateway_pb2 as pb
 import aetheris_proto.gateway.v1.signals_pb2 as signals_pb
 import asyncpg
@@ -14,6 +16,7 @@ import grpc
 import pytest
 from aetheris_gateway.peers import GLANCE_S
 from aetheris_kernel.clock import SystemClock
+from aetheris_kernel.errors import Unavailable
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
 from prometheus_client import REGISTRY
 
@@ -193,21 +196,22 @@ async def test_a_scheduler_that_hangs_does_not_hold_up_a_signal(world, http, unt
     assert took < GLANCE_S + 1
 
 
-async def test_one_job_that_cannot_be_woken_does_not_hold_up_the_others(world, http, until):
-    """A sweep that always began with the same failing job would never reach the next."""
+async def test_one_job_that_cannot_be_woken_does_not_hold_up_the_others(world, http, until, monkeypatch):
+    """A sweep that gave up at the first failure would never get past the oldest job."""
+    monkeypatch.setattr(aetheris_gateway.sweep, "PAGE_ROWS", 1)
     jobs = [world.scheduler.add() for _ in range(5)]
+    stuck = set(jobs)
 
-    async def fail_for_the_first(method: str) -> None:
-        if method == "Wake":
-            raise RuntimeError("this job's row is locked")
+    async def fail(method: str) -> None:
+        if method == "Wake" and world.scheduler.about in stuck:
+            raise Unavailable("this job's row is locked")
 
-    world.scheduler.before = fail_for_the_first
+    world.scheduler.before = fail
     for job in jobs:
         await http.post(f"/api/jobs/{job}/signal", json=SIGNAL)
-    await until(lambda: wakes("sweep", "failed") > 5)
-    del world.scheduler.jobs[jobs[0]]
-    world.scheduler.before = None
+    stuck &= {jobs[0]}
     await until(lambda: set(world.scheduler.wakes) == set(jobs[1:]))
+    stuck.clear()
     await until(lambda: not_any(unwoken(world)))
 
 
@@ -228,21 +232,47 @@ async def test_a_note_to_a_job_that_ended_meanwhile_is_settled(world, http, unti
     assert wakes("waker", "finished") == before + 1
 
 
-async def test_many_notes_for_one_job_are_few_wakes(world, http, until):
+async def test_many_notes_for_one_job_are_few_wakes(empty_world, until, monkeypatch):
+    world, waking = empty_world, asyncio.Event()
+    monkeypatch.setattr(aetheris_gateway.peers, "WAKE_S", 30)
+    await world.start_scheduler()
+    await world.start_gateway(sweep_every_s=60)
     job = world.scheduler.add()
-    waking = asyncio.Event()
 
     async def slow(method: str) -> None:
         if method == "Wake":
             await waking.wait()
 
     world.scheduler.before = slow
-    for number in range(50):
-        await http.post(f"/api/jobs/{job}/signal", json={"correlation_key": f"k{number}"})
+    async with world.http() as http:
+        for number in range(50):
+            await http.post(f"/api/jobs/{job}/signal", json={"correlation_key": f"k{number}"})
     waking.set()
     await until(lambda: not_any(unwoken(world)))
 
-    assert len(world.scheduler.wakes) <= 4
+    assert len(world.scheduler.wakes) == 2, "one that was under way, and one for all that came meanwhile"
+
+
+async def test_a_gateway_that_stops_still_tells_what_it_took(empty_world):
+    world = empty_world
+    await world.start_scheduler()
+    await world.start_gateway(sweep_every_s=60)
+    job, release = world.scheduler.add(), asyncio.Event()
+
+    async def slow(method: str) -> None:
+        if method == "Wake":
+            await release.wait()
+
+    world.scheduler.before = slow
+    async with world.http() as http:
+        await http.post(f"/api/jobs/{job}/signal", json=SIGNAL)
+    stopping = asyncio.create_task(world.stop("gateway"))
+    await asyncio.wait({stopping}, timeout=0.7)
+    assert not stopping.done(), "it waits for the wake that is under way"
+    release.set()
+    await stopping
+
+    assert world.scheduler.wakes == [job]
 
 
 async def test_fetching_and_settling_over_grpc(world, http):

@@ -123,6 +123,8 @@ async def test_there_are_only_so_many_streams(empty_world, until):
             await until(lambda: clients() == 2)
             refused = await http.get(f"/api/jobs/{job}/stream")
         await until(lambda: clients() == 0)
+        async with http.stream("GET", f"/api/jobs/{job}/stream") as again:
+            assert again.status_code == 200, "there is room once others have left"
 
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "EXHAUSTED")
     assert refused.headers["retry-after"] == "5"

@@ -54,7 +54,8 @@ class StandIn(scheduler_pb2_grpc.SchedulerServicer):
         # So many submissions are stored and not answered.
         self.lose_answers = 0
         self.lists: list[pb.ListRequest] = []
-        # Called with the method's name before each call; may raise, or wait.
+        # Called with the method's name before each call, which is about the job `about`; may raise, or wait.
+        self.about = ""
         self.before: Callable[[str], Coroutine[Any, Any, None]] | None = None
 
     def add(self, state: pb.JobState = pb.JOB_STATE_PARKED, *, tenant: str = "default", **fields: Any) -> str:
@@ -69,6 +70,7 @@ class StandIn(scheduler_pb2_grpc.SchedulerServicer):
         self.ended.setdefault(job_id, asyncio.Event()).set()
 
     async def _job(self, method: str, job_id: str, *, alive: bool = False) -> pb.Job:
+        self.about = job_id
         if self.before is not None:
             await self.before(method)
         job = self.jobs.get(job_id)
@@ -82,11 +84,12 @@ class StandIn(scheduler_pb2_grpc.SchedulerServicer):
         if self.before is not None:
             await self.before("Submit")
         self.submits.append(request)
-        key = (request.tenant, request.agent, request.idempotency_key or request.job_id)
+        job_id = request.job_id or str(CLOCK.new_id())
+        key = (request.tenant, request.agent, request.idempotency_key or job_id)
         made = self.keys.get(key)
         new = made is None
         if made is None:
-            made = self.keys[key] = request.job_id
+            made = self.keys[key] = job_id
             self.jobs[made] = pb.Job(
                 job_id=made, tenant=request.tenant, agent=request.agent, queue=request.queue, input=request.input,
                 priority=request.priority, idempotency_key=request.idempotency_key, state=pb.JOB_STATE_READY,

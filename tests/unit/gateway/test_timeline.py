@@ -27,9 +27,9 @@ def test_a_week_of_waiting_does_not_hide_a_second_of_work():
     [squeeze] = line.squeezes
 
     assert squeeze.lasted == timedelta(seconds=week)
-    assert squeeze.right - squeeze.left == pytest.approx(1 / 3)
-    assert line.at(at(1)) == pytest.approx(1 / 3)
-    assert line.at(at(week + 1)) == pytest.approx(2 / 3)
+    assert squeeze.right - squeeze.left == pytest.approx(1.5 / 3.5)
+    assert line.at(at(1)) == pytest.approx(1 / 3.5)
+    assert line.at(at(week + 1)) == pytest.approx(2.5 / 3.5)
 
 
 def test_short_gaps_are_drawn_as_they_were():
@@ -37,6 +37,22 @@ def test_short_gaps_are_drawn_as_they_were():
 
     assert line.squeezes == ()
     assert line.at(at(5)) == pytest.approx(0.5)
+
+
+def test_of_several_gaps_the_long_ones_are_squeezed_and_the_short_ones_are_not():
+    busy = [(at(0), at(4)), (at(5), at(9)), (at(1000), at(1004)), (at(3000), at(3004))]
+    line = Timeline(at(0), at(3004), busy)
+
+    assert [squeeze.lasted.total_seconds() for squeeze in line.squeezes] == [991, 1996]
+    widths = [squeeze.right - squeeze.left for squeeze in line.squeezes]
+    assert widths[0] == pytest.approx(widths[1])
+    assert (line.at(at(5)) - line.at(at(4))) / (line.at(at(4)) - line.at(at(0))) == pytest.approx(1 / 4), "to scale"
+
+
+def test_gaps_that_leave_the_work_visible_are_not_squeezed():
+    line = Timeline(at(0), at(40), [(at(n), at(n + 1)) for n in range(0, 40, 4)])
+
+    assert line.squeezes == ()
 
 
 def test_work_that_overlaps_is_counted_once():

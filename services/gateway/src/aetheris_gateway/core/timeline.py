@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-# All long gaps together take no more of the line than the work does, times this.
-_GAPS_SHARE = 0.5
+# Up to so many times the work, gaps are drawn as they were; beyond it they are squeezed to less.
+_GAPS_SHARE_FREE = 3.0
+_GAPS_SHARE_SQUEEZED = 0.75
 # What is drawn of work that took no time at all.
 _LEAST_S = 0.001
 
@@ -38,7 +39,9 @@ class Timeline:
         segments = _segments(begin, self.end, busy)
         work_s = sum(_seconds(s.start, s.stop) for s in segments if s.busy) or _seconds(begin, self.end)
         gaps = [_seconds(s.start, s.stop) for s in segments if not s.busy]
-        most_s = max(_LEAST_S, work_s * _GAPS_SHARE / max(1, len(gaps)))
+        most_s = (
+            _cap(gaps, work_s * _GAPS_SHARE_SQUEEZED) if sum(gaps) > work_s * _GAPS_SHARE_FREE else max(gaps, default=0)
+        )
         # Beginning of each segment: when, and how far along the line.
         self._moments: list[datetime] = []
         self._places: list[float] = []
@@ -89,6 +92,17 @@ def _segments(begin: datetime, end: datetime, busy: Iterable[tuple[datetime, dat
     if reached < end:
         found.append(_Segment(reached, end, False))
     return found
+
+
+def _cap(lengths: list[float], budget: float) -> float:
+    """The length to which the longest are cut, so that all together fit into `budget`."""
+    left = budget
+    for place, length in enumerate(sorted(lengths)):
+        share = left / (len(lengths) - place)
+        if length > share:
+            return share
+        left -= length
+    return max(lengths)
 
 
 def _seconds(start: datetime, stop: datetime) -> float:

@@ -11,7 +11,10 @@ if (place) {
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
       if (answer.ok) {
-        const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
+        // Its own styles and scripts belong to another nonce and are not wanted.
+        const text = await answer.text();
+        const main = text.slice(text.indexOf("<main>"), text.lastIndexOf("</main>") + 7);
+        const fresh = new DOMParser().parseFromString(main, "text/html").querySelector("main");
         const old = document.querySelector("main");
         const known = new Map([...old.querySelectorAll("details[id]")].map(row => [row.id, row.open]));
         for (const row of fresh.querySelectorAll("details[id]")) if (known.has(row.id)) row.open = known.get(row.id);
