@@ -37,6 +37,13 @@ from aetheris_testkit.clock import SimClock
 from aetheris_testkit.crash import Crash, Fuse
 
 LEASES_MAX = 100
+JOB = UUID("018f0000-0000-7000-8000-000000000001")
+
+
+async def turns(count: int = 50) -> None:
+    """Let everything that can run, run."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 class Process:
@@ -160,6 +167,14 @@ class World:
 
     def assignment(self, agent: AgentDefinition[Any], job_id: UUID, lease: int, input: bytes) -> ports.Assignment:  # noqa: A002
         return ports.Assignment(job_id, "default", agent.name, "default", input, lease, self.clock.now())
+
+    def run(
+        self, agent: AgentDefinition[Any], lease: int, job_id: UUID = JOB
+    ) -> tuple[Run, ports.Assignment, MemoryJournal]:
+        """A run in a process of its own, to be held by hand."""
+        _, journal, hands = self.process(Fuse(-1))
+        assignment = self.assignment(agent, job_id, lease, b'{"args":[]}')
+        return Run(assignment, agent, "v1", hands), assignment, journal
 
     def process(self, fuse: Fuse) -> tuple[Process, MemoryJournal, Hands]:
         process = Process(fuse)

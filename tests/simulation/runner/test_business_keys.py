@@ -1,0 +1,98 @@
+"""Effects that other jobs have made, and effects that the world knows."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+from aetheris import Happened, agent, tool
+from aetheris_journal import events as e
+from aetheris_runner import ports
+from aetheris_testkit.world import JOB, World, turns
+
+OTHER = UUID("018f0000-0000-7000-8000-000000000002")
+
+
+async def test_a_recorded_effect_is_another_jobs_result_under_a_business_key():
+    """E2"""
+    world = World()
+
+    @tool
+    async def charge(amount: int, *, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, f"receipt {amount}"))
+
+    @agent("invoice")
+    async def invoice() -> str:
+        return await charge(42, once="invoice-42")
+
+    first = await world.drive(invoice, JOB)
+    second = await world.drive(invoice, OTHER)
+    again = await world.drive(invoice, OTHER)
+
+    assert first == second == again == ports.Completed(b'"receipt 42"')
+    assert dict(world.outside.calls) == {"once:charge:invoice-42": 1}
+    (recorded,) = [event for event in world.events(OTHER) if isinstance(event, e.EffectCommitted)]
+    assert recorded.recorded_job_id == str(JOB)
+
+
+async def test_a_job_whose_business_key_is_taken_waits_for_the_other_and_takes_its_result():
+    world = World()
+    inside, go = asyncio.Event(), asyncio.Event()
+
+    @tool
+    async def charge(*, idempotency_key: str) -> str:
+        inside.set()
+        await go.wait()
+        return str(await world.outside.do(idempotency_key, "receipt"))
+
+    @agent("invoice")
+    async def invoice() -> str:
+        return await charge(once="invoice-42")
+
+    run, assignment, _ = world.run(invoice, 1)
+    held = asyncio.ensure_future(run.hold(assignment))
+    await inside.wait()
+    other, taken, _ = world.run(invoice, 1, OTHER)
+    parked = await other.hold(taken)
+    go.set()
+    await held
+    world.clock.advance(60)
+    second = await other.hold(world.assignment(invoice, OTHER, 2, b"{}"))
+
+    assert isinstance(parked, ports.Parked)
+    assert str(JOB) in parked.reason
+    assert second == ports.Completed(b'"receipt"')
+    assert list(world.outside.calls.values()) == [1]
+    await run.close()
+    await other.close()
+
+
+async def test_an_effect_that_the_world_knows_is_not_made_again():
+    """The verify answer of a lost holder's effect is its result."""
+    world = World()
+
+    async def find(amount: int, idempotency_key: str) -> Happened:
+        return Happened(f"found {amount} {len(idempotency_key)}")
+
+    @tool(verify=find)
+    async def charge(amount: int) -> str:
+        await asyncio.get_running_loop().create_future()
+        return ""
+
+    @agent("lost")
+    async def lost() -> str:
+        return await charge(5)
+
+    run, assignment, _ = world.run(lost, 1)
+    held = asyncio.ensure_future(run.hold(assignment))
+    while not world.store.rows:
+        await turns(1)
+    held.cancel()
+    await asyncio.wait([held])
+    await run.close()
+    successor, taken, _ = world.run(lost, 2)
+
+    assert await successor.hold(taken) == ports.Completed(b'"found 5 64"')
+    names = [type(event).__name__ for event in world.events(JOB)]
+    assert names[-3:] == ["EffectInDoubt", "EffectResolved", "JobCompleted"]
+    await successor.close()
