@@ -401,6 +401,19 @@ async def test_a_body_may_follow_its_head_in_any_pieces(world, job):
     assert byte_by_byte.startswith(b"HTTP/1.1 200")
 
 
+async def test_who_sends_too_much_without_listening_still_gets_the_answer(world, job):
+    """Closing at once would reset the connection, and the answer with it."""
+    size = 16 * 2**20
+    head = (
+        f"POST /api/jobs/{job}/signal HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {size}\r\n\r\n"
+    )
+    answer = await exchange(world, head.encode(), b"x" * size)
+
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "BODY_TOO_LARGE"
+
+
 GRPC_NONSENSE = [
     ("Submit", pb.SubmitRequest(agent="a b", message="x")),
     ("Submit", pb.SubmitRequest(agent="a")),

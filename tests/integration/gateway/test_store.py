@@ -85,9 +85,13 @@ async def test_a_signal_and_a_message_of_one_name_are_two_things(database):
 async def test_tenants_do_not_repeat_each_other(database):
     job = CLOCK.new_id()
     async with opened(database) as store:
-        answers = await store.accept([signal(job, "go", tenant="a"), signal(job, "go", tenant="b")])
+        drafts = [signal(job, "go", tenant="a"), signal(job, "go", tenant="b")]
+        answers = await store.accept(drafts)
+        again = await store.accept([signal(job, "go", tenant="b")])
 
         assert [answer.created for answer in answers] == [True, True]
+        assert again == [Accepted(drafts[1].note_id, False)]
+        assert await store.standing(signal(job, "go", tenant="c")) is None
 
 
 async def test_a_batch_keeps_its_order(database):
@@ -256,6 +260,52 @@ async def test_only_notes_that_nobody_was_told_about_are_swept(database):
 
         assert left.note_id == drafts[2].note_id
         assert await store.unwoken(left.position, 0.0, 10) == []
+
+
+async def test_those_who_settle_the_same_notes_lock_them_in_one_order(database):
+    """Locked as they come, two settlers with opposite orders would each wait for the other."""
+    job = CLOCK.new_id()
+    async with opened(database) as store:
+        drafts = sorted((signal(job, name) for name in "ab"), key=lambda draft: draft.note_id)
+        await store.accept(drafts)
+        low, high = (draft.note_id for draft in drafts)
+        holder, other = await asyncpg.connect(database), await asyncpg.connect(database)
+        lock = "SELECT FROM gateway.notes WHERE id = $1 FOR UPDATE NOWAIT"
+        try:
+            async with holder.transaction():
+                await holder.execute(lock, low)
+                settling = asyncio.create_task(store.settle([(job, high), (job, low)]))
+                waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+                async with asyncio.timeout(5):
+                    while True:
+                        if await other.fetchval(waiting):
+                            break
+                        await asyncio.sleep(0.005)
+                async with other.transaction():
+                    await other.execute(lock, high)  # free: the settler waits for the lower one first
+            await settling
+            assert await all_notes(store, job) == []
+        finally:
+            await holder.close()
+            await other.close()
+
+
+async def test_remembering_a_wake_waits_for_nobody(database):
+    job = CLOCK.new_id()
+    async with opened(database) as store:
+        drafts = [signal(job, name) for name in "ab"]
+        await store.accept(drafts)
+        settler = await asyncpg.connect(database)
+        try:
+            async with settler.transaction():
+                await settler.execute("SELECT FROM gateway.notes WHERE id = $1 FOR UPDATE", drafts[0].note_id)
+                async with asyncio.timeout(5):
+                    await store.mark_woken([draft.note_id for draft in drafts])
+            left = await store.unwoken(0, 0.0, 10)
+        finally:
+            await settler.close()
+
+    assert [note.note_id for note in left] == [drafts[0].note_id], "whoever settles it says it too"
 
 
 async def test_every_query_prepares(database):

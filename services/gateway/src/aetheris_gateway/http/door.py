@@ -56,10 +56,9 @@ class _Protocol(HttpToolsProtocol):
             if self._refused_bytes > _LINGER_BYTES:
                 self.transport.close()
             return
-        if self._in_head:
-            self._head_bytes += len(data)
+        self._head_bytes += len(data)
         super().data_received(data)
-        # A body that came in the same segment is not counted: by now the head is known to be over.
+        # What came of a body is counted as well and does no harm: by now the head is known to be over.
         if self._in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
             self._refuse(431, "HEAD_TOO_LARGE", f"the request's headers are larger than {HEAD_BYTES_MAX} bytes")
 

@@ -31,7 +31,7 @@ def embed(raw: bytes) -> Json | str | None:
         return None
     text = raw.decode("utf-8", "replace")
     try:
-        json.loads(text, parse_constant=_no_constant, parse_int=_as_it_is, parse_float=_as_it_is)
+        json.loads(text, parse_constant=_no_constant, parse_int=_as_it_is)
     except (ValueError, RecursionError):
         return text
     return Json(text)
