@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+
+# Read when gRPC is first imported. Tests start processes from one that has gRPC's threads, and its own handling
+# of forks then breaks the child before it is anything else.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 import pytest
 from aetheris_testkit.postgres import Server, fresh_database, shared_server
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A fixture's loop is that of its own scope, which is what we want; the plugin warns that it once will not be.
-    warnings.filterwarnings("ignore", message='The configuration option "asyncio_default_fixture_loop_scope"')
     config.addinivalue_line("markers", "migrated(*packages): the packages whose schemas `database` holds")
     if not config.option.basetemp and not hasattr(config, "workerinput"):
         _own_folder(config)
