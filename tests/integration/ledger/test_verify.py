@@ -220,6 +220,7 @@ EFFECT_EDITS = {
     "state, committed to failed": "state = 3",
     "state, committed to in doubt": "state = 4",
     "state, back to started": "state = 1, outcome_seq = 0",
+    "all of it back to started": "state = 1, outcome_seq = 0, result_digest = NULL",
     "result": "result_digest = set_byte(result_digest, 0, 255 # get_byte(result_digest, 0))",
     "no result": "result_digest = NULL",
     "outcome": "outcome_seq = outcome_seq + 1",
@@ -229,9 +230,11 @@ EFFECT_EDITS = {
 
 @pytest.mark.parametrize("edit", EFFECT_EDITS.values(), ids=EFFECT_EDITS.keys())
 @pytest.mark.parametrize("key", ["a", "b"])
+@pytest.mark.parametrize("page", [1, 1_000])
 async def test_an_edited_effect_is_named_though_the_chain_is_whole(
-    database, open_store, holder, happened, tamper, edit, key
+    database, open_store, holder, happened, tamper, monkeypatch, edit, key, page
 ):
+    monkeypatch.setattr("aetheris_ledger.postgres.PAGE_COMMITS_MAX", page)
     async with open_store(database) as store, reading(store) as reader:
         job = await lived(store, holder, happened)
         await tamper(database, f"UPDATE ledger.effects SET {edit} WHERE job_id = $1 AND key = $2", job.job, key)

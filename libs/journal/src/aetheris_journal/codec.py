@@ -27,7 +27,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from aetheris_journal import events as e
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def to_timestamp(moment: datetime) -> Timestamp:
@@ -67,13 +66,8 @@ def _fill_timestamp(stamp: Timestamp, moment: datetime) -> None:
 
 
 def _fill_duration(duration: Duration, span: timedelta) -> None:
-    if span < timedelta():
-        # Both parts of a Duration have its sign.
-        seconds, micros = divmod(-span // _MICROSECOND, 1_000_000)
-        duration.seconds, duration.nanos = -seconds, -micros * 1_000
-    else:
-        duration.seconds = span.days * 86_400 + span.seconds
-        duration.nanos = span.microseconds * 1_000
+    duration.seconds = span.days * 86_400 + span.seconds
+    duration.nanos = span.microseconds * 1_000
 
 
 def _fill_failure(message: pb.Failure, failure: e.Failure) -> None:
@@ -172,16 +166,14 @@ def encode(events: Iterable[e.Event]) -> bytes:
         kind = _BY_EVENT[type(event)]
         entry = add()
         _fill_timestamp(entry.occur_time, event.at)
+        # Assigning any field, also its default, makes the message present.
         message = kind.message(entry)
-        message.SetInParent()
         for wire, value in kind.plain:
             setattr(message, wire, value(event))
         for part in kind.parts:
             given = part.value(event)
             if given is not None:
-                into = part.message(message)
-                into.SetInParent()
-                part.fill(into, given)
+                part.fill(part.message(message), given)
     return body.SerializeToString(deterministic=True)
 
 

@@ -1,8 +1,8 @@
 """Who waits for what becomes durable.
 
 This replica's writer tells what it wrote, so a watcher here hears it at once and without a query. What other
-replicas wrote is found by one statement for all watched chains, a few times a second; it costs nothing while
-nobody watches, and a tenth of the time at most however many do.
+replicas wrote is found by one statement for all watched chains, a few times a second: none while nobody
+watches, and a tenth of the time at most however many do.
 """
 
 from __future__ import annotations
@@ -96,7 +96,6 @@ class Watches:
         self._watchers = 0
         self._poll_s = poll_s
         self._topics: dict[UUID, _Topic] = {}
-        self._first = asyncio.Event()
         self._closed = False
 
     def tell(self, job: UUID, commit: Commit) -> None:
@@ -145,7 +144,6 @@ class Watches:
         pause_s = self._poll_s
         while True:
             await asyncio.sleep(pause_s)
-            await self._first.wait()
             began = loop.time()
             try:
                 await self._poll()
@@ -169,7 +167,6 @@ class Watches:
         topic = self._topics.setdefault(job, _Topic())
         topic.watchers += 1
         self._watchers += 1
-        self._first.set()
         metrics.WATCHERS.inc()
         try:
             yield topic
@@ -179,8 +176,6 @@ class Watches:
             topic.watchers -= 1
             if topic.watchers == 0:
                 del self._topics[job]
-            if not self._topics:
-                self._first.clear()
 
 
 def ends(commit: Commit) -> bool:
