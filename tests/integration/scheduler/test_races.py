@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+from uuid import uuid4
 
 import grpc
 import pytest
 from aetheris_chassis.postgres import acquiring
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_scheduler import tick
-from aetheris_scheduler.core.job import Job, State
+from aetheris_scheduler.core.claim import Slot
+from aetheris_scheduler.core.job import State
 from aetheris_scheduler.core.lifecycle import Cancel, Park, Pause, Requeue, Resume, Steer, Wake
 from aetheris_scheduler.core.session import Hello
-from aetheris_scheduler.memory import MemoryStore
 from aetheris_scheduler.postgres import QUERIES
-from aetheris_scheduler.store import Order, Outcome, Placement, Tick, claim_for
-from aetheris_testkit.clock import SimClock
+from aetheris_scheduler.store import Order, Outcome, Placement, Submitted, Sweep, Tick, claim_for
 
-from .conftest import MemoryWorld, PostgresWorld, Served, eventually, serving_scheduler
+from .conftest import PostgresWorld, Served, eventually, serving_scheduler
 from .peer import Stream, ended, submission
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -198,69 +200,81 @@ async def _waits_for_a_lock(world: PostgresWorld) -> None:
     await eventually(waiting)
 
 
-def interleavings(*lengths: int) -> Iterator[tuple[int, ...]]:
-    """Every order in which actors with so many steps each can take turns."""
-    actors = [actor for actor, length in enumerate(lengths) for _ in range(length)]
-    yield from sorted(set(itertools.permutations(actors)))
+async def _begun(world: PostgresWorld, asked: Tick, then: Callable[[], Awaitable[T]]) -> T:
+    """Write `asked`, begin `then` before it is committed, and commit."""
+    async with acquiring(world.pool) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await tick.write(connection, QUERIES, asked)
+        waiting = asyncio.ensure_future(then())
+        await _waits_for_a_lock(world)
+        await transaction.commit()
+        return await waiting
 
 
-class Holder:
-    """Whoever is leased the job: takes it, looks into the inbox, parks if there is nothing."""
-
-    def __init__(self, store: MemoryStore, hello: Hello, inbox: set[str], wanted: int) -> None:
-        self.store, self.hello, self.inbox, self.wanted = store, hello, inbox, wanted
-        self.job: Job | None = None
-        self.seen: set[str] | None = None
-        self.done = False
-
-    async def step(self) -> bool:
-        """False where there is nothing to do: the job is not to be had."""
-        if self.done:
-            return True
-        if self.job is None:
-            leased = (await self.store.tick(Tick(claims=[claim_for(self.hello.session, self.hello.stream)]))).leased
-            self.job, self.seen = (leased[0].job if leased else None), None
-            return bool(leased)
-        if self.seen is None:
-            self.seen = set(self.inbox)
-            self.done = len(self.seen) == self.wanted
-            return True
-        outcome = Outcome(self.hello.session, self.job.id, self.job.lease, Park("signal"))
-        await self.store.tick(Tick(outcomes=[outcome]))
-        self.job = None
-        return True
+def _claims(hello: Hello) -> Tick:
+    return Tick(claims=[claim_for(hello.session, hello.stream)])
 
 
-@pytest.mark.parametrize("order", list(interleavings(2, 2, 4)), ids=lambda order: "".join(map(str, order)))
-async def test_j5_no_wake_is_lost_however_two_senders_and_the_holder_take_turns(order: tuple[int, ...]) -> None:
-    clock = SimClock()
-    store = MemoryStore(clock)
-    world = MemoryWorld()
-    hello = Hello(clock.new_id(), clock.new_id(), capacity=1)
-    await store.open(hello, lease_s=60)
-    await store.tick(Tick(placements=[Placement(world.submission(id=clock.new_id()))]))
-    (job_id,) = store.jobs
-    inbox: set[str] = set()
-    holder = Holder(store, hello, inbox, wanted=2)
-    sent: dict[int, int] = {0: 0, 1: 0}
-    for actor in order:
-        if actor == 2:
-            await holder.step()
-        elif sent[actor] == 0:
-            # First it is durable, then the job is woken.
-            inbox.add(f"signal {actor}")
-            sent[actor] = 1
-        else:
-            await store.tick(Tick(orders=[Order(job_id, Wake())]))
-    for _ in range(20):
-        if holder.done or not await holder.step():
-            break
+async def test_what_is_being_leased_while_a_session_comes_back_is_not_left_with_nobody(
+    postgres_world: PostgresWorld,
+) -> None:
+    """The assignment would go to the stream that is gone, and the new one would never hear of it."""
+    world = postgres_world
+    runner = await world.runner()
+    job = await world.submit()
+    again = replace(runner, stream=uuid4())
+    opened = await _begun(world, _claims(runner), lambda: world.store.open(again, lease_s=60))
 
-    assert holder.done, f"parked for ever with {inbox} unseen"
-    assert store.jobs[job_id].state in (State.LEASED, State.READY)
+    assert opened.revoked
+    assert (await world.job(job)).state is State.READY
 
 
-def test_the_interleavings_are_all_there_are() -> None:
-    found: list[Any] = list(interleavings(2, 2, 4))
+async def test_a_session_that_leaves_while_it_is_being_leased_a_job_is_not_gone(
+    postgres_world: PostgresWorld,
+) -> None:
+    world = postgres_world
+    runner = await world.runner()
+    job = await world.submit()
+    leave = _begun(world, _claims(runner), lambda: world.store.leave(runner.session, runner.stream, grace_s=1))
 
-    assert len(found) == len(set(found)) == 420
+    assert not await leave
+    await world.pass_time(2)
+    assert (await world.sweep()).expired == [runner.session]
+    assert (await world.job(job)).state is State.READY
+
+
+async def test_a_session_that_is_being_leased_a_job_expires_after_that_and_with_it(
+    postgres_world: PostgresWorld,
+) -> None:
+    world = postgres_world
+    runner = await world.runner(lease_s=1)
+    job = await world.submit()
+    await world.pass_time(2)
+    async with acquiring(world.pool) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await tick.write(connection, QUERIES, _claims(runner))
+        # It neither waits nor takes a part of what the session holds.
+        assert (await world.sweep()).expired == []
+        await transaction.commit()
+
+    assert [lost.job for lost in (await world.sweep()).lost] == [job.id]
+
+
+async def test_a_session_that_is_expiring_is_leased_nothing(postgres_world: PostgresWorld) -> None:
+    world = postgres_world
+    runner = await world.runner(lease_s=1)
+    slot = Slot(runner.session, runner.stream, "")
+    await world.submit()
+    await world.pass_time(2)
+    async with acquiring(world.pool) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await tick.write(connection, QUERIES, Tick(sweep=Sweep(sessions=True)))
+        asked = replace(_claims(runner), placements=[Placement(world.submission(), slot)])
+        ticked = await world.store.tick(asked)
+        await transaction.commit()
+
+    assert ticked.leased == []
+    assert [answer.job.state for answer in ticked.submitted if isinstance(answer, Submitted)] == [State.READY]

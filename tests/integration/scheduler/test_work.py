@@ -48,7 +48,8 @@ async def test_j2_the_jobs_of_a_lost_stream_run_elsewhere_within_the_grace(sched
 
 
 async def test_j3_a_runner_that_stops_hands_its_jobs_back_at_once(scheduler: Served) -> None:
-    async with scheduler.peer(capacity=20).stream() as leaving:
+    # It has room left, but does not get back what it hands back.
+    async with scheduler.peer(capacity=60).stream() as leaving:
         jobs = [(await scheduler.submit()).job_id for _ in range(20)]
         await leaving.until(lambda: set(leaving.jobs) == set(jobs))
         async with scheduler.peer(capacity=20).stream() as staying:
@@ -59,6 +60,7 @@ async def test_j3_a_runner_that_stops_hands_its_jobs_back_at_once(scheduler: Ser
 
             assert time.monotonic() - began < scheduler.settings.grace_s
             assert sorted(staying.jobs) == sorted(jobs)
+            assert len(leaving.jobs) == 20
             assert {staying.job(job).crash_count for job in jobs} == {0}
             await leaving.until(lambda: leaving.over)
             assert (leaving.code, len(leaving.settled)) == (grpc.StatusCode.OK, 20)

@@ -1,0 +1,73 @@
+"""Whoever waits for a job's end hears of it from this process's own ticks, and of all others by one look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aetheris_kernel.clock import SystemClock
+from aetheris_kernel.errors import Unavailable
+from aetheris_scheduler import waiters as module
+from aetheris_scheduler.memory import MemoryStore
+from aetheris_scheduler.waiters import Waiters
+
+CLOCK = SystemClock()
+
+
+class Asked(MemoryStore):
+    """Remembers what it was asked, says that all have ended from the second question on, and fails at the first."""
+
+    def __init__(self) -> None:
+        super().__init__(CLOCK)
+        self.questions: list[list[UUID]] = []
+
+    async def ended(self, jobs: Sequence[UUID]) -> set[UUID]:
+        self.questions.append(list(jobs))
+        if len(self.questions) == 1:
+            raise Unavailable("the database is away")
+        return set(jobs)
+
+
+async def test_a_tick_of_this_process_tells_everybody_who_waits_at_once() -> None:
+    waiters, job = Waiters(MemoryStore(CLOCK)), CLOCK.new_id()
+    async with waiters.waiting(job) as one, waiters.waiting(job) as two, waiters.waiting(CLOCK.new_id()) as other:
+        waiters.ended(job)
+
+        assert one.is_set()
+        assert two.is_set()
+        assert not other.is_set()
+
+
+async def test_however_many_wait_one_question_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_S", 0.01)
+    store = Asked()
+    waiters, jobs = Waiters(store), [CLOCK.new_id() for _ in range(50)]
+
+    async def wait(job: UUID) -> None:
+        async with waiters.waiting(job) as ended:
+            await ended.wait()
+
+    polling = asyncio.ensure_future(waiters.run())
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(wait(job) for job in jobs))
+    questions = len(store.questions)
+    # Nobody waits any more, so nothing is asked.
+    for _ in range(10):
+        await asyncio.sleep(0.01)
+    polling.cancel()
+    await asyncio.gather(polling, return_exceptions=True)
+
+    assert questions == 2
+    assert sorted(store.questions[0]) == sorted(jobs)
+    assert len(store.questions) == questions
+
+
+async def test_whoever_waits_is_released_when_the_process_stops() -> None:
+    waiters: Any = Waiters(MemoryStore(CLOCK))
+    async with waiters.waiting(CLOCK.new_id()) as one:
+        waiters.release()
+
+        assert one.is_set()
