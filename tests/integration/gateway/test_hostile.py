@@ -154,7 +154,7 @@ async def test_a_field_takes_nothing_but_what_it_is_for(world, http, job, path, 
     assert await nothing_stored(world)
 
 
-@pytest.mark.parametrize("input_", [{}, {"args": 1}, {"kwargs": []}, {"message": "x"}, {"args": [], "other": 1}])
+@pytest.mark.parametrize("input_", [[], {"args": 1}, {"kwargs": []}, {"message": "x"}, {"args": [], "other": 1}])
 async def test_the_input_of_a_function_is_args_and_kwargs(world, http, job, input_):
     refused(await http.post("/api/agents/tester/message", json={"input": input_}))
     assert await nothing_stored(world)

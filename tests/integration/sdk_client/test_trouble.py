@@ -98,8 +98,12 @@ def test_nobody_there_is_said_in_one_line_with_what_to_do(nowhere):
 
 
 async def test_a_server_that_comes_up_late_is_reached(nowhere):
+    # Long enough to be refused at least once, and well within the client's patience.
+    is_late = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.5, is_late.set)
+
     async def late() -> None:
-        await asyncio.sleep(0.5)
+        await is_late.wait()
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
