@@ -156,4 +156,7 @@ def idle_sleeps(tree: ast.AST) -> Iterator[int]:
 
 
 def test_no_test_sleeps_and_hopes():
-    assert [f"{named(file)}:{line}" for file in TESTS for line in idle_sleeps(TREES[file])] == []
+    # A drill spreads its kills over time; what it hopes for, it waits for.
+    tests = [file for file in TESTS if not named(file).startswith("tests/chaos/")]
+
+    assert [f"{named(file)}:{line}" for file in tests for line in idle_sleeps(TREES[file])] == []
