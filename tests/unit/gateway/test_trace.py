@@ -77,6 +77,7 @@ def test_a_failed_attempt_is_retrying_until_the_next_one_ends_it():
     done = only(first, step("0", 120, attempt=2))
 
     assert (waiting.status, waiting.outcome, waiting.failure) == (Status.RETRYING, Outcome.RETRYABLE, DECLINED)
+    assert waiting.arguments == b'{"n":1}'
     assert waiting.elapsed is None
     assert waiting.tries[0].retry_at == at(110)
     assert (done.status, done.outcome, done.failure, done.attempts) == (
@@ -100,9 +101,13 @@ def test_a_wait_for_the_next_attempt_is_not_a_step_of_its_own():
     wait = e.JobWaiting("0", e.WaitKind.RETRY, "", at(110), at=at(11))
     over = e.WaitCompleted("0", timed_out=True, at=at(110))
     found = only(failed("0", 10, retry_ms=110), wait)
+    rung = only(failed("0", 10, retry_ms=110), wait, over)
     done = only(failed("0", 10, retry_ms=110), wait, over, step("0", 120, attempt=2))
+    unheard = only(wait, step("0", 120))
 
     assert (found.kind, found.status) == (Kind.STEP, Status.RETRYING)
+    assert (rung.status, rung.ended_at, rung.result) == (Status.RETRYING, None, b"")
+    assert (unheard.kind, unheard.name) == (Kind.STEP, "look_up"), "a wait that turned out to be a step's"
     assert (done.kind, done.status, done.waits[0].ended_at) == (Kind.STEP, Status.COMPLETED, at(110))
 
 
@@ -226,6 +231,7 @@ def test_a_child_is_one_step_with_its_wait():
     broke = e.ChildCompleted("3", "job-b", failure=DECLINED, at=at(90))
 
     assert only(child).status is Status.RUNNING
+    assert (only(child).child_job_id, only(child).arguments) == ("job-b", b'{"args":[]}')
     assert only(child, wait).status is Status.WAITING
     found = only(child, wait, e.WaitCompleted("3", at=at(89)), done)
     assert (found.kind, found.name, found.child_job_id, found.status, found.result) == (
@@ -339,8 +345,12 @@ def test_a_compensated_effect_keeps_what_it_was():
     ],
 )
 def test_the_end_of_a_job_is_its_last_event(event, ending, failure):
-    trace = trace_of([CREATED, leased(1, "r1", 1), event])
+    created = e.JobCreated("checkout", "acme", "slow", b'{"n":1}', "parent", "key", at=START)
+    trace = trace_of([created, leased(1, "r1", 1), event])
 
+    assert (trace.tenant, trace.queue, trace.input) == ("acme", "slow", b'{"n":1}')
+    assert (trace.parent_job_id, trace.idempotency_key) == ("parent", "key")
+    assert trace.actor == ("ada" if ending is Ending.CANCELLED else "")
     assert (trace.agent, trace.created_at, trace.ended_at) == ("checkout", START, at(99))
     assert (trace.ending, trace.failure) == (ending, failure)
     assert trace.result == (b'"done"' if ending is Ending.COMPLETED else b"")
@@ -377,8 +387,13 @@ def test_a_record_that_begins_in_the_middle_is_shown_as_it_is():
             e.StepCompensated("4", "key-1", at=at(23)),
             e.ChildCompleted("5", "job-b", b"1", at=at(24)),
             e.EffectFailed("6", "key-2", DECLINED, 3, MS, at=at(25)),
+            e.EffectInDoubt("7", "key-3", "lost", at=at(26)),
+            e.CompensationStarted("8", "key-4", at=at(27)),
         ]
     )
+
+    assert [found.key for found in trace.steps] == ["key-1", "", "", "", "", "key-2", "key-3", "key-4"]
+    assert trace.steps[4].child_job_id == "job-b"
 
     assert [found.status for found in trace.steps] == [
         Status.COMPLETED,
@@ -387,6 +402,8 @@ def test_a_record_that_begins_in_the_middle_is_shown_as_it_is():
         Status.COMPENSATED,
         Status.COMPLETED,
         Status.FAILED,
+        Status.IN_DOUBT,
+        Status.RUNNING,
     ]
 
 
