@@ -286,6 +286,25 @@ async def test_a_full_writer_answers_unavailable_at_once(database, replica, hold
         await client.close()
 
 
+async def test_a_fault_of_the_writer_is_unavailable_and_the_next_batch_is_written(
+    database, replica, holder, happened, monkeypatch
+):
+    async with replica(database) as ledger:
+        client, job = ledger.journal(), holder()
+
+        async def broken(store: Any, appends: Any) -> Any:
+            raise RuntimeError("a bug, with a secret in its text")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(PostgresStore, "append", broken)
+            (answer,) = await client.ask(job.next(happened.created()))
+        (again,) = await client.ask(job.next(happened.created()))
+
+        assert (answer.decision, again.decision) == (UNAVAILABLE, APPENDED)
+        assert "secret" not in answer.message
+        await client.close()
+
+
 async def test_a_database_that_is_away_is_unavailable_and_a_load_rides_it_out(replica, holder, happened, tmp_path):
     """X5. A server of its own, because it is stopped."""
     with Server(tmp_path / "data") as server:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import asyncpg
 import grpc
 import pytest
+from aetheris_kernel.errors import Unavailable
 from aetheris_ledger.postgres import PostgresStore
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 
@@ -241,20 +241,25 @@ async def test_a_chain_that_was_tampered_with_is_not_shown(database, replica, op
         assert failure.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
-async def test_a_poll_that_fails_is_made_again(database, replica, open_store, holder, happened, counted):
+@pytest.mark.parametrize("failure", [Unavailable("away"), RuntimeError("a bug")])
+async def test_a_poll_that_fails_is_made_again(
+    database, replica, open_store, holder, happened, counted, monkeypatch, failure
+):
+    moved = PostgresStore.moved
+    polls: list[int] = []
+
+    async def fails_first(store: Any, tails: Any) -> Any:
+        if tails:
+            polls.append(len(tails))
+        if len(polls) == 1:
+            raise failure
+        return await moved(store, tails)
+
+    monkeypatch.setattr(PostgresStore, "moved", fails_first)
     async with replica(database, watch_poll_s=0.02) as ledger, open_store(database) as store:
-        before = counted("aetheris_ledger_watchers")
         job = holder()
         watcher = Watcher(ledger, job.job)
-        await until(lambda: counted("aetheris_ledger_watchers") == before + 1)
-        killer = await asyncpg.connect(database)
-        for _ in range(5):
-            await killer.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%moved_chains%'"
-            )
-        await killer.close()
-        while (await job.try_write(store, happened.created(), happened.completed())).decision.name == "UNAVAILABLE":
-            pass
+        await until(lambda: polls)
+        await job.write(store, happened.created(), happened.completed())
 
         assert await watcher.end() == [1]

@@ -61,20 +61,14 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
             add_LedgerServicer_to_server(ledger, server)
 
         async with asyncio.TaskGroup() as tasks:
-            loops = [
-                tasks.create_task(appends.run(), name="appends"),
-                tasks.create_task(reader.run(), name="loads"),
-                tasks.create_task(watches.run(), name="watches"),
-                tasks.create_task(_close_when(draining, watches), name="drain"),
-            ]
-            try:
-                async with serving(settings, "ledger", add, [SERVICE], draining=draining):
-                    if started is not None:
-                        started.set()
-                    await sleep_forever()
-            finally:
-                for loop in loops:
-                    loop.cancel()
+            tasks.create_task(appends.run(), name="appends")
+            tasks.create_task(reader.run(), name="loads")
+            tasks.create_task(watches.run(), name="watches")
+            tasks.create_task(_close_when(draining, watches), name="drain")
+            async with serving(settings, "ledger", add, [SERVICE], draining=draining):
+                if started is not None:
+                    started.set()
+                await sleep_forever()
 
 
 async def _close_when(draining: asyncio.Event, watches: Watches) -> None:

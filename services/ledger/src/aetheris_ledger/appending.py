@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import structlog
 from aetheris_chassis.batch import BatchWriter
 from aetheris_journal.chain import Commit
+from aetheris_kernel.errors import Unavailable
 
 from aetheris_ledger import metrics
 from aetheris_ledger.core.append import Answer, Append
 from aetheris_ledger.store import Store
 from aetheris_ledger.watch import Watches
 
+log = structlog.get_logger()
+
 Appends = BatchWriter[Append, Answer]
 
 
 def append_writer(store: Store, watches: Watches, *, rows_max: int, queue_max: int) -> Appends:
     async def write(appends: Sequence[Append]) -> Sequence[Answer]:
-        answers = await store.append(appends)
+        try:
+            answers = await store.append(appends)
+        except Exception as fault:
+            log.error("a batch was not written", appends=len(appends), exc_info=fault)
+            raise Unavailable("the ledger failed; its log says more") from fault
         _count(appends, answers)
         for append, answer in zip(appends, answers, strict=True):
             if answer.stored and watches.watched(append.job):

@@ -127,8 +127,7 @@ class JournalStream:
         if failure is None:
             self._put(correlation, decided.result())
         else:
-            message = failure.message if isinstance(failure, Refusal) else "the ledger failed; its log says more"
-            self._answer(correlation, Answer(Decision.UNAVAILABLE, message=message))
+            self._answer(correlation, Answer(Decision.UNAVAILABLE, message=str(failure)))
         metrics.APPEND_SECONDS.observe(perf_counter() - arrived)
 
     def _answer(self, correlation: int, answer: Answer) -> None:

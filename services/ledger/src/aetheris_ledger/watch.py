@@ -149,6 +149,8 @@ class Watches:
                 await self._poll()
             except Unavailable as refusal:
                 log.warning("watched chains were not read", problem=refusal.message)
+            except Exception as fault:
+                log.error("watched chains were not read", exc_info=fault)
             pause_s = max(self._poll_s, (loop.time() - began) / _POLL_SHARE)
 
     async def _poll(self) -> None:
