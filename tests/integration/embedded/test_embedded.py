@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from aetheris_embedded.folder import socket_folder
 from aetheris_testkit.embedded import Embedded, alive
 
 Start = Callable[..., Embedded]
@@ -175,6 +176,8 @@ def test_a_path_too_long_for_a_socket_works(start: Start, folder: Path) -> None:
 
     assert embedded.job(embedded.submit("default", "hello"), wait=10)["status"] == "completed"
     assert embedded.stopped()[0] == 0
+    assert not socket_folder(deep / "data", "run").exists()
+    assert not socket_folder(deep / "data", "pg").exists()
 
 
 def test_a_database_of_ones_own_is_used_instead(start: Start, data_dir: Path, database: str) -> None:

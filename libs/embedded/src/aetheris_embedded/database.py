@@ -118,6 +118,7 @@ class Database:
             time.sleep(_LOOK_S)
         if self._process is not None:
             self._process.wait()
+        shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _whose(self) -> pwd.struct_passwd:
         """As whom root runs it: as whoever made the data."""
