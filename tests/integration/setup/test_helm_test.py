@@ -1,0 +1,56 @@
+"""What `helm test` runs in a cluster, run here against the same REST."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from aetheris_testkit.suite import SCHEMAS, Suite
+
+ROOT = Path(__file__).parents[3]
+CHART = ROOT / "helm" / "aetheris"
+
+
+@pytest.fixture
+def script() -> str:
+    built = sorted((ROOT / ".tools").glob("helm-*/helm"))
+    if not built:
+        pytest.skip("no helm in .tools: `make helm-lint` builds it, with go")
+    chart = [str(CHART), "--values", str(CHART / "ci" / "values.yaml"), "--kube-version", "1.31"]
+    command = [str(built[-1]), "template", "demo", *chart, "--show-only", "templates/tests/job.yaml"]
+    pod = yaml.safe_load(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    (container,) = pod["spec"]["containers"]
+    assert container["command"] == ["python", "-c"]
+    return str(container["args"][0])
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="aetheris-test-") as made:
+        yield Path(made)
+
+
+async def ran(script: str) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stderr=asyncio.subprocess.PIPE)
+    _, said = await process.communicate()
+    return process.returncode, said.decode()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.migrated(*SCHEMAS)
+async def test_it_passes_when_a_job_completes_and_fails_when_none_can(script: str, folder: Path, database: str) -> None:
+    async with Suite(folder, runners=1, database=database) as suite:
+        aimed = script.replace("http://demo-gateway:8080", suite.http)
+        assert aimed != script
+        whole = await ran(aimed)
+        await suite.stop("gateway")
+        shut, _ = await ran(aimed)
+
+    assert whole == (0, "")
+    assert shut != 0
