@@ -47,10 +47,10 @@ def main(options: Options) -> int:
     failures: list[Refusal] = []
     try:
         with ExitStack() as stack:
-            _require_free(options.http_listen, "--http-listen")
-            _require_free(options.grpc_listen, "--grpc-listen")
+            _require_free(options.http_listen, options.http_option)
+            _require_free(options.grpc_listen, options.grpc_option)
             folder = Path(options.data_dir).expanduser().resolve()
-            stack.enter_context(claimed(folder))
+            stack.enter_context(claimed(folder, options.data_option))
             run_dir = stack.enter_context(sockets(folder))
             dsn = options.database_url or settings.database_url or stack.enter_context(database.running(folder))
             run(lambda: _until_stopped(options, dsn, run_dir, failures))
@@ -85,7 +85,7 @@ def _require_free(listen: str, option: str) -> None:
         except OSError as taken:
             raise Conflict(
                 f"port {address.port} on {address.host} cannot be used ({taken.strerror}): stop what listens there, or "
-                f"choose another with {option} {address.host}:{address.port + 1}",
+                f"choose another with {option}",
                 field=option,
             ) from taken
 

@@ -131,7 +131,7 @@ class Database:
         if found.exists() and (version := found.read_text().strip()) != str(_VERSION):
             raise Unavailable(
                 f"{self._data} was written by PostgreSQL {version} and this one is {_VERSION}: dump it with the old "
-                "one, or start with another --data-dir"
+                "one, or start in another directory"
             )
 
     def _create(self) -> None:

@@ -24,7 +24,7 @@ _SOCKET_PATH_MAX = 107
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path, option: str) -> Iterator[None]:
     """Hold `folder`, for this process alone, while the block runs. The kernel lets go when the process dies."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as lock:
@@ -34,7 +34,7 @@ def claimed(folder: Path) -> Iterator[None]:
             lock.seek(0)
             holder = lock.read().strip() or "another process"
             raise Conflict(
-                f"{folder} is in use by {holder}: stop that first, or name another directory with --data-dir"
+                f"{folder} is in use by {holder}: stop that first, or name another directory with {option}"
             ) from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()}")

@@ -16,3 +16,7 @@ class Options:
     runners: int = 0
     # Empty means AETHERIS_DATABASE_URL, and without that the bundled PostgreSQL.
     database_url: str = ""
+    # What the person who starts it has to type to change where it listens and keeps its data; complaints name it.
+    http_option: str = "--http-listen"
+    grpc_option: str = "--grpc-listen"
+    data_option: str = "--data-dir"

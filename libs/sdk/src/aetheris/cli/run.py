@@ -45,5 +45,8 @@ def run(
         data_dir=str(data),
         runners=runners,
         database_url=database,
+        http_option="--port",
+        grpc_option="--grpc-port",
+        data_option="--data",
     )
     sys.exit(main(options))
