@@ -68,8 +68,8 @@ async def test_the_snippet_of_the_site_runs(world):
     assert lines[1:] == ["summarize completed 12.0"]
 
 
-async def test_a_job_is_submitted_awaited_and_its_result_returned(world):
-    async with Hand(world) as hand, AsyncClient(world.url) as client:
+async def test_a_job_is_submitted_awaited_and_its_result_returned(world, connect):
+    async with Hand(world) as hand, connect(world.url) as client:
         job = await client.submit(
             "checkout", input={"args": ["o-1"], "kwargs": {"fast": True}}, queue="slow", priority=3
         )
@@ -91,8 +91,8 @@ async def test_a_job_is_submitted_awaited_and_its_result_returned(world):
     assert (verdict.intact, verdict.commits) == (True, 1)
 
 
-async def test_a_job_that_failed_or_was_cancelled_is_raised_with_its_reason(world):
-    async with Hand(world) as hand, AsyncClient(world.url) as client:
+async def test_a_job_that_failed_or_was_cancelled_is_raised_with_its_reason(world, connect):
+    async with Hand(world) as hand, connect(world.url) as client:
         failing = await client.submit(message="x")
         await hand.fail(await hand.take(), "CardDeclined", "no funds")
         with pytest.raises(JobFailed, match=r"failed: CardDeclined: no funds") as failed:
@@ -108,8 +108,8 @@ async def test_a_job_that_failed_or_was_cancelled_is_raised_with_its_reason(worl
     assert failed.value.job.error.type == "CardDeclined"
 
 
-async def test_waiting_gives_up_when_asked_to_and_the_job_goes_on(world):
-    async with AsyncClient(world.url) as client:
+async def test_waiting_gives_up_when_asked_to_and_the_job_goes_on(world, connect):
+    async with connect(world.url) as client:
         job = await client.submit(message="x")
         began = asyncio.get_running_loop().time()
         with pytest.raises(JobNotFinished, match="it goes on without you") as late:
@@ -121,8 +121,8 @@ async def test_waiting_gives_up_when_asked_to_and_the_job_goes_on(world):
     assert late.value.job.status == "ready"
 
 
-async def test_one_key_is_one_job(world):
-    async with AsyncClient(world.url) as client:
+async def test_one_key_is_one_job(world, connect):
+    async with connect(world.url) as client:
         first = await client.submit(message="x", idempotency_key="k")
         second = await client.submit(message="x", idempotency_key="k")
         others = {(await client.submit(message="x")).id for _ in range(2)}
@@ -144,8 +144,8 @@ class Note(BaseModel):
     text: str
 
 
-async def test_signals_and_messages_carry_what_json_can(world):
-    async with AsyncClient(world.url) as client:
+async def test_signals_and_messages_carry_what_json_can(world, connect):
+    async with connect(world.url) as client:
         job = await client.submit(message="x")
         first = await client.signal(job.id, "approved", Verdict(True, NOW))
         again = await client.signal(job.id, "approved", None)
@@ -163,9 +163,9 @@ async def test_signals_and_messages_carry_what_json_can(world):
     ]
 
 
-async def test_lists_go_on_over_pages(world, monkeypatch):
+async def test_lists_go_on_over_pages(world, monkeypatch, connect):
     monkeypatch.setattr("aetheris.client.calls.PAGE", 2)
-    async with AsyncClient(world.url) as client, Hand(world, "nobody") as _:
+    async with connect(world.url) as client, Hand(world, "nobody") as _:
         made = [(await client.submit("a", "x")).id for _ in range(5)]
         found = await client.jobs(agent="a", status=["ready", "parked"])
         three = await client.jobs(limit=3)
@@ -182,8 +182,8 @@ async def test_lists_go_on_over_pages(world, monkeypatch):
     assert [agent.id for agent in agents] == ["nobody"]
 
 
-async def test_a_stream_follows_a_job_to_its_end(world):
-    async with Hand(world) as hand, AsyncClient(world.url) as client:
+async def test_a_stream_follows_a_job_to_its_end(world, connect):
+    async with Hand(world) as hand, connect(world.url) as client:
         job = await client.submit(message="x")
         taken = await hand.take()
         first = [e.JobCreated("default", "default", "default", b"{}", at=NOW), e.JobLeased(1, "hand", at=NOW)]
@@ -200,8 +200,8 @@ async def test_a_stream_follows_a_job_to_its_end(world):
     assert again == ["job_completed"]
 
 
-async def test_refusals_say_which_rule_spoke(world):
-    async with AsyncClient(world.url) as client:
+async def test_refusals_say_which_rule_spoke(world, connect):
+    async with connect(world.url) as client:
         with pytest.raises(ApiError) as unknown:
             await client.get("01a1fc01-d9c9-7946-96ad-5dacd60e8982")
         with pytest.raises(ApiError) as nonsense:
@@ -218,8 +218,8 @@ async def test_refusals_say_which_rule_spoke(world):
     assert missing.value.code == "NOT_FOUND"
 
 
-async def test_the_other_questions_are_answered(world):
-    async with AsyncClient(world.url) as client:
+async def test_the_other_questions_are_answered(world, connect):
+    async with connect(world.url) as client:
         job = await client.submit(message="x")
         paused, resumed = await client.pause(job.id), await client.resume(job.id)
         health = await client.health()
@@ -239,8 +239,8 @@ async def test_threads_share_a_client(world):
     assert events == []
 
 
-async def test_a_gateway_that_restarts_is_waited_for(world):
-    async with Hand(world) as hand, AsyncClient(world.url, retry_s=15) as client:
+async def test_a_gateway_that_restarts_is_waited_for(world, connect):
+    async with Hand(world) as hand, connect(world.url, retry_s=15) as client:
         job = await client.submit(message="x")
         taken = await hand.take()
         waiting = asyncio.create_task(client.result(job.id))
