@@ -86,7 +86,7 @@ POINTS = {
     ),
     "both in the soak": Point({2, 3}, kept=False, kill=when("soaking", "serving", "successor")),
 }  # fmt: skip
-SHORT = ("old while the new one is stuck", "new heard RELEASE", "new in its soak", "old after END")
+SHORT = ("old while the new one is stuck", "new heard RELEASE", "old after END")
 
 
 class Asker:
