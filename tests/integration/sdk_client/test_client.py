@@ -18,9 +18,9 @@ pytestmark = pytest.mark.migrated("aetheris_gateway", "aetheris_ledger", "aether
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 STEP = e.StepCommitted("0", "summarize", b"[]", b'"short"', 1, timedelta(milliseconds=12), at=NOW)
 
-# As the site shows it, but for the port.
+# As the site shows it.
 SNIPPET = """
-from aetheris.client import Client
+from aetheris import Client
 
 client = Client("http://localhost:8080")
 job = client.submit(
