@@ -164,6 +164,7 @@ async def test_of_two_different_appends_at_one_place_the_first_wins(store, holde
         {"tenant": ""},
         {"tenant": "a\0b"},
         {"tenant": "t" * 129},
+        {"tenant": "\ud800"},
         {"changes": [Change("", State.STARTED, "charge", DIGEST)]},
         {"changes": [Change("k\0", State.STARTED, "charge", DIGEST)]},
         {"changes": [Change("k" * 513, State.STARTED, "charge", DIGEST)]},

@@ -160,7 +160,11 @@ def _check_changes(append: Append) -> Sequence[Move]:
 
 
 def _check_text(text: str, field: str, most: int) -> None:
-    if not text or len(text.encode()) > most:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise Invalid(f"{field} is no text: half a character cannot be stored", field=field) from None
+    if not 1 <= size <= most:
         raise Invalid(f"{field} has 1 to {most} bytes", field=field)
     if "\0" in text:
         raise Invalid("a NUL character cannot be stored", field=field)
