@@ -113,6 +113,19 @@ async def test_a_trace_is_shown_and_followed(world, aetheris):
     assert json.loads(as_json.out)["steps"][0]["duration_ms"] == 12
 
 
+async def test_a_takeover_is_told_and_a_wait_is_none(world, aetheris):
+    job_id = (await aetheris("submit", "default", "hi")).out.strip()
+    created = e.JobCreated("default", "default", "default", b"{}", at=NOW)
+    await world.append(job_id, [created, e.JobLeased(1, "r1", at=NOW)])
+    await world.append(job_id, [e.JobLeased(2, "r1", at=NOW)], lease=2)
+    waited = await aetheris("trace", job_id)
+    await world.append(job_id, [e.JobLeased(3, "r2", at=NOW)], lease=3)
+    taken = await aetheris("trace", job_id)
+
+    assert "held by" not in waited.out
+    assert "held by r1, then r2" in taken.out
+
+
 @pytest.mark.parametrize(
     ("typed", "payload"),
     [
