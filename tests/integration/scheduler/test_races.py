@@ -13,6 +13,7 @@ from uuid import uuid4
 import grpc
 import pytest
 from aetheris_chassis.postgres import acquiring
+from aetheris_kernel.errors import Unavailable
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_scheduler import tick
 from aetheris_scheduler.core.claim import Slot
@@ -122,24 +123,37 @@ async def test_j13_of_two_bodies_under_one_key_one_is_refused(two: tuple[Served,
     assert set(answers) - set(jobs) == {grpc.StatusCode.FAILED_PRECONDITION}
 
 
-async def test_ticks_that_cross_each_other_all_take_place(postgres_world: PostgresWorld) -> None:
-    """Two schedulers that lock the same rows in opposite order meet head on; one of them tries again."""
+HEAD_ON = """
+CREATE SEQUENCE scheduler.met;
+CREATE FUNCTION scheduler.meet() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('scheduler.met') <= {times} THEN RAISE EXCEPTION 'two met head on' USING ERRCODE = '40P01'; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER meet BEFORE UPDATE ON scheduler.jobs FOR EACH ROW EXECUTE FUNCTION scheduler.meet();
+"""
+
+
+@pytest.mark.parametrize(("times", "takes_place"), [(3, True), (100, False)])
+async def test_a_tick_that_is_sent_away_for_a_deadlock_is_tried_again(
+    postgres_world: PostgresWorld, times: int, takes_place: bool
+) -> None:
+    """Two schedulers that lock the same rows in opposite order: that takes a second to be noticed; this is as if."""
     world = postgres_world
     runner = await world.runner()
-    jobs = [await world.leased(runner) for _ in range(2)]
-    ticks = [
-        Tick(
-            outcomes=[Outcome(runner.session, first.id, first.lease, Park("x"))],
-            orders=[Order(second.id, Wake())],
-        )
-        for first, second in (jobs, jobs[::-1])
-    ]
-    for _ in range(5):
-        await asyncio.gather(*(world.store.tick(one) for one in ticks))
-        for leased in await world.claim(runner, 2):
-            await world.says(runner, leased.job, Park("again"))
+    one, other = await world.leased(runner), await world.leased(runner)
+    asked = Tick(
+        outcomes=[Outcome(runner.session, one.id, one.lease, Park("x"))], orders=[Order(other.id, Cancel("enough"))]
+    )
+    async with acquiring(world.pool) as connection:
+        await connection.execute(HEAD_ON.format(times=times))
+    if takes_place:
+        assert (await world.store.tick(asked)).settled == [True]
+    else:
+        with pytest.raises(Unavailable):
+            await world.store.tick(asked)
 
-    assert {(await world.job(job)).state for job in jobs} <= {State.PARKED, State.READY}
+    assert ((await world.job(one)).state is State.PARKED) is takes_place
+    assert (await world.job(other)).cancel is takes_place
 
 
 # Park and wake, in every interleaving.

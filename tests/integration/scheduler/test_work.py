@@ -300,9 +300,24 @@ async def test_news_through_another_scheduler_reach_the_holder_once(
         await runner.until(lambda: job.job_id in runner.jobs)
         await second.api.Cancel(pb.CancelRequest(job_id=job.job_id))
         await runner.until(lambda: len(runner.notices) >= 2)
-        await runner.until(lambda: len(runner.renewals) >= 4)
+        seen = len(runner.renewals)
+        await runner.until(lambda: len(runner.renewals) >= seen + 4)
 
         assert sorted(notice.kind for notice in runner.notices) == [pb.Notice.KIND_WAKE, pb.Notice.KIND_CANCEL]
+
+
+async def test_a_runner_that_speaks_of_a_job_it_no_longer_holds_is_told(
+    postgres_world: PostgresWorld, scheduler: Served
+) -> None:
+    async with scheduler.peer().stream(credits=1) as runner:
+        job = await scheduler.submit()
+        await runner.until(lambda: job.job_id in runner.jobs)
+        await postgres_world.sql("UPDATE scheduler.jobs SET state = 1, session = NULL, lease = lease + 1")
+        await runner.say(progressed(runner.job(job.job_id)))
+        await runner.until(lambda: bool(runner.notices))
+
+        assert not runner.settled[0].effective
+        assert [(notice.kind, notice.lease) for notice in runner.notices] == [(pb.Notice.KIND_LOST, 1)]
 
 
 async def test_a_cancelled_job_is_given_to_a_runner_with_the_order_and_the_reason(scheduler: Served) -> None:
@@ -341,7 +356,7 @@ async def test_a_scheduler_that_stops_sends_its_runners_on_with_their_leases(
                 assert before.code is grpc.StatusCode.UNAVAILABLE
         # Longer than the grace, which is for runners that are lost; this one is not.
         async with staying.peer(capacity=1).stream(credits=0) as other:
-            await other.until(lambda: len(other.renewals) >= 2)
+            await other.until(lambda: len(other.renewals) >= 3)
         async with staying.peer(session=peer.session).stream(held=[assigned]) as after:
             await after.ended(assigned)
             await after.until(lambda: after.settled)

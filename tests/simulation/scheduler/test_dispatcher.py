@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,8 +21,9 @@ from aetheris_scheduler.core.submission import Submission, checked
 from aetheris_scheduler.dispatcher import Dispatcher
 from aetheris_scheduler.memory import MemoryStore
 from aetheris_scheduler.seat import Seat
-from aetheris_scheduler.store import Outcome, Submitted, Tick, Ticked
+from aetheris_scheduler.store import Outcome, Placement, Submitted, Tick, Ticked
 from aetheris_scheduler.waiters import Waiters
+from aetheris_testkit.clock import SimClock
 from aetheris_testkit.crash import CrashAt
 
 CLOCK = SystemClock()
@@ -195,3 +197,103 @@ async def test_nothing_is_lost_where_nothing_fails() -> None:
     check(store, runner, wanted)
     # So the cases above do hit ticks.
     assert lossy.ticks >= 10
+
+
+class Held(MemoryStore):
+    """A store that answers a tick with claims only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(CLOCK)
+        self.let = asyncio.Event()
+        self.written = asyncio.Event()
+
+    async def tick(self, tick: Tick) -> Ticked:
+        ticked = await super().tick(tick)
+        if ticked.leased:
+            self.written.set()
+            await self.let.wait()
+        return ticked
+
+
+async def test_a_job_leased_to_a_stream_that_is_gone_is_not_given_to_the_next_one() -> None:
+    """The next one was asked what it holds; what it did not know of was given back, and its lease is burnt."""
+    store = Held()
+    dispatcher = dispatcher_on(store)
+    session = CLOCK.new_id()
+    (wanted, *_) = submissions()
+    await MemoryStore.tick(store, Tick(placements=[Placement(wanted)]))
+    async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(dispatcher.run())
+        before = await dispatcher.open(Hello(session, CLOCK.new_id()), beat=1, saying=[])
+        dispatcher.hear(before, beat=1, more=1, said=[])
+        await store.written.wait()
+        after = await dispatcher.open(Hello(session, CLOCK.new_id()), beat=1, saying=[])
+        store.let.set()
+        dispatcher.hear(after, beat=2, more=1, said=[])
+        while not after.session.held:  # noqa: ASYNC110 - a tick is what is waited for
+            await asyncio.sleep(0.001)
+        frame = await after.outbox.take()
+        running.cancel()
+
+    assert frame is not None
+    assert [(job.id, job.lease) for job in frame.assignments] == [(wanted.id, 3)]
+
+
+async def test_a_sweep_spares_the_sessions_that_are_heard_of_whatever_the_clock_says() -> None:
+    clock = SimClock()
+    store = MemoryStore(clock)
+    dispatcher = Dispatcher(store, clock, Waiters(store), lease_s=5, grace_s=1, crash_limit=8)
+    async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(dispatcher.run())
+        heard = await dispatcher.open(Hello(clock.new_id(), clock.new_id()), beat=1, saying=[])
+        silent = await dispatcher.open(Hello(clock.new_id(), clock.new_id()), beat=1, saying=[])
+        clock.advance(4)
+        dispatcher.hear(heard, beat=2, more=0, said=[])
+        clock.advance(2)
+        clock.set_wall(clock.now() + timedelta(minutes=10))
+        await dispatcher.sweep(timers=True, deadlines=True, sessions=True)
+        running.cancel()
+
+    assert not heard.ended.is_set()
+    assert silent.ended.is_set()
+
+
+async def test_whoever_waits_for_a_job_hears_of_its_end_from_the_tick() -> None:
+    store = MemoryStore(CLOCK)
+    waiters = Waiters(store)
+    dispatcher = Dispatcher(store, CLOCK, waiters, lease_s=60, grace_s=60, crash_limit=8)
+    (wanted, *_) = submissions()
+    async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(dispatcher.run())
+        seat = await dispatcher.open(Hello(CLOCK.new_id(), CLOCK.new_id()), beat=1, saying=[])
+        dispatcher.hear(seat, beat=1, more=1, said=[])
+        await dispatcher.submit([wanted])
+        async with waiters.waiting(wanted.id) as ended:
+            dispatcher.hear(seat, beat=0, more=0, said=[Outcome(seat.session.id, wanted.id, 1, DONE)])
+            await ended.wait()
+        running.cancel()
+
+    assert store.jobs[wanted.id].state is State.COMPLETED
+
+
+@pytest.mark.parametrize("draining", [False, True])
+async def test_a_lease_is_shortened_for_a_stream_that_is_lost_but_not_for_one_that_we_end(draining: bool) -> None:
+    dispatcher = dispatcher_on(MemoryStore(CLOCK))
+    left: list[Seat] = []
+    dispatcher.left = left.append
+    seat = await dispatcher.open(Hello(CLOCK.new_id(), CLOCK.new_id()), beat=1, saying=[])
+    if draining:
+        dispatcher.drain()
+    dispatcher.close(seat)
+
+    assert left == ([] if draining else [seat])
+    assert len(dispatcher.seats) == 0
+
+
+async def test_a_scheduler_that_drains_opens_no_session() -> None:
+    dispatcher = dispatcher_on(MemoryStore(CLOCK))
+    dispatcher.drain()
+    with pytest.raises(Unavailable) as refused:
+        await dispatcher.open(Hello(CLOCK.new_id(), CLOCK.new_id()), beat=1, saying=[])
+
+    assert refused.value.reason == "DRAINING"
