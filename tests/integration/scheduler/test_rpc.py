@@ -13,6 +13,7 @@ import grpc
 import pytest
 from aetheris_chassis.status import refusal_from
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
+from aetheris_scheduler.core.page import to_token
 
 from .conftest import PostgresWorld, Served, eventually, serving_scheduler
 from .peer import ended, parked, submission
@@ -27,6 +28,7 @@ async def refused(call: Any) -> tuple[grpc.StatusCode, str, dict[str, object]]:
     return error.value.code(), refusal.reason, refusal.facts
 
 
+SURROGATE = to_token("\ud800", NOBODY)
 WRONG = {
     "no tenant": {"tenant": ""},
     "a tenant with a slash": {"tenant": "a/b"},
@@ -214,7 +216,7 @@ async def test_lists_go_from_page_to_page(scheduler: Served) -> None:
     assert seen == made[::-1]
 
 
-@pytest.mark.parametrize("token", ["x", "bm9uc2Vuc2U=", "W10=", "WyJ4Il0=", "WyJ4IiwgIngiXQ==", "\u2603"])
+@pytest.mark.parametrize("token", ["x", "bm9uc2Vuc2U=", "W10=", "WyJ4Il0=", "WyJ4IiwgIngiXQ==", SURROGATE, "\u2603"])
 async def test_a_page_token_that_is_not_ours_is_refused(scheduler: Served, token: str) -> None:
     for call in (
         scheduler.api.List(pb.ListRequest(tenant="acme", page_token=token)),

@@ -57,9 +57,12 @@ class Leases:
 
     async def shorten(self) -> None:
         while self._gone:
-            seat = self._gone[0]
-            over = await self._store.leave(seat.session.id, seat.session.stream, grace_s=seat.grace_s)
-            self._gone.popleft()
+            seat = self._gone.popleft()
+            try:
+                over = await self._store.leave(seat.session.id, seat.session.stream, grace_s=seat.grace_s)
+            except Unavailable:
+                self._gone.appendleft(seat)
+                raise
             if not over:
                 self._dispatcher.due_in(seat.grace_s)
 

@@ -54,6 +54,8 @@ def runner_after(token: str) -> tuple[str, UUID] | None:
         return None
     runner, session = _place(token, 2)
     try:
+        # Text that no database stores was never in a token of ours.
+        runner.encode()
         return runner.replace("\0", ""), UUID(session)
     except ValueError:
         raise _not_ours() from None
