@@ -231,7 +231,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the jobs")
     parser.add_argument("--only", default="", metavar="TEXT", help="the cases whose name holds this")
-    parser.add_argument("--runners", type=int, default=1, help="runner processes")
+    parser.add_argument("--runners", type=int, default=2, help="runner processes (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     chosen = parser.parse_args()
     setup_logging("bench", "warning")
