@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aetheris_chassis.postgres import acquiring
+from aetheris_chassis.postgres import acquiring, open_pool
+from aetheris_scheduler.core.claim import Slot
 from aetheris_scheduler.core.job import State
-from aetheris_scheduler.core.lifecycle import End
+from aetheris_scheduler.core.lifecycle import End, Park, Progress, Wake
 from aetheris_scheduler.postgres import QUERIES, PostgresStore
-from aetheris_scheduler.store import Listing, Outcome, Tick
+from aetheris_scheduler.store import Listing, Order, Outcome, Placement, Tick
 
 from .conftest import PostgresWorld, serving_scheduler
 
@@ -135,6 +136,34 @@ async def test_the_cost_of_a_claim_does_not_grow_with_what_is_not_ready(crowded:
 
     assert explained["Plan"]["Actual Rows"] == 20
     assert explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"] < 1_500
+
+
+async def test_no_statement_of_a_tick_is_planned_again_and_again(postgres_world: PostgresWorld) -> None:
+    """Planning takes longer than most of them. The first five times are PostgreSQL's own."""
+    async with open_pool(postgres_world.dsn, size_max=1) as pool:
+        world = PostgresWorld(pool, postgres_world.dsn)
+        runner = await world.runner(capacity=1_000)
+        slot = Slot(runner.session, runner.stream, "")
+        for n in range(24):
+            jobs = (1, 2, 7, 40)[n % 4]
+            placements = [Placement(world.submission(), slot) for _ in range(jobs)]
+            placements.append(Placement(world.submission(idempotency_key="k")))
+            ids = [placement.submission.id for placement in placements[:jobs]]
+            await world.store.tick(Tick(placements=placements))
+            for said in (Progress(), Park("signal")):
+                await world.store.tick(Tick(outcomes=[Outcome(runner.session, job, 1, said) for job in ids]))
+            await world.store.tick(Tick(orders=[Order(job, Wake()) for job in ids]))
+            leased = await world.claim(runner, jobs + 1)
+            done = [Outcome(runner.session, one.job.id, one.job.lease, End(State.COMPLETED)) for one in leased]
+            await world.store.tick(Tick(outcomes=done))
+            await world.store.look([runner.session], keep=[])
+            await world.store.get(ids)
+            await world.store.renew([(runner.session, runner.stream)], lease_s=60)
+        found = await world.sql("SELECT statement, custom_plans FROM pg_prepared_statements")
+    planned = {row["statement"].partition("\n")[0]: row["custom_plans"] for row in found}
+    names = ("submit", "known", "settle", "progress", "wake", "claim", "look", "get", "renew")
+
+    assert {name: planned[f"-- name: {name}"] for name in names if planned[f"-- name: {name}"] > 8} == {}
 
 
 async def transactions(world: PostgresWorld) -> int:

@@ -1,6 +1,6 @@
 -- name: get
 SELECT job.*, runner.runner_id
-FROM unnest($1::uuid[]) AS asked (id)
+FROM unnest((SELECT $1::uuid[])) AS asked (id)
 JOIN scheduler.jobs AS job ON job.id = asked.id
 LEFT JOIN scheduler.runners AS runner ON runner.session = job.session
 WHERE scheduler.by_index(job.id);
@@ -8,14 +8,14 @@ WHERE scheduler.by_index(job.id);
 -- name: ended
 -- Of the jobs that somebody waits for, those that have ended.
 SELECT job.id
-FROM unnest($1::uuid[]) AS asked (id)
+FROM unnest((SELECT $1::uuid[])) AS asked (id)
 JOIN scheduler.jobs AS job ON job.id = asked.id
 WHERE scheduler.by_index(job.id) AND job.state >= 4;
 
 -- name: list
 -- Newest first: the newest of each state, merged.
 SELECT job.*
-FROM unnest($2::smallint[]) AS asked (state)
+FROM unnest((SELECT $2::smallint[])) AS asked (state)
 CROSS JOIN LATERAL (
     SELECT * FROM scheduler.heads AS found
     WHERE found.tenant = $1 AND found.state = asked.state AND found.id < $3

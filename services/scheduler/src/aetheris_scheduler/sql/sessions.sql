@@ -28,14 +28,14 @@ WHERE job.state = 2 AND job.session = $1 AND scheduler.by_index(job.id);
 -- name: revoke
 -- Leased to a session that never heard of it.
 UPDATE scheduler.jobs AS job SET state = 1, since = now(), session = NULL, lease = job.lease + 1
-FROM unnest($1::uuid[]) AS asked (id)
+FROM unnest((SELECT $1::uuid[])) AS asked (id)
 WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.session IS NOT DISTINCT FROM $2;
 
 -- name: renew
 -- One statement for all sessions that gave a sign of life: what a heartbeat costs does not grow with the
 -- jobs held. One that is not answered has expired, or speaks through another stream.
 UPDATE scheduler.runners AS runner SET lease_deadline = now() + $3 * interval '1 second'
-FROM unnest($1::uuid[], $2::uuid[]) AS beating (session, stream)
+FROM unnest((SELECT $1::uuid[]), $2::uuid[]) AS beating (session, stream)
 WHERE runner.session = beating.session AND runner.stream = beating.stream AND NOT runner.expired
 RETURNING runner.session, runner.draining;
 

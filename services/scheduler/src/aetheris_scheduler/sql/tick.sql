@@ -1,5 +1,8 @@
 -- What one tick writes. Every statement is conditional on the rows as they are, so a tick that failed, or
 -- whose answer was lost, may be sent again. `core/lifecycle.py` is the table that all of them follow.
+--
+-- The first array of an unnest is a sub-select, here and in the other files: of a bare parameter the planner
+-- sees how long it is, and then plans anew for each length, which takes longer than the statement itself.
 
 -- name: settle
 -- What holders say, as long as the lease is theirs. Parked with the wake flag means ready: that is all of
@@ -17,7 +20,7 @@ UPDATE scheduler.jobs AS job SET
     operator_only = said.state = 3 AND NOT job.wake AND said.operator_only,
     result = said.result,
     failure = said.failure
-FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::smallint[], $5::text[], $6::timestamptz[], $7::float8[],
+FROM unnest((SELECT $1::uuid[]), $2::bigint[], $3::uuid[], $4::smallint[], $5::text[], $6::timestamptz[], $7::float8[],
             $8::boolean[], $9::boolean[], $10::bytea[], $11::jsonb[])
     AS said (id, lease, session, state, reason, wake_at, delay_s, operator_only, progress, result, failure)
 WHERE job.id = said.id AND scheduler.by_index(job.id)
@@ -28,14 +31,14 @@ RETURNING job.id, job.lease, job.state;
 -- name: progress
 -- The row stays where it is and nothing indexed changes.
 UPDATE scheduler.jobs AS job SET crash_count = 0, progressed = true
-FROM unnest($1::uuid[], $2::bigint[], $3::uuid[]) AS said (id, lease, session)
+FROM unnest((SELECT $1::uuid[]), $2::bigint[], $3::uuid[]) AS said (id, lease, session)
 WHERE job.id = said.id AND scheduler.by_index(job.id)
     AND job.lease = said.lease AND job.session IS NOT DISTINCT FROM said.session
 RETURNING job.id, job.lease;
 
 -- name: standing
 SELECT job.id, job.state, job.lease
-FROM unnest($1::uuid[]) AS asked (id)
+FROM unnest((SELECT $1::uuid[])) AS asked (id)
 JOIN scheduler.jobs AS job ON job.id = asked.id
 WHERE scheduler.by_index(job.id);
 
@@ -57,7 +60,7 @@ SELECT asked.id, asked.tenant, asked.agent, asked.queue, asked.priority, asked.p
     CASE WHEN alive.session IS NULL THEN NULL ELSE now() END,
     CASE WHEN asked.start_after > now() THEN asked.start_after END,
     CASE WHEN asked.start_after > now() THEN 'not before its time' ELSE '' END
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::uuid[], $7::timestamptz[],
+FROM unnest((SELECT $1::uuid[]), $2::text[], $3::text[], $4::text[], $5::smallint[], $6::uuid[], $7::timestamptz[],
             $8::text[], $9::bytea[], $10::text[], $11::bytea[], $12::timestamptz[], $13::uuid[], $14::uuid[])
     AS asked (id, tenant, agent, queue, priority, parent, deadline, idempotency_key, digest, traceparent, input,
               start_after, session, stream)
@@ -69,7 +72,7 @@ RETURNING id, state, since, lease, wake_at, park_reason;
 -- name: known
 -- Which job has this key, or this id.
 SELECT asked.number, job.*
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
+FROM unnest((SELECT $1::uuid[]), $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
     AS asked (id, tenant, agent, idempotency_key, number)
 CROSS JOIN LATERAL (
     (SELECT * FROM scheduler.heads AS head
@@ -83,7 +86,7 @@ CROSS JOIN LATERAL (
 -- name: ready_in_queues
 -- How many wait in each of these queues, counted no further than the limit.
 SELECT asked.queue, counted.jobs
-FROM unnest($1::text[]) AS asked (queue)
+FROM unnest((SELECT $1::text[])) AS asked (queue)
 CROSS JOIN LATERAL (
     SELECT count(*) AS jobs FROM (
         SELECT FROM scheduler.jobs AS job
@@ -99,7 +102,7 @@ UPDATE scheduler.jobs AS job SET
     wake_at = NULL,
     park_reason = CASE WHEN job.operator_only THEN job.park_reason ELSE '' END,
     wake = job.wake OR job.state = 2 OR job.operator_only
-FROM unnest($1::uuid[]) AS asked (id)
+FROM unnest((SELECT $1::uuid[])) AS asked (id)
 WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state IN (2, 3)
 RETURNING job.id, job.state, job.session, job.lease;
 
@@ -116,14 +119,14 @@ UPDATE scheduler.jobs AS job SET
     cancel = true,
     cancel_reason = asked.reason,
     cancel_actor = asked.actor
-FROM unnest($1::uuid[], $2::text[], $3::text[]) AS asked (id, reason, actor)
+FROM unnest((SELECT $1::uuid[]), $2::text[], $3::text[]) AS asked (id, reason, actor)
 WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state <= 3 AND NOT job.cancel
 RETURNING job.id, job.state, job.session, job.lease;
 
 -- name: pause
 -- A job that is being cancelled is not held up.
 UPDATE scheduler.jobs AS job SET paused = true
-FROM unnest($1::uuid[]) AS asked (id)
+FROM unnest((SELECT $1::uuid[])) AS asked (id)
 WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state <= 3 AND NOT job.cancel
 RETURNING job.id, job.state, job.session, job.lease;
 
@@ -136,7 +139,7 @@ UPDATE scheduler.jobs AS job SET
     park_reason = CASE WHEN job.operator_only THEN job.park_reason ELSE '' END,
     wake = job.wake OR job.state = 2,
     paused = false
-FROM unnest($1::uuid[]) AS asked (id)
+FROM unnest((SELECT $1::uuid[])) AS asked (id)
 WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state <= 3 AND job.paused
 RETURNING job.id, job.state, job.session, job.lease;
 
@@ -150,7 +153,7 @@ UPDATE scheduler.jobs AS job SET
     park_reason = '',
     operator_only = false,
     wake = job.wake OR job.state = 2
-FROM unnest($1::uuid[]) AS asked (id)
+FROM unnest((SELECT $1::uuid[])) AS asked (id)
 WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state IN (2, 3)
 RETURNING job.id, job.state, job.session, job.lease;
 
@@ -232,7 +235,7 @@ WITH RECURSIVE lane AS (
     FOR KEY SHARE SKIP LOCKED
 ), place AS (
     SELECT array_agg(asked.session ORDER BY asked.number) AS sessions
-    FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS asked (session, stream, number)
+    FROM unnest((SELECT $1::uuid[]), $2::uuid[]) WITH ORDINALITY AS asked (session, stream, number)
     JOIN alive ON alive.session = asked.session AND alive.stream = asked.stream
 ), candidate AS (
     SELECT job.id, job.priority, job.since
