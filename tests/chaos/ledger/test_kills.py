@@ -23,8 +23,8 @@ from aetheris_chassis.postgres import open_pool
 from aetheris_journal import events as e
 from aetheris_journal.chain import GENESIS, first_break
 from aetheris_journal.codec import encode
+from aetheris_journal.effect import State
 from aetheris_kernel.clock import SystemClock
-from aetheris_ledger.core.effect import State
 from aetheris_ledger.postgres import PostgresStore
 from aetheris_ledger.store import Want
 from aetheris_ledger.verify import verify

@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 from aetheris_chassis.postgres import acquiring
 from aetheris_journal.chain import GENESIS, first_break
+from aetheris_journal.effect import State
 from aetheris_ledger import write
 from aetheris_ledger.core.append import Append, Decision
-from aetheris_ledger.core.effect import State
 from aetheris_ledger.store import Want
 from aetheris_ledger.write import Q
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from aetheris_journal.chain import GENESIS, commit_hash, first_break
+from aetheris_journal.effect import Change, State
 from aetheris_journal.events import Source, Verdict
 from aetheris_ledger.core.append import BODY_BYTES_MAX, Append, Decision
-from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Change, Note, State
+from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Note
 from aetheris_ledger.moment import microseconds
 from aetheris_ledger.store import Listing, Store, Want
 

@@ -12,12 +12,12 @@ from uuid import uuid4
 
 import pytest
 from aetheris_journal.chain import commit_hash
+from aetheris_journal.effect import Change, State
 from aetheris_journal.events import Verdict
 from aetheris_kernel.errors import ChainBroken, NotFound
 from aetheris_ledger import verify as verifying
 from aetheris_ledger.core.append import Append, Decision
 from aetheris_ledger.core.audit import Report
-from aetheris_ledger.core.effect import Change, State
 from aetheris_ledger.reading import Reader
 from aetheris_ledger.store import Want
 from aetheris_ledger.verify import verify

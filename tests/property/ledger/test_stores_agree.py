@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 import pytest
 from aetheris_chassis.postgres import open_pool
 from aetheris_journal.chain import GENESIS, first_break
+from aetheris_journal.effect import Change, State
 from aetheris_ledger.core.append import Answer, Append, Decision
-from aetheris_ledger.core.effect import Change, State
 from aetheris_ledger.memory import MemoryStore
 from aetheris_ledger.postgres import PostgresStore
 from aetheris_ledger.store import Want

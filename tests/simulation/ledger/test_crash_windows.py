@@ -17,9 +17,9 @@ import pytest
 from aetheris_journal import events as e
 from aetheris_journal.chain import GENESIS, first_break
 from aetheris_journal.codec import decode, encode
+from aetheris_journal.effect import State
 from aetheris_ledger.core.append import Append, Decision
 from aetheris_ledger.core.audit import change_of
-from aetheris_ledger.core.effect import State
 from aetheris_ledger.memory import MemoryStore
 from aetheris_ledger.store import Want
 from aetheris_ledger.verify import verify

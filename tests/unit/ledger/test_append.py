@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from aetheris_journal.chain import GENESIS, commit_hash
+from aetheris_journal.effect import Change, State
 from aetheris_kernel.errors import Invalid
 from aetheris_ledger.core.append import (
     BODY_BYTES_MAX,
@@ -18,7 +19,7 @@ from aetheris_ledger.core.append import (
     judge,
     own_retry,
 )
-from aetheris_ledger.core.effect import Change, Effect, State, moves
+from aetheris_ledger.core.effect import Effect, moves
 from aetheris_proto.ledger.v1.ledger_pb2 import Appended
 
 JOB, OTHER = UUID(int=1), UUID(int=2)

@@ -7,17 +7,16 @@ from itertools import product
 from uuid import UUID
 
 import pytest
+from aetheris_journal.effect import Change, State
 from aetheris_journal.events import Source, Verdict
 from aetheris_kernel.errors import Conflict, Invalid
 from aetheris_ledger.core.effect import (
     BY_OTHERS,
     BY_OWNER,
-    Change,
     Effect,
     EffectState,
     Move,
     Note,
-    State,
     check_note,
     moved,
     moves,

@@ -9,8 +9,9 @@ from uuid import UUID
 import pytest
 from aetheris_journal import events as e
 from aetheris_journal.codec import encode
+from aetheris_journal.effect import State
 from aetheris_ledger.core.append import Answer, Decision
-from aetheris_ledger.core.effect import Effect, State
+from aetheris_ledger.core.effect import Effect
 from aetheris_ledger.recorded import with_result
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,7 +11,6 @@ from aetheris_journal import codec
 from aetheris_journal import events as e
 from aetheris_journal.chain import GENESIS
 from aetheris_runner.core import tail as bounds
-from aetheris_runner.core.effect import EffectChange, EffectState
 from aetheris_runner.core.tail import Tail
 
 JOB = UUID("018f0000-0000-7000-8000-000000000001")
@@ -30,8 +29,16 @@ def event(number: int = 0) -> e.Event:
     return e.ValueRecorded(str(number), e.ValueKind.TIME, b"0", at=NOW)
 
 
-def started(key: str) -> EffectChange:
-    return EffectChange(key, EffectState.STARTED, "charge", bytes(32))
+def started(key: str) -> e.Event:
+    return e.EffectStarted("1", "charge", b"{}", key, 1, at=NOW)
+
+
+def doubted(key: str) -> e.Event:
+    return e.EffectInDoubt("1", key, "lost", at=NOW)
+
+
+def unmade(key: str) -> e.Event:
+    return e.EffectResolved("1", key, e.Verdict.NOT_EXECUTED, e.Source.VERIFY, at=NOW)
 
 
 def test_a_commit_holds_all_that_was_recorded_since_the_last():
@@ -84,8 +91,8 @@ def test_nothing_is_durable_before_it_is_acknowledged():
 
 def test_only_an_intent_permits_to_act():
     tail = made()
-    tail.record(event(0), EffectChange("k", EffectState.NOT_EXECUTED))
-    tail.record(event(1), started("other"))
+    tail.record(unmade("k"))
+    tail.record(started("other"))
     tail.take()
 
     assert tail.acknowledge(b"1" * 32) == ["other"]
@@ -94,7 +101,7 @@ def test_only_an_intent_permits_to_act():
 def test_a_withdrawn_intent_is_not_sent_again_and_its_neighbours_are():
     tail = made()
     tail.record(event(0))
-    tail.record(event(1), started("once:charge:1"))
+    tail.record(started("once:charge:1"))
     tail.record(event(2))
     tail.take()
     tail.withdraw("once:charge:1")
@@ -109,7 +116,7 @@ def test_a_withdrawn_intent_is_not_sent_again_and_its_neighbours_are():
 
 def test_a_withdrawn_intent_holds_nobody_up():
     tail = made()
-    ticket = tail.record(event(), started("k"))
+    ticket = tail.record(started("k"))
     tail.take()
     tail.withdraw("k")
 
@@ -127,9 +134,9 @@ def test_withdrawing_what_is_not_on_its_way_is_a_bug():
 
 def test_an_effect_moves_once_in_a_commit():
     tail = made()
-    tail.record(event(0), EffectChange("k", EffectState.IN_DOUBT))
-    tail.record(event(1), EffectChange("other", EffectState.IN_DOUBT))
-    tail.record(event(2), EffectChange("k", EffectState.NOT_EXECUTED))
+    tail.record(doubted("k"))
+    tail.record(doubted("other"))
+    tail.record(unmade("k"))
 
     append = tail.take()
 

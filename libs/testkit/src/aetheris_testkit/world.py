@@ -21,9 +21,9 @@ from uuid import UUID
 from aetheris.definitions import AgentDefinition
 from aetheris_journal import codec
 from aetheris_journal.chain import Commit
+from aetheris_journal.effect import Change, State
 from aetheris_journal.events import Event
 from aetheris_ledger.core import append as ledger
-from aetheris_ledger.core.effect import Change, State
 from aetheris_ledger.memory import MemoryStore
 from aetheris_ledger.store import Want
 from aetheris_runner import ports

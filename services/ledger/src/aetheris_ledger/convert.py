@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from aetheris_journal.chain import Commit
 from aetheris_journal.codec import from_failure
+from aetheris_journal.effect import Change, State
 from aetheris_journal.events import Source, Verdict
 from aetheris_kernel.errors import Invalid
 from aetheris_kernel.ids import parse_job_id
@@ -19,7 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from aetheris_ledger.core.append import Answer, Append
 from aetheris_ledger.core.audit import Report
-from aetheris_ledger.core.effect import Change, Effect, Note, State, check_note
+from aetheris_ledger.core.effect import Effect, Note, check_note
 from aetheris_ledger.store import Listing, Want
 
 PAGE_DEFAULT, PAGE_MAX = 1_000, 10_000

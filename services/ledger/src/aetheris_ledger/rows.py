@@ -7,10 +7,11 @@ from typing import Any, TypeAlias
 
 import asyncpg
 from aetheris_journal.chain import Commit
+from aetheris_journal.effect import State
 from aetheris_journal.events import Source, Verdict
 
 from aetheris_ledger.core.append import Append, Link
-from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Effect, Move, Note, State, origins
+from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Effect, Move, Note, origins
 
 # One row of the parameters of `move_effects`; its tenant and key come first.
 Movement: TypeAlias = tuple[Any, ...]

@@ -11,9 +11,10 @@ from typing import Protocol
 from uuid import UUID
 
 from aetheris_journal.chain import Commit
+from aetheris_journal.effect import State
 
 from aetheris_ledger.core.append import Answer, Append
-from aetheris_ledger.core.effect import Effect, State
+from aetheris_ledger.core.effect import Effect
 
 # The bounds of one page: what comes first ends it. A single commit is below both.
 PAGE_COMMITS_MAX = 1_000

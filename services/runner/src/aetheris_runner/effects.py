@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from hashlib import sha256
 from typing import Any
 
 from aetheris.context import current
@@ -20,18 +19,11 @@ from aetheris.definitions import ToolDefinition
 from aetheris.errors import EffectAbandoned, Unchanged, ValueRefused
 from aetheris.outcomes import DidNotHappen, Effect, Happened, Unknown, effect_in_hand
 from aetheris_journal import events as e
+from aetheris_journal.effect import STATE_OF_VERDICT, State
+from aetheris_journal.replay import EffectRecord
 
 from aetheris_runner import metrics
-from aetheris_runner.core.effect import (
-    AskPerson,
-    AskWorld,
-    CallAgain,
-    EffectChange,
-    EffectState,
-    TakeNote,
-    way_out,
-)
-from aetheris_runner.core.replay import EffectRecord
+from aetheris_runner.core.effect import AskPerson, AskWorld, CallAgain, TakeNote, way_out
 from aetheris_runner.core.waits import Wait
 from aetheris_runner.failures import EXITS, described, revived
 from aetheris_runner.ports import Answer, Decision
@@ -57,28 +49,28 @@ class EffectCall:
         self._raised = False
 
     async def settle(self, record: EffectRecord | None) -> Any:
-        state: EffectState | None = None
+        state: State | None = None
         result = b""
         if record is not None:
             metrics.REPLAYED.inc()
             state, result, self._attempt = record.state, record.result, record.attempt
-            if state is EffectState.FAILED and record.failure is not None:
+            if state is State.FAILED and record.failure is not None:
                 raise revived(record.failure)
-            if state is EffectState.STARTED:
+            if state is State.STARTED:
                 await self._doubt("its holder was lost before the outcome was recorded")
-                state = EffectState.IN_DOUBT
+                state = State.IN_DOUBT
         while True:
             match state:
-                case None | EffectState.NOT_EXECUTED:
+                case None | State.NOT_EXECUTED:
                     state, result = await self._act()
-                case EffectState.IN_DOUBT:
+                case State.IN_DOUBT:
                     state, result = await self._resolve()
-                case EffectState.ABANDONED:
+                case State.ABANDONED:
                     raise EffectAbandoned(f"nobody knows whether {self._tool.name} happened, and it was given up on")
                 case _:
                     return self._tool.signature.result.read(result)
 
-    async def _act(self) -> tuple[EffectState, bytes]:
+    async def _act(self) -> tuple[State, bytes]:
         """Ask for the permission; with it, enter the tool."""
         stage, tool = self._stage, self._tool
         later = _LATER_S
@@ -99,7 +91,7 @@ class EffectCall:
                         value_bytes=len(answer.result) + len(self._given),
                     )  # fmt: skip
                     metrics.EFFECTS.labels("recorded").inc()
-                    return EffectState.COMMITTED, answer.result
+                    return State.COMMITTED, answer.result
             deadline = stage.now() + timedelta(seconds=later)
             reason = f"{self._key} is {answer.decision.name.lower()} in job {answer.holder_job_id}"
             await stage.wait(Wait(self._path, e.WaitKind.RETRY, reason, deadline))
@@ -109,11 +101,9 @@ class EffectCall:
         started = e.EffectStarted(
             self._path, self._tool.name, self._given, self._key, self._attempt + 1, at=self._stage.now()
         )
-        digest = sha256(self._given).digest()
-        change = EffectChange(self._key, EffectState.STARTED, self._tool.name, digest)
-        return await self._stage.scribe.intend(started, change, len(self._given))
+        return await self._stage.scribe.intend(started, len(self._given))
 
-    async def _enter(self) -> tuple[EffectState, bytes]:
+    async def _enter(self) -> tuple[State, bytes]:
         stage, tool = self._stage, self._tool
         began = time.monotonic()
         stage.tool_opened()
@@ -122,29 +112,25 @@ class EffectCall:
         except self._unchanged as error:
             failure = described(error)
             elapsed = timedelta(seconds=time.monotonic() - began)
-            stage.scribe.record(
-                e.EffectFailed(self._path, self._key, failure, self._attempt, elapsed, at=stage.now()),
-                EffectChange(self._key, EffectState.FAILED),
-            )
+            stage.scribe.record(e.EffectFailed(self._path, self._key, failure, self._attempt, elapsed, at=stage.now()))
             metrics.EFFECTS.labels("failed").inc()
             raise revived(failure) from error
         except ValueRefused as error:
             await self._doubt(f"it returned, but {error}")
-            return EffectState.IN_DOUBT, b""
+            return State.IN_DOUBT, b""
         except (Exception, *EXITS) as error:
             self._raised = True
             await self._doubt(f"it raised {type(error).__name__}: {error}")
-            return EffectState.IN_DOUBT, b""
+            return State.IN_DOUBT, b""
         finally:
             stage.tool_closed()
         elapsed = timedelta(seconds=time.monotonic() - began)
         stage.scribe.record(
             e.EffectCommitted(self._path, self._key, result, self._attempt, elapsed, at=stage.now()),
-            EffectChange(self._key, EffectState.COMMITTED, result_digest=sha256(result).digest()),
             len(result),
         )
         metrics.EFFECTS.labels("committed").inc()
-        return EffectState.COMMITTED, result
+        return State.COMMITTED, result
 
     async def _inside(self) -> Any:
         """The tool's own code, which may ask for its key and its lease."""
@@ -160,14 +146,11 @@ class EffectCall:
     async def _doubt(self, reason: str) -> None:
         """Say that nobody knows, so that everybody can see it while the way out is looked for."""
         stage = self._stage
-        ticket = stage.scribe.record(
-            e.EffectInDoubt(self._path, self._key, reason[:1_024], at=stage.now()),
-            EffectChange(self._key, EffectState.IN_DOUBT),
-        )
+        ticket = stage.scribe.record(e.EffectInDoubt(self._path, self._key, reason[:1_024], at=stage.now()))
         metrics.EFFECTS.labels("in_doubt").inc()
         await stage.scribe.durable(ticket)
 
-    async def _resolve(self) -> tuple[EffectState, bytes]:
+    async def _resolve(self) -> tuple[State, bytes]:
         stage, tool = self._stage, self._tool
         can_verify = tool.verify is not None
         while True:
@@ -195,7 +178,7 @@ class EffectCall:
                         pause = min(_LATER_S * 2**self._attempt, _LATER_MAX_S)
                         deadline = stage.now() + timedelta(seconds=pause)
                         await stage.wait(Wait(self._path, e.WaitKind.RETRY, f"retry: {tool.name}", deadline))
-                    return EffectState.NOT_EXECUTED, b""
+                    return State.NOT_EXECUTED, b""
                 case AskPerson():
                     await stage.wait(Wait(self._path, e.WaitKind.OPERATOR, f"in doubt: {tool.name}", None))
                     can_verify = tool.verify is not None
@@ -212,13 +195,10 @@ class EffectCall:
 
     def _resolved(
         self, verdict: e.Verdict, source: e.Source, result: bytes = b"", actor: str = "", note: str = ""
-    ) -> tuple[EffectState, bytes]:
-        state = EffectState[verdict.name]
-        digest = sha256(result).digest() if state is EffectState.COMMITTED else b""
+    ) -> tuple[State, bytes]:
         self._stage.scribe.record(
             e.EffectResolved(self._path, self._key, verdict, source, result, actor, note, at=self._stage.now()),
-            EffectChange(self._key, state, result_digest=digest),
             len(result),
         )
         metrics.EFFECTS.labels("resolved").inc()
-        return state, result
+        return STATE_OF_VERDICT[verdict], result

@@ -18,12 +18,12 @@ from aetheris.definitions import StepDefinition, ToolDefinition
 from aetheris.errors import WaitTimedOut
 from aetheris.values import canonical
 from aetheris_journal import events as e
+from aetheris_journal.effect import effect_key
+from aetheris_journal.replay import Divergence
 from pydantic_core import from_json
 
 from aetheris_runner import metrics
 from aetheris_runner.branch import Branch, current_branch
-from aetheris_runner.core.effect import effect_key
-from aetheris_runner.core.replay import Divergence
 from aetheris_runner.core.waits import Delivered, Wait
 from aetheris_runner.effects import EffectCall
 from aetheris_runner.failures import EXITS, described, revived

@@ -20,10 +20,10 @@ from uuid import UUID
 from aetheris.context import current
 from aetheris.definitions import AgentDefinition
 from aetheris_journal import events as e
+from aetheris_journal.replay import Divergence
 
 from aetheris_runner import ports
 from aetheris_runner.branch import Branch, current_branch
-from aetheris_runner.core.replay import Divergence
 from aetheris_runner.core.waits import Note
 from aetheris_runner.failures import EXITS, described
 from aetheris_runner.hands import Hands

@@ -10,10 +10,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from aetheris_journal.events import Event
+from aetheris_journal.events import EffectStarted, Event
 from aetheris_kernel.errors import Fenced
 
-from aetheris_runner.core.effect import EffectChange
 from aetheris_runner.core.tail import Tail
 from aetheris_runner.ports import Answer, Decision, Journal
 
@@ -39,8 +38,8 @@ class Scribe:
     def lease(self) -> int:
         return self._tail.lease
 
-    def record(self, event: Event, change: EffectChange | None = None, value_bytes: int = 0) -> int:
-        ticket = self._tail.record(event, change, value_bytes)
+    def record(self, event: Event, value_bytes: int = 0) -> int:
+        ticket = self._tail.record(event, value_bytes)
         self.send_soon()
         return ticket
 
@@ -53,11 +52,11 @@ class Scribe:
             self._due = True
             self._loop.call_soon(self._send)
 
-    def intend(self, event: Event, change: EffectChange, value_bytes: int) -> asyncio.Future[Answer]:
+    def intend(self, event: EffectStarted, value_bytes: int) -> asyncio.Future[Answer]:
         """Record an intent. The answer is the permission to act, or why not."""
         permission = self._loop.create_future()
-        self._intents[change.key] = permission
-        self.record(event, change, value_bytes)
+        self._intents[event.key] = permission
+        self.record(event, value_bytes)
         return permission
 
     async def durable(self, ticket: int) -> None:

@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import Any, NoReturn
 from uuid import UUID
 
+from aetheris_journal.replay import Replay
+
 from aetheris_runner.activity import Activity
-from aetheris_runner.core.replay import Replay
 from aetheris_runner.core.waits import Ending, Note, Wait, Waits
 from aetheris_runner.hands import Hands
 from aetheris_runner.ports import Assignment

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from aetheris_journal import codec
 from aetheris_journal import events as e
 from aetheris_journal.chain import GENESIS, first_break
+from aetheris_journal.replay import Replay
 from aetheris_kernel.errors import ChainBroken, Fenced
 
-from aetheris_runner.core.replay import Replay
 from aetheris_runner.core.tail import Tail
 from aetheris_runner.hands import Hands
 from aetheris_runner.ports import Assignment, Cancelled, Completed, Failed, Outcome

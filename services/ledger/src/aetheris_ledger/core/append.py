@@ -12,9 +12,10 @@ from enum import IntEnum
 from uuid import UUID
 
 from aetheris_journal.chain import GENESIS, commit_hash
+from aetheris_journal.effect import Change, State
 from aetheris_kernel.errors import Invalid
 
-from aetheris_ledger.core.effect import Change, Effect, Move, State, moves, permits
+from aetheris_ledger.core.effect import Effect, Move, moves, permits
 
 BODY_BYTES_MAX = 1024 * 1024
 CHANGES_MAX = 1_000

@@ -7,21 +7,15 @@ the open effects of a job and not its history.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from hashlib import sha256
 from uuid import UUID
 
 from aetheris_journal import events as e
 from aetheris_journal.chain import Commit
+from aetheris_journal.effect import Change, State, change_of
 
-from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Change, Effect, State, moved, moves
-
-_STATE_OF_VERDICT: Mapping[e.Verdict, State] = {
-    e.Verdict.COMMITTED: State.COMMITTED,
-    e.Verdict.NOT_EXECUTED: State.NOT_EXECUTED,
-    e.Verdict.ABANDONED: State.ABANDONED,
-}
+from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Effect, moved, moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +32,6 @@ class Report:
     @property
     def intact(self) -> bool:
         return not self.problem
-
-
-def change_of(event: e.Event) -> Change | None:
-    """What an event means for the record of effects."""
-    match event:
-        case e.EffectStarted(name=tool, arguments=arguments, key=key):
-            return Change(key, State.STARTED, tool=tool, arguments_digest=sha256(arguments).digest())
-        case e.EffectCommitted(key=key, result=result, recorded_job_id=""):
-            return Change(key, State.COMMITTED, result_digest=sha256(result).digest())
-        case e.EffectFailed(key=key):
-            return Change(key, State.FAILED)
-        case e.EffectInDoubt(key=key):
-            return Change(key, State.IN_DOUBT)
-        case e.EffectResolved(key=key, verdict=e.Verdict.COMMITTED, result=result):
-            return Change(key, State.COMMITTED, result_digest=sha256(result).digest())
-        case e.EffectResolved(key=key, verdict=verdict):
-            return Change(key, _STATE_OF_VERDICT[verdict])
-        case e.StepCompensated(key=key) if key:
-            return Change(key, State.COMPENSATED)
-    return None
 
 
 def result_of(event: e.Event, key: str) -> bytes | None:

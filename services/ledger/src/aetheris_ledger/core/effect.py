@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from uuid import UUID
 
+from aetheris_journal.effect import Change, State
 from aetheris_journal.events import Source, Verdict
 from aetheris_kernel.errors import Conflict, Invalid
 
@@ -29,18 +29,6 @@ class EffectState(Conflict):
     """The effect does not stand where this change is possible."""
 
     reason = "EFFECT_STATE"
-
-
-class State(IntEnum):
-    """As stored and as sent."""
-
-    STARTED = 1
-    COMMITTED = 2
-    FAILED = 3
-    IN_DOUBT = 4
-    NOT_EXECUTED = 5
-    ABANDONED = 6
-    COMPENSATED = 7
 
 
 _RESTART = frozenset({State.STARTED})
@@ -73,17 +61,6 @@ BY_OTHERS: Mapping[State | None, frozenset[State]] = {
 def origins(target: State, table: Mapping[State | None, frozenset[State]]) -> tuple[State, ...]:
     """The states from which `table` permits `target`, in their order: what the store asks of a row."""
     return tuple(state for state in State if target in table[state])
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One effect goes to one state."""
-
-    key: str
-    state: State
-    tool: str = ""  # with STARTED
-    arguments_digest: bytes = b""  # with STARTED
-    result_digest: bytes = b""  # with COMMITTED
 
 
 @dataclass(frozen=True, slots=True)

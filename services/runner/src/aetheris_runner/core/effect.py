@@ -1,39 +1,10 @@
-"""Side effects as the runner sees them, and what a doubt allows.
-
-effect:  started ──► committed(result)
-            │ ├────► failed(world unchanged)
-            │ └────► in_doubt ──► committed | not_executed | abandoned
-"""
+"""What a doubt allows: the ways out of it, the surest first."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
-from hashlib import sha256
-from uuid import UUID
 
 from aetheris_journal.events import Source, Verdict
-
-
-class EffectState(IntEnum):
-    STARTED = 1
-    COMMITTED = 2
-    FAILED = 3
-    IN_DOUBT = 4
-    NOT_EXECUTED = 5
-    ABANDONED = 6
-    COMPENSATED = 7
-
-
-@dataclass(frozen=True, slots=True)
-class EffectChange:
-    """What one event means for the ledger's row of an effect."""
-
-    key: str
-    state: EffectState
-    tool: str = ""
-    arguments_digest: bytes = b""
-    result_digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +16,6 @@ class Note:
     result: bytes = b""
     actor: str = ""
     text: str = ""
-
-
-def effect_key(job: UUID, path: str, tool: str, arguments: bytes, once: str | None) -> str:
-    """The idempotency key. By default it names this call in this job, on every attempt; a business key
-    names the thing itself, in every job of the tenant."""
-    if once is not None:
-        return f"once:{tool}:{once}"
-    digest = sha256()
-    for part in (job.bytes, path.encode(), tool.encode(), arguments):
-        digest.update(len(part).to_bytes(4, "big") + part)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from aetheris_journal.chain import GENESIS
+from aetheris_journal.effect import Change, State, change_of
 from aetheris_journal.events import Event
-
-from aetheris_runner.core.effect import EffectChange, EffectState
 
 # What one commit may hold, and what a job may hold that is not durable yet.
 COMMIT_EVENTS_MAX = 500
@@ -39,14 +38,14 @@ class Append:
     parent: bytes
     lease: int
     body: bytes
-    changes: tuple[EffectChange, ...]
+    changes: tuple[Change, ...]
 
 
 @dataclass(slots=True)
 class _Item:
     ticket: int
     event: Event
-    change: EffectChange | None
+    change: Change | None
     weight: int
 
 
@@ -86,10 +85,10 @@ class Tail:
         events = len(self._pending) + len(self._flight)
         return events >= BACKLOG_EVENTS_MAX or self._backlog_bytes >= BACKLOG_BYTES_MAX
 
-    def record(self, event: Event, change: EffectChange | None = None, value_bytes: int = 0) -> int:
+    def record(self, event: Event, value_bytes: int = 0) -> int:
         self.recorded += 1
         weight = _EVENT_BYTES + value_bytes
-        self._pending.append(_Item(self.recorded, event, change, weight))
+        self._pending.append(_Item(self.recorded, event, change_of(event), weight))
         self._backlog_bytes += weight
         return self.recorded
 
@@ -116,7 +115,7 @@ class Tail:
         self._backlog_bytes -= sum(item.weight for item in self._flight)
         self._flight = []
         self.seq, self.head = self.seq + 1, head
-        return [change.key for change in moved if change.state is EffectState.STARTED]
+        return [change.key for change in moved if change.state is State.STARTED]
 
     def withdraw(self, key: str) -> None:
         """The commit on its way was not stored because of its intent for `key`. The rest goes again."""

@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from aetheris_journal import events as e
-
-from aetheris_runner.core.effect import EffectState
+from aetheris_journal.effect import State
 
 
 class Divergence(Exception):
@@ -44,7 +43,7 @@ class EffectRecord:
     name: str
     arguments: bytes
     key: str
-    state: EffectState
+    state: State
     attempt: int
     result: bytes = b""
     failure: e.Failure | None = None
@@ -105,7 +104,7 @@ class Replay:
         return record
 
     def effect(self, path: str, name: str, arguments: bytes, key: str) -> EffectRecord | None:
-        actual = EffectRecord(name, arguments, key, EffectState.STARTED, 1)
+        actual = EffectRecord(name, arguments, key, State.STARTED, 1)
         record = self._take(path, actual)
         if record is None:
             return None
@@ -168,21 +167,19 @@ class Replay:
             case e.StepFailed(path=path):
                 self._records[path] = StepRecord(event.name, event.arguments, b"", event.failure)
             case e.EffectStarted(path=path):
-                self._records[path] = EffectRecord(
-                    event.name, event.arguments, event.key, EffectState.STARTED, event.attempt
-                )
+                self._records[path] = EffectRecord(event.name, event.arguments, event.key, State.STARTED, event.attempt)
             case e.EffectCommitted(path=path, recorded_job_id=str(other)) if other:
                 self._records[path] = EffectRecord(
-                    event.name, event.arguments, event.key, EffectState.COMMITTED, event.attempt, event.result
+                    event.name, event.arguments, event.key, State.COMMITTED, event.attempt, event.result
                 )
             case e.EffectCommitted(path=path):
-                self._change(path, state=EffectState.COMMITTED, result=event.result)
+                self._change(path, state=State.COMMITTED, result=event.result)
             case e.EffectFailed(path=path):
-                self._change(path, state=EffectState.FAILED, failure=event.failure)
+                self._change(path, state=State.FAILED, failure=event.failure)
             case e.EffectInDoubt(path=path):
-                self._change(path, state=EffectState.IN_DOUBT)
+                self._change(path, state=State.IN_DOUBT)
             case e.EffectResolved(path=path):
-                state = EffectState[event.verdict.name]
+                state = State[event.verdict.name]
                 self._change(path, state=state, result=event.result)
             case e.JobWaiting(path=path) if path:
                 self._records[path] = WaitRecord(event.kind, event.name, event.deadline)
@@ -193,7 +190,7 @@ class Replay:
             case e.JobCompleted() | e.JobFailed() | e.JobCancelled():
                 self.terminal = event
 
-    def _change(self, path: str, *, state: EffectState, result: bytes = b"", failure: e.Failure | None = None) -> None:
+    def _change(self, path: str, *, state: State, result: bytes = b"", failure: e.Failure | None = None) -> None:
         record = self._records[path]
         if not isinstance(record, EffectRecord):
             raise ValueError(f"the record has an effect's outcome at {path}, where it has {record}")

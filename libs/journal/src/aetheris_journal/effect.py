@@ -1,0 +1,77 @@
+"""Side effects as the record knows them: where one may stand, what moves it, and under which key.
+
+started ──► committed ──► compensated
+   │ ├────► failed(world unchanged) ──► started
+   │ └────► in_doubt ──► committed | not_executed | abandoned
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from hashlib import sha256
+from uuid import UUID
+
+from aetheris_journal import events as e
+
+
+class State(IntEnum):
+    """As stored and as sent."""
+
+    STARTED = 1
+    COMMITTED = 2
+    FAILED = 3
+    IN_DOUBT = 4
+    NOT_EXECUTED = 5
+    ABANDONED = 6
+    COMPENSATED = 7
+
+
+STATE_OF_VERDICT: Mapping[e.Verdict, State] = {
+    e.Verdict.COMMITTED: State.COMMITTED,
+    e.Verdict.NOT_EXECUTED: State.NOT_EXECUTED,
+    e.Verdict.ABANDONED: State.ABANDONED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One effect goes to one state."""
+
+    key: str
+    state: State
+    tool: str = ""  # with STARTED
+    arguments_digest: bytes = b""  # with STARTED
+    result_digest: bytes = b""  # with COMMITTED
+
+
+def effect_key(job: UUID, path: str, tool: str, arguments: bytes, once: str | None) -> str:
+    """The idempotency key. By default it names this call in this job, on every attempt; a business key
+    names the thing itself, in every job of the tenant."""
+    if once is not None:
+        return f"once:{tool}:{once}"
+    digest = sha256()
+    for part in (job.bytes, path.encode(), tool.encode(), arguments):
+        digest.update(len(part).to_bytes(4, "big") + part)
+    return digest.hexdigest()
+
+
+def change_of(event: e.Event) -> Change | None:
+    """What an event means for the ledger's row of an effect."""
+    match event:
+        case e.EffectStarted(name=tool, arguments=arguments, key=key):
+            return Change(key, State.STARTED, tool=tool, arguments_digest=sha256(arguments).digest())
+        case e.EffectCommitted(key=key, result=result, recorded_job_id=""):
+            return Change(key, State.COMMITTED, result_digest=sha256(result).digest())
+        case e.EffectFailed(key=key):
+            return Change(key, State.FAILED)
+        case e.EffectInDoubt(key=key):
+            return Change(key, State.IN_DOUBT)
+        case e.EffectResolved(key=key, verdict=e.Verdict.COMMITTED, result=result):
+            return Change(key, State.COMMITTED, result_digest=sha256(result).digest())
+        case e.EffectResolved(key=key, verdict=verdict):
+            return Change(key, STATE_OF_VERDICT[verdict])
+        case e.StepCompensated(key=key) if key:
+            return Change(key, State.COMPENSATED)
+    return None
