@@ -43,7 +43,11 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     e.Verdict: st.sampled_from(e.Verdict),
     e.Source: st.sampled_from(e.Source),
 }
-NUMBERS = {"lease": st.integers(0, 2**64 - 1), "attempt": st.integers(0, 2**32 - 1)}
+NUMBERS = {
+    "lease": st.integers(0, 2**64 - 1),
+    "attempt": st.integers(0, 2**32 - 1),
+    "forked_at_seq": st.integers(0, 2**64 - 1),
+}
 
 
 def events_of(kind: type[e.Event]) -> st.SearchStrategy[e.Event]:

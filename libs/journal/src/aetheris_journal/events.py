@@ -26,6 +26,7 @@ class ValueKind(IntEnum):
     TIME = 1
     RANDOM = 2
     UUID = 3
+    TOKEN = 4
 
 
 class Verdict(IntEnum):
@@ -63,6 +64,10 @@ class JobCreated(Event):
     input: bytes
     parent_job_id: str = ""
     idempotency_key: str = ""
+    actor: str = ""
+    forked_from_job_id: str = ""
+    forked_at_seq: int = 0
+    fork_effects: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +184,7 @@ class MessageReceived(Event):
 class CheckpointSaved(Event):
     path: str
     state: bytes
+    carried: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +200,7 @@ class ChildStarted(Event):
     child_job_id: str
     agent: str
     input: bytes
+    parent_close: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,12 @@ from aetheris_gateway.core.steps import (
     program_order,
 )
 
-_VALUES = {e.ValueKind.TIME: "now", e.ValueKind.RANDOM: "random", e.ValueKind.UUID: "uuid"}
+_VALUES = {
+    e.ValueKind.TIME: "now",
+    e.ValueKind.RANDOM: "random",
+    e.ValueKind.UUID: "uuid",
+    e.ValueKind.TOKEN: "awakeable",
+}
 
 
 def trace_of(events: Iterable[e.Event]) -> Trace:

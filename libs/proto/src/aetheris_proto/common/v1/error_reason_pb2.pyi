@@ -25,6 +25,8 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_UNKNOWN_AGENT: _ClassVar[ErrorReason]
     ERROR_REASON_UNAUTHENTICATED: _ClassVar[ErrorReason]
     ERROR_REASON_DRAINING: _ClassVar[ErrorReason]
+    ERROR_REASON_TOKEN_USED: _ClassVar[ErrorReason]
+    ERROR_REASON_TOKEN_EXPIRED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID: ErrorReason
 ERROR_REASON_NOT_FOUND: ErrorReason
@@ -44,3 +46,5 @@ ERROR_REASON_EFFECT_STATE: ErrorReason
 ERROR_REASON_UNKNOWN_AGENT: ErrorReason
 ERROR_REASON_UNAUTHENTICATED: ErrorReason
 ERROR_REASON_DRAINING: ErrorReason
+ERROR_REASON_TOKEN_USED: ErrorReason
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason

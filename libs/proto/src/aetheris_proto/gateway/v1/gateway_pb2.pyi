@@ -6,6 +6,7 @@ from aetheris_proto.scheduler.v1 import scheduler_pb2 as _scheduler_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -54,16 +55,20 @@ class GetJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[_scheduler_pb2.Job, _Mapping]] = ...) -> None: ...
 
 class ListJobsRequest(_message.Message):
-    __slots__ = ("states", "agent", "page_size", "page_token")
+    __slots__ = ("states", "agent", "page_size", "page_token", "queue", "parent_job_id")
     STATES_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    PARENT_JOB_ID_FIELD_NUMBER: _ClassVar[int]
     states: _containers.RepeatedScalarFieldContainer[_scheduler_pb2.JobState]
     agent: str
     page_size: int
     page_token: str
-    def __init__(self, states: _Optional[_Iterable[_Union[_scheduler_pb2.JobState, str]]] = ..., agent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    queue: str
+    parent_job_id: str
+    def __init__(self, states: _Optional[_Iterable[_Union[_scheduler_pb2.JobState, str]]] = ..., agent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., queue: _Optional[str] = ..., parent_job_id: _Optional[str] = ...) -> None: ...
 
 class ListJobsResponse(_message.Message):
     __slots__ = ("jobs", "next_page_token")
@@ -234,7 +239,21 @@ class ResumeJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[_scheduler_pb2.Job, _Mapping]] = ...) -> None: ...
 
 class Approval(_message.Message):
-    __slots__ = ("approval_id", "job_id", "path", "approver", "title", "detail", "requester", "deadline", "quorum", "decisions", "create_time")
+    __slots__ = ("approval_id", "job_id", "path", "approver", "title", "detail", "requester", "deadline", "quorum", "decisions", "create_time", "state", "arguments", "requester_may_decide", "tenant")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Approval.State]
+        STATE_PENDING: _ClassVar[Approval.State]
+        STATE_APPROVED: _ClassVar[Approval.State]
+        STATE_REJECTED: _ClassVar[Approval.State]
+        STATE_EXPIRED: _ClassVar[Approval.State]
+        STATE_WITHDRAWN: _ClassVar[Approval.State]
+    STATE_UNSPECIFIED: Approval.State
+    STATE_PENDING: Approval.State
+    STATE_APPROVED: Approval.State
+    STATE_REJECTED: Approval.State
+    STATE_EXPIRED: Approval.State
+    STATE_WITHDRAWN: Approval.State
     APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
@@ -246,6 +265,10 @@ class Approval(_message.Message):
     QUORUM_FIELD_NUMBER: _ClassVar[int]
     DECISIONS_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTER_MAY_DECIDE_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
     approval_id: str
     job_id: str
     path: str
@@ -257,7 +280,11 @@ class Approval(_message.Message):
     quorum: int
     decisions: _containers.RepeatedCompositeFieldContainer[Decision]
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, approval_id: _Optional[str] = ..., job_id: _Optional[str] = ..., path: _Optional[str] = ..., approver: _Optional[str] = ..., title: _Optional[str] = ..., detail: _Optional[bytes] = ..., requester: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quorum: _Optional[int] = ..., decisions: _Optional[_Iterable[_Union[Decision, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    state: Approval.State
+    arguments: bytes
+    requester_may_decide: bool
+    tenant: str
+    def __init__(self, approval_id: _Optional[str] = ..., job_id: _Optional[str] = ..., path: _Optional[str] = ..., approver: _Optional[str] = ..., title: _Optional[str] = ..., detail: _Optional[bytes] = ..., requester: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quorum: _Optional[int] = ..., decisions: _Optional[_Iterable[_Union[Decision, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[Approval.State, str]] = ..., arguments: _Optional[bytes] = ..., requester_may_decide: _Optional[bool] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("actor", "approved", "comment", "edited", "decide_time")
@@ -350,3 +377,85 @@ class ResolveEffectResponse(_message.Message):
     EFFECT_FIELD_NUMBER: _ClassVar[int]
     effect: _ledger_pb2.Effect
     def __init__(self, effect: _Optional[_Union[_ledger_pb2.Effect, _Mapping]] = ...) -> None: ...
+
+class CompleteTokenRequest(_message.Message):
+    __slots__ = ("token", "payload", "error")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    payload: bytes
+    error: str
+    def __init__(self, token: _Optional[str] = ..., payload: _Optional[bytes] = ..., error: _Optional[str] = ...) -> None: ...
+
+class CompleteTokenResponse(_message.Message):
+    __slots__ = ("job_id", "created")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    created: bool
+    def __init__(self, job_id: _Optional[str] = ..., created: _Optional[bool] = ...) -> None: ...
+
+class RequeueJobRequest(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class RequeueJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: _scheduler_pb2.Job
+    def __init__(self, job: _Optional[_Union[_scheduler_pb2.Job, _Mapping]] = ...) -> None: ...
+
+class ForkJobRequest(_message.Message):
+    __slots__ = ("job_id", "at_seq", "effects", "idempotency_key")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    AT_SEQ_FIELD_NUMBER: _ClassVar[int]
+    EFFECTS_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    at_seq: int
+    effects: str
+    idempotency_key: str
+    def __init__(self, job_id: _Optional[str] = ..., at_seq: _Optional[int] = ..., effects: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+
+class ForkJobResponse(_message.Message):
+    __slots__ = ("job", "created")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    job: _scheduler_pb2.Job
+    created: bool
+    def __init__(self, job: _Optional[_Union[_scheduler_pb2.Job, _Mapping]] = ..., created: _Optional[bool] = ...) -> None: ...
+
+class ListStuckRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListStuckResponse(_message.Message):
+    __slots__ = ("jobs", "next_page_token")
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedCompositeFieldContainer[_scheduler_pb2.StuckJob]
+    next_page_token: str
+    def __init__(self, jobs: _Optional[_Iterable[_Union[_scheduler_pb2.StuckJob, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListRunnersRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListRunnersResponse(_message.Message):
+    __slots__ = ("runners", "next_page_token")
+    RUNNERS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    runners: _containers.RepeatedCompositeFieldContainer[_scheduler_pb2.Runner]
+    next_page_token: str
+    def __init__(self, runners: _Optional[_Iterable[_Union[_scheduler_pb2.Runner, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

@@ -115,6 +115,31 @@ class GatewayStub:
                 request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ResolveEffectRequest.SerializeToString,
                 response_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ResolveEffectResponse.FromString,
                 _registered_method=True)
+        self.CompleteToken = channel.unary_unary(
+                '/aetheris.gateway.v1.Gateway/CompleteToken',
+                request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.CompleteTokenRequest.SerializeToString,
+                response_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.CompleteTokenResponse.FromString,
+                _registered_method=True)
+        self.RequeueJob = channel.unary_unary(
+                '/aetheris.gateway.v1.Gateway/RequeueJob',
+                request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.RequeueJobRequest.SerializeToString,
+                response_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.RequeueJobResponse.FromString,
+                _registered_method=True)
+        self.ForkJob = channel.unary_unary(
+                '/aetheris.gateway.v1.Gateway/ForkJob',
+                request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ForkJobRequest.SerializeToString,
+                response_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ForkJobResponse.FromString,
+                _registered_method=True)
+        self.ListStuck = channel.unary_unary(
+                '/aetheris.gateway.v1.Gateway/ListStuck',
+                request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListStuckRequest.SerializeToString,
+                response_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListStuckResponse.FromString,
+                _registered_method=True)
+        self.ListRunners = channel.unary_unary(
+                '/aetheris.gateway.v1.Gateway/ListRunners',
+                request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListRunnersRequest.SerializeToString,
+                response_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListRunnersResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServicer:
@@ -262,6 +287,50 @@ class GatewayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompleteToken(self, request, context):
+        """CompleteToken says the one thing that a token allows; the token is the permission. Saying the same again
+        is a success that changes nothing.
+
+        PERMISSION_DENIED / FORBIDDEN: not a token of this suite. FAILED_PRECONDITION / TOKEN_USED: it has said
+        something else. FAILED_PRECONDITION / TOKEN_EXPIRED: too late. FAILED_PRECONDITION / JOB_FINISHED: nobody listens.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequeueJob(self, request, context):
+        """RequeueJob lets a job go on that is parked for an operator: poisoned, in doubt, or at odds with its record.
+
+        NOT_FOUND / NOT_FOUND: no such job. FAILED_PRECONDITION / CONFLICT: it is not parked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForkJob(self, request, context):
+        """ForkJob submits a job that begins with a copy of another's history and goes on by itself from there.
+
+        NOT_FOUND / NOT_FOUND: no such job. INVALID_ARGUMENT / INVALID: it has no such commit.
+        FAILED_PRECONDITION / KEY_REUSED: the idempotency key belongs to another request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStuck(self, request, context):
+        """ListStuck lists jobs that do not get on by themselves, with the cause and the remedy, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRunners(self, request, context):
+        """ListRunners lists the runners that are connected, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -344,6 +413,31 @@ def add_GatewayServicer_to_server(servicer, server):
                     servicer.ResolveEffect,
                     request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ResolveEffectRequest.FromString,
                     response_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ResolveEffectResponse.SerializeToString,
+            ),
+            'CompleteToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteToken,
+                    request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.CompleteTokenRequest.FromString,
+                    response_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.CompleteTokenResponse.SerializeToString,
+            ),
+            'RequeueJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequeueJob,
+                    request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.RequeueJobRequest.FromString,
+                    response_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.RequeueJobResponse.SerializeToString,
+            ),
+            'ForkJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkJob,
+                    request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ForkJobRequest.FromString,
+                    response_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ForkJobResponse.SerializeToString,
+            ),
+            'ListStuck': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStuck,
+                    request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListStuckRequest.FromString,
+                    response_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListStuckResponse.SerializeToString,
+            ),
+            'ListRunners': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRunners,
+                    request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListRunnersRequest.FromString,
+                    response_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListRunnersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -779,6 +873,141 @@ class Gateway:
             '/aetheris.gateway.v1.Gateway/ResolveEffect',
             aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ResolveEffectRequest.SerializeToString,
             aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ResolveEffectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.gateway.v1.Gateway/CompleteToken',
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.CompleteTokenRequest.SerializeToString,
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.CompleteTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequeueJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.gateway.v1.Gateway/RequeueJob',
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.RequeueJobRequest.SerializeToString,
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.RequeueJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.gateway.v1.Gateway/ForkJob',
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ForkJobRequest.SerializeToString,
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ForkJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStuck(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.gateway.v1.Gateway/ListStuck',
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListStuckRequest.SerializeToString,
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListStuckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRunners(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.gateway.v1.Gateway/ListRunners',
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListRunnersRequest.SerializeToString,
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListRunnersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!aetheris/gateway/v1/signals.proto\x12\x13\x61\x65theris.gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x02\n\x04Note\x12\x0f\n\x07note_id\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.aetheris.gateway.v1.Note.Kind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x12\n\nmessage_id\x18\x06 \x01(\t\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"R\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_SIGNAL\x10\x01\x12\x10\n\x0cKIND_MESSAGE\x10\x02\x12\x11\n\rKIND_DECISION\x10\x03\"H\n\x0c\x46\x65tchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x15\n\rafter_note_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\"G\n\rFetchResponse\x12(\n\x05notes\x18\x01 \x03(\x0b\x32\x19.aetheris.gateway.v1.Note\x12\x0c\n\x04more\x18\x02 \x01(\x08\"1\n\rSettleRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x10\n\x08note_ids\x18\x02 \x03(\t\"\x10\n\x0eSettleResponse2\xac\x01\n\x07Signals\x12N\n\x05\x46\x65tch\x12!.aetheris.gateway.v1.FetchRequest\x1a\".aetheris.gateway.v1.FetchResponse\x12Q\n\x06Settle\x12\".aetheris.gateway.v1.SettleRequest\x1a#.aetheris.gateway.v1.SettleResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!aetheris/gateway/v1/signals.proto\x12\x13\x61\x65theris.gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x02\n\x04Note\x12\x0f\n\x07note_id\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.aetheris.gateway.v1.Note.Kind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x12\n\nmessage_id\x18\x06 \x01(\t\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"R\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_SIGNAL\x10\x01\x12\x10\n\x0cKIND_MESSAGE\x10\x02\x12\x11\n\rKIND_DECISION\x10\x03\"X\n\x0c\x46\x65tchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x15\n\rafter_note_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x0e\n\x06tenant\x18\x04 \x01(\t\"G\n\rFetchResponse\x12(\n\x05notes\x18\x01 \x03(\x0b\x32\x19.aetheris.gateway.v1.Note\x12\x0c\n\x04more\x18\x02 \x01(\x08\"A\n\rSettleRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x10\n\x08note_ids\x18\x02 \x03(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\"\x10\n\x0eSettleResponse\"\xf6\x01\n\x13OpenApprovalRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x10\n\x08\x61pprover\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\x0c\x12\x11\n\targuments\x18\x07 \x01(\x0c\x12\x11\n\trequester\x18\x08 \x01(\t\x12\x1c\n\x14requester_may_decide\x18\t \x01(\x08\x12\x0e\n\x06quorum\x18\n \x01(\r\x12,\n\x08\x64\x65\x61\x64line\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"+\n\x14OpenApprovalResponse\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\"T\n\x14\x43loseApprovalRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x17\n\x15\x43loseApprovalResponse\"m\n\x10MintTokenRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\"\n\x11MintTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t2\xd5\x03\n\x07Signals\x12N\n\x05\x46\x65tch\x12!.aetheris.gateway.v1.FetchRequest\x1a\".aetheris.gateway.v1.FetchResponse\x12Q\n\x06Settle\x12\".aetheris.gateway.v1.SettleRequest\x1a#.aetheris.gateway.v1.SettleResponse\x12\x63\n\x0cOpenApproval\x12(.aetheris.gateway.v1.OpenApprovalRequest\x1a).aetheris.gateway.v1.OpenApprovalResponse\x12\x66\n\rCloseApproval\x12).aetheris.gateway.v1.CloseApprovalRequest\x1a*.aetheris.gateway.v1.CloseApprovalResponse\x12Z\n\tMintToken\x12%.aetheris.gateway.v1.MintTokenRequest\x1a&.aetheris.gateway.v1.MintTokenResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,13 +37,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NOTE_KIND']._serialized_start=278
   _globals['_NOTE_KIND']._serialized_end=360
   _globals['_FETCHREQUEST']._serialized_start=362
-  _globals['_FETCHREQUEST']._serialized_end=434
-  _globals['_FETCHRESPONSE']._serialized_start=436
-  _globals['_FETCHRESPONSE']._serialized_end=507
-  _globals['_SETTLEREQUEST']._serialized_start=509
-  _globals['_SETTLEREQUEST']._serialized_end=558
-  _globals['_SETTLERESPONSE']._serialized_start=560
-  _globals['_SETTLERESPONSE']._serialized_end=576
-  _globals['_SIGNALS']._serialized_start=579
-  _globals['_SIGNALS']._serialized_end=751
+  _globals['_FETCHREQUEST']._serialized_end=450
+  _globals['_FETCHRESPONSE']._serialized_start=452
+  _globals['_FETCHRESPONSE']._serialized_end=523
+  _globals['_SETTLEREQUEST']._serialized_start=525
+  _globals['_SETTLEREQUEST']._serialized_end=590
+  _globals['_SETTLERESPONSE']._serialized_start=592
+  _globals['_SETTLERESPONSE']._serialized_end=608
+  _globals['_OPENAPPROVALREQUEST']._serialized_start=611
+  _globals['_OPENAPPROVALREQUEST']._serialized_end=857
+  _globals['_OPENAPPROVALRESPONSE']._serialized_start=859
+  _globals['_OPENAPPROVALRESPONSE']._serialized_end=902
+  _globals['_CLOSEAPPROVALREQUEST']._serialized_start=904
+  _globals['_CLOSEAPPROVALREQUEST']._serialized_end=988
+  _globals['_CLOSEAPPROVALRESPONSE']._serialized_start=990
+  _globals['_CLOSEAPPROVALRESPONSE']._serialized_end=1013
+  _globals['_MINTTOKENREQUEST']._serialized_start=1015
+  _globals['_MINTTOKENREQUEST']._serialized_end=1124
+  _globals['_MINTTOKENRESPONSE']._serialized_start=1126
+  _globals['_MINTTOKENRESPONSE']._serialized_end=1160
+  _globals['_SIGNALS']._serialized_start=1163
+  _globals['_SIGNALS']._serialized_end=1632
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,21 @@ class SignalsStub:
                 request_serializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.SettleRequest.SerializeToString,
                 response_deserializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.SettleResponse.FromString,
                 _registered_method=True)
+        self.OpenApproval = channel.unary_unary(
+                '/aetheris.gateway.v1.Signals/OpenApproval',
+                request_serializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.OpenApprovalRequest.SerializeToString,
+                response_deserializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.OpenApprovalResponse.FromString,
+                _registered_method=True)
+        self.CloseApproval = channel.unary_unary(
+                '/aetheris.gateway.v1.Signals/CloseApproval',
+                request_serializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.CloseApprovalRequest.SerializeToString,
+                response_deserializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.CloseApprovalResponse.FromString,
+                _registered_method=True)
+        self.MintToken = channel.unary_unary(
+                '/aetheris.gateway.v1.Signals/MintToken',
+                request_serializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.MintTokenRequest.SerializeToString,
+                response_deserializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.MintTokenResponse.FromString,
+                _registered_method=True)
 
 
 class SignalsServicer:
@@ -65,6 +80,29 @@ class SignalsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def OpenApproval(self, request, context):
+        """OpenApproval puts a question before people. Asking again with the same job and path changes nothing.
+        What is decided comes as a note of kind DECISION, named by the path.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloseApproval(self, request, context):
+        """CloseApproval withdraws a question: it has expired, or its job has ended. Closing twice is closing once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MintToken(self, request, context):
+        """MintToken signs a token with which anybody who holds it can say one thing to the job, once, until it
+        expires. What is said comes as a signal named `key`. The same request gives the same token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SignalsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +115,21 @@ def add_SignalsServicer_to_server(servicer, server):
                     servicer.Settle,
                     request_deserializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.SettleRequest.FromString,
                     response_serializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.SettleResponse.SerializeToString,
+            ),
+            'OpenApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenApproval,
+                    request_deserializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.OpenApprovalRequest.FromString,
+                    response_serializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.OpenApprovalResponse.SerializeToString,
+            ),
+            'CloseApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseApproval,
+                    request_deserializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.CloseApprovalRequest.FromString,
+                    response_serializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.CloseApprovalResponse.SerializeToString,
+            ),
+            'MintToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.MintToken,
+                    request_deserializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.MintTokenRequest.FromString,
+                    response_serializer=aetheris_dot_gateway_dot_v1_dot_signals__pb2.MintTokenResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +187,87 @@ class Signals:
             '/aetheris.gateway.v1.Signals/Settle',
             aetheris_dot_gateway_dot_v1_dot_signals__pb2.SettleRequest.SerializeToString,
             aetheris_dot_gateway_dot_v1_dot_signals__pb2.SettleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.gateway.v1.Signals/OpenApproval',
+            aetheris_dot_gateway_dot_v1_dot_signals__pb2.OpenApprovalRequest.SerializeToString,
+            aetheris_dot_gateway_dot_v1_dot_signals__pb2.OpenApprovalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.gateway.v1.Signals/CloseApproval',
+            aetheris_dot_gateway_dot_v1_dot_signals__pb2.CloseApprovalRequest.SerializeToString,
+            aetheris_dot_gateway_dot_v1_dot_signals__pb2.CloseApprovalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MintToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.gateway.v1.Signals/MintToken',
+            aetheris_dot_gateway_dot_v1_dot_signals__pb2.MintTokenRequest.SerializeToString,
+            aetheris_dot_gateway_dot_v1_dot_signals__pb2.MintTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -101,20 +101,28 @@ class Failure(_message.Message):
     def __init__(self, type: _Optional[str] = ..., message: _Optional[str] = ..., retryable: _Optional[bool] = ..., stack: _Optional[str] = ...) -> None: ...
 
 class JobCreated(_message.Message):
-    __slots__ = ("agent", "tenant", "queue", "input", "parent_job_id", "idempotency_key")
+    __slots__ = ("agent", "tenant", "queue", "input", "parent_job_id", "idempotency_key", "actor", "forked_from_job_id", "forked_at_seq", "fork_effects")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     PARENT_JOB_ID_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    FORKED_FROM_JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    FORKED_AT_SEQ_FIELD_NUMBER: _ClassVar[int]
+    FORK_EFFECTS_FIELD_NUMBER: _ClassVar[int]
     agent: str
     tenant: str
     queue: str
     input: bytes
     parent_job_id: str
     idempotency_key: str
-    def __init__(self, agent: _Optional[str] = ..., tenant: _Optional[str] = ..., queue: _Optional[str] = ..., input: _Optional[bytes] = ..., parent_job_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    actor: str
+    forked_from_job_id: str
+    forked_at_seq: int
+    fork_effects: str
+    def __init__(self, agent: _Optional[str] = ..., tenant: _Optional[str] = ..., queue: _Optional[str] = ..., input: _Optional[bytes] = ..., parent_job_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., actor: _Optional[str] = ..., forked_from_job_id: _Optional[str] = ..., forked_at_seq: _Optional[int] = ..., fork_effects: _Optional[str] = ...) -> None: ...
 
 class JobLeased(_message.Message):
     __slots__ = ("lease", "runner_id", "code_version")
@@ -309,12 +317,14 @@ class MessageReceived(_message.Message):
     def __init__(self, channel: _Optional[str] = ..., message_id: _Optional[str] = ..., payload: _Optional[bytes] = ..., actor: _Optional[str] = ...) -> None: ...
 
 class CheckpointSaved(_message.Message):
-    __slots__ = ("path", "state")
+    __slots__ = ("path", "state", "carried")
     PATH_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    CARRIED_FIELD_NUMBER: _ClassVar[int]
     path: str
     state: bytes
-    def __init__(self, path: _Optional[str] = ..., state: _Optional[bytes] = ...) -> None: ...
+    carried: bytes
+    def __init__(self, path: _Optional[str] = ..., state: _Optional[bytes] = ..., carried: _Optional[bytes] = ...) -> None: ...
 
 class ValueRecorded(_message.Message):
     __slots__ = ("path", "kind", "value")
@@ -324,10 +334,12 @@ class ValueRecorded(_message.Message):
         KIND_TIME: _ClassVar[ValueRecorded.Kind]
         KIND_RANDOM: _ClassVar[ValueRecorded.Kind]
         KIND_UUID: _ClassVar[ValueRecorded.Kind]
+        KIND_TOKEN: _ClassVar[ValueRecorded.Kind]
     KIND_UNSPECIFIED: ValueRecorded.Kind
     KIND_TIME: ValueRecorded.Kind
     KIND_RANDOM: ValueRecorded.Kind
     KIND_UUID: ValueRecorded.Kind
+    KIND_TOKEN: ValueRecorded.Kind
     PATH_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -337,16 +349,18 @@ class ValueRecorded(_message.Message):
     def __init__(self, path: _Optional[str] = ..., kind: _Optional[_Union[ValueRecorded.Kind, str]] = ..., value: _Optional[bytes] = ...) -> None: ...
 
 class ChildStarted(_message.Message):
-    __slots__ = ("path", "child_job_id", "agent", "input")
+    __slots__ = ("path", "child_job_id", "agent", "input", "parent_close")
     PATH_FIELD_NUMBER: _ClassVar[int]
     CHILD_JOB_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
+    PARENT_CLOSE_FIELD_NUMBER: _ClassVar[int]
     path: str
     child_job_id: str
     agent: str
     input: bytes
-    def __init__(self, path: _Optional[str] = ..., child_job_id: _Optional[str] = ..., agent: _Optional[str] = ..., input: _Optional[bytes] = ...) -> None: ...
+    parent_close: str
+    def __init__(self, path: _Optional[str] = ..., child_job_id: _Optional[str] = ..., agent: _Optional[str] = ..., input: _Optional[bytes] = ..., parent_close: _Optional[str] = ...) -> None: ...
 
 class ChildCompleted(_message.Message):
     __slots__ = ("path", "child_job_id", "result", "failure")

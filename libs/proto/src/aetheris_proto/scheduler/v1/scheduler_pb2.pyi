@@ -30,7 +30,7 @@ JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "tenant", "agent", "queue", "priority", "state", "park_reason", "wake_time", "lease", "runner_id", "crash_count", "parent_job_id", "deadline", "idempotency_key", "input", "result", "failure", "create_time", "start_time", "finish_time", "cancel_requested", "paused", "traceparent")
+    __slots__ = ("job_id", "tenant", "agent", "queue", "priority", "state", "park_reason", "wake_time", "lease", "runner_id", "crash_count", "parent_job_id", "deadline", "idempotency_key", "input", "result", "failure", "create_time", "start_time", "finish_time", "cancel_requested", "paused", "traceparent", "actor", "fork", "progress")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,9 @@ class Job(_message.Message):
     CANCEL_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    FORK_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     tenant: str
     agent: str
@@ -77,10 +80,23 @@ class Job(_message.Message):
     cancel_requested: bool
     paused: bool
     traceparent: str
-    def __init__(self, job_id: _Optional[str] = ..., tenant: _Optional[str] = ..., agent: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., park_reason: _Optional[str] = ..., wake_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lease: _Optional[int] = ..., runner_id: _Optional[str] = ..., crash_count: _Optional[int] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., input: _Optional[bytes] = ..., result: _Optional[bytes] = ..., failure: _Optional[_Union[_event_pb2.Failure, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cancel_requested: _Optional[bool] = ..., paused: _Optional[bool] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    actor: str
+    fork: Fork
+    progress: Progress
+    def __init__(self, job_id: _Optional[str] = ..., tenant: _Optional[str] = ..., agent: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., park_reason: _Optional[str] = ..., wake_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lease: _Optional[int] = ..., runner_id: _Optional[str] = ..., crash_count: _Optional[int] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., input: _Optional[bytes] = ..., result: _Optional[bytes] = ..., failure: _Optional[_Union[_event_pb2.Failure, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cancel_requested: _Optional[bool] = ..., paused: _Optional[bool] = ..., traceparent: _Optional[str] = ..., actor: _Optional[str] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("fraction", "note", "time")
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    fraction: float
+    note: str
+    time: _timestamp_pb2.Timestamp
+    def __init__(self, fraction: _Optional[float] = ..., note: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
-    __slots__ = ("tenant", "agent", "input", "idempotency_key", "queue", "priority", "job_id", "parent_job_id", "deadline", "start_after", "traceparent")
+    __slots__ = ("tenant", "agent", "input", "idempotency_key", "queue", "priority", "job_id", "parent_job_id", "deadline", "start_after", "traceparent", "actor", "fork")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +108,8 @@ class SubmitRequest(_message.Message):
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     START_AFTER_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    FORK_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     agent: str
     input: bytes
@@ -103,7 +121,19 @@ class SubmitRequest(_message.Message):
     deadline: _timestamp_pb2.Timestamp
     start_after: _timestamp_pb2.Timestamp
     traceparent: str
-    def __init__(self, tenant: _Optional[str] = ..., agent: _Optional[str] = ..., input: _Optional[bytes] = ..., idempotency_key: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., job_id: _Optional[str] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    actor: str
+    fork: Fork
+    def __init__(self, tenant: _Optional[str] = ..., agent: _Optional[str] = ..., input: _Optional[bytes] = ..., idempotency_key: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., job_id: _Optional[str] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., traceparent: _Optional[str] = ..., actor: _Optional[str] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ...) -> None: ...
+
+class Fork(_message.Message):
+    __slots__ = ("from_job_id", "at_seq", "effects")
+    FROM_JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    AT_SEQ_FIELD_NUMBER: _ClassVar[int]
+    EFFECTS_FIELD_NUMBER: _ClassVar[int]
+    from_job_id: str
+    at_seq: int
+    effects: str
+    def __init__(self, from_job_id: _Optional[str] = ..., at_seq: _Optional[int] = ..., effects: _Optional[str] = ...) -> None: ...
 
 class SubmitResponse(_message.Message):
     __slots__ = ("job", "created")
@@ -228,8 +258,12 @@ class Released(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Progressed(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("fraction", "note")
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    fraction: float
+    note: str
+    def __init__(self, fraction: _Optional[float] = ..., note: _Optional[str] = ...) -> None: ...
 
 class WorkResponse(_message.Message):
     __slots__ = ("welcome", "renewal", "assignments", "settled", "notices", "drain")
