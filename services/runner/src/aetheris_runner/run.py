@@ -22,7 +22,7 @@ from aetheris.definitions import AgentDefinition
 from aetheris_journal import events as e
 from aetheris_journal.replay import Divergence
 
-from aetheris_runner import ports
+from aetheris_runner import ending, ports
 from aetheris_runner.branch import Branch, current_branch
 from aetheris_runner.core.waits import Note
 from aetheris_runner.failures import EXITS, described
@@ -127,22 +127,18 @@ class Run:
         stage = self._stage
         current_branch.set(Branch())
         current.set(Program(stage))
-        event: e.Event
-        outcome: Outcome
         try:
-            result = await self._definition.call(read_input(self._definition, stage.assignment.input))
-            written = self._definition.signature.result.write(result)
-            stage.replay.finish()
-            event, outcome = e.JobCompleted(written, at=stage.now()), ports.Completed(written)
-        except Divergence:
-            raise
-        except (Exception, *EXITS) as error:
-            failure = described(error)
-            event, outcome = e.JobFailed(failure, at=stage.now()), ports.Failed(failure)
+            try:
+                result = await self._definition.call(read_input(self._definition, stage.assignment.input))
+                written = self._definition.signature.result.write(result)
+                stage.replay.finish()
+            except Divergence:
+                raise
+            except (Exception, *EXITS) as error:
+                return await ending.fail(stage, described(error))
+            return await ending.complete(stage, written)
         finally:
             stage.activity.leave()
-        stage.scribe.record(event)
-        return outcome
 
     async def _watch(self, agent: asyncio.Task[Outcome]) -> Outcome:
         stage = self._stage
@@ -193,16 +189,14 @@ class Run:
         elif stage.cancelling is not None:
             return await self._cancelled(stage.cancelling)
         else:
-            failure = e.Failure("CancelledError", "the agent cancelled itself")
-            stage.scribe.record(e.JobFailed(failure, at=stage.now()))
-            outcome = ports.Failed(failure)
+            outcome = await ending.fail(stage, e.Failure("CancelledError", "the agent cancelled itself"))
         await stage.make_safe()
         return outcome
 
     async def _cancelled(self, reason: str) -> Outcome:
-        self._stage.scribe.record(e.JobCancelled(reason, at=self._stage.now()))
+        outcome = await ending.cancel(self._stage, reason)
         await self._stage.make_safe()
-        return ports.Cancelled(reason)
+        return outcome
 
     async def _listen(self) -> None:
         """What has come is given to the waits; what the chain has already is told to be settled."""

@@ -7,18 +7,20 @@ up, is nudged when something has changed, and takes it down.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
-from aetheris_journal.replay import Replay
+from aetheris_journal.replay import Divergence, Replay
 
 from aetheris_runner.activity import Activity
 from aetheris_runner.core.waits import Ending, Note, Wait, Waits
 from aetheris_runner.hands import Hands
 from aetheris_runner.ports import Assignment
 from aetheris_runner.scribe import Scribe
+
+T = TypeVar("T")
 
 # How long a forgotten job's tasks are waited for.
 _STOP_S = 5.0
@@ -81,6 +83,14 @@ class Stage:
         self.stop(error)
         await asyncio.get_running_loop().create_future()
         raise error
+
+    async def recorded(self, ask: Callable[[Replay], T]) -> T:
+        """What the record has for a command. Where it has something else, the whole job stops."""
+        try:
+            return ask(self.replay)
+        except Divergence as divergence:
+            await self.halt(divergence)
+            raise
 
     async def wait(self, wait: Wait) -> Ending:
         """Block until the wait has ended. The caller records the end."""

@@ -1,0 +1,36 @@
+"""Branches side by side: each is a task with commands of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from aetheris_runner.branch import Branch, current_branch
+from aetheris_runner.failures import EXITS, described, revived
+from aetheris_runner.stage import Stage
+
+
+async def gather(stage: Stage, path: str, branches: tuple[Awaitable[Any], ...]) -> list[Any]:
+    if not branches:
+        return []
+    everyone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    left = len(branches)
+
+    async def branch(number: int, work: Awaitable[Any]) -> Any:
+        nonlocal left
+        current_branch.set(Branch(f"{path}.{number}."))
+        try:
+            return await work
+        except EXITS as error:
+            raise revived(described(error)) from error
+        finally:
+            left -= 1
+            if left == 0:
+                stage.activity.release(everyone)
+            stage.activity.leave()
+
+    tasks = [stage.spawn(branch(number, work)) for number, work in enumerate(branches)]
+    await stage.activity.blocked(everyone)
+    await asyncio.wait(tasks)
+    return [task.result() for task in tasks]

@@ -1,0 +1,27 @@
+"""How a job ends: its last words, and what the scheduler is told once they are durable."""
+
+from __future__ import annotations
+
+from aetheris_journal import events as e
+
+from aetheris_runner import ports
+from aetheris_runner.ports import Outcome
+from aetheris_runner.stage import Stage
+
+
+async def complete(stage: Stage, result: bytes) -> Outcome:
+    """The agent has returned. The last step and this are one commit."""
+    stage.scribe.record(e.JobCompleted(result, at=stage.now()), value_bytes=len(result))
+    return ports.Completed(result)
+
+
+async def fail(stage: Stage, failure: e.Failure) -> Outcome:
+    """The agent has raised."""
+    stage.scribe.record(e.JobFailed(failure, at=stage.now()))
+    return ports.Failed(failure)
+
+
+async def cancel(stage: Stage, reason: str) -> Outcome:
+    """Somebody wants it to end, and all its branches have come to rest."""
+    stage.scribe.record(e.JobCancelled(reason, at=stage.now()))
+    return ports.Cancelled(reason)
