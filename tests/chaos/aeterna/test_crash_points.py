@@ -35,6 +35,13 @@ def when(state: str, *roles: str) -> Kill:
     return kill
 
 
+def stuck_before_it_tells(it: Supervised) -> set[int]:
+    """Kill the new one while it stands before telling its first change: nobody has that answer yet."""
+    status = it.until(lambda s: s["state"] == "soaking" and s["successor"]["status"] == "stalled")
+    os.kill(status["successor"]["pid"], signal.SIGKILL)
+    return {status["successor"]["pid"]}
+
+
 @dataclass(frozen=True)
 class Point:
     """Where somebody dies. `serves`: who may own afterwards; `kept`: is the count as if nothing had happened?"""
@@ -65,6 +72,7 @@ POINTS = {
     )},
     "new after READY": new("after READY"),
     "new after DELTA": new("after DELTA"),
+    "new before it tells": Point({1}, kill=stuck_before_it_tells, stall="before DELTA@2", stall_s=30),
     "new in its soak": Point({1}, kill=when("soaking", "successor")),
     # The old one dies: before it has given its state that is an ordinary crash; after that nothing is lost.
     "old in the pre-flight": Point({2, 3}, kept=False, kill=when("preflight", "serving"), more=SLOW_HOOK),
@@ -86,7 +94,7 @@ POINTS = {
     ),
     "both in the soak": Point({2, 3}, kept=False, kill=when("soaking", "serving", "successor")),
 }  # fmt: skip
-SHORT = ("old while the new one is stuck", "new heard RELEASE", "old after END")
+SHORT = ("new before it tells", "old while the new one is stuck", "new heard RELEASE", "old after END")
 
 
 class Asker:

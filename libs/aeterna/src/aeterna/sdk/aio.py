@@ -67,8 +67,9 @@ class AsyncAeternaClient:
     def save_context(self, context: Mapping[str, Any]) -> None:
         self.client.save_context(context)
 
-    def tell(self, changed: Mapping[str, Any] | None = None, drop: Iterable[str] = ()) -> None:
-        self.client.tell(changed, drop)
+    def tell(self, changed: Mapping[str, Any] | None = None, drop: Iterable[str] = ()) -> bool:
+        """Not awaited: a write to a local socket, which is nobody's but the supervisor's."""
+        return self.client.tell(changed, drop)
 
     async def ready(self) -> None:
         await asyncio.to_thread(self.client.ready)

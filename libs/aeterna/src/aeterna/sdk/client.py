@@ -140,11 +140,16 @@ class AeternaClient:
         """What to hand over when there is no `on_handover`."""
         self._saved = dict(context)
 
-    def tell(self, changed: Mapping[str, Any] | None = None, drop: Iterable[str] = ()) -> None:
-        """While the predecessor stands by, tell it a change, so that it can go on from there if this process dies."""
+    def tell(self, changed: Mapping[str, Any] | None = None, drop: Iterable[str] = ()) -> bool:
+        """While the predecessor stands by, tell it a change, so that it can go on from there if this process dies.
+
+        When this returns, the change has left this process: answer after that, and no answer that was given is
+        forgotten by a crash. False if the supervisor did not take it in time.
+        """
         session = self._session
-        if session is not None and session.taking.owner and not session.taking.cold:
-            session.delta(dict(changed or {}), list(drop))
+        if session is None or not session.taking.owner or session.taking.cold:
+            return True
+        return session.delta(dict(changed or {}), list(drop))
 
     def ready(self) -> None:
         """This process serves. Joins the supervisor if `load_context` was not called."""

@@ -68,6 +68,7 @@ class Session:
         self._version = version
         self._trace = trace or (lambda _step: None)
         self._link, welcome = self._connect()
+        self._sending = threading.Lock()  # the link's outbox: deltas are written by the application's threads
         self._bytes_max = welcome.bytes_max
         self._time_s = welcome.time_ms / 1000
         self._inbox: deque[tuple[Message, list[int]]] = deque()
@@ -97,12 +98,26 @@ class Session:
     def app_refuses(self) -> None:
         self._call(lambda: self.taking.step(taker.On.REFUSED))
 
-    def delta(self, values: dict[str, object], drop: Sequence[str]) -> None:
-        """ValueError if it does not fit into a frame."""
+    def delta(self, values: dict[str, object], drop: Sequence[str]) -> bool:
+        """True when all of it has left this process. ValueError if it does not fit into a frame.
+
+        Written by the caller's own thread: the session's may be waiting for a handler that waits for the caller.
+        """
         data = encode_delta(pack(values, drop))
         if len(data) > PAYLOAD_MAX:
             raise ValueError(f"a delta of {len(data)} bytes, allowed are {PAYLOAD_MAX}")
-        self._call(lambda: self.send(Delta(data)))
+        self.send(Delta(data))
+        deadline = time.monotonic() + self._time_s
+        while True:
+            with self._sending:
+                self._link.flush()
+                if not self._link.pending:
+                    return not self._link.broken
+                fd = self._link.fileno()
+            if time.monotonic() >= deadline:
+                self._call(lambda: None)  # the session's thread goes on with what is left
+                return False
+            _wait_writable(fd, deadline)
 
     def _call(self, command: Callable[[], None]) -> None:
         self._commands.append(command)
@@ -113,7 +128,8 @@ class Session:
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
         self._trace(f"before {message.TYPE.name}")
-        self._link.send(to_frame(message, len(fds)), fds)
+        with self._sending:
+            self._link.send(to_frame(message, len(fds)), fds)
         self._trace(f"after {message.TYPE.name}")
 
     def settle(self) -> None:
@@ -148,7 +164,8 @@ class Session:
             self.giving.step(giver.On.LOST)
             self.taking.lost()
         finally:
-            self._link.close()
+            with self._sending:
+                self._link.close()
 
     def _turn(self) -> None:
         self._read(receive=False)  # what came together with WELCOME
@@ -171,7 +188,8 @@ class Session:
         ready = dict(poll.poll(None if seconds is None else max(0, int(seconds * 1000 + 0.999))))
         events = ready.get(self._link.fileno(), 0)
         if events & select.POLLOUT:
-            self._link.flush()
+            with self._sending:
+                self._link.flush()
         if events & ~select.POLLOUT:
             self._read()
 
@@ -277,11 +295,19 @@ class Session:
             with contextlib.suppress(OSError, Breach):
                 link, welcome = self._connect()
                 if welcome.owner:
-                    self._link.close()
-                    self._link = link
+                    with self._sending:
+                        self._link.close()
+                        self._link = link
                     return True
                 link.close()
         return False
+
+
+def _wait_writable(fd: int, deadline: float) -> None:
+    """Wait until the supervisor reads on."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    poll.poll(max(0, int((deadline - time.monotonic()) * 1000 + 0.999)))
 
 
 def _welcome(link: Link) -> Welcome:

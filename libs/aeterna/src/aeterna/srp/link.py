@@ -27,6 +27,7 @@ class Link:
         self.reader = reader or FrameReader(payload_max=payload_max)
         self.ended = False
         self.pending = 0
+        self.broken = False  # something that was to be sent was not
         self._fds: deque[int] = deque()
         self._outbox: deque[tuple[memoryview, Sequence[int]]] = deque()
 
@@ -85,6 +86,7 @@ class Link:
             except BlockingIOError:
                 return
             except OSError:
+                self.broken = True
                 self._drop_outbox()
                 return
             close_all(fds)
