@@ -15,6 +15,7 @@ from aeterna import AsyncAeternaClient, HandoverFailed, Resumed
 from aeterna.sdk.live import LiveConnections, LiveProtocol
 
 options = dict(each.split("=", 1) for each in sys.argv[1:])
+adopted: list[float] = []
 
 
 def say(did: str, **facts: object) -> None:
@@ -57,6 +58,7 @@ class Counter(LiveProtocol):
 
     def import_state(self, state: dict[str, int]) -> None:
         self.count = state["count"]
+        adopted.append(time.monotonic())
 
     def unread(self) -> bytes:
         return self.half
@@ -85,7 +87,7 @@ async def main() -> None:
         return
     inherited = len(client.inherited_connections)
     await live.serve(client.get_listener_socket())
-    say("owns", inherited=inherited)
+    say("owns", inherited=inherited, adopted=sorted(adopted))
     await asyncio.Event().wait()
 
 

@@ -1,14 +1,18 @@
 """Established connections go over: nobody is cut off, and no byte is lost, read twice or out of order."""
 
+import asyncio
+import contextlib
 import os
+import resource
 import selectors
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from aeterna.sdk import room
 from aeterna.srp.broker import Happening
 
 from tests.integration.aeterna_srp.stage import Child, Stage
@@ -80,7 +84,7 @@ class Clients:
         self._selector.close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def listening(family: str, folder: Path) -> Iterator[socket.socket]:
     kind = socket.AF_UNIX if family == "unix" else socket.AF_INET
     with socket.socket(kind, socket.SOCK_STREAM) as listener:
@@ -208,15 +212,53 @@ def test_give_back_brings_the_connections_home(stage: Stage, tmp_path: Path) -> 
         assert clients.broken == []
 
 
+def test_both_have_room_for_all_descriptors_before_they_stand_still(stage: Stage, tmp_path: Path) -> None:
+    """A table that grows in the middle of a freeze costs as much as all the rest of it."""
+    with listening("tcp", tmp_path) as listener:
+        old = start(stage, 1, listener)
+        stage.until(lambda: old.said("owns"))
+        stage.upgrade(1, 2)
+        stage.until(lambda: old.said("retires"))
+
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        for child in stage.children.values():
+            status = Path(f"/proc/{child.process.pid}/status").read_text()
+            size = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("FDSize"))
+
+            assert size >= min(limit, room.DESCRIPTORS)
+
+
+def raw(count: int) -> float:
+    """What asyncio alone takes right now to make so many connections out of descriptors."""
+
+    async def adopt(socks: list[socket.socket]) -> float:
+        loop = asyncio.get_running_loop()
+        started = time.monotonic()
+        made = await asyncio.gather(*(loop.connect_accepted_socket(asyncio.Protocol, sock) for sock in socks))
+        took = time.monotonic() - started
+        for transport, _ in made:
+            transport.abort()
+        await asyncio.sleep(0)
+        return took
+
+    with contextlib.ExitStack() as stack:
+        pairs = [socket.socketpair() for _ in range(count)]
+        for _, peer in pairs:
+            stack.enter_context(peer)
+        return asyncio.run(adopt([sock for sock, _ in pairs]))
+
+
 def test_a_thousand_connections_stand_still_for_a_moment_only(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """From the freeze to the moment at which a connection can be read again: 99 % of them within 50 ms, on a machine
+    that does nothing else. One that is busy gets as much more as the bare work takes more there."""
     with listening("tcp", tmp_path) as listener:
         old = start(stage, 1, listener)
         stage.until(lambda: old.said("owns"))
         clients = Clients(listener.getsockname(), 1000)
         turning(stage, clients, lambda: clients.answered > 1000)
-        freezes = []
+        stood: list[tuple[float, float]] = []
         for generation in range(2, int(os.environ.get("AETERNA_HANDOVERS", "3")) + 2):
             new = start(stage, generation, listener)
             turning(stage, clients, lambda g=generation: stage.saw(Happening.JOINED, g) is not None)  # type: ignore[misc]
@@ -225,8 +267,8 @@ def test_a_thousand_connections_stand_still_for_a_moment_only(
             frozen, owns = stage.children[generation - 1].said("freezes"), new.said("owns")
             assert frozen is not None
             assert owns is not None
-            assert owns["inherited"] == 1000
-            freezes.append(owns["at"] - frozen["at"])
+            assert len(owns["adopted"]) == 1000
+            stood.append((owns["adopted"][989] - frozen["at"], raw(500)))
             before = clients.answered
             turning(stage, clients, lambda b=before: clients.answered > b + 1000)  # type: ignore[misc]
             stage.broker.settle()
@@ -234,6 +276,7 @@ def test_a_thousand_connections_stand_still_for_a_moment_only(
         clients.close()
 
         with capsys.disabled():
-            sys.stdout.write(f"\n  1,000 connections stand still: {[round(each * 1000) for each in freezes]} ms ")
+            shown = ", ".join(f"{each * 1000:.0f} ({bare * 2000:.0f})" for each, bare in stood)
+            sys.stdout.write(f"\n  1,000 connections, 99 % stand still at most {shown} ms (bare adoption) ")
         assert clients.broken == []
-        assert min(freezes) <= 0.25
+        assert any(each <= max(0.05, 6 * bare) for each, bare in stood)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from aeterna.sdk import room
 from aeterna.sdk.connection import Connection
 from aeterna.sdk.handlers import Frozen, Handlers, Resumed, log
 from aeterna.sdk.transfer import send_connections, send_part
@@ -123,6 +124,7 @@ class Giving:
 
     def _export(self) -> None:
         prepare = self._prepare
+        room.make()  # while the application still serves
         packed = pack(self._handlers.export())
         self._check_size(packed.size)
         self._wire.send(Offer(prepare.session, self._schema, self._version, prepare.reverse))

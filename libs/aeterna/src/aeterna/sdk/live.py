@@ -25,6 +25,7 @@ from aeterna.sdk.handlers import Frozen, Resumed
 
 DRAIN_S = 0.5
 DRAIN_STEP_S = 0.001
+ADOPTERS = 16
 
 
 class LiveProtocol(asyncio.Protocol):
@@ -171,8 +172,18 @@ class LiveConnections:
             self._server = None
 
     async def adopt(self, connections: list[Connection]) -> None:
+        """Whoever was adopted is served while the others wait. Few tasks, because one for each connection takes longer
+        to make than the connection."""
         loop = asyncio.get_running_loop()
-        await asyncio.gather(*(loop.connect_accepted_socket(self._inherited(each), each.sock) for each in connections))
+        waiting = iter(connections)
+
+        async def adopt_next() -> None:
+            for each in waiting:
+                await loop.connect_accepted_socket(self._inherited(each), each.sock)
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(ADOPTERS):
+                tasks.create_task(adopt_next())
 
     def _new(self) -> LiveProtocol:
         protocol = self._factory()

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from aeterna.sdk import room
 from aeterna.sdk.connection import Connection
 from aeterna.sdk.giving import Wire
 from aeterna.sdk.handlers import Handlers, HandoverFailed, log
@@ -74,6 +75,7 @@ class Taking:
         match message:
             case Offer(session=session):
                 self._session = session
+                room.make()  # while the predecessor still serves
                 self._received = Received(message, self._bytes_max)
                 self.step(On.OFFER)
                 self._checked(self._check_schema)
