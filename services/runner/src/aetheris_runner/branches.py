@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
-from aetheris_runner.branch import Branch, current_branch
-from aetheris_runner.failures import EXITS, described, revived
+from aetheris.driving.branch import Branch, current_branch
+from aetheris.driving.failures import EXITS, described, revived
+
 from aetheris_runner.stage import Stage
 
 

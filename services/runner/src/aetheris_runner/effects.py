@@ -16,6 +16,7 @@ from typing import Any
 
 from aetheris.context import current
 from aetheris.definitions import ToolDefinition
+from aetheris.driving.failures import EXITS, described, revived
 from aetheris.errors import EffectAbandoned, Unchanged, ValueRefused
 from aetheris.outcomes import DidNotHappen, Effect, Happened, Unknown, effect_in_hand
 from aetheris_journal import events as e
@@ -25,7 +26,6 @@ from aetheris_journal.replay import EffectRecord
 from aetheris_runner import metrics
 from aetheris_runner.core.effect import AskPerson, AskWorld, CallAgain, TakeNote, way_out
 from aetheris_runner.core.waits import Wait
-from aetheris_runner.failures import EXITS, described, revived
 from aetheris_runner.ports import Answer, Decision
 from aetheris_runner.stage import Stage
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from aetheris.definitions import StepDefinition, ToolDefinition
+from aetheris.driving.branch import current_branch
 from aetheris.errors import WaitTimedOut
 from aetheris.values import canonical
 from aetheris_journal import events as e
@@ -18,7 +19,6 @@ from aetheris_journal.effect import effect_key
 from pydantic_core import from_json
 
 from aetheris_runner import branches, served
-from aetheris_runner.branch import current_branch
 from aetheris_runner.effects import EffectCall
 from aetheris_runner.stage import Stage
 from aetheris_runner.steps import Steps

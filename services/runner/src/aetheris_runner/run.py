@@ -19,15 +19,15 @@ from uuid import UUID
 
 from aetheris.context import current
 from aetheris.definitions import AgentDefinition
+from aetheris.driving.branch import Branch, current_branch
+from aetheris.driving.failures import EXITS, described
+from aetheris.driving.input import read_input
 from aetheris_journal import events as e
 from aetheris_journal.replay import Divergence
 
 from aetheris_runner import ending, ports
-from aetheris_runner.branch import Branch, current_branch
 from aetheris_runner.core.waits import Note
-from aetheris_runner.failures import EXITS, described
 from aetheris_runner.hands import Hands
-from aetheris_runner.input import read_input
 from aetheris_runner.ports import Assignment, Outcome
 from aetheris_runner.program import Program
 from aetheris_runner.stage import Stage

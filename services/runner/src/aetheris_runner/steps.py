@@ -13,11 +13,11 @@ from typing import Any
 
 from aetheris.context import current, enclosing_step
 from aetheris.definitions import StepDefinition
+from aetheris.driving.failures import EXITS, described, revived
 from aetheris.values import canonical
 from aetheris_journal import events as e
 
 from aetheris_runner import metrics
-from aetheris_runner.failures import EXITS, described, revived
 from aetheris_runner.stage import Stage
 
 # How long one agent may keep the event loop to itself between two steps.

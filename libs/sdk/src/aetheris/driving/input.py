@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic_core import from_json
+
 from aetheris.definitions import AgentDefinition
 from aetheris.errors import AetherisError, ValueRefused
-from pydantic_core import from_json
 
 
 class InputRefused(AetherisError):

@@ -1,0 +1,32 @@
+"""Where in its program an agent is: the path of the next command."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+
+from aetheris.errors import ContractViolation
+
+
+class Branch:
+    """One line of commands in program order. A parallel block at "2" has branches "2.0.", "2.1.", …"""
+
+    __slots__ = ("_next", "_owner", "_prefix")
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        self._next = 0
+        self._owner = asyncio.current_task()
+
+    def take(self) -> str:
+        if asyncio.current_task() is not self._owner:
+            raise ContractViolation(
+                "two tasks give commands in one branch, so their order would differ from run to run: "
+                "use aetheris.gather() instead of asyncio.gather() or create_task()"
+            )
+        path = f"{self._prefix}{self._next}"
+        self._next += 1
+        return path
+
+
+current_branch: ContextVar[Branch] = ContextVar("aetheris_branch")
