@@ -33,12 +33,14 @@ class SubmitRequest(_message.Message):
     def __init__(self, agent: _Optional[str] = ..., message: _Optional[str] = ..., input: _Optional[bytes] = ..., idempotency_key: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SubmitResponse(_message.Message):
-    __slots__ = ("job", "created")
+    __slots__ = ("job", "created", "hint")
     JOB_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
+    HINT_FIELD_NUMBER: _ClassVar[int]
     job: _scheduler_pb2.Job
     created: bool
-    def __init__(self, job: _Optional[_Union[_scheduler_pb2.Job, _Mapping]] = ..., created: _Optional[bool] = ...) -> None: ...
+    hint: str
+    def __init__(self, job: _Optional[_Union[_scheduler_pb2.Job, _Mapping]] = ..., created: _Optional[bool] = ..., hint: _Optional[str] = ...) -> None: ...
 
 class GetJobRequest(_message.Message):
     __slots__ = ("job_id", "wait")
@@ -287,30 +289,46 @@ class Approval(_message.Message):
     def __init__(self, approval_id: _Optional[str] = ..., job_id: _Optional[str] = ..., path: _Optional[str] = ..., approver: _Optional[str] = ..., title: _Optional[str] = ..., detail: _Optional[bytes] = ..., requester: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quorum: _Optional[int] = ..., decisions: _Optional[_Iterable[_Union[Decision, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[Approval.State, str]] = ..., arguments: _Optional[bytes] = ..., requester_may_decide: _Optional[bool] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("actor", "approved", "comment", "edited", "decide_time")
+    __slots__ = ("actor", "approved", "comment", "edited", "decide_time", "delegate")
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     APPROVED_FIELD_NUMBER: _ClassVar[int]
     COMMENT_FIELD_NUMBER: _ClassVar[int]
     EDITED_FIELD_NUMBER: _ClassVar[int]
     DECIDE_TIME_FIELD_NUMBER: _ClassVar[int]
+    DELEGATE_FIELD_NUMBER: _ClassVar[int]
     actor: str
     approved: bool
     comment: str
     edited: bytes
     decide_time: _timestamp_pb2.Timestamp
-    def __init__(self, actor: _Optional[str] = ..., approved: _Optional[bool] = ..., comment: _Optional[str] = ..., edited: _Optional[bytes] = ..., decide_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    delegate: str
+    def __init__(self, actor: _Optional[str] = ..., approved: _Optional[bool] = ..., comment: _Optional[str] = ..., edited: _Optional[bytes] = ..., decide_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delegate: _Optional[str] = ...) -> None: ...
+
+class GetApprovalRequest(_message.Message):
+    __slots__ = ("approval_id",)
+    APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
+    approval_id: str
+    def __init__(self, approval_id: _Optional[str] = ...) -> None: ...
+
+class GetApprovalResponse(_message.Message):
+    __slots__ = ("approval",)
+    APPROVAL_FIELD_NUMBER: _ClassVar[int]
+    approval: Approval
+    def __init__(self, approval: _Optional[_Union[Approval, _Mapping]] = ...) -> None: ...
 
 class ListApprovalsRequest(_message.Message):
-    __slots__ = ("approver", "job_id", "page_size", "page_token")
+    __slots__ = ("approver", "job_id", "page_size", "page_token", "states")
     APPROVER_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    STATES_FIELD_NUMBER: _ClassVar[int]
     approver: str
     job_id: str
     page_size: int
     page_token: str
-    def __init__(self, approver: _Optional[str] = ..., job_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    states: _containers.RepeatedScalarFieldContainer[Approval.State]
+    def __init__(self, approver: _Optional[str] = ..., job_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., states: _Optional[_Iterable[_Union[Approval.State, str]]] = ...) -> None: ...
 
 class ListApprovalsResponse(_message.Message):
     __slots__ = ("approvals", "next_page_token")

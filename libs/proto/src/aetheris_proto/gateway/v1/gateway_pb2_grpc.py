@@ -95,6 +95,11 @@ class GatewayStub:
                 request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ResumeJobRequest.SerializeToString,
                 response_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ResumeJobResponse.FromString,
                 _registered_method=True)
+        self.GetApproval = channel.unary_unary(
+                '/aetheris.gateway.v1.Gateway/GetApproval',
+                request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.GetApprovalRequest.SerializeToString,
+                response_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.GetApprovalResponse.FromString,
+                _registered_method=True)
         self.ListApprovals = channel.unary_unary(
                 '/aetheris.gateway.v1.Gateway/ListApprovals',
                 request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListApprovalsRequest.SerializeToString,
@@ -254,6 +259,15 @@ class GatewayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetApproval(self, request, context):
+        """GetApproval returns an approval.
+
+        NOT_FOUND / NOT_FOUND: no such approval.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListApprovals(self, request, context):
         """ListApprovals lists approvals that wait for a decision, oldest first, a page at a time.
         """
@@ -393,6 +407,11 @@ def add_GatewayServicer_to_server(servicer, server):
                     servicer.ResumeJob,
                     request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ResumeJobRequest.FromString,
                     response_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ResumeJobResponse.SerializeToString,
+            ),
+            'GetApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetApproval,
+                    request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.GetApprovalRequest.FromString,
+                    response_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.GetApprovalResponse.SerializeToString,
             ),
             'ListApprovals': grpc.unary_unary_rpc_method_handler(
                     servicer.ListApprovals,
@@ -765,6 +784,33 @@ class Gateway:
             '/aetheris.gateway.v1.Gateway/ResumeJob',
             aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ResumeJobRequest.SerializeToString,
             aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ResumeJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.gateway.v1.Gateway/GetApproval',
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.GetApprovalRequest.SerializeToString,
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.GetApprovalResponse.FromString,
             options,
             channel_credentials,
             insecure,
