@@ -111,6 +111,8 @@ class EffectStarted(Event):
     arguments: bytes
     key: str
     attempt: int
+    # The tool that takes it back if the job fails or is cancelled, if there is one.
+    compensate: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,10 @@ from datetime import datetime
 from aetheris_journal import events as e
 from aetheris_journal.effect import State
 
+# What the path of the call that takes an effect back has before the effect's own: "~3" undoes "3". It stands
+# where the effects' order puts it, so no place is before or behind it.
+COMPENSATION = "~"
+
 
 class Divergence(Exception):
     """The code and the record differ. Both are shown as a person would write them."""
@@ -33,6 +37,11 @@ class StepRecord:
     arguments: bytes
     result: bytes
     failure: e.Failure | None = None
+    attempt: int = 1
+    # With a failure: when the next attempt begins; None where this one was the last.
+    retry_at: datetime | None = None
+    # When the first attempt began.
+    began: datetime | None = None
 
     def __str__(self) -> str:
         return f"step {self.name}({_shown(self.arguments)})"
@@ -47,6 +56,14 @@ class EffectRecord:
     attempt: int
     result: bytes = b""
     failure: e.Failure | None = None
+    # With a failure: when the next attempt begins; None where this one was the last.
+    retry_at: datetime | None = None
+    # When the first attempt began.
+    began: datetime | None = None
+    # The tool that takes it back, if there is one.
+    compensate: str = ""
+    # Of a committed effect: its place among the outcomes of the job, from 1.
+    order: int = 0
 
     def __str__(self) -> str:
         return f"tool {self.name}({_shown(self.arguments)}) under key {self.key}"
@@ -90,6 +107,13 @@ class Replay:
         # Signals that ended a wait: whoever waits for the same key again gets the same payload.
         self.signals: dict[str, e.WaitCompleted] = {}
         self.consumed: set[str] = set()
+        # Effects of this job that can be taken back, wherever they stand; asking leaves them here.
+        self.undoable: dict[str, EffectRecord] = {}
+        # Those of them whose taking back has begun, and those that are taken back.
+        self.compensating: set[str] = set()
+        self.compensated: set[str] = set()
+        # How many effects have been committed.
+        self.outcomes = 0
         self._records: dict[str, Record] = {}
         for event in events:
             self._apply(event)
@@ -150,10 +174,12 @@ class Replay:
 
     def _refuse_gap(self, path: str, actual: Record) -> None:
         """Nothing is recorded here, but later commands of the same branch are."""
+        if path.startswith(COMPENSATION):
+            return
         prefix, _, number = path.rpartition(".")
         for later, record in self._records.items():
             branch, _, place = later.rpartition(".")
-            if branch == prefix and int(place) > int(number):
+            if branch == prefix and not later.startswith(COMPENSATION) and int(place) > int(number):
                 raise Divergence(later, str(record), f"{actual} before it")
 
     def _apply(self, event: e.Event) -> None:
@@ -165,9 +191,16 @@ class Replay:
             case e.StepCommitted(path=path):
                 self._records[path] = StepRecord(event.name, event.arguments, event.result)
             case e.StepFailed(path=path):
-                self._records[path] = StepRecord(event.name, event.arguments, b"", event.failure)
+                self._records[path] = StepRecord(
+                    event.name, event.arguments, b"", event.failure, event.attempt, event.retry_at,
+                    self._began(path, event.at - event.elapsed),
+                )  # fmt: skip
             case e.EffectStarted(path=path):
-                self._records[path] = EffectRecord(event.name, event.arguments, event.key, State.STARTED, event.attempt)
+                self._records[path] = EffectRecord(
+                    event.name, event.arguments, event.key, State.STARTED, event.attempt,
+                    began=self._began(path, event.at), compensate=event.compensate,
+                )  # fmt: skip
+                self._undoable(path)
             case e.EffectCommitted(path=path, recorded_job_id=str(other)) if other:
                 self._records[path] = EffectRecord(
                     event.name, event.arguments, event.key, State.COMMITTED, event.attempt, event.result
@@ -175,12 +208,16 @@ class Replay:
             case e.EffectCommitted(path=path):
                 self._change(path, state=State.COMMITTED, result=event.result)
             case e.EffectFailed(path=path):
-                self._change(path, state=State.FAILED, failure=event.failure)
+                self._change(path, state=State.FAILED, failure=event.failure, retry_at=event.retry_at)
             case e.EffectInDoubt(path=path):
                 self._change(path, state=State.IN_DOUBT)
             case e.EffectResolved(path=path):
                 state = State[event.verdict.name]
                 self._change(path, state=state, result=event.result)
+            case e.CompensationStarted(path=path):
+                self.compensating.add(path)
+            case e.StepCompensated(path=path):
+                self.compensated.add(path)
             case e.JobWaiting(path=path) if path:
                 self._records[path] = WaitRecord(event.kind, event.name, event.deadline)
             case e.WaitCompleted(path=path):
@@ -190,11 +227,36 @@ class Replay:
             case e.JobCompleted() | e.JobFailed() | e.JobCancelled():
                 self.terminal = event
 
-    def _change(self, path: str, *, state: State, result: bytes = b"", failure: e.Failure | None = None) -> None:
+    def _began(self, path: str, now: datetime) -> datetime:
+        """When the first attempt of what is at `path` began, if the one that begins now is not the first."""
+        record = self._records.get(path)
+        began = record.began if isinstance(record, StepRecord | EffectRecord) else None
+        return began or now
+
+    def _change(
+        self,
+        path: str,
+        *,
+        state: State,
+        result: bytes = b"",
+        failure: e.Failure | None = None,
+        retry_at: datetime | None = None,
+    ) -> None:
         record = self._records[path]
         if not isinstance(record, EffectRecord):
             raise ValueError(f"the record has an effect's outcome at {path}, where it has {record}")
-        self._records[path] = replace(record, state=state, result=result, failure=failure)
+        order = 0
+        if state is State.COMMITTED:
+            order = self.outcomes = self.outcomes + 1
+        self._records[path] = replace(
+            record, state=state, result=result, failure=failure, retry_at=retry_at, order=order
+        )
+        self._undoable(path)
+
+    def _undoable(self, path: str) -> None:
+        record = self._records[path]
+        if isinstance(record, EffectRecord) and record.compensate:
+            self.undoable[path] = record
 
     def _complete(self, path: str, event: e.WaitCompleted) -> None:
         record = self._records[path]

@@ -177,18 +177,20 @@ class StepFailed(_message.Message):
     def __init__(self, path: _Optional[str] = ..., name: _Optional[str] = ..., arguments: _Optional[bytes] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., attempt: _Optional[int] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retry_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class EffectStarted(_message.Message):
-    __slots__ = ("path", "name", "arguments", "key", "attempt")
+    __slots__ = ("path", "name", "arguments", "key", "attempt", "compensate")
     PATH_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    COMPENSATE_FIELD_NUMBER: _ClassVar[int]
     path: str
     name: str
     arguments: bytes
     key: str
     attempt: int
-    def __init__(self, path: _Optional[str] = ..., name: _Optional[str] = ..., arguments: _Optional[bytes] = ..., key: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+    compensate: str
+    def __init__(self, path: _Optional[str] = ..., name: _Optional[str] = ..., arguments: _Optional[bytes] = ..., key: _Optional[str] = ..., attempt: _Optional[int] = ..., compensate: _Optional[str] = ...) -> None: ...
 
 class EffectCommitted(_message.Message):
     __slots__ = ("path", "key", "result", "attempt", "elapsed", "recorded_job_id", "name", "arguments")
