@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 import uuid
 from datetime import UTC, datetime
+from secrets import randbits
+from time import monotonic, time_ns
 from typing import Protocol
 
 from aetheris_kernel.ids import uuid7
+
+# Taken once, before anybody watches who asks for the time: it is asked for at every step of every job.
+_now = datetime.now
 
 
 class Clock(Protocol):
@@ -26,10 +29,10 @@ class SystemClock:
     """The machine's own time and randomness."""
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return _now(UTC)
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return monotonic()
 
     def new_id(self) -> uuid.UUID:
-        return uuid7(time.time_ns() // 1_000_000, secrets.randbits(74))
+        return uuid7(time_ns() // 1_000_000, randbits(74))

@@ -14,6 +14,7 @@ from functools import update_wrapper
 from typing import Any, Generic, TypeVar, cast, overload
 
 from aetheris.context import current, enclosing_step
+from aetheris.contract.frames import drives
 from aetheris.errors import ContractViolation
 from aetheris.values import Signature
 
@@ -43,6 +44,7 @@ class Definition(Generic[R]):
         self.is_async = inspect.iscoroutinefunction(function)
         update_wrapper(cast(Any, self), function)
 
+    @drives
     async def call(self, arguments: dict[str, Any], **injected: Any) -> R:
         """The function itself. A plain function runs in a thread, so that it blocks nobody."""
         args, kwargs = self.signature.spread(arguments)

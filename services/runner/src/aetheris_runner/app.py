@@ -6,6 +6,7 @@ import asyncio
 
 import grpc
 import structlog
+from aetheris.contract.guard import in_force as contract_in_force
 from aetheris_chassis.client import open_channel
 from aetheris_chassis.process import sleep_forever
 from aetheris_chassis.server import serving
@@ -27,6 +28,11 @@ _GOODBYE_S = 5.0
 
 
 async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> None:
+    with contract_in_force():
+        await _serve(settings, started)
+
+
+async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
     try:
         agents = load_agents(_listed(settings.agents))
     except AgentsUnreadable as error:

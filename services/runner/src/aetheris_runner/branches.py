@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
+from aetheris.contract.frames import drives
 from aetheris.driving.branch import Branch, current_branch
 from aetheris.driving.failures import EXITS, described, revived
 
@@ -18,6 +19,7 @@ async def gather(stage: Stage, path: str, branches: tuple[Awaitable[Any], ...]) 
     everyone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     left = len(branches)
 
+    @drives
     async def branch(number: int, work: Awaitable[Any]) -> Any:
         nonlocal left
         current_branch.set(Branch(f"{path}.{number}."))

@@ -10,8 +10,8 @@ of `core.effect.way_out`, the surest first; where none is left, the job parks un
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 from aetheris.context import current
@@ -105,13 +105,13 @@ class EffectCall:
 
     async def _enter(self) -> tuple[State, bytes]:
         stage, tool = self._stage, self._tool
-        began = time.monotonic()
+        began = monotonic()
         stage.tool_opened()
         try:
             result = tool.signature.result.write(await self._inside())
         except self._unchanged as error:
             failure = described(error)
-            elapsed = timedelta(seconds=time.monotonic() - began)
+            elapsed = timedelta(seconds=monotonic() - began)
             stage.scribe.record(e.EffectFailed(self._path, self._key, failure, self._attempt, elapsed, at=stage.now()))
             metrics.EFFECTS.labels("failed").inc()
             raise revived(failure) from error
@@ -124,7 +124,7 @@ class EffectCall:
             return State.IN_DOUBT, b""
         finally:
             stage.tool_closed()
-        elapsed = timedelta(seconds=time.monotonic() - began)
+        elapsed = timedelta(seconds=monotonic() - began)
         stage.scribe.record(
             e.EffectCommitted(self._path, self._key, result, self._attempt, elapsed, at=stage.now()),
             len(result),

@@ -7,8 +7,10 @@ frontier ──► performed ──► recorded (committed, or failed) ──►
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
+
+# By itself: the module's own is watched inside an agent, which costs a look at who asks.
+from time import monotonic
 from typing import Any
 
 from aetheris.context import current, enclosing_step
@@ -29,7 +31,7 @@ class Steps:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._turn_began = time.monotonic()
+        self._turn_began = monotonic()
 
     async def run(self, path: str, definition: StepDefinition[Any], arguments: dict[str, Any]) -> Any:
         stage = self._stage
@@ -42,16 +44,16 @@ class Steps:
             return definition.signature.result.read(record.result)
         if stage.gated:
             await stage.gate()
-        began = time.monotonic()
+        began = monotonic()
         try:
             result = await _perform(definition, arguments)
         except (Exception, *EXITS) as error:
-            elapsed = timedelta(seconds=time.monotonic() - began)
+            elapsed = timedelta(seconds=monotonic() - began)
             failure = described(error)
             stage.scribe.record(e.StepFailed(path, definition.name, given, failure, 1, elapsed, at=stage.now()))
             metrics.STEPS.labels("permanent_failure").inc()
             raise revived(failure) from error
-        ended = time.monotonic()
+        ended = monotonic()
         ticket = stage.scribe.record(
             e.StepCommitted(path, definition.name, given, result, 1, timedelta(seconds=ended - began), at=stage.now()),
             value_bytes=len(given) + len(result),
@@ -61,7 +63,7 @@ class Steps:
             await stage.scribe.durable(ticket)
         elif ended - self._turn_began > _TURN_S:
             await asyncio.sleep(0)
-            self._turn_began = time.monotonic()
+            self._turn_began = monotonic()
         return definition.signature.result.read(result)
 
 

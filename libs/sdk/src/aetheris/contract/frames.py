@@ -1,0 +1,106 @@
+"""Who is acting: the agent's own code, or somebody on its way.
+
+The stack is walked outward from what was called. The first frame of ours decides: where it is the driver,
+which calls agent code, the agent acts; any other frame of ours acts on its own account. What is read on the
+way to a log line, an import or a traceback decides nothing in the agent and is let through.
+
+    time.time ◄─ requests ◄─ checkout() ◄─ driver          the agent acts
+    time.time ◄─ steps.py ◄─ step() ◄─ checkout() ◄─ …      the runner acts
+    time.time ◄─ logging ◄─ checkout() ◄─ driver            nobody minds
+"""
+
+from __future__ import annotations
+
+import linecache
+import site
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import CodeType, FrameType
+from typing import TypeVar
+
+F = TypeVar("F", bound=Callable[..., object])
+
+OURS = frozenset(
+    f"aetheris{name}"
+    for name in ("", "_chassis", "_embedded", "_gateway", "_journal", "_kernel", "_ledger", "_proto", "_runner",
+                 "_scheduler", "_testkit")
+)  # fmt: skip
+BYSTANDERS = frozenset((
+    "importlib", "_frozen_importlib", "_frozen_importlib_external", "zipimport", "logging", "structlog", "loguru",
+    "traceback", "linecache", "warnings", "inspect", "zoneinfo", "dateutil", "pytz", "opentelemetry", "coverage",
+    "pdb", "bdb",
+))  # fmt: skip
+
+# By identity, because a code object's hash reads all of it; kept, so that no other can get the same one.
+_drivers: dict[int, CodeType] = {}
+
+
+def drives(function: F) -> F:
+    """Marks what calls agent code directly."""
+    code: CodeType = function.__code__
+    _drivers[id(code)] = code
+    return function
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of somebody's code."""
+
+    file: str
+    line: int
+    function: str
+
+    @property
+    def text(self) -> str:
+        return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}, in {self.function}"
+
+
+def acting(frame: FrameType | None) -> Place | None:
+    """The agent's line that acts from `frame`, or None where it is not the agent that acts."""
+    inner: FrameType | None = None
+    own: FrameType | None = None
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        root = name.partition(".")[0]
+        if root in OURS:
+            if id(frame.f_code) not in _drivers:
+                return None
+            return None if inner is None else _place(own or inner)
+        if root in BYSTANDERS or frame.f_code.co_name == "__del__":
+            return None
+        if own is None and not _is_library(frame.f_code.co_filename):
+            own = frame
+        inner, frame = frame, frame.f_back
+    return None
+
+
+def nearest(frame: FrameType | None) -> Place | None:
+    """The innermost line that is neither ours nor a library's: where a command was given."""
+    while frame is not None:
+        root = frame.f_globals.get("__name__", "").partition(".")[0]
+        if root not in OURS and not _is_library(frame.f_code.co_filename):
+            return _place(frame)
+        if id(frame.f_code) in _drivers:
+            return None
+        frame = frame.f_back
+    return None
+
+
+def _place(frame: FrameType) -> Place:
+    return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
+
+
+def _library_folders() -> tuple[str, ...]:
+    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return tuple(f"{folder}/" for folder in {*folders, *site.getsitepackages()} if folder)
+
+
+_LIBRARIES = _library_folders()
+
+
+def _is_library(file: str) -> bool:
+    return file.startswith((*_LIBRARIES, "<frozen"))
