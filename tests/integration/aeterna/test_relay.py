@@ -64,6 +64,7 @@ def test_the_old_one_serves_again_before_the_new_one_has_gone(tmp_path: Path) ->
         it.until(lambda s: s["state"] == "soaking")
         assert ask(it) == (2, 1)
         it.ask("rollback", wait=False)
+        it.until(lambda s: s["state"] == "rolling-back")
 
         assert ask(it) == (1, 2)
         assert it.status()["state"] == "rolling-back"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from aeterna.supervisor.checks import http_get
 from aeterna.supervisor.metrics import Metrics
+from aeterna.testing import namespaces
 from aeterna.testing.supervised import Supervised
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -191,7 +191,7 @@ print(*lines(), sep="\\n")
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs a network namespace of its own")
+@pytest.mark.skipif(not namespaces.can_make("--pid", "--net"), reason="no network of its own can be made here")
 def test_the_first_snippets_ever_written_run_unchanged(tmp_path: Path) -> None:
     """Its ports are 8080 and 9090 on every address: so it is given a network where it is alone."""
     (tmp_path / "aeterna.yaml").write_text(SEED.read_text().split('SEED = """')[1].split('"""')[0])
