@@ -2,18 +2,23 @@
 
 from typing import TYPE_CHECKING, Any
 
-from aetheris.context import gather, now, random, signal, sleep, uuid
+from aetheris.context import compensate, gather, now, random, signal, sleep, uuid
 from aetheris.definitions import agent, step, tool
 from aetheris.errors import (
     AetherisError,
     ContractViolation,
     EffectAbandoned,
+    EffectBlocked,
+    Permanent,
+    RetryAfter,
     StepFailed,
     Unchanged,
     ValueRefused,
     WaitTimedOut,
 )
 from aetheris.outcomes import DidNotHappen, Effect, Happened, Unknown, current_effect
+from aetheris.progress import heartbeat
+from aetheris.retry import Retry
 
 if TYPE_CHECKING:
     from aetheris.client import AsyncClient, Client
@@ -26,15 +31,21 @@ __all__ = [
     "DidNotHappen",
     "Effect",
     "EffectAbandoned",
+    "EffectBlocked",
     "Happened",
+    "Permanent",
+    "Retry",
+    "RetryAfter",
     "StepFailed",
     "Unchanged",
     "Unknown",
     "ValueRefused",
     "WaitTimedOut",
     "agent",
+    "compensate",
     "current_effect",
     "gather",
+    "heartbeat",
     "now",
     "random",
     "signal",

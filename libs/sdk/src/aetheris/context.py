@@ -37,6 +37,8 @@ class Context(Protocol):
 
     async def value(self, kind: str) -> Any: ...
 
+    async def compensate(self) -> None: ...
+
 
 # The runner, inside an agent. None outside, and inside a step: there everything is an ordinary call.
 current: ContextVar[Context | None] = ContextVar("aetheris_context", default=None)
@@ -95,3 +97,11 @@ async def random() -> float:
 async def uuid() -> UUID:
     """A fresh UUIDv7, recorded."""
     return UUID(await _context("uuid()").value("uuid"))
+
+
+async def compensate() -> None:
+    """Take back, newest first, every effect so far that has a `compensate`; then the agent goes on.
+
+    A job that fails or is cancelled does this by itself.
+    """
+    await _context("compensate()").compensate()

@@ -10,16 +10,23 @@ import asyncio
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import update_wrapper
+from contextvars import copy_context
+from datetime import timedelta
+from functools import partial, update_wrapper
 from typing import Any, Generic, TypeVar, cast, overload
+
+from pydantic_core import from_json
 
 from aetheris.context import current, enclosing_step
 from aetheris.contract.frames import drives
+from aetheris.durations import to_span
 from aetheris.errors import ContractViolation
-from aetheris.values import Signature
+from aetheris.retry import Retry, to_retry
+from aetheris.values import Signature, canonical
 
 R = TypeVar("R")
 Function = Callable[..., Awaitable[R]] | Callable[..., R]
+Span = str | float | timedelta
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
@@ -53,15 +60,50 @@ class Definition(Generic[R]):
             return await self.function(*args, **kwargs)  # type: ignore[no-any-return]
         return await asyncio.to_thread(self.function, *args, **kwargs)
 
+    def begin(self, arguments: dict[str, Any], **injected: Any) -> asyncio.Future[R]:
+        """The same under way by itself: a task, or a thread, which nothing can stop."""
+        loop = asyncio.get_running_loop()
+        if self.is_async:
+            return loop.create_task(self.call(arguments, **injected))
+        args, kwargs = self.signature.spread(arguments)
+        kwargs.update({name: value for name, value in injected.items() if name in self.signature.injected})
+        return loop.run_in_executor(None, partial(copy_context().run, self.function, *args, **kwargs))
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
 
-class StepDefinition(Definition[R]):
+class Executed(Definition[R]):
+    """A definition whose code a runner enters: how often, and for how long at most."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str | None,
+        retry: Retry | int | None,
+        timeout: Span | None,
+        heartbeat: Span | None,
+    ) -> None:
+        super().__init__(function, name)
+        self.retry = to_retry(retry)
+        self.timeout = None if timeout is None else to_span(timeout)
+        self.heartbeat = None if heartbeat is None else to_span(heartbeat)
+
+
+class StepDefinition(Executed[R]):
     """No side effect: recorded once, may run again after a crash."""
 
-    def __init__(self, function: Callable[..., Any], name: str | None, durable: bool) -> None:
-        super().__init__(function, name)
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str | None,
+        durable: bool,
+        *,
+        retry: Retry | int | None = None,
+        timeout: Span | None = None,
+        heartbeat: Span | None = None,
+    ) -> None:
+        super().__init__(function, name, retry, timeout, heartbeat)
         self.durable = durable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R]:
@@ -72,7 +114,7 @@ class StepDefinition(Definition[R]):
         return context.step(self, arguments)
 
 
-class ToolDefinition(Definition[R]):
+class ToolDefinition(Executed[R]):
     """A side effect: at most once."""
 
     injected = frozenset({"idempotency_key"})
@@ -81,16 +123,50 @@ class ToolDefinition(Definition[R]):
         self,
         function: Callable[..., Any],
         name: str | None,
-        verify: Callable[..., Any] | None,
-        idempotent: bool,
-        unchanged: tuple[type[Exception], ...],
+        *,
+        verify: Callable[..., Any] | None = None,
+        idempotent: bool = False,
+        unchanged: tuple[type[Exception], ...] = (),
+        compensate: Callable[..., Any] | None = None,
+        retry: Retry | int | None = None,
+        timeout: Span | None = None,
+        heartbeat: Span | None = None,
     ) -> None:
-        super().__init__(function, name)
+        super().__init__(function, name, retry, timeout, heartbeat)
         if "once" in self.signature.names:
             raise TypeError(f"{self.name}: `once` names the business key of a call, so no argument can have that name")
         self.verify = None if verify is None else _Verify(verify, f"{self.name}.verify")
         self.idempotent = idempotent
         self.unchanged = unchanged
+        self.compensate = None if compensate is None else self._undone_by(compensate)
+
+    def _undone_by(self, compensate: Callable[..., Any]) -> ToolDefinition[Any]:
+        if isinstance(compensate, StepDefinition | AgentDefinition):
+            raise TypeError(f"{self.name}: compensate= takes a tool or a plain function, for it changes the world")
+        undo = compensate
+        if not isinstance(undo, ToolDefinition):
+            undo = ToolDefinition(undo, f"{self.name}.compensate")
+        unknown = set(undo.signature.required) - {*self.signature.names, "result"}
+        if unknown:
+            raise TypeError(
+                f"{undo.name} asks for {', '.join(sorted(unknown))}; it can have the arguments of {self.name} by "
+                "their names, `result` and `idempotency_key`"
+            )
+        return undo
+
+    def undoing(self, arguments: bytes, result: bytes) -> dict[str, Any]:
+        """What `compensate` is called with, from the record of the call that it takes back: of the recorded
+        arguments and the result, those that it asks for, each as its own annotation says, or else the tool's."""
+        assert self.compensate is not None
+        theirs = self.compensate.signature
+        recorded = {**from_json(arguments), "result": from_json(result)}
+        values: dict[str, Any] = {}
+        for name in theirs.names:
+            if name in recorded:
+                ours = self.signature.result if name == "result" else self.signature.codec(name)
+                codec = theirs.codec(name)
+                values[name] = (codec if codec.typed else ours).read(canonical(recorded[name]))
+        return theirs.bind((), values)
 
     def __call__(self, *args: Any, once: str | None = None, **kwargs: Any) -> Coroutine[Any, Any, R]:
         injected = {name: kwargs.pop(name) for name in tuple(kwargs) if name in self.signature.injected}
@@ -142,12 +218,23 @@ def step(function: Callable[..., Coroutine[Any, Any, R]], /) -> StepDefinition[R
 @overload
 def step(function: Callable[..., R], /) -> StepDefinition[R]: ...
 @overload
-def step(*, name: str | None = None, durable: bool = False) -> Callable[[Callable[..., Any]], StepDefinition[Any]]: ...
-def step(function: Any = None, /, *, name: str | None = None, durable: bool = False) -> Any:
-    """Mark a function without side effects. `durable=True` waits for its record before going on."""
+def step(
+    *,
+    name: str | None = None,
+    durable: bool = False,
+    retry: Retry | int | None = None,
+    timeout: Span | None = None,
+    heartbeat: Span | None = None,
+) -> Callable[[Callable[..., Any]], StepDefinition[Any]]: ...
+def step(function: Any = None, /, *, name: str | None = None, durable: bool = False, **limits: Any) -> Any:
+    """Mark a function without side effects. `durable=True` waits for its record before going on.
+
+    `retry` says how often it is tried (`retry=3`, or a `Retry`); `timeout` how long one attempt may take,
+    `heartbeat` how long it may say nothing (see `aetheris.heartbeat`).
+    """
     if function is not None:
-        return StepDefinition(function, name, durable)
-    return lambda function: StepDefinition(function, name, durable)
+        return StepDefinition(function, name, durable, **limits)
+    return lambda function: StepDefinition(function, name, durable, **limits)
 
 
 @overload
@@ -161,24 +248,22 @@ def tool(
     verify: Callable[..., Any] | None = None,
     idempotent: bool = False,
     unchanged: tuple[type[Exception], ...] = (),
+    compensate: Callable[..., Any] | None = None,
+    retry: Retry | int | None = None,
+    timeout: Span | None = None,
+    heartbeat: Span | None = None,
 ) -> Callable[[Callable[..., Any]], ToolDefinition[Any]]: ...
-def tool(
-    function: Any = None,
-    /,
-    *,
-    name: str | None = None,
-    verify: Callable[..., Any] | None = None,
-    idempotent: bool = False,
-    unchanged: tuple[type[Exception], ...] = (),
-) -> Any:
+def tool(function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
     """Mark a function with a side effect: it is entered at most once.
 
     `verify` asks the world by key when a crash leaves the effect in doubt. `idempotent=True` says that
-    calling again under the same key is harmless. `unchanged` lists errors that leave the world as it was.
+    calling again under the same key is harmless. `unchanged` lists errors that leave the world as it was;
+    those alone are retried, if `retry` says so. `compensate` takes the effect back when the job fails or is
+    cancelled. A tool over its `timeout`, or silent for longer than its `heartbeat`, leaves a doubt.
     """
     if function is not None:
-        return ToolDefinition(function, name, verify, idempotent, unchanged)
-    return lambda function: ToolDefinition(function, name, verify, idempotent, unchanged)
+        return ToolDefinition(function, name, **options)
+    return lambda function: ToolDefinition(function, name, **options)
 
 
 @overload

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 
 class AetherisError(Exception):
     """Everything this package raises by itself."""
@@ -32,6 +34,29 @@ class Unchanged(AetherisError):
 
     Any other error leaves the effect in doubt: a time-out may well have charged the card.
     """
+
+
+class RetryAfter(Unchanged):
+    """Whoever was called is busy and says when to come again: `RetryAfter("30s")`.
+
+    It decides the pause before the next attempt; whether there is one is the retry policy's to say. In a
+    tool it vouches that the world is unchanged, as a refusal with a Retry-After header does.
+    """
+
+    def __init__(self, span: str | float | timedelta, message: str = "") -> None:
+        super().__init__(message or f"busy; to be tried again after {span}")
+        self.retry_after = span
+
+
+class Permanent(AetherisError):
+    """No later attempt will fare better: never retried, whatever the policy says.
+
+    In a tool it does not say what became of the world; raise a class that is `Unchanged` too if it does.
+    """
+
+
+class EffectBlocked(AetherisError):
+    """This effect must not be made here, and the message says why."""
 
 
 class EffectAbandoned(AetherisError):

@@ -41,6 +41,19 @@ class Effect:
         return {"Idempotency-Key": self.key, "Aetheris-Fence": str(self.lease)}
 
 
+@dataclass(frozen=True, slots=True)
+class StepInHand:
+    """The step that runs."""
+
+    job_id: str
+    path: str
+    attempt: int
+    lease: int
+
+
+# Set by the runner around a step's own code.
+step_in_hand: ContextVar[StepInHand | None] = ContextVar("aetheris_step", default=None)
+
 # Set by the runner around a tool's own code.
 effect_in_hand: ContextVar[Effect | None] = ContextVar("aetheris_effect", default=None)
 

@@ -57,6 +57,11 @@ class Codec:
             except PydanticUserError as error:
                 raise TypeError(f"{what} has a type that JSON cannot carry, {annotation!r}: {error.message}") from error
 
+    @property
+    def typed(self) -> bool:
+        """Whether it makes anything of plain JSON."""
+        return self._adapter is not None
+
     def write(self, value: object) -> bytes:
         if self._adapter is not None and value is not None:
             try:
@@ -89,12 +94,13 @@ class Signature:
         hints = _hints(function)
         self.result = Codec(hints.get("return", _UNTYPED), f"the result of {name!r}")
         self.names = [p.name for p in parameters]
+        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        self.required = [p.name for p in parameters if p.default is inspect.Parameter.empty and p.kind not in variadic]
         self.injected = injected & set(self._signature.parameters)
         self._simple = all(
             p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and p.default is inspect.Parameter.empty
             for p in parameters
         )
-        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         self._variadic = any(p.kind in variadic for p in parameters)
         self._bare = self._signature.replace(parameters=parameters)
         self._codecs = {
@@ -118,6 +124,10 @@ class Signature:
             return (), dict(arguments)
         bound = inspect.BoundArguments(self._bare, dict(arguments))
         return bound.args, bound.kwargs
+
+    def codec(self, name: str) -> Codec:
+        """Of the parameter `name`."""
+        return self._codecs[name]
 
     def read_arguments(self, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments that came as JSON, each read as its annotation says."""
