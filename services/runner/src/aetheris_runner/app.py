@@ -7,13 +7,14 @@ import asyncio
 import grpc
 import structlog
 from aetheris.contract.guard import in_force as contract_in_force
+from aetheris.driving.agents import AgentsUnreadable
 from aetheris_chassis.client import open_channel
 from aetheris_chassis.process import sleep_forever
 from aetheris_chassis.server import serving
 from aetheris_kernel.clock import SystemClock
 from aetheris_kernel.errors import Invalid
 
-from aetheris_runner.agents import AgentsUnreadable, load_agents
+from aetheris_runner.agents import load_agents
 from aetheris_runner.crew import Crew
 from aetheris_runner.hands import Hands
 from aetheris_runner.inbox import GatewayInbox
