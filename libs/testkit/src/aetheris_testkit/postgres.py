@@ -76,6 +76,11 @@ class Server:
         self.stop()
         self.start()
 
+    def restart_at_once(self) -> None:
+        """What `pg_ctl restart -m immediate` does: nobody is waited for, and the start recovers."""
+        self._end(signal.SIGQUIT)
+        self.start()
+
     def kill(self) -> None:
         """SIGKILL to every process of it: what is not on disk is lost, and the next start recovers."""
         postmaster = self._postmaster()

@@ -6,7 +6,7 @@
         await suite.restart("ledger")
 
 Members are "ledger", "scheduler", "gateway", "runner-1", "runner-2", …. A restarted member keeps its
-addresses. Each writes to <folder>/logs/<member>.log, and none outlives this process.
+addresses and its `Launch`. Each writes to <folder>/logs/<member>.log, and none outlives this process.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,11 +39,24 @@ _STOP_S = 10.0
 _LOOK_S = 0.02
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How one member is started, where that differs from all others of its kind."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    # Another module in the service's place, for one that shall misbehave.
+    module: str = ""
+    # What comes before the command, e.g. `ip netns exec far`.
+    prefix: Sequence[str] = ()
+
+
 class Suite:
     """Four kinds of process and a PostgreSQL of their own, or the one that `database` names.
 
     `environment` has more settings, by member: {"scheduler": {"AETHERIS_LEASE_S": "1"}, "runner": {…}};
-    "runner" is for every runner.
+    "runner" is for every runner. `host` is an address of this machine that the services listen on, for
+    runners that are not to share its network; without it they meet at sockets. `launches` is for
+    members whose start differs in more.
     """
 
     def __init__(
@@ -54,6 +68,8 @@ class Suite:
         environment: Mapping[str, Mapping[str, str]] | None = None,
         database: str = "",
         postgres_settings: Mapping[str, str] | None = None,
+        host: str = "",
+        launches: Mapping[str, Launch] | None = None,
     ) -> None:
         self.folder = folder.resolve()
         self.logs = self.folder / "logs"
@@ -67,10 +83,14 @@ class Suite:
         # There as well: pytest closes its own folders to the user that PostgreSQL runs as for root.
         self.server = None if database else Server(self._sockets / "postgres", postgres_settings or {})
         self._members: dict[str, asyncio.subprocess.Process] = {}
+        self._launches = dict(launches or {})
+        self._host = host
         self.ledger = f"unix:{self._sockets}/ledger.sock"
         self.scheduler = f"unix:{self._sockets}/scheduler.sock"
-        http, grpc_ = free_ports(2)
-        self.gateway = f"127.0.0.1:{grpc_}"
+        http, grpc_, *others = free_ports(4)
+        if host:
+            self.ledger, self.scheduler = (f"{host}:{port}" for port in others)
+        self.gateway = f"{host or '127.0.0.1'}:{grpc_}"
         self.http = f"http://127.0.0.1:{http}"
 
     # Processes.
@@ -101,10 +121,12 @@ class Suite:
         await self._spawn(name)
         await self._serves(name)
 
-    async def start_runner(self) -> str:
+    async def start_runner(self, launch: Launch | None = None) -> str:
         """One more runner; its name."""
         self._runners_made += 1
         name = f"runner-{self._runners_made}"
+        if launch is not None:
+            self._launches[name] = launch
         await self.start(name)
         return name
 
@@ -166,12 +188,13 @@ class Suite:
 
     async def _spawn(self, name: str) -> None:
         service = name.partition("-")[0]
+        launch = self._launches.get(name, Launch())
+        more = {**self._environment.get(service, {}), **launch.environment}
+        command = [*launch.prefix, sys.executable, "-m", launch.module or f"aetheris_{service}"]
         with (self.logs / f"{name}.log").open("ab") as log:
             self._members[name] = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                f"aetheris_{service}",
-                env={**os.environ, **self._settings(name, service), **self._environment.get(service, {})},
+                *command,
+                env={**os.environ, **self._settings(name, service), **more},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -186,6 +209,7 @@ class Suite:
             "AETHERIS_LEDGER_ADDRESS": self.ledger,
             "AETHERIS_SCHEDULER_ADDRESS": self.scheduler,
             "AETHERIS_GATEWAY_ADDRESS": self.gateway,
+            "AETHERIS_TRUST_NETWORK": str(bool(self._host)).lower(),
         }
         match service:
             case "runner":
@@ -197,7 +221,8 @@ class Suite:
                 return {**common, "AETHERIS_DATABASE_URL": self.dsn}
 
     def _listens(self, name: str) -> str:
-        return self.gateway if name == "gateway" else f"unix:{self._sockets}/{name}.sock"
+        fixed = {"gateway": self.gateway, "ledger": self.ledger, "scheduler": self.scheduler}
+        return fixed.get(name, f"unix:{self._sockets}/{name}.sock")
 
     async def _serves(self, name: str) -> None:
         process = self._members[name]

@@ -1,0 +1,79 @@
+"""A network of its own for one member, so that it can be cut off without a word.
+
+    host 10.x.y.1 ──── veth ──── 10.x.y.2 namespace
+           └─ link down: what either side sends is lost, nobody is told, and both go on living
+
+Needs the right to make network namespaces; `refused` says why there is none.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+
+class Namespace:
+    """`with Namespace() as far:` makes it and takes it down again."""
+
+    def __init__(self) -> None:
+        number = os.getpid()
+        self.name = f"aetheris-{number}"
+        self._link = f"ae{number}"
+        network = f"10.{192 + number % 63}.{number // 63 % 256}"
+        # Where those outside listen, and where the member inside finds them.
+        self.host = f"{network}.1"
+        self._inside = f"{network}.2"
+
+    @property
+    def prefix(self) -> Sequence[str]:
+        """What runs a command in there."""
+        return ("ip", "netns", "exec", self.name)
+
+    def cut(self) -> None:
+        _ip("link", "set", self._link, "down")
+
+    def heal(self) -> None:
+        _ip("link", "set", self._link, "up")
+
+    def __enter__(self) -> Self:
+        _ip("netns", "add", self.name)
+        try:
+            _ip("link", "add", self._link, "type", "veth", "peer", "name", "far", "netns", self.name)
+            _ip("addr", "add", f"{self.host}/24", "dev", self._link)
+            _ip("-n", self.name, "addr", "add", f"{self._inside}/24", "dev", "far")
+            _ip("-n", self.name, "link", "set", "far", "up")
+            _ip("-n", self.name, "link", "set", "lo", "up")
+            self.heal()
+        except BaseException:
+            self._delete()
+            raise
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self._delete()
+
+    def _delete(self) -> None:
+        # The link goes with it; one that was never moved in goes by itself.
+        subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
+        subprocess.run(["ip", "link", "del", self._link], check=False, capture_output=True)
+
+
+def refused() -> str:
+    """Why there can be no namespace here; empty where there can."""
+    if shutil.which("ip") is None:
+        return "there is no `ip` here"
+    try:
+        with Namespace():
+            return ""
+    except RuntimeError as refusal:
+        return str(refusal)
+
+
+def _ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")

@@ -1,0 +1,185 @@
+"""Agents for drills: between them they do everything that a crash could spoil."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import timedelta
+
+import httpx
+from aetheris import DidNotHappen, Happened, agent, current_effect, gather, now, random, signal, sleep, step, tool, uuid
+from aetheris_testkit.mortal_runner import Place, reach
+
+# Long enough for a provider that answers late, short enough to notice one that was cut off.
+_client = httpx.AsyncClient(base_url=os.environ["COUNTER_URL"], timeout=20, limits=httpx.Limits(max_connections=100))
+
+
+class Declined(Exception):
+    """The provider said no before anything happened."""
+
+
+async def call(number: int, after_s: float, *, once: bool = False) -> int:
+    wanted = {"number": number, "after_s": after_s, "once": once}
+    answer = await _client.post("/charges", json=wanted, headers=current_effect().headers)
+    answer.raise_for_status()
+    return int(answer.json()["number"])
+
+
+async def find_charge(*, idempotency_key: str) -> Happened | DidNotHappen:
+    answer = await _client.get(f"/charges/{idempotency_key}")
+    if answer.status_code == 404:
+        return DidNotHappen()
+    answer.raise_for_status()
+    return Happened(answer.json()["number"])
+
+
+@tool(verify=find_charge)
+async def charge(number: int, after_s: float = 0.0) -> int:
+    """The world can be asked about it."""
+    return await call(number, after_s)
+
+
+@tool(idempotent=True)
+async def deliver(number: int, after_s: float = 0.0) -> int:
+    """May be called again."""
+    return await call(number, after_s, once=True)
+
+
+@tool
+async def wire(number: int, after_s: float = 0.0) -> int:
+    """Only a person can say what became of it."""
+    return await call(number, after_s)
+
+
+@tool(unchanged=(Declined,))
+async def decline(number: int) -> int:
+    raise Declined(f"no {number}")
+
+
+@step
+async def echo(value: object) -> object:
+    return value
+
+
+@step
+async def think(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+@step(durable=True)
+async def note(value: int) -> int:
+    return value
+
+
+@agent("steps")
+async def steps(count: int) -> int:
+    total = 0
+    for each in range(count):
+        total += int(str(await echo(each)))
+        await think(0.1)
+    return total + await note(count)
+
+
+@agent("pay")
+async def pay(number: int, after_s: float) -> list[int]:
+    first = await charge(number, after_s)
+    await think(0.5)
+    second = await charge(number + 1, after_s)
+    return [first, second]
+
+
+@agent("post")
+async def post(number: int, after_s: float) -> list[int]:
+    return [await deliver(number + each, after_s) for each in range(3)]
+
+
+@agent("transfer")
+async def transfer(number: int, after_s: float) -> int:
+    await think(0.1)
+    return await wire(number, after_s)
+
+
+@agent("ask")
+async def ask(number: int) -> list[object]:
+    first = await signal("first")
+    paid = await charge(number, 0.05)
+    second = await signal("second")
+    return [first, paid, second]
+
+
+@agent("nap")
+async def nap(number: int, seconds: float) -> bool:
+    """What is served once is served again after any crash."""
+    token, began, drawn = await uuid(), await now(), await random()
+    before = await echo([token, began.isoformat(), drawn])
+    await sleep(timedelta(seconds=seconds))
+    after = await echo([token, began.isoformat(), drawn])
+    return before == after and await note(number) == number
+
+
+@agent("fan")
+async def fan(number: int, after_s: float) -> list[object]:
+    async def long(value: int) -> int:
+        await sleep(timedelta(seconds=after_s))
+        return await charge(value, after_s)
+
+    return list(
+        await gather(
+            charge(number, after_s),
+            deliver(number + 1, after_s),
+            long(number + 2),
+            echo(number + 3),
+            signal("go"),
+            think(after_s),
+        )
+    )
+
+
+@agent("try")
+async def try_(number: int) -> str:
+    try:
+        await decline(number)
+    except Declined as declined:
+        await charge(number, 0.0)
+        return str(declined)
+    return "accepted"
+
+
+@agent("fail")
+async def fail(number: int) -> int:
+    await charge(number, 0.05)
+    raise ValueError(f"{number} is wrong")
+
+
+@agent("wait")
+async def wait(number: int) -> object:
+    """Nobody ever says what it waits for."""
+    await charge(number, 0.0)
+    return await signal("never")
+
+
+@tool(verify=find_charge)
+async def charge_where_one_dies(number: int) -> int:
+    """Where somebody dies in the call, the money is taken and the answer is still out."""
+    async with asyncio.TaskGroup() as calling:
+        called = calling.create_task(call(number, 0.2))
+        while not called.done():
+            if (await _client.get(f"/charges/{current_effect().key}")).status_code == 200:
+                reach(Place.IN_CALL)
+            await asyncio.sleep(0.01)
+    return called.result()
+
+
+@step
+async def volume(number: int) -> str:
+    return str(number) * 400_000
+
+
+@agent("mortal")
+async def mortal(number: int) -> list[int]:
+    """Passes every place at which a runner is made to die."""
+    first = await note(number)
+    paid = await note(await charge_where_one_dies(number))
+    large = await volume(number % 10)
+    return [first, paid, len(large)]
