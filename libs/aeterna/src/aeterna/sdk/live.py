@@ -24,6 +24,7 @@ from aeterna.sdk.connection import Connection
 from aeterna.sdk.handlers import Frozen, Resumed
 
 DRAIN_S = 0.5
+STAYING_S = 0.05  # for what may be finished in a moment, and else stays
 DRAIN_STEP_S = 0.001
 ADOPTERS = 16
 
@@ -64,6 +65,10 @@ class LiveProtocol(asyncio.Protocol):
     def idle(self) -> bool:
         """Is nothing under way for this connection? It is handed over then, and stays here if that takes long."""
         return True
+
+    def stays(self) -> bool:
+        """Is something under way that only this process can finish? Then nobody waits long for it to rest."""
+        return False
 
     def write(self, data: bytes) -> None:
         """After `export_state` nothing may be written. What is all the same leaves only if this process goes on."""
@@ -205,11 +210,12 @@ class LiveConnections:
         for each in waiting:
             each.stand_still()
         clock = asyncio.get_running_loop()
-        deadline = clock.time() + DRAIN_S
+        began = clock.time()
         while True:
             self._packed |= {each.packed(): each for each in waiting if each.still}
             waiting = [each for each in waiting if not each.frozen]
-            if not waiting or clock.time() >= deadline:
+            waited = clock.time() - began
+            if waited >= DRAIN_S or (waited >= STAYING_S and all(each.stays() for each in waiting)) or not waiting:
                 break
             await asyncio.sleep(DRAIN_STEP_S)  # transports have no event for "all is written"
         for each in waiting:

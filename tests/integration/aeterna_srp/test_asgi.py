@@ -1,0 +1,278 @@
+"""Server-sent events and WebSockets go on in the next process, byte for byte. The controls lose and repeat some."""
+
+import base64
+import http.client
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("h11", reason="h11 is not installed")
+
+from aeterna.srp.broker import Happening
+
+from tests.integration.aeterna_srp.stage import Child, Stage
+
+PROGRAM = str(Path(__file__).parent / "asgi_child.py")
+
+
+class Peer:
+    """One connection and what it has heard; `wrong` is the first thing that was not to come then."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.wrong = ""
+        self.count = 0
+        self.address = address
+        self.sock = socket.create_connection(address)
+        self._rest = b""
+        self.begin()
+        self.sock.setblocking(False)
+
+    def begin(self) -> None:
+        raise NotImplementedError
+
+    def heard(self, data: bytes) -> bytes:
+        """Take what is whole, and give back the rest."""
+        raise NotImplementedError
+
+    def turn(self) -> None:
+        if self.wrong:
+            return
+        try:
+            data = self.sock.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError as problem:
+            self.wrong = repr(problem)
+            return
+        if not data:
+            self.wrong = "end of the stream"
+        self._rest = self.heard(self._rest + data)
+
+    def expect(self, found: bytes, expected: bytes) -> None:
+        if found != expected and not self.wrong:
+            self.wrong = f"{found!r} instead of {expected!r}"
+
+    def head(self) -> bytes:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            part = self.sock.recv(4096)
+            assert part
+            data += part
+        head, _, self._rest = data.partition(b"\r\n\r\n")
+        return head
+
+
+class Listener(Peer):
+    """Hears 1, 2, 3, … as server-sent events, each in a chunk of its own."""
+
+    def begin(self) -> None:
+        self.sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+        assert b"200" in self.head()
+
+    def heard(self, data: bytes) -> bytes:
+        while b"\r\n" in data:
+            size, _, rest = data.partition(b"\r\n")
+            length = int(size, 16)
+            if len(rest) < length + 2:
+                break
+            self.count += 1
+            self.expect(rest[: length + 2], b"data: %d\n\n\r\n" % self.count)
+            data = rest[length + 2 :]
+        return data
+
+
+class Echoed(Peer):
+    """Says numbers, each in two fragments with a pause between them, and hears them with their count."""
+
+    def begin(self) -> None:
+        key = base64.b64encode(os.urandom(16))
+        self.said, self.half = 0, False
+        self.sock.sendall(
+            b"GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n"
+        )
+        assert b"101" in self.head()
+
+    def turn(self) -> None:
+        if not self.wrong and self.said - self.count < 4:
+            text = b"%07d" % (self.said + 1)
+            self.sock.send(frame(0x80, text[3:]) if self.half else frame(0x01, text[:3]))
+            self.said += self.half
+            self.half = not self.half
+        super().turn()
+
+    def heard(self, data: bytes) -> bytes:
+        while len(data) >= 2 and len(data) >= 2 + data[1]:
+            self.count += 1
+            self.expect(data[2 : 2 + data[1]], b"%07d %d" % (self.count, self.count))
+            data = data[2 + data[1] :]
+        return data
+
+
+class Kept(Peer):
+    """Asks one thing after the other on one connection."""
+
+    def begin(self) -> None:
+        self.pids: set[bytes] = set()
+        self.ask()
+
+    def ask(self) -> None:
+        self.sock.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n" + b"abcd")
+
+    def heard(self, data: bytes) -> bytes:
+        head, _, rest = data.partition(b"\r\n\r\n")
+        length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-len")), 0)
+        if not length or len(rest) < length:
+            return data
+        pid, size = rest[:length].split()
+        self.pids.add(pid)
+        self.expect(size, b"4")
+        self.count += 1
+        if b"connection: close" in head:
+            self.sock.close()
+            self.sock = socket.create_connection(self.address)
+            self.sock.setblocking(False)
+        self.ask()
+        return rest[length:]
+
+
+def frame(first: int, payload: bytes) -> bytes:
+    mask = os.urandom(4)
+    masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+    return struct.pack("!BB", first, 0x80 | len(payload)) + mask + masked
+
+
+class Play:
+    """A server on the stage, and its audience."""
+
+    def __init__(self, stage: Stage, listener: socket.socket, *args: str) -> None:
+        self.stage, self.listener, self.args = stage, listener, args
+        self.peers: list[Peer] = []
+        self.generation = 0
+        self.child = self.spawn()
+        self.until(lambda: stage.saw(Happening.SKIPPED, 1) is not None)
+
+    def spawn(self) -> Child:
+        self.generation += 1
+        program = [sys.executable, PROGRAM]
+        self.child = self.stage.spawn(self.generation, *self.args, program=program, fds=[self.listener.fileno()])
+        return self.child
+
+    def until(self, condition: Callable[[], object]) -> None:
+        def look() -> object:
+            for peer in self.peers:
+                peer.turn()
+            return condition()
+
+        self.stage.until(look, 15.0)
+
+    def goes_on(self, more: int = 5) -> None:
+        """Everybody hears something new, or something wrong."""
+        before = [peer.count for peer in self.peers]
+        self.until(lambda: all(p.wrong or p.count >= b + more for p, b in zip(self.peers, before, strict=True)))
+
+    def replace(self) -> Child:
+        old = self.child
+        new = self.spawn()
+        self.until(lambda: self.stage.saw(Happening.JOINED, self.generation) is not None)
+        self.stage.broker.prepare(self.generation - 1, self.generation)
+        self.until(lambda: self.stage.saw(Happening.READY, self.generation) is not None)
+        self.goes_on()
+        self.stage.broker.settle()
+        old.process.send_signal(signal.SIGTERM)
+        self.until(lambda: old.dead)
+        return new
+
+    @property
+    def wrong(self) -> list[str]:
+        return [f"{type(peer).__name__}: {peer.wrong}" for peer in self.peers if peer.wrong]
+
+    def close(self) -> None:
+        for peer in self.peers:
+            peer.sock.close()
+
+
+@contextmanager
+def playing(stage: Stage, *args: str) -> Iterator[Play]:
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        listener.setblocking(False)
+        play = Play(stage, listener, *args)
+        try:
+            yield play
+        finally:
+            play.close()
+
+
+def test_streams_and_websockets_go_on_over_20_hand_overs(stage: Stage) -> None:
+    with playing(stage) as play:
+        kept = [Kept(play.listener.getsockname()) for _ in range(5)]
+        play.peers = [
+            *kept,
+            *(Listener(play.listener.getsockname()) for _ in range(10)),
+            *(Echoed(play.listener.getsockname()) for _ in range(10)),
+        ]
+        for _ in range(20):
+            play.replace()
+
+        assert play.wrong == []
+        assert stage.broker.facts()["connections"] == 20 * 25
+        assert all(len(each.pids) == 21 for each in kept)
+
+
+@pytest.mark.parametrize(("mistake", "who"), [("late=1", "Listener"), ("forget=1", "Echoed")])
+def test_the_audience_notices_a_server_that_repeats_or_forgets(stage: Stage, mistake: str, who: str) -> None:
+    """The control."""
+    with playing(stage, mistake) as play:
+        kind = {"Listener": Listener, "Echoed": Echoed}[who]
+        play.peers = [kind(play.listener.getsockname()) for _ in range(10)]
+        for _ in range(10):
+            play.replace()
+            if play.wrong:
+                break
+
+        assert play.wrong
+
+
+def test_a_rollback_brings_them_home(stage: Stage) -> None:
+    with playing(stage) as play:
+        play.peers = [kind(play.listener.getsockname()) for kind in (Kept, Listener, Echoed)]
+        play.goes_on()
+        play.spawn()
+        play.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
+        stage.broker.prepare(1, 2)
+        play.until(lambda: stage.saw(Happening.READY, 2) is not None)
+        play.goes_on()
+
+        stage.broker.return_state(2, 1)
+        play.until(lambda: stage.saw(Happening.RETURNED) is not None)
+        stage.kill(2)
+        play.goes_on()
+
+        assert play.wrong == []
+
+
+def test_a_request_that_is_being_answered_is_finished_where_it_began(stage: Stage) -> None:
+    with playing(stage) as play:
+        address = play.listener.getsockname()
+        asking = http.client.HTTPConnection(*address, timeout=10)
+        asking.request("POST", "/", b"slow")
+        play.peers = [Listener(address)]
+        first = play.child
+        play.goes_on(2)
+
+        play.replace()
+        answer = asking.getresponse()
+
+        assert answer.read().split()[0] == b"%d" % first.process.pid
+        assert answer.headers["connection"] == "close"
+        assert first.process.returncode == 0
+        assert first.said("shutdown")
+        assert play.wrong == []
+        asking.close()
