@@ -11,7 +11,7 @@ where the two differ, the agent's code is no longer the code that made the recor
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -75,9 +75,12 @@ class WaitRecord:
     name: str
     deadline: datetime | None
     completed: e.WaitCompleted | None = None
+    # What was asked, where somebody was asked.
+    detail: bytes = b""
 
     def __str__(self) -> str:
-        return f"wait for {self.kind.name.lower()} {self.name!r}"
+        asked = f": {_shown(self.detail)}" if self.detail else ""
+        return f"wait for {self.kind.name.lower()} {self.name!r}{asked}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ class Replay:
         # Signals that ended a wait: whoever waits for the same key again gets the same payload.
         self.signals: dict[str, e.WaitCompleted] = {}
         self.consumed: set[str] = set()
+        # The paths of the questions that nobody has answered and that are not over.
+        self.questions: set[str] = set()
         # Effects of this job that can be taken back, wherever they stand; asking leaves them here.
         self.undoable: dict[str, EffectRecord] = {}
         # Those of them whose taking back has begun, and those that are taken back.
@@ -141,12 +146,13 @@ class Replay:
             raise Divergence(path, str(record), str(actual))
         return record
 
-    def wait(self, path: str, kind: e.WaitKind, name: str) -> WaitRecord | None:
-        actual = WaitRecord(kind, name, None)
+    def wait(self, path: str, kind: e.WaitKind, name: str, detail: bytes = b"") -> WaitRecord | None:
+        """An answer holds for what was asked: a wait whose `detail` differs is another one."""
+        actual = WaitRecord(kind, name, None, detail=detail)
         record = self._take(path, actual)
         if record is None:
             return None
-        if not isinstance(record, WaitRecord) or (record.kind, record.name) != (kind, name):
+        if not isinstance(record, WaitRecord) or (record.kind, record.name, record.detail) != (kind, name, detail):
             raise Divergence(path, str(record), str(actual))
         return record
 
@@ -158,6 +164,11 @@ class Replay:
         if not isinstance(record, ValueRecord) or record.kind is not kind:
             raise Divergence(path, str(record), str(actual))
         return record
+
+    @property
+    def left(self) -> Mapping[str, Record]:
+        """What nobody has asked for yet."""
+        return self._records
 
     def finish(self) -> None:
         """The agent returned. Whatever the record still holds, the code no longer does."""
@@ -219,7 +230,9 @@ class Replay:
             case e.StepCompensated(path=path):
                 self.compensated.add(path)
             case e.JobWaiting(path=path) if path:
-                self._records[path] = WaitRecord(event.kind, event.name, event.deadline)
+                self._records[path] = WaitRecord(event.kind, event.name, event.deadline, detail=event.detail)
+                if event.kind is e.WaitKind.APPROVAL:
+                    self.questions.add(path)
             case e.WaitCompleted(path=path):
                 self._complete(path, event)
             case e.ValueRecorded(path=path):
@@ -263,6 +276,7 @@ class Replay:
         if not isinstance(record, WaitRecord):
             raise ValueError(f"the record has the end of a wait at {path}, where it has {record}")
         self._records[path] = replace(record, completed=event)
+        self.questions.discard(path)
         if event.source_id:
             self.consumed.add(event.source_id)
         if record.kind is e.WaitKind.SIGNAL and not event.timed_out:
