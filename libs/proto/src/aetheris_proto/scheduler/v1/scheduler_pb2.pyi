@@ -518,3 +518,17 @@ class DrainRequest(_message.Message):
 class DrainResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class HandoverRequest(_message.Message):
+    __slots__ = ("session_id", "successor_session_id")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    SUCCESSOR_SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    successor_session_id: str
+    def __init__(self, session_id: _Optional[str] = ..., successor_session_id: _Optional[str] = ...) -> None: ...
+
+class HandoverResponse(_message.Message):
+    __slots__ = ("held",)
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    held: int
+    def __init__(self, held: _Optional[int] = ...) -> None: ...

@@ -100,6 +100,11 @@ class SchedulerStub:
                 request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DrainRequest.SerializeToString,
                 response_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DrainResponse.FromString,
                 _registered_method=True)
+        self.Handover = channel.unary_unary(
+                '/aetheris.scheduler.v1.Scheduler/Handover',
+                request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.HandoverRequest.SerializeToString,
+                response_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.HandoverResponse.FromString,
+                _registered_method=True)
 
 
 class SchedulerServicer:
@@ -222,6 +227,18 @@ class SchedulerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Handover(self, request, context):
+        """Handover is Drain with an heir: each job that the session hands back from now on is leased to the
+        successor in the same moment, whatever else is waiting, if the successor can run it. Nobody waits for a
+        lease or a grace, and no crash is counted. Calling it again changes nothing.
+
+        NOT_FOUND / NOT_FOUND: one of the two has no stream at this scheduler. FAILED_PRECONDITION / CONFLICT: the
+        successor is leaving itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SchedulerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -289,6 +306,11 @@ def add_SchedulerServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DrainRequest.FromString,
                     response_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DrainResponse.SerializeToString,
+            ),
+            'Handover': grpc.unary_unary_rpc_method_handler(
+                    servicer.Handover,
+                    request_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.HandoverRequest.FromString,
+                    response_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.HandoverResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -643,6 +665,33 @@ class Scheduler:
             '/aetheris.scheduler.v1.Scheduler/Drain',
             aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DrainRequest.SerializeToString,
             aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Handover(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.scheduler.v1.Scheduler/Handover',
+            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.HandoverRequest.SerializeToString,
+            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.HandoverResponse.FromString,
             options,
             channel_credentials,
             insecure,
