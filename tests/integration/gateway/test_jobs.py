@@ -84,7 +84,7 @@ async def test_a_job_that_waits_for_a_signal_from_beginning_to_end(real, http):
     assert (verdict["intact"], verdict["commits"]) == (True, 2)
     [step] = trace["steps"]
     assert (step["kind"], step["name"], step["status"], step["result"]) == ("wait", "approved", "completed", "yes")
-    assert step["waits"][0]["actor"] == "anonymous"
+    assert step["waits"][0]["actor"] == "local"
     assert models.Job.model_validate(done)
 
 

@@ -363,7 +363,7 @@ async def test_grpc_says_the_same(world, http):
     assert (paused.job.paused, resumed.job.paused, cancelled.job.cancel_requested) == (True, False, True)
 
 
-@pytest.mark.parametrize("method", ["Decide", "ListApprovals", "ResolveEffect"])
+@pytest.mark.parametrize("method", ["ResolveEffect", "RequeueJob"])
 async def test_what_is_not_there_yet_says_so(world, method):
     request = getattr(pb, f"{method}Request")()
     async with world.grpc() as stubs:
@@ -411,6 +411,10 @@ async def test_openapi_describes_every_route_and_the_page_shows_it(world, http):
         *(f"/api/{name}" for name in house),
         "/api/jobs/{job_id}",
         *(f"/api/jobs/{{job_id}}/{rest}" for rest in of_a_job),
+        "/api/approvals",
+        "/api/approvals/{approval_id}",
+        *(f"/api/approvals/{{approval_id}}/{rest}" for rest in ("approve", "reject", "delegate")),
+        "/api/tokens/{token}",
     }
     for path, operations in spec["paths"].items():
         for operation in operations.values():

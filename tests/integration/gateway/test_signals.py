@@ -61,7 +61,7 @@ async def test_a_signal_is_durable_and_wakes_its_job(world, http, until):
     assert answer.status_code == 200, answer.text
     assert answer.json() == {"signal_id": note.note_id, "created": True}
     assert (note.kind, note.name, note.payload) == (signals_pb.Note.KIND_SIGNAL, "approved", b'{"by":"ada"}')
-    assert note.actor == "anonymous"
+    assert note.actor == "local"
     assert note.HasField("accept_time")
     assert (counted("signal", "accepted"), wakes("waker", "woken")) == (before[0] + 1, before[1] + 1)
 

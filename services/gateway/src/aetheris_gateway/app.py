@@ -16,12 +16,15 @@ from aetheris_kernel.clock import SystemClock
 from starlette.types import ASGIApp
 
 from aetheris_gateway import rpc
-from aetheris_gateway.desk import Desk, Inbox, Jobs, Record
+from aetheris_gateway.approvals import ApprovalStore
+from aetheris_gateway.desk import Approvals, Desk, Inbox, Jobs, Record, Tokens
 from aetheris_gateway.http import application, door
+from aetheris_gateway.identity import Identity
 from aetheris_gateway.peers import Ledger, Scheduler
 from aetheris_gateway.settings import Settings
 from aetheris_gateway.store import NoteStore
 from aetheris_gateway.sweep import Sweep
+from aetheris_gateway.tokens import TokenKeys
 from aetheris_gateway.wakes import Rouser, Waker
 
 # How long the last wakes may take once both doors are shut.
@@ -48,7 +51,15 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
         rouser = Rouser(scheduler, store)
         waker = Waker(rouser)
         jobs = Jobs(scheduler, clock, draining)
-        desk = Desk(jobs, Record(ledger, jobs, draining), Inbox(store, jobs, waker, clock))
+        inbox = Inbox(store, jobs, waker, clock)
+        desk = Desk(
+            jobs,
+            Record(ledger, jobs, draining),
+            inbox,
+            Approvals(ApprovalStore(pool), jobs, waker, clock),
+            Tokens(TokenKeys(pool), store, inbox, clock),
+            Identity(local=not settings.trust_network),
+        )
         sweep = Sweep(store, rouser, every_s=settings.sweep_every_s, after_s=settings.sweep_after_s)
         app = application.build(
             desk,

@@ -15,6 +15,17 @@ WAKES = metrics.counter(
     "Wakes by who sent them (waker or sweep) and how they ended: woken, finished, unknown, failed.",
     ["by", "result"],
 )
+APPROVALS = metrics.counter(
+    "aetheris_gateway_approvals_total",
+    "Questions to people by what happened: asked, yes, no, delegated, refused (not theirs, or closed), expired, "
+    "withdrawn.",
+    ["what"],
+)
+TOKENS = metrics.counter(
+    "aetheris_gateway_tokens_total",
+    "Tokens by what happened: minted, completed, repeated (the same was said again), refused.",
+    ["what"],
+)
 HTTP_REQUESTS = metrics.counter(
     "aetheris_gateway_http_requests_total", "HTTP requests answered.", ["method", "route", "status"]
 )

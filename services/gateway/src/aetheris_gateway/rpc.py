@@ -11,7 +11,7 @@ from aetheris_proto.gateway.v1 import gateway_pb2_grpc, signals_pb2_grpc
 from aetheris_proto.gateway.v1 import signals_pb2 as signals_pb
 
 from aetheris_gateway.desk import Desk
-from aetheris_gateway.identity import Caller, caller_of
+from aetheris_gateway.identity import Caller
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -27,63 +27,74 @@ def _credentials(context: Context) -> dict[str, str]:
     return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
 
 
-def _caller(context: Context) -> Caller:
-    return caller_of(_credentials(context))
-
-
 class Gateway(gateway_pb2_grpc.GatewayServicer):
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
+    def _caller(self, context: Context) -> Caller:
+        return self._desk.identity.caller(_credentials(context))
+
     async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
         traceparent = _credentials(context).get("traceparent", "")
-        return await self._desk.jobs.submit(_caller(context), request, traceparent=traceparent)
+        return await self._desk.jobs.submit(self._caller(context), request, traceparent=traceparent)
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
-        return await self._desk.jobs.get(_caller(context), request)
+        return await self._desk.jobs.get(self._caller(context), request)
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
-        return await self._desk.jobs.list(_caller(context), request)
+        return await self._desk.jobs.list(self._caller(context), request)
 
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
-        return await self._desk.jobs.cancel(_caller(context), request)
+        return await self._desk.jobs.cancel(self._caller(context), request)
 
     async def PauseJob(self, request: pb.PauseJobRequest, context: Context) -> pb.PauseJobResponse:
-        return await self._desk.jobs.pause(_caller(context), request)
+        return await self._desk.jobs.pause(self._caller(context), request)
 
     async def ResumeJob(self, request: pb.ResumeJobRequest, context: Context) -> pb.ResumeJobResponse:
-        return await self._desk.jobs.resume(_caller(context), request)
+        return await self._desk.jobs.resume(self._caller(context), request)
 
     async def ReadEvents(self, request: pb.ReadEventsRequest, context: Context) -> pb.ReadEventsResponse:
-        return await self._desk.record.read_events(_caller(context), request)
+        return await self._desk.record.read_events(self._caller(context), request)
 
     async def WatchEvents(
         self, request: pb.WatchEventsRequest, context: Context
     ) -> AsyncIterator[pb.WatchEventsResponse]:
-        async for response in await self._desk.record.watch_events(_caller(context), request):
+        async for response in await self._desk.record.watch_events(self._caller(context), request):
             if response is not None:
                 yield response
 
     async def GetTrace(self, request: pb.GetTraceRequest, context: Context) -> pb.GetTraceResponse:
-        return await self._desk.record.get_trace(_caller(context), request)
+        return await self._desk.record.get_trace(self._caller(context), request)
 
     async def VerifyJob(self, request: pb.VerifyJobRequest, context: Context) -> pb.VerifyJobResponse:
-        return await self._desk.record.verify(_caller(context), request)
+        return await self._desk.record.verify(self._caller(context), request)
 
     async def ListEffects(self, request: pb.ListEffectsRequest, context: Context) -> pb.ListEffectsResponse:
-        return await self._desk.record.list_effects(_caller(context), request)
+        return await self._desk.record.list_effects(self._caller(context), request)
 
     async def Signal(self, request: pb.SignalRequest, context: Context) -> pb.SignalResponse:
-        return await self._desk.inbox.signal(_caller(context), request)
+        return await self._desk.inbox.signal(self._caller(context), request)
 
     async def SendMessage(self, request: pb.SendMessageRequest, context: Context) -> pb.SendMessageResponse:
-        return await self._desk.inbox.send_message(_caller(context), request)
+        return await self._desk.inbox.send_message(self._caller(context), request)
+
+    async def GetApproval(self, request: pb.GetApprovalRequest, context: Context) -> pb.GetApprovalResponse:
+        return await self._desk.approvals.get(self._caller(context), request)
+
+    async def ListApprovals(self, request: pb.ListApprovalsRequest, context: Context) -> pb.ListApprovalsResponse:
+        return await self._desk.approvals.list(self._caller(context), request)
+
+    async def Decide(self, request: pb.DecideRequest, context: Context) -> pb.DecideResponse:
+        return await self._desk.approvals.decide(self._caller(context), request)
+
+    async def CompleteToken(self, request: pb.CompleteTokenRequest, context: Context) -> pb.CompleteTokenResponse:
+        return await self._desk.tokens.complete(request)
 
     async def _refuse_unserved(self, request: object, context: Context) -> NoReturn:
         # The generated methods raise NotImplementedError, which would be told and logged as a fault of ours.
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this gateway does not serve approvals and verdicts")
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this gateway does not serve that")
 
-    ListApprovals = Decide = ResolveEffect = _refuse_unserved
+    ResolveEffect = RequeueJob = ForkJob = ListStuck = ListRunners = _refuse_unserved
 
 
 class Signals(signals_pb2_grpc.SignalsServicer):
@@ -95,3 +106,16 @@ class Signals(signals_pb2_grpc.SignalsServicer):
 
     async def Settle(self, request: signals_pb.SettleRequest, context: Context) -> signals_pb.SettleResponse:
         return await self._desk.inbox.settle(request)
+
+    async def OpenApproval(
+        self, request: signals_pb.OpenApprovalRequest, context: Context
+    ) -> signals_pb.OpenApprovalResponse:
+        return await self._desk.approvals.open(request)
+
+    async def CloseApproval(
+        self, request: signals_pb.CloseApprovalRequest, context: Context
+    ) -> signals_pb.CloseApprovalResponse:
+        return await self._desk.approvals.close(request)
+
+    async def MintToken(self, request: signals_pb.MintTokenRequest, context: Context) -> signals_pb.MintTokenResponse:
+        return await self._desk.tokens.mint(request)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
+from typing import Any
 from uuid import UUID
 
 from aetheris_chassis.postgres import Pool, acquiring
@@ -73,21 +74,8 @@ class NoteStore:
 
     async def accept(self, drafts: Sequence[Draft]) -> Sequence[Accepted | Exception]:
         """Make the drafts durable, in their order. One that says what was said before changes nothing."""
-        locks = sorted({_lock(draft.job_id) for draft in drafts})
         async with acquiring(self._pool) as connection:
-            rows = await connection.fetch(
-                _sql.accept,
-                locks,
-                [draft.note_id for draft in drafts],
-                [draft.tenant for draft in drafts],
-                [draft.job_id for draft in drafts],
-                [draft.kind for draft in drafts],
-                [draft.name for draft in drafts],
-                [draft.message_id for draft in drafts],
-                [draft.payload for draft in drafts],
-                [draft.actor for draft in drafts],
-            )
-        created = {row["id"] for row in rows}
+            created = await write_notes(connection, drafts)
         answers: list[Accepted | Exception] = [Accepted(draft.note_id, draft.note_id in created) for draft in drafts]
         repeated = [place for place, draft in enumerate(drafts) if draft.note_id not in created]
         if repeated:
@@ -96,6 +84,11 @@ class NoteStore:
                 fault = RuntimeError(f"note {drafts[place].note_id} was neither stored nor repeated")
                 answers[place] = fault if note_id is None else Accepted(note_id, False)
         return answers
+
+    async def payload(self, note_id: UUID) -> bytes:
+        """What a note says; empty where there is none of that id."""
+        async with acquiring(self._pool) as connection:
+            return await connection.fetchval(_sql.payload_of, note_id) or b""
 
     async def standing(self, draft: Draft) -> UUID | None:
         """The note that says the same as `draft`, if there is one."""
@@ -160,6 +153,23 @@ class NoteStore:
     async def healthy(self) -> bool:
         async with acquiring(self._pool) as connection:
             return bool(await connection.fetchval("SELECT true"))
+
+
+async def write_notes(connection: Any, drafts: Sequence[Draft]) -> set[UUID]:
+    """The ids of those that are new; in the caller's transaction, if it has one."""
+    rows = await connection.fetch(
+        _sql.accept,
+        sorted({_lock(draft.job_id) for draft in drafts}),
+        [draft.note_id for draft in drafts],
+        [draft.tenant for draft in drafts],
+        [draft.job_id for draft in drafts],
+        [draft.kind for draft in drafts],
+        [draft.name for draft in drafts],
+        [draft.message_id for draft in drafts],
+        [draft.payload for draft in drafts],
+        [draft.actor for draft in drafts],
+    )
+    return {row["id"] for row in rows}
 
 
 def _lock(job_id: UUID) -> int:

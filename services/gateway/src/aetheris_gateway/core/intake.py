@@ -14,12 +14,18 @@ from typing import Any
 
 from aetheris_kernel.errors import Invalid
 
+from aetheris_gateway.core.approval import PERSON
+
 INPUT_BYTES_MAX = 1024 * 1024
 PAYLOAD_BYTES_MAX = 256 * 1024
 KEY_CHARS_MAX = 256
 REASON_CHARS_MAX = 1024
 DEPTH_MAX = 64
 PRIORITY_MAX = 100
+PERSON_CHARS_MAX = 128
+ARGUMENTS_BYTES_MAX = 128 * 1024
+QUORUM_MAX = 100
+TOKEN_CHARS_MAX = 2_048
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -45,10 +51,45 @@ def key(value: str, field: str, *, required: bool = True) -> str:
     return value
 
 
+def actor(value: str, field: str) -> str:
+    """A person's name; empty for nobody."""
+    if len(value) > PERSON_CHARS_MAX or not value.isprintable():
+        raise Invalid(f"{field} is at most {PERSON_CHARS_MAX} printable characters", field=field)
+    return value
+
+
+def role(value: str, field: str) -> str:
+    if not value or "," in value or ":" in value:
+        raise Invalid(f"{field}: a role is a name without comma and colon", field=field)
+    return actor(value, field)
+
+
+def approver(value: str, field: str) -> str:
+    """Who is asked: a role, or person:NAME."""
+    if value.startswith(PERSON):
+        if not value.removeprefix(PERSON):
+            raise Invalid(f"{field} names nobody; write {PERSON}NAME", field=field)
+        return PERSON + actor(value.removeprefix(PERSON), field)
+    return role(value, field)
+
+
+def arguments(raw: bytes, field: str) -> bytes:
+    """Arguments that people may edit; empty for none."""
+    if raw:
+        load(sized(raw, ARGUMENTS_BYTES_MAX, field), field)
+    return raw
+
+
 def sentence(value: str, field: str) -> str:
     """A reason somebody gives."""
     if len(value) > REASON_CHARS_MAX:
         raise Invalid(f"{field} has {len(value)} characters; at most {REASON_CHARS_MAX} are accepted", field=field)
+    _text(value, field)
+    return value
+
+
+def prose(value: str, field: str) -> str:
+    """What a person wrote, if it can be sent on."""
     _text(value, field)
     return value
 

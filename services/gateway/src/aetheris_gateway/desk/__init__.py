@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aetheris_gateway.desk.approvals import Approvals
 from aetheris_gateway.desk.inbox import Inbox
 from aetheris_gateway.desk.jobs import Jobs
 from aetheris_gateway.desk.record import Record
+from aetheris_gateway.desk.tokens import Tokens
+from aetheris_gateway.identity import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,9 @@ class Desk:
     jobs: Jobs
     record: Record
     inbox: Inbox
+    approvals: Approvals
+    tokens: Tokens
+    identity: Identity
 
 
-__all__ = ["Desk", "Inbox", "Jobs", "Record"]
+__all__ = ["Approvals", "Desk", "Inbox", "Jobs", "Record", "Tokens"]

@@ -23,6 +23,7 @@ from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.gateway.v1 import signals_pb2 as signals_pb
 
 from aetheris_gateway.core import intake
+from aetheris_gateway.core.token import RESERVED
 from aetheris_gateway.desk.jobs import Jobs, page_size
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.metrics import SIGNALS
@@ -70,12 +71,12 @@ class Inbox:
             tenant=caller.tenant,
             job_id=parse_job_id(request.job_id),
             kind=NoteKind.SIGNAL,
-            name=intake.key(request.correlation_key, "correlation_key"),
+            name=_free(intake.key(request.correlation_key, "correlation_key")),
             message_id=None,
             payload=intake.payload(request.payload),
             actor=caller.actor,
         )
-        accepted = await self._say(caller, draft)
+        accepted = await self.say(caller, draft)
         return pb.SignalResponse(signal_id=str(accepted.note_id), created=accepted.created)
 
     async def send_message(self, caller: Caller, request: pb.SendMessageRequest) -> pb.SendMessageResponse:
@@ -89,10 +90,11 @@ class Inbox:
             payload=intake.payload(request.payload),
             actor=caller.actor,
         )
-        accepted = await self._say(caller, draft)
+        accepted = await self.say(caller, draft)
         return pb.SendMessageResponse(created=accepted.created)
 
-    async def _say(self, caller: Caller, draft: Draft) -> Accepted:
+    async def say(self, caller: Caller, draft: Draft) -> Accepted:
+        """Accept a note, once."""
         kind = draft.kind.name.lower()
         try:
             accepted, result = await self._judge(caller, draft)
@@ -154,6 +156,12 @@ class Inbox:
     async def _write_settled(self, batch: Sequence[Sequence[tuple[UUID, UUID]]]) -> Sequence[None]:
         await self._store.settle([note for notes in batch for note in notes])
         return [None] * len(batch)
+
+
+def _free(name: str) -> str:
+    if name.startswith(RESERVED):
+        raise Invalid(f"{RESERVED}… is said with the token that the agent gave away", field="correlation_key")
+    return name
 
 
 def _note_id(text: str, field: str) -> UUID:

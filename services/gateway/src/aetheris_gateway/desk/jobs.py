@@ -10,6 +10,7 @@ from aetheris_kernel.errors import Invalid, NotFound
 from aetheris_kernel.ids import parse_job_id
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
+from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from aetheris_gateway.core import intake
@@ -53,11 +54,10 @@ class Jobs:
             # Chosen here, so that a second try of this very call is the same job.
             job_id=str(self._clock.new_id()),
             traceparent=_traceparent(traceparent),
+            actor=caller.actor,
         )
         if request.HasField("deadline"):
-            if not 0 <= request.deadline.seconds < _YEAR_10000 or not 0 <= request.deadline.nanos < 10**9:
-                raise Invalid("the deadline is no moment between 1970 and 9999", field="deadline")
-            job.deadline.CopyFrom(request.deadline)
+            job.deadline.CopyFrom(moment_of(request.deadline))
         response = await self._scheduler.submit(job)
         # Where the first try was stored and its answer lost, the second one found its own job.
         created = response.created or response.job.job_id == job.job_id
@@ -153,6 +153,12 @@ def _traceparent(sent: str) -> str:
 
 def _unknown(job_id: str) -> NotFound:
     return NotFound("no such job", job_id=job_id)
+
+
+def moment_of(deadline: Timestamp) -> Timestamp:
+    if not 0 <= deadline.seconds < _YEAR_10000 or not 0 <= deadline.nanos < 10**9:
+        raise Invalid("the deadline is no moment between 1970 and 9999", field="deadline")
+    return deadline
 
 
 def page_size(asked: int, *, default: int = PAGE_ROWS, most: int = PAGE_ROWS_MAX) -> int:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from aetheris_gateway.desk import Desk
-from aetheris_gateway.http import errors, inbox, jobs, models, operations, pages, record
+from aetheris_gateway.http import approvals, errors, inbox, jobs, models, operations, pages, record
 from aetheris_gateway.http.porch import Porch
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -42,6 +42,7 @@ def build(
     errors.add_to(app)
     app.include_router(jobs.router(desk))
     app.include_router(inbox.router(desk))
+    app.include_router(approvals.router(desk))
     app.include_router(record.router(desk, clock, streams_max=streams_max))
     app.include_router(operations.router(desk, checks=checks, draining=draining))
 

@@ -37,9 +37,7 @@ async def read(
         if optional:
             return wanted()
         raise Invalid("the body is empty; send a JSON object", field="body")
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json" and not media.endswith("+json"):
-        raise HttpRefusal(415, "UNSUPPORTED_MEDIA_TYPE", "send JSON, with the header Content-Type: application/json")
+    _require_json(request)
     value = intake.load(raw, "body", depth_max=intake.DEPTH_MAX + _AROUND)
     if not isinstance(value, dict):
         raise Invalid("the body is a JSON object", field="body")
@@ -47,6 +45,21 @@ async def read(
         return wanted.model_validate(value)
     except ValidationError as invalid:
         raise invalid_from(invalid.errors(include_input=False, include_url=False)) from None
+
+
+async def value(request: Request, *, bytes_max: int) -> bytes:
+    """Any JSON value, as it was written; nothing where nothing was sent."""
+    raw = await _bounded(request, bytes_max)
+    if raw:
+        _require_json(request)
+        intake.load(raw, "body")
+    return raw
+
+
+def _require_json(request: Request) -> None:
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json" and not media.endswith("+json"):
+        raise HttpRefusal(415, "UNSUPPORTED_MEDIA_TYPE", "send JSON, with the header Content-Type: application/json")
 
 
 async def _bounded(request: Request, bytes_max: int) -> bytes:

@@ -12,7 +12,6 @@ from aetheris_gateway.core import intake
 from aetheris_gateway.desk import Desk
 from aetheris_gateway.http import body, models
 from aetheris_gateway.http.render import JsonResponse
-from aetheris_gateway.identity import caller_of
 
 
 class SignalBody(body.Body):
@@ -44,7 +43,7 @@ def router(desk: Desk) -> APIRouter:
             correlation_key=intake.key(sent.correlation_key, "correlation_key"),
             payload=intake.dump(sent.payload),
         )
-        answer = await desk.inbox.signal(caller_of(request.headers), said)
+        answer = await desk.inbox.signal(desk.identity.caller(request.headers), said)
         return JsonResponse(models.SignalAnswer(signal_id=answer.signal_id, created=answer.created))
 
     @routes.post(
@@ -62,7 +61,7 @@ def router(desk: Desk) -> APIRouter:
             message_id=intake.key(sent.message_id, "message_id"),
             payload=intake.dump(sent.payload),
         )
-        answer = await desk.inbox.send_message(caller_of(request.headers), said)
+        answer = await desk.inbox.send_message(desk.identity.caller(request.headers), said)
         return JsonResponse(models.MessageAnswer(message_id=sent.message_id, created=answer.created))
 
     return routes

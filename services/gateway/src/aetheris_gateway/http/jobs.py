@@ -16,7 +16,6 @@ from aetheris_gateway.core import intake
 from aetheris_gateway.desk import Desk
 from aetheris_gateway.http import body, models, views
 from aetheris_gateway.http.render import JsonResponse
-from aetheris_gateway.identity import caller_of
 from aetheris_gateway.states import state_of
 
 
@@ -59,7 +58,7 @@ def router(desk: Desk) -> APIRouter:
         sent = await body.read(request, Submission)
         wanted = _submission(agent_id, sent, request.headers.get("idempotency-key"))
         traceparent = request.headers.get("traceparent", "")
-        response = await desk.jobs.submit(caller_of(request.headers), wanted, traceparent=traceparent)
+        response = await desk.jobs.submit(desk.identity.caller(request.headers), wanted, traceparent=traceparent)
         return JsonResponse(views.accepted(response), 202)
 
     @routes.get("/api/jobs", response_model=models.JobPage, summary="List jobs, newest first")
@@ -74,7 +73,7 @@ def router(desk: Desk) -> APIRouter:
     ) -> JsonResponse:
         states = [state_of(each) for each in status]
         wanted = pb.ListJobsRequest(states=states, agent=agent, page_size=limit, page_token=cursor)
-        page = await desk.jobs.list(caller_of(request.headers), wanted, queue=queue, parent_job_id=parent)
+        page = await desk.jobs.list(desk.identity.caller(request.headers), wanted, queue=queue, parent_job_id=parent)
         return JsonResponse(views.job_page(page))
 
     @routes.get("/api/jobs/{job_id}", response_model=models.Job, summary="Show a job")
@@ -84,7 +83,9 @@ def router(desk: Desk) -> APIRouter:
         wait: Annotated[float, Query(ge=0, le=60, allow_inf_nan=False, description="Seconds to wait for its end.")] = 0,
     ) -> JsonResponse:
         patience = Duration(seconds=int(wait), nanos=int(wait % 1 * 1e9))
-        response = await desk.jobs.get(caller_of(request.headers), pb.GetJobRequest(job_id=job_id, wait=patience))
+        response = await desk.jobs.get(
+            desk.identity.caller(request.headers), pb.GetJobRequest(job_id=job_id, wait=patience)
+        )
         return JsonResponse(views.job(response.job))
 
     @routes.post(
@@ -96,20 +97,20 @@ def router(desk: Desk) -> APIRouter:
     async def stop(job_id: str, request: Request) -> JsonResponse:
         """Its runner ends it: compensations run first. Until then it shows cancel_requested."""
         sent = await body.read(request, Stop, bytes_max=body.NOTE_BYTES_MAX, optional=True)
-        order = pb.CancelJobRequest(job_id=job_id, reason=_utf8(sent.reason, "reason"))
-        return JsonResponse(views.job((await desk.jobs.cancel(caller_of(request.headers), order)).job))
+        order = pb.CancelJobRequest(job_id=job_id, reason=intake.prose(sent.reason, "reason"))
+        return JsonResponse(views.job((await desk.jobs.cancel(desk.identity.caller(request.headers), order)).job))
 
     @routes.post("/api/jobs/{job_id}/pause", response_model=models.Job, summary="Keep a job from going on")
     async def pause(job_id: str, request: Request) -> JsonResponse:
         await body.read(request, Nothing, bytes_max=body.NOTE_BYTES_MAX, optional=True)
         order = pb.PauseJobRequest(job_id=job_id)
-        return JsonResponse(views.job((await desk.jobs.pause(caller_of(request.headers), order)).job))
+        return JsonResponse(views.job((await desk.jobs.pause(desk.identity.caller(request.headers), order)).job))
 
     @routes.post("/api/jobs/{job_id}/resume", response_model=models.Job, summary="Let a paused job go on")
     async def resume(job_id: str, request: Request) -> JsonResponse:
         await body.read(request, Nothing, bytes_max=body.NOTE_BYTES_MAX, optional=True)
         order = pb.ResumeJobRequest(job_id=job_id)
-        return JsonResponse(views.job((await desk.jobs.resume(caller_of(request.headers), order)).job))
+        return JsonResponse(views.job((await desk.jobs.resume(desk.identity.caller(request.headers), order)).job))
 
     return routes
 
@@ -144,8 +145,3 @@ def _moment(text: str) -> datetime:
     if at.tzinfo is None:
         raise Invalid("the deadline has no time zone; write e.g. 2030-01-31T12:00:00Z", field="deadline")
     return at
-
-
-def _utf8(text: str, field: str) -> str:
-    intake.check(text, field)
-    return text

@@ -204,6 +204,51 @@ class MessageAnswer(BaseModel):
     created: bool = Field(description="False where an earlier message of this id stands.")
 
 
+class TokenAnswer(BaseModel):
+    job_id: str = Field(description="The job that hears it.")
+    created: bool = Field(description="False where the same had been said before.")
+
+
+class Decision(BaseModel):
+    actor: str
+    answer: str = Field(description="yes, no or delegated.")
+    comment: str
+    arguments: Any = Field(None, description="As this person edited them; null for as asked.")
+    diff: list[dict[str, Any]] = Field(description="What they edited: a list of {path, from, to}.")
+    delegate: str | None = Field(None, description="To whom they handed their answer.")
+    at: str
+
+
+class ApprovalLinks(BaseModel):
+    self: str
+    job: str
+    page: str
+
+
+class Approval(BaseModel):
+    id: str
+    job_id: str
+    path: str = Field(description="Where in the job's program it was asked.")
+    state: str = Field(description="pending, approved, rejected, expired or withdrawn.")
+    approver: str = Field(description="Who is asked: a role, or person:NAME.")
+    title: str
+    detail: Any = Field(None, description="What it is about.")
+    arguments: Any = Field(None, description="What will be done; whoever says yes may edit it. Null: nothing to edit.")
+    requester: str | None = Field(description="Who submitted the job.")
+    requester_may_decide: bool
+    quorum: int = Field(description="How many yeses it takes.")
+    yeses: int = Field(description="How many there are.")
+    deadline: str | None
+    created_at: str
+    decisions: list[Decision]
+    links: ApprovalLinks
+
+
+class ApprovalPage(BaseModel):
+    approvals: list[Approval] = Field(description="Oldest first.")
+    next_cursor: str | None
+
+
 class Effect(BaseModel):
     key: str
     state: str

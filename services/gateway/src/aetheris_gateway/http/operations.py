@@ -18,7 +18,6 @@ from starlette.responses import Response
 from aetheris_gateway.desk import Desk
 from aetheris_gateway.http import models, views
 from aetheris_gateway.http.render import JsonResponse
-from aetheris_gateway.identity import caller_of
 
 _CHECK_S = 1.0
 _RUNNER_PAGES_MAX = 20
@@ -60,7 +59,9 @@ def router(desk: Desk, *, checks: Checks, draining: asyncio.Event) -> APIRouter:
         cursor: Annotated[str, Query(max_length=1024)] = "",
     ) -> JsonResponse:
         wanted = pb.ListEffectsRequest(state=_effect_state(state), job_id=job, page_size=limit, page_token=cursor)
-        return JsonResponse(views.effect_page(await desk.record.list_effects(caller_of(request.headers), wanted)))
+        return JsonResponse(
+            views.effect_page(await desk.record.list_effects(desk.identity.caller(request.headers), wanted))
+        )
 
     @routes.get("/api/observability/stuck", response_model=models.StuckPage, summary="Jobs that need an eye, and why")
     async def stuck(
@@ -68,7 +69,7 @@ def router(desk: Desk, *, checks: Checks, draining: asyncio.Event) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str, Query(max_length=1024)] = "",
     ) -> JsonResponse:
-        page = await desk.jobs.stuck(caller_of(request.headers), size=limit, token=cursor)
+        page = await desk.jobs.stuck(desk.identity.caller(request.headers), size=limit, token=cursor)
         return JsonResponse(views.stuck_page(page))
 
     @routes.get("/metrics", summary="Prometheus", response_class=Response)

@@ -24,6 +24,8 @@ class Porch:
 
     `local`: only loopback names are accepted as Host. Nothing here is authenticated, and without this a
     page that somebody visits could talk to us through a name that its owner points at 127.0.0.1.
+
+    Behind whatever name: what changes something is refused where a browser sends it for another page.
     """
 
     def __init__(self, app: ASGIApp, *, local: bool) -> None:
@@ -49,6 +51,9 @@ class Porch:
             if self._local and not _names_loopback(scope):
                 refusal = "this gateway answers to localhost only; see AETHERIS_TRUST_NETWORK"
                 await error_response(403, "FORBIDDEN", refusal, {"field": "host"})(scope, receive, told)
+            elif _of_another_page(scope):
+                refusal = "a browser sent this for a page that is not ours"
+                await error_response(403, "FORBIDDEN", refusal, {"field": "sec-fetch-site"})(scope, receive, told)
             else:
                 await self._app(scope, receive, told)
         except ClientDisconnect:
@@ -60,6 +65,12 @@ class Porch:
                 raise
         finally:
             _count(scope, status, perf_counter() - began)
+
+
+def _of_another_page(scope: Scope) -> bool:
+    """Whether a browser says that a page from elsewhere wants something changed; others do not say anything."""
+    site = next((value for name, value in scope["headers"] if name == b"sec-fetch-site"), b"none")
+    return scope["method"] not in ("GET", "HEAD") and site not in (b"none", b"same-origin")
 
 
 def _names_loopback(scope: Scope) -> bool:

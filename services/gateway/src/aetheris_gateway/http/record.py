@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from aetheris_gateway.desk import Desk
 from aetheris_gateway.http import models, pages, views
 from aetheris_gateway.http.render import JsonResponse, dumps
-from aetheris_gateway.identity import Caller, caller_of
+from aetheris_gateway.identity import Caller
 from aetheris_gateway.metrics import STREAMS
 
 SEQ_MAX = 2**63 - 1
@@ -39,23 +39,23 @@ def router(desk: Desk, clock: Clock, *, streams_max: int) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=10_000, description="At most this many commits.")] = 1_000,
     ) -> JsonResponse:
         wanted = pb.ReadEventsRequest(job_id=job_id, after_seq=after, page_size=limit)
-        page = await desk.record.read_events(caller_of(request.headers), wanted)
+        page = await desk.record.read_events(desk.identity.caller(request.headers), wanted)
         return JsonResponse(views.event_page(page))
 
     @routes.get("/api/jobs/{job_id}/trace", response_model=models.Trace, summary="What happened, as steps")
     async def trace(request: Request, job_id: str) -> JsonResponse:
-        told = await desk.record.trace(caller_of(request.headers), job_id)
+        told = await desk.record.trace(desk.identity.caller(request.headers), job_id)
         return JsonResponse(views.trace(told))
 
     @routes.get("/api/jobs/{job_id}/trace/page", summary="What happened, as a page")
     async def trace_page(request: Request, job_id: str, page: Annotated[int, Query(ge=1, le=1_000)] = 1) -> Response:
-        caller = caller_of(request.headers)
+        caller = desk.identity.caller(request.headers)
         told = await desk.record.trace(caller, job_id)
         return await pages.trace(told, await _badge(desk, caller, job_id), now=clock.now(), page=page)
 
     @routes.get("/api/jobs/{job_id}/verify", response_model=models.Verdict, summary="Whether the chain is whole")
     async def verify(request: Request, job_id: str) -> JsonResponse:
-        response = await desk.record.verify(caller_of(request.headers), pb.VerifyJobRequest(job_id=job_id))
+        response = await desk.record.verify(desk.identity.caller(request.headers), pb.VerifyJobRequest(job_id=job_id))
         return JsonResponse(views.verdict(job_id, response))
 
     @routes.get(
@@ -73,7 +73,7 @@ def router(desk: Desk, clock: Clock, *, streams_max: int) -> APIRouter:
         wanted = pb.WatchEventsRequest(job_id=job_id, after_seq=_last_seen(request, after))
         if watched >= streams_max:
             raise Exhausted(f"{streams_max} streams are open already", retry_after_s=5)
-        watching = await desk.record.watch_events(caller_of(request.headers), wanted, tick_s=KEEPALIVE_S)
+        watching = await desk.record.watch_events(desk.identity.caller(request.headers), wanted, tick_s=KEEPALIVE_S)
 
         async def counted() -> AsyncGenerator[str, None]:
             nonlocal watched

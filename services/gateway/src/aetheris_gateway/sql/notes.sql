@@ -84,3 +84,6 @@ FROM gateway.notes
 WHERE woken_at IS NULL AND position > $1 AND accepted_at < clock_timestamp() - $2::interval
 ORDER BY position
 LIMIT $3;
+
+-- name: payload_of
+SELECT payload FROM gateway.notes WHERE id = $1;

@@ -1,0 +1,75 @@
+-- name: open_approval
+-- Asking the same again changes nothing; no row comes back then.
+INSERT INTO gateway.approvals (
+    id, tenant, job_id, path, approver, title, detail, arguments, requester, requester_may_decide, quorum, deadline
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+ON CONFLICT ON CONSTRAINT approvals_once DO NOTHING
+RETURNING id;
+
+-- name: standing_approval
+SELECT id FROM gateway.approvals WHERE job_id = $1 AND tenant = $2 AND path = $3;
+
+-- name: approval
+SELECT * FROM gateway.approvals WHERE id = $1 AND tenant = $2;
+
+-- name: approval_to_decide
+-- Held until the decision is written: of two that decide at one moment, the second sees the first's.
+SELECT * FROM gateway.approvals WHERE id = $1 AND tenant = $2 FOR UPDATE;
+
+-- name: approvals
+-- A page in the order in which they were asked. One whose time is over counts as expired, also where nobody
+-- has written that down yet. An approver is also whoever was handed an answer.
+SELECT approval.*
+FROM gateway.approvals AS approval
+WHERE approval.tenant = $1
+    AND ($2::uuid IS NULL OR approval.id > $2)
+    AND CASE WHEN approval.state = 1 AND approval.deadline <= $3 THEN 4 ELSE approval.state END = ANY($4::smallint[])
+    AND ($5::uuid IS NULL OR approval.job_id = $5)
+    AND (
+        $6::text = '' OR approval.approver = $6 OR EXISTS (
+            SELECT FROM gateway.decisions AS decision
+            WHERE decision.approval_id = approval.id AND decision.delegate = $6
+        )
+    )
+ORDER BY approval.id
+LIMIT $7;
+
+-- name: pending_approvals
+-- The same for the inbox, which most ask for: only what waits, from an index that holds nothing else.
+SELECT approval.*
+FROM gateway.approvals AS approval
+WHERE approval.tenant = $1
+    AND approval.state = 1
+    AND ($2::uuid IS NULL OR approval.id > $2)
+    AND (approval.deadline IS NULL OR approval.deadline > $3)
+    AND ($4::uuid IS NULL OR approval.job_id = $4)
+    AND (
+        $5::text = '' OR approval.approver = $5 OR EXISTS (
+            SELECT FROM gateway.decisions AS decision
+            WHERE decision.approval_id = approval.id AND decision.delegate = $5
+        )
+    )
+ORDER BY approval.id
+LIMIT $6;
+
+-- name: decisions
+SELECT * FROM gateway.decisions WHERE approval_id = ANY($1::uuid[]) ORDER BY approval_id, place;
+
+-- name: add_decision
+INSERT INTO gateway.decisions (approval_id, place, actor, verdict, comment, edited, delegate, decided_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: set_approval_state
+UPDATE gateway.approvals SET state = $2 WHERE id = $1;
+
+-- name: close_approvals
+-- One question of a job, or all of them; what is decided stays decided. Locked in the order of ids.
+WITH open AS (
+    SELECT id FROM gateway.approvals
+    WHERE job_id = $1 AND tenant = $2 AND ($3::text = '' OR path = $3) AND state = 1
+    ORDER BY id
+    FOR UPDATE
+)
+UPDATE gateway.approvals SET state = $4 FROM open WHERE approvals.id = open.id
+RETURNING approvals.id;

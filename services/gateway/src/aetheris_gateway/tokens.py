@@ -1,0 +1,43 @@
+"""The keys that sign tokens, at rest.
+
+The first gateway that needs one makes it. A newer key signs from the moment it is there; tokens of the older
+ones are believed until their key is taken away.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from aetheris_chassis.postgres import Pool, acquiring
+from aetheris_chassis.queries import load_queries
+
+SECRET_BYTES = 32
+
+_sql = load_queries("aetheris_gateway")
+
+
+class TokenKeys:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def signing(self) -> tuple[int, bytes]:
+        """The newest key, made if there is none."""
+        keys = await self.all()
+        if not keys:
+            await self._add(1)
+            keys = await self.all()
+        newest = max(keys)
+        return newest, keys[newest]
+
+    async def all(self) -> dict[int, bytes]:
+        """Read each time: a key that was taken away is not believed a moment longer."""
+        async with acquiring(self._pool) as connection:
+            return {row["id"]: row["secret"] for row in await connection.fetch(_sql.token_keys)}
+
+    async def rotate(self) -> None:
+        """From now on another key signs."""
+        await self._add(max(await self.all(), default=0) + 1)
+
+    async def _add(self, key_id: int) -> None:
+        async with acquiring(self._pool) as connection:
+            await connection.execute(_sql.add_token_key, key_id, secrets.token_bytes(SECRET_BYTES))
