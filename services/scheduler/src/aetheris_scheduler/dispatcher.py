@@ -234,6 +234,7 @@ class Dispatcher:
         room = Room(sessions)
         tick = Tick(
             outcomes=outcomes,
+            bequests=self.seats.bequests(_released(outcomes)),
             sweep=next((item for item in reversed(items) if isinstance(item, Sweep)), None),
             placements=_placed(submissions, room, busy),
             orders=[item for item in items if isinstance(item, Order)],
@@ -260,7 +261,8 @@ class Dispatcher:
         ]
         for placement, job in created:
             self._created(placement, job)
-        streams = {slot.session: slot.stream for claim in tick.claims for slot in claim.slots} if ticked.leased else {}
+        slots = [*(slot for claim in tick.claims for slot in claim.slots), *(each.slot for each in tick.bequests)]
+        streams = {slot.session: slot.stream for slot in slots} if ticked.leased else {}
         for leased in ticked.leased:
             self._leased(leased.job, streams, leased.waited_s)
         for order, steered in zip(tick.orders, ticked.steered, strict=True):
@@ -321,7 +323,16 @@ class Dispatcher:
 
 def _returning(outcomes: Sequence[Outcome]) -> set[UUID]:
     """Who hands jobs back is about to leave: it is not given the same ones again at once."""
-    return {outcome.session for outcome in outcomes if isinstance(outcome.said, Release) and not outcome.said.delay}
+    return set(_released(outcomes))
+
+
+def _released(outcomes: Sequence[Outcome]) -> dict[UUID, list[UUID]]:
+    """By session, what it hands back at once."""
+    released: dict[UUID, list[UUID]] = {}
+    for outcome in outcomes:
+        if isinstance(outcome.said, Release) and not outcome.said.delay:
+            released.setdefault(outcome.session, []).append(outcome.job)
+    return released
 
 
 def _placed(submissions: Sequence[Submission], room: Room, busy: set[Skills]) -> list[Placement]:

@@ -12,7 +12,7 @@ from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Conflict, NotFound, Refusal
 
 from aetheris_scheduler.core import lifecycle
-from aetheris_scheduler.core.claim import Claim, Slot
+from aetheris_scheduler.core.claim import Bequest, Claim, Slot
 from aetheris_scheduler.core.job import Job, State
 from aetheris_scheduler.core.lifecycle import Event, Fire, Lease, Lose, Revoke
 from aetheris_scheduler.core.session import Hello, split_held
@@ -60,6 +60,8 @@ class MemoryStore:
     async def tick(self, tick: Tick) -> Ticked:
         ticked = Ticked()
         ticked.settled = [self._settle(outcome, ticked) for outcome in tick.outcomes]
+        for bequest in tick.bequests:
+            self._inherit(bequest, ticked)
         if tick.sweep is not None:
             self._sweep(tick.sweep, ticked)
         ticked.submitted = [self._submit(placement, tick.queue_ready_max, ticked) for placement in tick.placements]
@@ -189,6 +191,16 @@ class MemoryStore:
             return lifecycle.repeats(job.state, job.lease, outcome.lease)
         self._apply(job.id, outcome.said, ticked)
         return True
+
+    def _inherit(self, bequest: Bequest, ticked: Ticked) -> None:
+        if not self._seated(bequest.slot):
+            return
+        for job_id in sorted(bequest.jobs):
+            job = self.jobs.get(job_id)
+            if job is not None and _claimable(job) and bequest.skills.cover(job.agent, job.queue):
+                leased = self._apply(job_id, Lease(bequest.slot.session, bequest.slot.runner_id))
+                ticked.leased.append(Leased(leased, 0.0))
+                ticked.readied -= 1
 
     def _sweep(self, sweep: Sweep, ticked: Ticked) -> None:
         now = self._clock.now()

@@ -102,13 +102,18 @@ class SchedulerServicer(grpc_api.SchedulerServicer):
         return pb.RunnersResponse(runners=[convert.to_runner(one) for one in runners], next_page_token=last)
 
     async def Drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainResponse:
-        try:
-            session = UUID(request.session_id)
-        except ValueError:
-            raise NotFound("no such session", session_id=request.session_id[:64]) from None
+        await self._drain(_session_id(request.session_id))
+        return pb.DrainResponse()
+
+    async def Handover(self, request: pb.HandoverRequest, context: Any) -> pb.HandoverResponse:
+        session = _session_id(request.session_id)
+        held = self._dispatcher.seats.bequeath(session, _session_id(request.successor_session_id))
+        await self._drain(session)
+        return pb.HandoverResponse(held=held)
+
+    async def _drain(self, session: UUID) -> None:
         await self._store.drain(session)
         self._dispatcher.seats.drain(session)
-        return pb.DrainResponse()
 
     async def _steered(self, text: str, steer: Steer) -> pb.Job:
         job_id = convert.known_job_id(text)
@@ -133,3 +138,10 @@ class SchedulerServicer(grpc_api.SchedulerServicer):
             except TimeoutError:
                 pass
         return await self._job(job_id)
+
+
+def _session_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise NotFound("no such session", session_id=text[:64]) from None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from uuid import UUID
 
 from aetheris_kernel.clock import Clock
-from aetheris_kernel.errors import Conflict, Refusal, Unavailable
+from aetheris_kernel.errors import Conflict, NotFound, Refusal, Unavailable
 
 from aetheris_scheduler import metrics
+from aetheris_scheduler.core.claim import Bequest, Slot
 from aetheris_scheduler.core.job import Job
 from aetheris_scheduler.core.session import Session
 from aetheris_scheduler.seat import Seat
@@ -97,6 +98,30 @@ class Seats:
             seat = self._seats.get(one.session)
             if seat is not None:
                 seat.lose(one.job, one.lease)
+
+    def bequeath(self, session: UUID, heir: UUID) -> int:
+        """What `session` hands back from now on is the heir's. How many jobs it holds."""
+        seat, successor = self._seats.get(session), self._seats.get(heir)
+        for each, found in ((session, seat), (heir, successor)):
+            if found is None or found.ended.is_set():
+                raise NotFound("no such session here", session_id=each)
+        assert seat is not None
+        assert successor is not None
+        if session == heir or successor.session.draining:
+            raise Conflict("the successor is leaving itself", session_id=heir)
+        seat.session.heir = heir
+        return len(seat.session.held)
+
+    def bequests(self, released: Mapping[UUID, Sequence[UUID]]) -> list[Bequest]:
+        """Of what these sessions hand back, what their heirs get. An heir has room for it: it is what was held."""
+        found = []
+        for session, jobs in released.items():
+            seat = self._seats.get(session)
+            heir = None if seat is None or seat.session.heir is None else self._seats.get(seat.session.heir)
+            if heir is not None and not heir.ended.is_set() and not heir.session.draining:
+                slot = Slot(heir.session.id, heir.session.stream, heir.session.runner_id)
+                found.append(Bequest(heir.session.skills, slot, jobs))
+        return found
 
     def drain(self, session: UUID) -> None:
         seat = self._seats.get(session)

@@ -24,7 +24,7 @@ from uuid import UUID
 
 from aetheris_kernel.errors import Refusal
 
-from aetheris_scheduler.core.claim import Claim, Slot
+from aetheris_scheduler.core.claim import Bequest, Claim, Slot
 from aetheris_scheduler.core.job import Job, State
 from aetheris_scheduler.core.lifecycle import Cancel, End, Notice, Pause, Progress, Requeue, Resume, Said, Steer, Wake
 from aetheris_scheduler.core.session import Hello, Skills
@@ -80,6 +80,8 @@ class Tick:
     """All of it takes place, in this order, or nothing does."""
 
     outcomes: Sequence[Outcome] = ()
+    # Of the jobs that the outcomes have made ready.
+    bequests: Sequence[Bequest] = ()
     sweep: Sweep | None = None
     placements: Sequence[Placement] = ()
     orders: Sequence[Order] = ()

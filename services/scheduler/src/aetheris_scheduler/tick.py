@@ -17,7 +17,7 @@ from aetheris_kernel.errors import NotFound, Refusal, Unavailable
 
 from aetheris_scheduler import rows
 from aetheris_scheduler.core import lifecycle
-from aetheris_scheduler.core.claim import Claim
+from aetheris_scheduler.core.claim import Bequest, Claim
 from aetheris_scheduler.core.job import State
 from aetheris_scheduler.core.lifecycle import Cancel, Pause, Progress, Requeue, Resume, Steer, Wake
 from aetheris_scheduler.core.submission import Submission, queue_full, require_same
@@ -44,7 +44,7 @@ def writes(tick: Tick) -> int:
     orders = {type(order.steer) for order in tick.orders}
     claims = [claim for claim in tick.claims if claim.always or tick.may_ready]
     swept = 0 if tick.sweep is None else tick.sweep.timers + 2 * tick.sweep.deadlines + 2 * tick.sweep.sessions
-    return len(said) + swept + bool(tick.placements) + len(orders) + len(claims)
+    return len(said) + len(tick.bequests) + swept + bool(tick.placements) + len(orders) + len(claims)
 
 
 async def write(connection: Connection, queries: Queries, tick: Tick) -> Ticked:
@@ -52,6 +52,8 @@ async def write(connection: Connection, queries: Queries, tick: Tick) -> Ticked:
     ticked = writing.ticked
     if tick.outcomes:
         ticked.settled = await writing.settle(tick.outcomes)
+    for bequest in tick.bequests:
+        await writing.inherit(bequest)
     if tick.sweep is not None:
         await writing.sweep(tick.sweep)
     if tick.placements:
@@ -93,6 +95,19 @@ class _Writing:
             or (outcome.job in standing and lifecycle.repeats(*standing[outcome.job], outcome.lease))
             for outcome in outcomes
         ]
+
+    async def inherit(self, bequest: Bequest) -> None:
+        slot, skills = bequest.slot, bequest.skills
+        found = await self._connection.fetch(
+            self._queries.inherit,
+            sorted(bequest.jobs),
+            slot.session,
+            slot.stream,
+            sorted(skills.agents) or None,
+            sorted(skills.queues) or None,
+        )
+        self.ticked.leased += [Leased(rows.to_job(row, runner_id=slot.runner_id), 0.0) for row in found]
+        self.ticked.readied -= len(found)
 
     async def sweep(self, sweep: Sweep) -> None:
         ticked = self.ticked

@@ -32,6 +32,15 @@ class Claim:
     always: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Bequest:
+    """Jobs that were handed back for the sake of this place's session. Those that it cannot run are anybody's."""
+
+    skills: Skills
+    slot: Slot
+    jobs: Sequence[UUID]
+
+
 class Room:
     """The places of this tick, the emptiest session first. What is taken is taken: nobody gets it twice."""
 

@@ -80,6 +80,8 @@ class Session:
     beat: int = 0
     renewed: int = 0
     draining: bool = False
+    # Who gets what it hands back.
+    heir: UUID | None = None
 
     def beats(self, number: int, now: float) -> None:
         self.beat = max(self.beat, number)

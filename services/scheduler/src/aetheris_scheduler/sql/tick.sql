@@ -28,6 +28,25 @@ WHERE job.id = said.id AND scheduler.by_index(job.id)
     AND job.lease = said.lease AND job.session IS NOT DISTINCT FROM said.session
 RETURNING job.id, job.lease, job.state;
 
+-- name: inherit
+-- What a session has handed back in this tick goes to its heir ($2, by its stream $3), before anybody else sees it.
+WITH alive AS (
+    SELECT session FROM scheduler.runners
+    WHERE session = $2 AND stream = $3 AND NOT expired
+    FOR KEY SHARE SKIP LOCKED
+)
+UPDATE scheduler.jobs AS job SET
+    state = 2,
+    since = now(),
+    session = alive.session,
+    lease = job.lease + 1,
+    wake = false,
+    progressed = false
+FROM unnest((SELECT $1::uuid[])) AS asked (id), alive
+WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state = 1 AND NOT job.paused
+    AND ($4::text[] IS NULL OR job.agent = ANY ($4::text[])) AND ($5::text[] IS NULL OR job.queue = ANY ($5::text[]))
+RETURNING job.*;
+
 -- name: progress
 -- The row stays where it is and nothing indexed changes.
 UPDATE scheduler.jobs AS job SET crash_count = 0, progressed = true
