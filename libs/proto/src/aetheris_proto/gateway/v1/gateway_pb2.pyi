@@ -427,16 +427,18 @@ class RequeueJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[_scheduler_pb2.Job, _Mapping]] = ...) -> None: ...
 
 class ForkJobRequest(_message.Message):
-    __slots__ = ("job_id", "at_seq", "effects", "idempotency_key")
+    __slots__ = ("job_id", "at_seq", "effects", "idempotency_key", "before_path")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     AT_SEQ_FIELD_NUMBER: _ClassVar[int]
     EFFECTS_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_PATH_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     at_seq: int
     effects: str
     idempotency_key: str
-    def __init__(self, job_id: _Optional[str] = ..., at_seq: _Optional[int] = ..., effects: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    before_path: str
+    def __init__(self, job_id: _Optional[str] = ..., at_seq: _Optional[int] = ..., effects: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., before_path: _Optional[str] = ...) -> None: ...
 
 class ForkJobResponse(_message.Message):
     __slots__ = ("job", "created")

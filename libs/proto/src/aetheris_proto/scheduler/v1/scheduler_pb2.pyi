@@ -126,14 +126,16 @@ class SubmitRequest(_message.Message):
     def __init__(self, tenant: _Optional[str] = ..., agent: _Optional[str] = ..., input: _Optional[bytes] = ..., idempotency_key: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., job_id: _Optional[str] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., traceparent: _Optional[str] = ..., actor: _Optional[str] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ...) -> None: ...
 
 class Fork(_message.Message):
-    __slots__ = ("from_job_id", "at_seq", "effects")
+    __slots__ = ("from_job_id", "at_seq", "effects", "before_path")
     FROM_JOB_ID_FIELD_NUMBER: _ClassVar[int]
     AT_SEQ_FIELD_NUMBER: _ClassVar[int]
     EFFECTS_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_PATH_FIELD_NUMBER: _ClassVar[int]
     from_job_id: str
     at_seq: int
     effects: str
-    def __init__(self, from_job_id: _Optional[str] = ..., at_seq: _Optional[int] = ..., effects: _Optional[str] = ...) -> None: ...
+    before_path: str
+    def __init__(self, from_job_id: _Optional[str] = ..., at_seq: _Optional[int] = ..., effects: _Optional[str] = ..., before_path: _Optional[str] = ...) -> None: ...
 
 class SubmitResponse(_message.Message):
     __slots__ = ("job", "created")
