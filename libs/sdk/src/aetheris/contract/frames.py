@@ -64,8 +64,7 @@ def acting(frame: FrameType | None) -> Place | None:
     inner: FrameType | None = None
     own: FrameType | None = None
     while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        root = name.partition(".")[0]
+        root = _root(frame)
         if root in OURS:
             if id(frame.f_code) not in _drivers:
                 return None
@@ -79,15 +78,28 @@ def acting(frame: FrameType | None) -> Place | None:
 
 
 def nearest(frame: FrameType | None) -> Place | None:
-    """The innermost line that is neither ours nor a library's: where a command was given."""
+    """The innermost line of the agent's own: where a command was given. None where the stack of the branch
+    holds none, because the command was given before the branch ran."""
+    inner: FrameType | None = None
     while frame is not None:
-        root = frame.f_globals.get("__name__", "").partition(".")[0]
-        if root not in OURS and not _is_library(frame.f_code.co_filename):
+        if is_own(frame):
             return _place(frame)
-        if id(frame.f_code) in _drivers:
-            return None
+        if _root(frame) not in OURS:
+            inner = frame
+        elif id(frame.f_code) in _drivers:
+            break
         frame = frame.f_back
-    return None
+    return None if inner is None or frame is None else _place(inner)
+
+
+def is_own(frame: FrameType) -> bool:
+    """Neither ours nor a library's."""
+    return _root(frame) not in OURS and not _is_library(frame.f_code.co_filename)
+
+
+def _root(frame: FrameType) -> str:
+    name: str = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0]
 
 
 def _place(frame: FrameType) -> Place:

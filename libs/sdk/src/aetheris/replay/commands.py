@@ -1,0 +1,122 @@
+"""An agent's commands without anybody who executes: each gets its place, and its answer from a record.
+
+How the answer is found is all that differs: `reader` looks at the same place, `rehearsal` for the same call.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from aetheris_journal import events as e
+from aetheris_journal.effect import State, effect_key
+from aetheris_journal.replay import EffectRecord, StepRecord, ValueRecord, WaitRecord
+from pydantic_core import from_json
+
+from aetheris.context import current, enclosing_step
+from aetheris.contract.frames import drives
+from aetheris.definitions import StepDefinition, ToolDefinition
+from aetheris.driving.branch import Branch, current_branch
+from aetheris.driving.failures import EXITS, described, revived
+from aetheris.errors import EffectAbandoned, WaitTimedOut
+from aetheris.replay.scene import Scene
+from aetheris.values import canonical
+
+Run = Callable[[], Awaitable[bytes]]
+
+_KINDS = {"time": e.ValueKind.TIME, "random": e.ValueKind.RANDOM, "uuid": e.ValueKind.UUID}
+
+
+class Commands(ABC):
+    """The `Context` of an agent that is only looked at."""
+
+    def __init__(self, scene: Scene, job_id: UUID) -> None:
+        self.scene, self.job_id = scene, job_id
+
+    # How an answer is found. Where there is none, the branch rests for good.
+
+    @abstractmethod
+    async def find_step(self, path: str, asked: StepRecord, run: Run | None) -> StepRecord:
+        """`run` is the step's own code, where it has any."""
+
+    @abstractmethod
+    async def find_effect(self, path: str, asked: EffectRecord) -> EffectRecord: ...
+
+    @abstractmethod
+    async def find_wait(self, path: str, asked: WaitRecord) -> e.WaitCompleted: ...
+
+    @abstractmethod
+    async def find_value(self, path: str, asked: ValueRecord) -> bytes: ...
+
+    # What the agent gives.
+
+    async def step(self, definition: StepDefinition[Any], arguments: dict[str, Any]) -> Any:
+        path = current_branch.get().take()
+        given = canonical(arguments, f"an argument of {definition.name!r}")
+        record = await self.find_step(
+            path, StepRecord(definition.name, given, b""), lambda: _perform(definition, arguments)
+        )
+        if record.failure is not None:
+            raise revived(record.failure)
+        return definition.signature.result.read(record.result)
+
+    async def tool(self, definition: ToolDefinition[Any], arguments: dict[str, Any], once: str | None) -> Any:
+        path = current_branch.get().take()
+        given = canonical(arguments, f"an argument of {definition.name!r}")
+        key = effect_key(self.job_id, path, definition.name, given, once)
+        record = await self.find_effect(path, EffectRecord(definition.name, given, key, State.STARTED, 1))
+        if record.state is State.ABANDONED:
+            raise EffectAbandoned(f"nobody knows whether {definition.name} happened, and it was given up on")
+        if record.failure is not None and record.state is State.FAILED:
+            raise revived(record.failure)
+        return definition.signature.result.read(record.result)
+
+    async def sleep(self, span: timedelta) -> None:
+        await self._waited(e.WaitKind.TIMER, "")
+
+    async def signal(self, key: str, timeout: timedelta | None) -> Any:
+        completed = await self._waited(e.WaitKind.SIGNAL, key)
+        if completed.timed_out:
+            raise WaitTimedOut(f"signal {key!r} did not come in time")
+        return from_json(completed.payload) if completed.payload else None
+
+    async def value(self, kind: str) -> Any:
+        return from_json(await self._served(_KINDS[kind]))
+
+    async def compensate(self) -> None:
+        await self.find_step(current_branch.get().take(), StepRecord("compensate", b"{}", b""), None)
+
+    async def gather(self, branches: tuple[Awaitable[Any], ...]) -> list[Any]:
+        path = current_branch.get().take()
+        tasks = await self.scene.together(
+            [self._branch(f"{path}.{number}.", work) for number, work in enumerate(branches)]
+        )
+        return [task.result() for task in tasks]
+
+    @drives
+    async def _branch(self, prefix: str, work: Awaitable[Any]) -> Any:
+        current_branch.set(Branch(prefix))
+        try:
+            return await work
+        except EXITS as error:
+            raise revived(described(error)) from error
+
+    async def _waited(self, kind: e.WaitKind, name: str, detail: bytes = b"") -> e.WaitCompleted:
+        return await self.find_wait(current_branch.get().take(), WaitRecord(kind, name, None, detail=detail))
+
+    async def _served(self, kind: e.ValueKind) -> bytes:
+        return await self.find_value(current_branch.get().take(), ValueRecord(kind, b""))
+
+
+async def _perform(definition: StepDefinition[Any], arguments: dict[str, Any]) -> bytes:
+    """The step's own code, as an ordinary function."""
+    outside = current.set(None)
+    entered = enclosing_step.set(definition.name)
+    try:
+        return definition.signature.result.write(await definition.call(arguments))
+    finally:
+        enclosing_step.reset(entered)
+        current.reset(outside)

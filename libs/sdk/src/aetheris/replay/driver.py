@@ -1,0 +1,189 @@
+"""Drives an agent over its record and compares, to the first place where the two part."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+from aetheris_journal import events as e
+from aetheris_journal.replay import COMPENSATION, Replay
+
+from aetheris.context import current
+from aetheris.contract.frames import Place, is_own
+from aetheris.definitions import AgentDefinition
+from aetheris.driving.branch import Branch, current_branch
+from aetheris.driving.failures import EXITS, described
+from aetheris.driving.input import read_input
+from aetheris.errors import AetherisError
+from aetheris.history import History
+from aetheris.replay.commands import Commands
+from aetheris.replay.reader import Reader
+from aetheris.replay.scene import Scene, place_of
+from aetheris.replay.verdict import Frontier, Mismatch, Outcome, Verdict
+
+_SHOWN = 2_000
+# An agent that gives no command for so long awaits what is none.
+STUCK_S = 10.0
+_CONTRACT = "aetheris.errors:ContractViolation"
+
+
+class Diverged(AetherisError):
+    """The code is another than the record's. `verdict` has both sides."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        assert verdict.mismatch is not None
+        found = verdict.mismatch
+        where = f" ({found.place})" if found.place else ""
+        super().__init__(
+            f"job {verdict.job_id} at {found.path}: the record has {found.recorded}, "
+            f"the code now gives {found.actual}{where}"
+        )
+        self.verdict = verdict
+
+
+async def replay(
+    definition: AgentDefinition[Any], history: History, advanced: Callable[[int], None] = lambda commands: None
+) -> Verdict:
+    return await replay_events(definition, history.events, history.job_id, advanced)
+
+
+async def check(definition: AgentDefinition[Any], events: Sequence[e.Event], job_id: UUID) -> Verdict:
+    """For tests: as `replay`, and raise Diverged where it parts."""
+    verdict = await replay_events(definition, events, job_id)
+    if verdict.outcome is Outcome.DIVERGED:
+        raise Diverged(verdict)
+    return verdict
+
+
+async def replay_events(
+    definition: AgentDefinition[Any],
+    events: Sequence[e.Event],
+    job_id: UUID,
+    advanced: Callable[[int], None] = lambda commands: None,
+) -> Verdict:
+    record = Replay(events)
+    scene = Scene(record, advanced)
+    agent = scene.spawn(drive(scene, definition, Reader(scene, job_id)))
+    await _until_still(scene, agent)
+    mismatch = scene.mismatch or (_compared(scene, record, agent.result()) if agent.done() else _rested(scene, record))
+    frontier = tuple(scene.frontier)
+    if agent.done() and mismatch is None and record.terminal is None:
+        frontier += (Frontier("end", said(agent.result()[0])),)
+    await scene.close()
+    if mismatch is not None:
+        outcome = Outcome.DIVERGED
+    else:
+        outcome = Outcome.SAME if isinstance(record.terminal, e.JobCompleted | e.JobFailed) else Outcome.OPEN
+    ended = _ENDS.get(type(record.terminal), "")
+    return Verdict(outcome, str(job_id), definition.name, scene.commands, ended, mismatch, frontier)
+
+
+_ENDS: dict[type, str] = {e.JobCompleted: "completed", e.JobFailed: "failed", e.JobCancelled: "cancelled"}
+Ending = e.JobCompleted | e.JobFailed
+
+
+async def drive(scene: Scene, definition: AgentDefinition[Any], commands: Commands) -> tuple[Ending, Place | None]:
+    """The agent from end to end: how it ends, and on which line where it raises."""
+    created = scene.record.created
+    assert created is not None
+    current_branch.set(Branch())
+    current.set(commands)
+    try:
+        result = await definition.call(read_input(definition, created.input))
+        return e.JobCompleted(definition.signature.result.write(result), at=created.at), None
+    except (Exception, *EXITS) as error:
+        return e.JobFailed(described(error), at=created.at), _raised_at(error)
+
+
+async def _until_still(scene: Scene, agent: asyncio.Task[Any]) -> None:
+    """Until nothing moves any more. An agent that moves without a command is told on."""
+    still = asyncio.get_running_loop().create_task(scene.still.wait())
+    while not scene.still.is_set():
+        commands = scene.commands
+        await asyncio.wait({still}, timeout=STUCK_S)
+        if not scene.still.is_set() and scene.commands == commands:
+            path, recorded = _left(scene.record) or ("end", said(scene.record.terminal))
+            scene.mismatch = Mismatch(path, recorded, "an await of something that is no command", _stands_at(agent))
+            break
+    still.cancel()
+    # Its last word is said a turn after its last move.
+    await asyncio.wait({agent}, timeout=0)
+    await asyncio.sleep(0)
+
+
+def _compared(scene: Scene, record: Replay, last: tuple[Ending, Place | None]) -> Mismatch | None:
+    """The agent has ended."""
+    ending, place = last
+    left = _left(record)
+    if left is not None:
+        path, recorded = left
+        return Mismatch(path, recorded, said(ending), place)
+    if isinstance(record.terminal, Ending) and not _same(record.terminal, ending):
+        return Mismatch("end", said(record.terminal), said(ending), place)
+    return None
+
+
+def _rested(scene: Scene, record: Replay) -> Mismatch | None:
+    """Every branch stands where the record has no more for it."""
+    ahead = min(scene.frontier, key=lambda each: place_of(each.path))
+    left = _left(record)
+    if left is not None and (place_of(left[0]) <= place_of(ahead.path) or not isinstance(record.terminal, Ending)):
+        path, recorded = left
+        return Mismatch(path, recorded, ahead.next, ahead.place)
+    if isinstance(record.terminal, Ending):
+        return Mismatch(ahead.path, said(record.terminal), ahead.next, ahead.place)
+    return None
+
+
+def _left(record: Replay) -> tuple[str, str] | None:
+    """The first command of the record that nobody asked for."""
+    left = {path: each for path, each in record.left.items() if not path.startswith(COMPENSATION)}
+    first = min(left, key=place_of, default=None)
+    return None if first is None else (first, str(left[first]))
+
+
+def _same(recorded: Ending, actual: Ending) -> bool:
+    if isinstance(recorded, e.JobFailed) and isinstance(actual, e.JobFailed):
+        one, other = recorded.failure, actual.failure
+        # What a violation says names the file, which may lie elsewhere here.
+        return one.type == other.type and (one.message == other.message or one.type == _CONTRACT)
+    if isinstance(recorded, e.JobCompleted) and isinstance(actual, e.JobCompleted):
+        return recorded.result == actual.result
+    return False
+
+
+def said(ending: e.Event | None) -> str:
+    """How a job ends, in words."""
+    match ending:
+        case e.JobCompleted(result=result):
+            text = f"the result {result.decode('utf-8', 'replace')}"
+        case e.JobFailed(failure=failure):
+            text = f"the error {failure.type}: {failure.message}"
+        case _:
+            text = "no end"
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _raised_at(error: BaseException) -> Place | None:
+    """The innermost line of the agent's own on the way of an error."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if is_own(frame)]
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if is_own(frame)]
+    if not frames:
+        return None
+    code = frames[-1].f_code
+    return Place(code.co_filename, lines[-1], code.co_qualname)
+
+
+def _stands_at(agent: asyncio.Task[Any]) -> Place | None:
+    """Where a task is suspended: its coroutines, each awaiting the next."""
+    found: Place | None = None
+    inner: Any = agent.get_coro()
+    while inner is not None:
+        frame = getattr(inner, "cr_frame", None)
+        if frame is not None and is_own(frame):
+            found = Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
+        inner = getattr(inner, "cr_await", None)
+    return found

@@ -1,0 +1,239 @@
+"""What if: other code, answered with what the record has for the same call, wherever it stood.
+
+A step or tool is the same call where its name and its arguments are; several of them are answered in the
+order of the record. A tool is never run. A step is, if `live` says so. What the record does not know the
+caller may answer; where nobody does, the rehearsal says which call needs an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import unified_diff
+from random import Random
+from typing import Any, NoReturn
+from uuid import UUID
+
+from aetheris_journal import events as e
+from aetheris_journal.effect import State
+from aetheris_journal.replay import EffectRecord, Record, Replay, StepRecord, ValueRecord, WaitRecord
+
+from aetheris.definitions import AgentDefinition
+from aetheris.driving.failures import EXITS, described
+from aetheris.errors import AetherisError
+from aetheris.history import History
+from aetheris.replay.commands import Commands, Run
+from aetheris.replay.driver import drive, said
+from aetheris.replay.scene import Scene, here, place_of
+from aetheris.replay.verdict import Frontier
+from aetheris.values import canonical
+
+# Where an effect stands that has an outcome for the agent.
+_KNOWN = (State.COMMITTED, State.COMPENSATED, State.FAILED, State.ABANDONED)
+
+_Call = tuple[str, str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """What the new code decided beside what the record says, both in the order of the program."""
+
+    job_id: str
+    agent: str
+    recorded: tuple[str, ...]
+    decided: tuple[str, ...]
+    # Calls that nobody could answer.
+    missing: tuple[Frontier, ...]
+    # Steps that were run.
+    live: int = 0
+
+    @property
+    def same(self) -> bool:
+        return self.recorded == self.decided
+
+    @property
+    def diff(self) -> list[str]:
+        return list(unified_diff(self.recorded, self.decided, "the record", "the new code", lineterm="", n=3))
+
+
+class Answers:
+    """What the caller knows beyond the record: `charge={"id": "r-1"}`, `signal:manager="yes"`."""
+
+    def __init__(self, given: Mapping[str, bytes]) -> None:
+        self._given = dict(given)
+        self._unused = set(given)
+
+    @classmethod
+    def read(cls, texts: Sequence[str]) -> Answers:
+        given = {}
+        for text in texts:
+            name, equals, value = text.partition("=")
+            if not equals or not name:
+                raise AetherisError(f"an answer is like charge='{{\"id\": 1}}', not {text!r}")
+            try:
+                given[name] = canonical(json.loads(value), f"the answer for {name}")
+            except ValueError as error:
+                raise AetherisError(f"the answer for {name} is no JSON: {error}") from error
+        return cls(given)
+
+    def get(self, name: str) -> bytes | None:
+        self._unused.discard(name)
+        return self._given.get(name)
+
+    @property
+    def unused(self) -> list[str]:
+        return sorted(self._unused)
+
+
+class Rehearsal(Commands):
+    def __init__(self, scene: Scene, job_id: UUID, answers: Answers, *, live: bool) -> None:
+        super().__init__(scene, job_id)
+        self.decided: dict[str, str] = {}
+        self.live = 0
+        self._answers, self._may_run = answers, live
+        self._calls: dict[_Call, deque[Record]] = defaultdict(deque)
+        self._signals: dict[str, e.WaitCompleted] = {}
+        self._random = Random(job_id.int)
+        created = scene.record.created
+        assert created is not None
+        self._began = created.at
+        self._now = canonical(created.at.isoformat())
+        for _, record in in_program_order(scene.record):
+            self._calls[_call(record)].append(record)
+
+    async def find_step(self, path: str, asked: StepRecord, run: Run | None) -> StepRecord:
+        if self._may_run and run is not None:
+            self.scene.command()
+            self._decide(path, asked)
+            return await self._run(asked, run)
+        found = self._answer(path, asked, asked.name)
+        if isinstance(found, bytes):
+            return replace(asked, result=found)
+        if run is None:
+            self._decide(path, asked)
+            return replace(asked, result=b"null")
+        if not isinstance(found, StepRecord):
+            await self._missing(path, asked, f"--live-steps, or --answer '{asked.name}=…'")
+        return found
+
+    async def find_effect(self, path: str, asked: EffectRecord) -> EffectRecord:
+        found = self._answer(path, asked, asked.name)
+        if isinstance(found, bytes):
+            return replace(asked, state=State.COMMITTED, result=found)
+        if not isinstance(found, EffectRecord) or found.state not in _KNOWN:
+            await self._missing(path, asked, f"--answer '{asked.name}=…'")
+        return found
+
+    async def find_wait(self, path: str, asked: WaitRecord) -> e.WaitCompleted:
+        answer = f"{asked.kind.name.lower()}:{asked.name}"
+        found = self._answer(path, asked, answer)
+        at = self._began
+        completed = found.completed if isinstance(found, WaitRecord) else None
+        if isinstance(found, bytes):
+            completed = e.WaitCompleted(path, found, at=at)
+        elif completed is None and asked.kind is e.WaitKind.TIMER:
+            completed = e.WaitCompleted(path, at=at)
+        if asked.kind is e.WaitKind.SIGNAL:
+            # A signal is a fact: whoever waits for it again gets it again.
+            completed = completed or self._signals.get(asked.name)
+            if completed is not None:
+                self._signals[asked.name] = completed
+        if completed is None:
+            await self._missing(path, asked, f"--answer '{answer}=…'")
+        return completed
+
+    async def find_value(self, path: str, asked: ValueRecord) -> bytes:
+        found = self._answer(path, asked, asked.kind.name.lower())
+        if isinstance(found, ValueRecord):
+            if asked.kind is e.ValueKind.TIME:
+                self._now = found.value
+            return found.value
+        if isinstance(found, bytes):
+            return found
+        # Beyond the record: the last time it knows, and numbers that are the same in every rehearsal.
+        match asked.kind:
+            case e.ValueKind.TIME:
+                return self._now
+            case e.ValueKind.RANDOM:
+                return canonical(self._random.random())
+            case _:
+                return canonical(str(UUID(int=self._random.getrandbits(128), version=4)))
+
+    def _answer(self, path: str, asked: Record, name: str) -> Record | bytes | None:
+        """What the record or the caller has for a call, which is decided with that."""
+        self.scene.command()
+        calls = self._calls[_call(asked)]
+        found: Record | bytes | None = calls.popleft() if calls else self._answers.get(name)
+        if found is not None or isinstance(asked, WaitRecord | ValueRecord):
+            self._decide(path, asked)
+        return found
+
+    def _decide(self, path: str, asked: Record) -> None:
+        self.decided[path] = shown(asked)
+
+    async def _missing(self, path: str, asked: Record, remedy: str) -> NoReturn:
+        self._decide(path, asked)
+        self.scene.frontier.append(Frontier(path, f"{shown(asked)} has no recorded result: give {remedy}", here()))
+        await self.scene.for_good()
+
+    async def _run(self, asked: StepRecord, run: Run) -> StepRecord:
+        self.live += 1
+        try:
+            return replace(asked, result=await run())
+        except (Exception, *EXITS) as error:
+            return replace(asked, failure=described(error))
+
+
+async def rehearse(
+    definition: AgentDefinition[Any], history: History, answers: Answers, *, live: bool = False
+) -> Rehearsed:
+    """The decisions of `definition` on the recorded results of another's run."""
+    record = Replay(history.events)
+    scene = Scene(record, lambda commands: None)
+    rehearsal = Rehearsal(scene, history.job_id, answers, live=live)
+    agent = scene.spawn(drive(scene, definition, rehearsal))
+    await asyncio.wait({agent, still := asyncio.ensure_future(scene.still.wait())}, return_when="FIRST_COMPLETED")
+    still.cancel()
+    decided = [rehearsal.decided[path] for path in sorted(rehearsal.decided, key=place_of)]
+    if agent.done():
+        decided.append(said(agent.result()[0]))
+    recorded = [shown(each) for _, each in in_program_order(Replay(history.events))]
+    if record.terminal is not None:
+        recorded.append(said(record.terminal))
+    missing = tuple(scene.frontier)
+    await scene.close()
+    return Rehearsed(str(history.job_id), definition.name, tuple(recorded), tuple(decided), missing, rehearsal.live)
+
+
+def in_program_order(record: Replay) -> list[tuple[str, Record]]:
+    return sorted(record.left.items(), key=lambda each: place_of(each[0]))
+
+
+def shown(record: Record) -> str:
+    """A command, without what differs from run to run."""
+    match record:
+        case StepRecord(name=name, arguments=given):
+            return f"step {name}({given.decode('utf-8', 'replace')})"
+        case EffectRecord(name=name, arguments=given):
+            return f"tool {name}({given.decode('utf-8', 'replace')})"
+        case WaitRecord(kind=e.WaitKind.TIMER):
+            return "sleep"
+        case WaitRecord(kind=kind, name=name):
+            return f"{kind.name.lower()} {name}"
+        case ValueRecord(kind=kind):
+            return {e.ValueKind.TIME: "now()", e.ValueKind.RANDOM: "random()"}.get(kind, f"{kind.name.lower()}()")
+
+
+def _call(record: Record) -> _Call:
+    match record:
+        case StepRecord(name=name, arguments=given):
+            return "step", name, given
+        case EffectRecord(name=name, arguments=given):
+            return "tool", name, given
+        case WaitRecord(kind=kind, name=name):
+            return kind.name, name, b""
+        case ValueRecord(kind=kind):
+            return kind.name, "", b""
