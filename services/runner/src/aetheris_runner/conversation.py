@@ -17,7 +17,7 @@ async def converse(
     heard: Callable[[Any], None],
 ) -> grpc.aio.AioRpcError | None:
     """Write what `next_frame` gives and hand what is read to `heard`. Returns how the stream ended:
-    the peer's error, or None where it said goodbye."""
+    the peer's error, or None where it said goodbye or `call` was cancelled by somebody here."""
 
     async def write() -> None:
         while True:
@@ -30,6 +30,12 @@ async def converse(
         return None
     except grpc.aio.AioRpcError as error:
         return error
+    except asyncio.CancelledError:
+        # A read raises this for a call that was cancelled, too; let out, it would end a task that nobody cancelled.
+        task = asyncio.current_task()
+        if task is None or task.cancelling() or not call.cancelled():
+            raise
+        return None
     finally:
         writer.cancel()
         # A write that failed says nothing that the read does not say better.
