@@ -183,3 +183,17 @@ async def mortal(number: int) -> list[int]:
     paid = await note(await charge_where_one_dies(number))
     large = await volume(number % 10)
     return [first, paid, len(large)]
+
+
+@agent("slow")
+async def slow(number: int, seconds: float) -> list[int]:
+    """Time to be lost in, between two charges."""
+    first = await charge(number)
+    await think(seconds)
+    return [first, await charge(number + 1)]
+
+
+@agent("buy")
+async def buy(word: str) -> list[object]:
+    """Its first commit holds an intent."""
+    return [word, await charge(1)]

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -116,10 +117,16 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def counting(host: str = "127.0.0.1") -> Iterator[str]:
+def counting(host: str = "127.0.0.1", environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """Its URL, while it runs."""
     command = [sys.executable, "-m", __spec__.name, "--host", host]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent())
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=die_with_parent(),
+    )
     assert process.stdout is not None
     try:
         yield f"http://{host}:{process.stdout.readline().strip()}"

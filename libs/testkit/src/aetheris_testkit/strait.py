@@ -3,6 +3,7 @@
     async with Strait(to="unix:/…/scheduler.sock") as strait:
         strait.hold(Way.BACK)       what the server says arrives no more; what it is told does
         strait.release()            and what was held goes on its way
+        strait.hold_answer_to(b"COMMIT")    the next time that is said, the server hears it and nobody its answer
 
 Nothing is lost and nothing is closed: it is a peer that has become silent, in one direction or in both. New
 connections are accepted and get the same treatment.
@@ -32,6 +33,8 @@ class Strait:
         self._to = parse_address(to, setting="to")
         self._listen = parse_address(listen, setting="listen")
         self._open = {way: asyncio.Event() for way in Way}
+        self._words: list[bytes] = []
+        self.answer_held = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self.release()
@@ -46,6 +49,11 @@ class Strait:
     def hold(self, *ways: Way) -> None:
         for way in ways or tuple(Way):
             self._open[way].clear()
+
+    def hold_answer_to(self, *words: bytes) -> None:
+        """Hold the way back once all of `words` were said, in this order; `answer_held` is set then."""
+        self.answer_held.clear()
+        self._words = list(words)
 
     def release(self) -> None:
         for gate in self._open.values():
@@ -100,10 +108,19 @@ class Strait:
     async def _carry(self, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(_CHUNK):
             await self._open[way].wait()
+            if way is Way.THERE:
+                self._heed(chunk)
             writer.write(chunk)
             await writer.drain()
         # The end of a connection is a word, too.
         await self._open[way].wait()
+
+    def _heed(self, chunk: bytes) -> None:
+        while self._words and self._words[0] in chunk:
+            _, _, chunk = chunk.partition(self._words.pop(0))
+            if not self._words:
+                self.hold(Way.BACK)
+                self.answer_held.set()
 
 
 async def _connected(to: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

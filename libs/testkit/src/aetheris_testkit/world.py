@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import chain, repeat
@@ -22,8 +22,10 @@ from aetheris.definitions import AgentDefinition
 from aetheris_journal import codec
 from aetheris_journal.chain import Commit
 from aetheris_journal.effect import Change, State
-from aetheris_journal.events import Event
+from aetheris_journal.events import Event, Source, Verdict
 from aetheris_ledger.core import append as ledger
+from aetheris_ledger.core.effect import Note as LedgerNote
+from aetheris_ledger.core.effect import witnessed
 from aetheris_ledger.memory import MemoryStore
 from aetheris_ledger.store import Want
 from aetheris_runner import ports
@@ -35,6 +37,7 @@ from aetheris_runner.run import Run
 
 from aetheris_testkit.clock import SimClock
 from aetheris_testkit.crash import Crash, Fuse
+from aetheris_testkit.door import MemoryDesk, MemoryInbox
 
 LEASES_MAX = 100
 JOB = UUID("018f0000-0000-7000-8000-000000000001")
@@ -136,19 +139,24 @@ class MemoryJournal:
             answer.set_result(_answered(decided))
 
 
-class MemoryInbox:
-    def __init__(self) -> None:
-        self.notes: dict[UUID, list[Note]] = {}
-        self.settled: list[str] = []
+class MemoryWitness:
+    """What was seen too late. The ledger hears it at once; a crashed process says nothing."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.reports: list[ports.LateOutcome] = []
+        self._store = store
         self.process: Process | None = None
 
-    async def fetch(self, job_id: UUID) -> Sequence[Note]:
-        return [note for note in self.notes.get(job_id, []) if note.note_id not in self.settled]
-
-    def settle(self, job_id: UUID, note_ids: Sequence[str]) -> None:
+    def report(self, late: ports.LateOutcome) -> None:
         if self.process is not None and self.process.crashed.is_set():
             return
-        self.settled += note_ids
+        self.reports.append(late)
+        row = self._store.rows.get((late.tenant, late.key))
+        verdict = Verdict.COMMITTED if late.failure is None else Verdict.NOT_EXECUTED
+        note = LedgerNote(verdict, Source.LATE_OUTCOME, late.result)
+        noted = None if row is None else witnessed(row, note, job=late.job_id, lease=late.lease)
+        if noted is not None:
+            self._store.rows[late.tenant, late.key] = noted
 
 
 @dataclass(slots=True)
@@ -156,14 +164,20 @@ class World:
     clock: SimClock = field(default_factory=SimClock)
     store: MemoryStore = field(init=False)
     outside: Outside = field(init=False)
+    witness: MemoryWitness = field(init=False)
     inbox: MemoryInbox = field(default_factory=MemoryInbox)
+    desk: MemoryDesk = field(init=False)
     crashes: int = 0
     # Everything a runner ever waited for in vain is answered by this signal's payload.
     signals: dict[str, bytes] = field(default_factory=dict)
+    # What the world does while the job is parked. True where it said something to the job, so that no time passes.
+    meanwhile: Callable[[ports.Parked], bool] = lambda parked: False
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
         self.outside = Outside(self.store)
+        self.desk = MemoryDesk(self.clock, self.inbox)
+        self.witness = MemoryWitness(self.store)
 
     def assignment(self, agent: AgentDefinition[Any], job_id: UUID, lease: int, input: bytes) -> ports.Assignment:  # noqa: A002
         return ports.Assignment(job_id, "default", agent.name, "default", input, lease, self.clock.now())
@@ -178,9 +192,10 @@ class World:
 
     def process(self, fuse: Fuse) -> tuple[Process, MemoryJournal, Hands]:
         process = Process(fuse)
-        self.outside.process = self.inbox.process = process
+        self.outside.process = self.inbox.process = self.desk.process = self.witness.process = process
         journal = MemoryJournal(self.store, process)
-        return process, journal, Hands(journal, self.inbox, self.clock, f"runner-{self.crashes}")
+        hands = Hands(journal, self.inbox, self.clock, f"runner-{self.crashes}", self.witness, self.desk)
+        return process, journal, hands
 
     async def drive(
         self,
@@ -235,6 +250,8 @@ class World:
         return hold.result()
 
     def pass_time(self, job_id: UUID, parked: ports.Parked) -> None:
+        if self.meanwhile(parked):
+            return
         for key, payload in self.signals.items():
             if key in parked.reason:
                 notes = self.inbox.notes.setdefault(job_id, [])

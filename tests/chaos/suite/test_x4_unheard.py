@@ -1,0 +1,104 @@
+"""X4 with real processes: committed, the database's answer unheard, and the service killed. The request is
+made again, by whoever made it, and is answered as if it had been the first."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from aetheris_testkit.postgres import Server
+from aetheris_testkit.strait import Strait
+from aetheris_testkit.suite import Launch
+
+from .load import until
+from .world import World, stopped_by, world_in
+
+WORD = "unheard"
+# What is said last before the row is durable, and the row. An intent is written in a transaction of several
+# statements, the others in one.
+UNHEARD = {
+    "scheduler": ([WORD.encode()], "SELECT count(*) FROM scheduler.jobs WHERE idempotency_key = 'unheard'"),
+    "ledger": (
+        [WORD.encode(), b"COMMIT"],
+        "SELECT count(*) FROM ledger.commits WHERE seq = 1 AND encode(body, 'escape') LIKE '%unheard%'",
+    ),
+    "gateway": ([WORD.encode()], "SELECT count(*) FROM gateway.notes WHERE encode(payload, 'escape') LIKE '%unheard%'"),
+}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    folder = Path(tempfile.mkdtemp(prefix="aetheris-"))
+    own = Server(folder / "data")
+    own.start()
+    yield own
+    own.delete()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+async def strait(server: Server) -> AsyncIterator[Strait]:
+    """In front of the database."""
+    sockets = parse_qs(urlsplit(server.dsn()).query)["host"][0]
+    folder = tempfile.mkdtemp(prefix="aetheris-")
+    async with Strait(f"unix:{sockets}/.s.PGSQL.5432", f"unix:{folder}/.s.PGSQL.5432") as strait:
+        yield strait
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("member", UNHEARD)
+async def test_x4_killed_between_commit_and_reply(member: str, server: Server, strait: Strait, tmp_path: Path) -> None:
+    words, count = UNHEARD[member]
+    through = f"postgresql://postgres@/postgres?host={Path(strait.address.removeprefix('unix:')).parent}"
+    launches = {member: Launch({"AETHERIS_DATABASE_URL": through})}
+    async with world_in(tmp_path, database=server.dsn(), launches=launches) as world:
+        path, body = await request_of(world, member)
+        strait.hold_answer_to(*words)
+        asking = asyncio.ensure_future(world.api.post(path, json=body))
+        await asyncio.wait_for(strait.answer_held.wait(), 10)
+
+        async def durable() -> bool:
+            return await asyncio.to_thread(server.sql, count) == "1\n"
+
+        await until(durable)
+        world.suite.kill(member, signal.SIGKILL)
+        await world.suite.ended(member)
+        strait.release()
+        await world.suite.start(member)
+        await stopped_by(asking)
+        first, second = [await said(world, path, body) for _ in range(2)]
+        if member == "gateway":
+            await said(world, path, {"correlation_key": "second", "payload": 2})
+        await world.all_ended()
+
+        assert first.json() == second.json()
+        assert await asyncio.to_thread(server.sql, count) == "1\n"
+        assert len((await world.history()).rows) == 1
+        assert await world.breaks() == []
+
+
+async def request_of(world: World, member: str) -> tuple[str, dict[str, object]]:
+    if member == "gateway":
+        job_id = await world.submit("ask", [1], [WORD, 1, 2])
+        return f"/api/jobs/{job_id}/signal", {"correlation_key": "first", "payload": WORD}
+    return "/api/agents/buy/message", {"input": {"args": [WORD]}, "idempotency_key": WORD}
+
+
+async def said(world: World, path: str, body: dict[str, object]) -> httpx.Response:
+    answers: list[httpx.Response] = []
+
+    async def answered() -> bool:
+        answers.append(await world.api.post(path, json=body))
+        return answers[-1].status_code != 503
+
+    await until(answered)
+    assert answers[-1].status_code in (200, 202), answers[-1].text
+    return answers[-1]
