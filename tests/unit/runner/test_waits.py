@@ -67,10 +67,21 @@ def test_a_deadline_ends_a_wait_and_the_signal_comes_too_late():
     waits = Waits()
     waits.open(wait(deadline=NOW))
 
-    over = waits.due(NOW)
+    over = waits.give_up(waits.contested(NOW))
 
     assert [ending.wait for ending in over] == [wait(deadline=NOW)]
     assert waits.deliver([GO]) == []
+
+
+def test_a_deadline_by_itself_ends_nothing_that_the_inbox_may_end():
+    waits = Waits()
+    waits.open(wait(deadline=NOW))
+    waits.open(Wait("1", WaitKind.TIMER, "", NOW))
+    contested = waits.contested(NOW)
+
+    assert [ending.wait.path for ending in waits.due(NOW)] == ["1"]
+    assert waits.deliver([GO]) == [Delivered(wait(deadline=NOW), GO)]
+    assert waits.give_up(contested) == []
 
 
 def test_a_wait_is_not_over_before_its_deadline():
@@ -108,4 +119,4 @@ def test_a_new_lease_lets_what_an_operator_held_up_try_again():
     waits.open(wait("1"))
 
     assert [another.wait for another in waits.leased_again()] == [held_up]
-    assert waits.wants_signals
+    assert waits.wants_notes

@@ -110,6 +110,8 @@ class Replay:
         # Signals that ended a wait: whoever waits for the same key again gets the same payload.
         self.signals: dict[str, e.WaitCompleted] = {}
         self.consumed: set[str] = set()
+        # How often the agent has begun anew at a checkpoint.
+        self.round = 0
         # The paths of the questions that nobody has answered and that are not over.
         self.questions: set[str] = set()
         # Effects of this job that can be taken back, wherever they stand; asking leaves them here.

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from aetheris.context import compensate, gather, now, random, signal, sleep, uuid
+from aetheris.approvals import ApprovalExpired, ApprovalRejected, Verdict, approval
+from aetheris.awakeables import Awakeable, AwakeableFailed, awakeable
+from aetheris.context import compensate, gather, now, random, receive, signal, sleep, uuid
 from aetheris.definitions import agent, step, tool
 from aetheris.errors import (
     AetherisError,
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AetherisError",
+    "ApprovalExpired",
+    "ApprovalRejected",
     "AsyncClient",
+    "Awakeable",
+    "AwakeableFailed",
     "Client",
     "ContractViolation",
     "DidNotHappen",
@@ -40,14 +46,18 @@ __all__ = [
     "Unchanged",
     "Unknown",
     "ValueRefused",
+    "Verdict",
     "WaitTimedOut",
     "agent",
+    "approval",
+    "awakeable",
     "compensate",
     "current_effect",
     "gather",
     "heartbeat",
     "now",
     "random",
+    "receive",
     "signal",
     "sleep",
     "step",

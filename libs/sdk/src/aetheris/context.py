@@ -15,6 +15,8 @@ from uuid import UUID
 from aetheris.durations import to_span
 
 if TYPE_CHECKING:
+    from aetheris.approvals import Question, Verdict
+    from aetheris.awakeables import Awakeable
     from aetheris.definitions import StepDefinition, ToolDefinition
 
 T = TypeVar("T")
@@ -32,6 +34,14 @@ class Context(Protocol):
     async def sleep(self, span: timedelta) -> None: ...
 
     async def signal(self, key: str, timeout: timedelta | None) -> Any: ...
+
+    async def receive(self, channel: str, timeout: timedelta | None) -> Any: ...
+
+    async def approval(self, question: Question, expires: timedelta | None) -> Verdict: ...
+
+    async def awakeable(self, timeout: timedelta | None) -> Awakeable: ...
+
+    async def awakened(self, handle: Awakeable) -> Any: ...
 
     async def gather(self, branches: tuple[Awaitable[Any], ...]) -> list[Any]: ...
 
@@ -64,9 +74,26 @@ async def signal(key: str, *, timeout: str | float | timedelta | None = None) ->
 
     With a timeout, WaitTimedOut is raised when it is over first.
     """
-    if not key or len(key) > 256:
-        raise ValueError("a signal's key has 1 to 256 characters")
+    _check_key(key, "a signal's key")
+    if key.startswith("awakeable/"):
+        raise ValueError("a key that begins with 'awakeable/' belongs to a token: await its awakeable")
     return await _context("signal()").signal(key, None if timeout is None else to_span(timeout))
+
+
+async def receive(channel: str = "default", *, timeout: str | float | timedelta | None = None) -> Any:
+    """Wait for the next message of `channel` and return what it says. Each message is received once, and
+    those of a channel in the order in which they were accepted.
+
+    With a timeout, WaitTimedOut is raised when it is over first; a message that comes later waits for the
+    next `receive`.
+    """
+    _check_key(channel, "a channel")
+    return await _context("receive()").receive(channel, None if timeout is None else to_span(timeout))
+
+
+def _check_key(key: str, what: str) -> None:
+    if not 1 <= len(key) <= 256 or not key.isprintable():
+        raise ValueError(f"{what} has 1 to 256 printable characters")
 
 
 @overload

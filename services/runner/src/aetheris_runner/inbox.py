@@ -14,7 +14,8 @@ from aetheris_kernel.errors import Refusal
 from aetheris_proto.gateway.v1 import signals_pb2 as pb
 from aetheris_proto.gateway.v1 import signals_pb2_grpc as rpc
 
-from aetheris_runner.core.waits import Note
+from aetheris_runner.core.waits import Note, NoteKind
+from aetheris_runner.ports import Assignment, Page
 
 log = structlog.get_logger()
 
@@ -28,33 +29,24 @@ class GatewayInbox:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = rpc.SignalsStub(channel)
-        self._unsettled: dict[UUID, list[str]] = defaultdict(list)
+        self._unsettled: dict[tuple[str, UUID], list[str]] = defaultdict(list)
         self._due = asyncio.Event()
 
-    async def fetch(self, job_id: UUID) -> Sequence[Note]:
-        notes: list[Note] = []
-        request = pb.FetchRequest(job_id=str(job_id))
-        while True:
-            page = await retrying(lambda: self._stub.Fetch(request, timeout=5), deadline_s=FETCH_DEADLINE_S)
-            notes += [
-                Note(note.note_id, note.name, note.payload, note.actor)
-                for note in page.notes
-                if note.kind == pb.Note.KIND_SIGNAL
-            ]
-            if not page.more:
-                return notes
-            request.after_note_id = page.notes[-1].note_id
+    async def fetch(self, job: Assignment, after: str) -> Page:
+        request = pb.FetchRequest(job_id=str(job.job_id), tenant=job.tenant, after_note_id=after)
+        page = await retrying(lambda: self._stub.Fetch(request, timeout=5), deadline_s=FETCH_DEADLINE_S)
+        return Page([_from_note(note) for note in page.notes], page.more)
 
-    def settle(self, job_id: UUID, note_ids: Sequence[str]) -> None:
-        self._unsettled[job_id].extend(note_ids)
+    def settle(self, job: Assignment, note_ids: Sequence[str]) -> None:
+        self._unsettled[job.tenant, job.job_id].extend(note_ids)
         self._due.set()
 
     async def run(self) -> None:
         while True:
             await self._due.wait()
-            job_id, note_ids = next(iter(self._unsettled.items()))
+            (tenant, job_id), note_ids = next(iter(self._unsettled.items()))
             some = note_ids[:_SETTLE_NOTES_MAX]
-            request = pb.SettleRequest(job_id=str(job_id), note_ids=some)
+            request = pb.SettleRequest(job_id=str(job_id), tenant=tenant, note_ids=some)
             try:
                 await self._stub.Settle(request, timeout=5)
             except (grpc.aio.AioRpcError, Refusal) as error:
@@ -63,6 +55,10 @@ class GatewayInbox:
                 continue
             del note_ids[: len(some)]
             if not note_ids:
-                del self._unsettled[job_id]
+                del self._unsettled[tenant, job_id]
             if not self._unsettled:
                 self._due.clear()
+
+
+def _from_note(note: pb.Note) -> Note:
+    return Note(note.note_id, note.name, note.payload, note.actor, NoteKind(note.kind))

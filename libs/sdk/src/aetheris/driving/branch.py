@@ -18,6 +18,10 @@ class Branch:
         self._next = 0
         self._owner = asyncio.current_task()
 
+    @property
+    def prefix(self) -> str:
+        return self._prefix
+
     def take(self) -> str:
         if asyncio.current_task() is not self._owner:
             raise ContractViolation(

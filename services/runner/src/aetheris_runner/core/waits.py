@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 
 from aetheris_journal.events import WaitKind
+
+from aetheris_runner.core.mail import Mail
+
+
+class NoteKind(IntEnum):
+    """What somebody said to the job."""
+
+    SIGNAL = 1
+    MESSAGE = 2
+    DECISION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +25,10 @@ class Note:
     """What the inbox holds for the job."""
 
     note_id: str
-    name: str
+    name: str  # the signal's key, the message's channel, the name of the question that is decided
     payload: bytes
     actor: str
+    kind: NoteKind = NoteKind.SIGNAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +37,8 @@ class Wait:
     kind: WaitKind
     name: str
     deadline: datetime | None
+    # By which name the inbox has what ends it, where that is another one.
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +61,91 @@ class Another:
 
 Ending = Delivered | TimeUp | Another
 
+# What the inbox may end. A deadline ends such a wait only after one more look into it.
+HEARD = (WaitKind.SIGNAL, WaitKind.MESSAGE, WaitKind.APPROVAL)
+
 
 class Waits:
     """The open waits of one job. Each ends once, and whoever comes second finds it gone."""
 
     def __init__(self) -> None:
         self._open: dict[str, Wait] = {}
-        self._notes: dict[str, Note] = {}
+        self._signals: dict[str, Note] = {}
+        self._decisions: dict[str, Note] = {}
+        self._mail: Mail[Note] = Mail()
 
     def __bool__(self) -> bool:
         return bool(self._open)
 
     def open(self, wait: Wait) -> Delivered | None:
         """Begin a wait, unless what it waits for is already here."""
-        if wait.kind is WaitKind.SIGNAL and (note := self._notes.get(wait.name)) is not None:
+        note = self._note_for(wait)
+        if note is not None:
             return Delivered(wait, note)
         self._open[wait.path] = wait
         return None
 
-    def deliver(self, notes: Iterable[Note]) -> list[Delivered]:
-        """Notes from the inbox; those that nobody waits for yet are kept for whoever will."""
-        ended = []
+    def withdraw(self, path: str) -> None:
+        """Whoever waited there does not any more."""
+        self._open.pop(path, None)
+
+    def deliver(self, notes: Iterable[Note], after: str = "") -> list[Delivered]:
+        """Notes from the inbox, in its order and behind the note `after`. Those that nobody waits for yet are
+        kept for whoever will."""
+        ended: list[Delivered] = []
         for note in notes:
-            self._notes.setdefault(note.name, note)
-            for wait in [w for w in self._open.values() if w.kind is WaitKind.SIGNAL and w.name == note.name]:
-                ended.append(Delivered(self._open.pop(wait.path), note))
+            match note.kind:
+                case NoteKind.SIGNAL:
+                    self._signals.setdefault(note.name, note)
+                case NoteKind.DECISION:
+                    self._decisions.setdefault(note.name, note)
+                case NoteKind.MESSAGE:
+                    self._mail.put(note, after, self._channels)
+            ended += self._end_for(note)
+            after = note.note_id
         return ended
 
+    def deliver_missing(self, channel: str, notes: Iterable[Note], after: str) -> list[Delivered]:
+        """The same notes once more, for the sake of one channel."""
+        ended: list[Delivered] = []
+        for note in notes:
+            if note.kind is NoteKind.MESSAGE and note.name == channel:
+                ended += self.deliver([note], after)
+            after = note.note_id
+        return ended
+
+    @property
+    def missing(self) -> list[str]:
+        """Channels that somebody waits on and whose messages did not fit when they came."""
+        return self._mail.missing(self._channels)
+
+    def reread(self, channel: str) -> str:
+        return self._mail.reread(channel)
+
+    def miss(self, channel: str, after: str) -> None:
+        self._mail.miss(channel, after)
+
+    def misses(self, channel: str) -> bool:
+        return self._mail.misses(channel)
+
+    def forget_facts(self, read: Iterable[str]) -> None:
+        """The agent begins anew behind a checkpoint: signals and decisions that ended a wait are history."""
+        gone = set(read)
+        self._signals = {name: note for name, note in self._signals.items() if note.note_id not in gone}
+        self._decisions = {name: note for name, note in self._decisions.items() if note.note_id not in gone}
+
+    def contested(self, now: datetime) -> list[Wait]:
+        """Waits whose time is over, and which the inbox may end all the same."""
+        return [w for w in self._open.values() if w.kind in HEARD and w.deadline is not None and w.deadline <= now]
+
     def due(self, now: datetime) -> list[TimeUp]:
+        """What time alone ends."""
         over = [w for w in self._open.values() if w.deadline is not None and w.deadline <= now]
-        return [TimeUp(self._open.pop(wait.path)) for wait in over]
+        return [TimeUp(self._open.pop(wait.path)) for wait in over if wait.kind not in HEARD]
+
+    def give_up(self, contested: Iterable[Wait]) -> list[TimeUp]:
+        """Those of `contested` that nothing has ended since."""
+        return [TimeUp(self._open.pop(wait.path)) for wait in contested if self._open.get(wait.path) is wait]
 
     def leased_again(self) -> list[Another]:
         held_up = [w for w in self._open.values() if w.kind is WaitKind.OPERATOR]
@@ -92,8 +161,8 @@ class Waits:
         return bool(self._open) and all(w.kind is WaitKind.OPERATOR for w in self._open.values())
 
     @property
-    def wants_signals(self) -> bool:
-        return any(w.kind is WaitKind.SIGNAL for w in self._open.values())
+    def wants_notes(self) -> bool:
+        return any(w.kind in HEARD for w in self._open.values())
 
     @property
     def reason(self) -> str:
@@ -102,6 +171,39 @@ class Waits:
         shown = ", ".join(_said(wait) for wait in waits[:3])
         return shown if len(waits) <= 3 else f"{shown} and {len(waits) - 3} more"
 
+    @property
+    def _channels(self) -> set[str]:
+        return {w.name for w in self._open.values() if w.kind is WaitKind.MESSAGE}
+
+    def _note_for(self, wait: Wait) -> Note | None:
+        match wait.kind:
+            case WaitKind.SIGNAL:
+                return self._signals.get(wait.name)
+            case WaitKind.APPROVAL:
+                return self._decisions.get(wait.key)
+            case WaitKind.MESSAGE:
+                return self._mail.take(wait.name)
+        return None
+
+    def _end_for(self, note: Note) -> list[Delivered]:
+        """What `note` ends: every wait for a signal, one for a message, the earliest."""
+        ended = []
+        for wait in [w for w in self._open.values() if _listens(w, note)]:
+            found = self._note_for(wait)
+            if found is not None:
+                ended.append(Delivered(self._open.pop(wait.path), found))
+        return ended
+
+
+def _listens(wait: Wait, note: Note) -> bool:
+    match note.kind:
+        case NoteKind.SIGNAL:
+            return wait.kind is WaitKind.SIGNAL and wait.name == note.name
+        case NoteKind.DECISION:
+            return wait.kind is WaitKind.APPROVAL and wait.key == note.name
+        case NoteKind.MESSAGE:
+            return wait.kind is WaitKind.MESSAGE and wait.name == note.name
+
 
 def _said(wait: Wait) -> str:
     match wait.kind:
@@ -109,5 +211,9 @@ def _said(wait: Wait) -> str:
             return "sleep"
         case WaitKind.SIGNAL:
             return f"signal: {wait.name}"
+        case WaitKind.MESSAGE:
+            return f"message: {wait.name}"
+        case WaitKind.APPROVAL:
+            return f"approval: {wait.name}"
         case _:
             return wait.name

@@ -1,0 +1,181 @@
+"""People decide: `approval()` asks, and a `Verdict` is what they say.
+
+A verdict that is not a yes is a value, so that an agent can take another way; and a value that nobody looks
+at stops the job, so that no agent goes on because its author forgot to ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from pydantic_core import from_json
+
+from aetheris.context import _context
+from aetheris.durations import to_span
+from aetheris.errors import AetherisError, ValueRefused
+from aetheris.values import canonical
+
+ARGUMENTS_BYTES_MAX = 128 * 1024
+DETAIL_BYTES_MAX = 256 * 1024
+QUORUM_MAX = 100
+
+
+class ApprovalRejected(AetherisError):
+    """Somebody said no, and the agent went on without looking: see `verdict.approved`."""
+
+
+class ApprovalExpired(ApprovalRejected):
+    """Nobody answered in time, and the agent went on without looking: see `verdict.approved`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What people are asked. Two questions are one where all of this is equal."""
+
+    approver: str
+    title: str
+    detail: bytes = b""  # JSON
+    arguments: bytes = b""  # JSON; empty where there is nothing to edit
+    quorum: int = 1
+    requester_may_decide: bool = False
+
+    def text(self) -> bytes:
+        """As it is recorded; who is asked is recorded beside it."""
+        return canonical(
+            {
+                "title": self.title,
+                "detail": from_json(self.detail) if self.detail else None,
+                "arguments": from_json(self.arguments) if self.arguments else None,
+                "editable": bool(self.arguments),
+                "quorum": self.quorum,
+                "requester_may_decide": self.requester_may_decide,
+            }
+        )
+
+
+class Verdict:
+    """What people decided. `if verdict:` and `verdict.approved` say whether it is a yes."""
+
+    __slots__ = ("_approved", "actors", "arguments", "comment", "decisions", "diff", "expired", "read")
+
+    def __init__(
+        self,
+        approved: bool,
+        *,
+        expired: bool = False,
+        arguments: Any = None,
+        diff: Sequence[dict[str, Any]] = (),
+        decisions: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        self._approved = approved
+        self.expired = expired
+        # What was agreed to: as asked, or as somebody edited it; and what they changed.
+        self.arguments = arguments
+        self.diff = list(diff)
+        # Everybody's answer, in order: actor, approved, comment, at.
+        self.decisions = list(decisions)
+        self.actors = [str(decision.get("actor", "")) for decision in self.decisions]
+        self.comment = str(self.decisions[-1].get("comment", "")) if self.decisions else ""
+        # Somebody has looked at whether it is a yes.
+        self.read = False
+
+    @property
+    def approved(self) -> bool:
+        self.read = True
+        return self._approved
+
+    @property
+    def granted(self) -> bool:
+        """The same, for whoever drives the agent: not a look."""
+        return self._approved
+
+    @property
+    def actor(self) -> str:
+        """Whose answer decided it; empty where nobody answered."""
+        return self.actors[-1] if self.actors else ""
+
+    def __bool__(self) -> bool:
+        return self.approved
+
+    def __repr__(self) -> str:
+        said = "expired" if self.expired else "approved" if self._approved else "rejected"
+        return f"<Verdict {said}{f' by {self.actor}' if self.actor else ''}>"
+
+    def refuse(self, title: str) -> None:
+        """Raise what an agent meets that goes on without having looked at a no."""
+        if self._approved or self.read:
+            return
+        if self.expired:
+            raise ApprovalExpired(
+                f"nobody answered {title!r} in time; an agent that goes on then looks at verdict.approved"
+            )
+        said = f": {self.comment}" if self.comment else ""
+        raise ApprovalRejected(
+            f"{self.actor or 'somebody'} said no to {title!r}{said} (an agent that goes on then looks at "
+            "verdict.approved)"
+        )
+
+
+def read_verdict(question: Question, payload: bytes, *, timed_out: bool) -> Verdict:
+    """The verdict of a record."""
+    asked = from_json(question.arguments) if question.arguments else None
+    if timed_out:
+        return Verdict(False, expired=True, arguments=asked)
+    said = from_json(payload)
+    edited = said.get("arguments")
+    return Verdict(
+        said.get("approved") is True,
+        arguments=asked if edited is None else edited,
+        diff=said.get("diff") or (),
+        decisions=said.get("decisions") or (),
+    )
+
+
+async def approval(
+    approver: str,
+    *,
+    title: str,
+    detail: Any = None,
+    arguments: Any = None,
+    expires: str | float | timedelta | None = None,
+    quorum: int = 1,
+    requester_may_decide: bool = False,
+) -> Verdict:
+    """Ask people, and wait for what they decide. No worker is held.
+
+    `approver` is a role, or one person: `"person:ann"`. `detail` is what they should know, `arguments` what
+    will be done if they say yes; they may edit those, and `verdict.arguments` is what they agreed to.
+    `quorum` is how many yeses it takes; one no ends it. Whoever submitted the job does not answer, unless
+    `requester_may_decide`.
+
+    An agent that gives its next command, or returns, without having looked at `verdict.approved` of a
+    verdict that is not a yes, gets ApprovalRejected there (ApprovalExpired where nobody answered in time).
+    """
+    who = approver.removeprefix("person:") if isinstance(approver, str) else ""
+    if not 1 <= len(who) <= 128 or not who.isprintable() or (who == approver and ("," in who or ":" in who)):
+        raise ValueError(f"{approver!r}: an approver is a role, without comma and colon, or 'person:NAME'")
+    if not title or len(title) > 1_024 or "\0" in title:
+        raise ValueError("a title has 1 to 1,024 characters")
+    if not 1 <= quorum <= QUORUM_MAX:
+        raise ValueError(f"a quorum is between 1 and {QUORUM_MAX}")
+    question = Question(
+        approver,
+        title,
+        _json(detail, "an approval's detail", DETAIL_BYTES_MAX),
+        _json(arguments, "an approval's arguments", ARGUMENTS_BYTES_MAX),
+        quorum,
+        requester_may_decide,
+    )
+    return await _context("approval()").approval(question, None if expires is None else to_span(expires))
+
+
+def _json(value: Any, what: str, bytes_max: int) -> bytes:
+    if value is None:
+        return b""
+    data = canonical(value, what)
+    if len(data) > bytes_max:
+        raise ValueRefused(f"{what} is {len(data):,} bytes of JSON; the most is {bytes_max:,}")
+    return data
