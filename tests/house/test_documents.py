@@ -10,6 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+TESTS = {
+    name
+    for file in (ROOT / "tests").rglob("test_*.py")
+    for name in re.findall(r"^ *(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
+} | {file.stem for file in (ROOT / "tests").rglob("test_*.py")}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -39,6 +44,15 @@ def test_every_make_target_that_is_named_exists(document: Path) -> None:
 def test_python_in_documents_is_python(document: Path) -> None:
     for block in re.findall(r"^```python\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
         compile(block, str(document), "exec")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_every_test_that_is_named_exists(document: Path) -> None:
+    """`test_…_rest` stands for anything where the dots are."""
+    for name in re.findall(r"\btest_[a-z0-9_…]+\b…?(?!\.py)", document.read_text()):
+        wanted = re.compile(re.escape(name).replace("…", r"\w*"))
+
+        assert any(wanted.fullmatch(test) for test in TESTS), name
 
 
 def test_the_makefile_documents_every_target() -> None:
