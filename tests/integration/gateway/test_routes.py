@@ -6,10 +6,11 @@ import asyncio
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import aetheris_proto.gateway.v1.gateway_pb2 as pb
-import grpc
 import pytest
+from aetheris.history import dump, of_commits, parse, read_commit
 from aetheris_gateway.http import models
 from aetheris_journal import events as e
 from aetheris_kernel.clock import SystemClock
@@ -55,12 +56,14 @@ async def test_submitting_stores_a_job_and_says_where_to_look(world, http):
         "status": "ready",
         "agent": "default",
         "created": True,
+        "hint": "no runner offers agent 'default' now; the job waits until one does",
         "links": {
             "self": f"/api/jobs/{job}",
             "events": f"/api/jobs/{job}/events",
             "trace": f"/api/jobs/{job}/trace",
             "page": f"/api/jobs/{job}/trace/page",
             "stream": f"/api/jobs/{job}/stream",
+            "children": f"/api/jobs?parent={job}",
         },
     }
     assert (submitted.tenant, submitted.queue, submitted.job_id) == ("default", "default", job)
@@ -193,6 +196,22 @@ async def test_a_job_without_a_commit_has_an_empty_record(world, http):
     assert (trace.json()["steps"], trace.json()["complete"]) == ([], True)
     assert (verdict.json()["intact"], verdict.json()["commits"]) == (True, 0)
     assert "Nothing is on record yet" in page.text
+
+
+async def test_commits_are_what_is_stored_byte_for_byte(world, http):
+    job = world.scheduler.add(scheduler_pb.JOB_STATE_COMPLETED)
+    await world.append(job, *history())
+    told, after = [], 0
+    while after is not None:
+        page = await http.get(f"/api/jobs/{job}/commits", params={"after": after, "limit": 2})
+        holds(models.CommitPage, page)
+        told += page.json()["commits"]
+        after = page.json()["next_after"]
+
+    read = of_commits(UUID(job), [read_commit(each) for each in told])
+    assert [commit.seq for commit in read.commits] == list(range(1, len(told) + 1))
+    assert parse(dump(read), "a file") == read
+    assert read.events[0].agent == read.agent
 
 
 async def test_events_are_decoded_and_paged(world, http):
@@ -363,16 +382,6 @@ async def test_grpc_says_the_same(world, http):
     assert (paused.job.paused, resumed.job.paused, cancelled.job.cancel_requested) == (True, False, True)
 
 
-@pytest.mark.parametrize("method", ["ResolveEffect", "RequeueJob"])
-async def test_what_is_not_there_yet_says_so(world, method):
-    request = getattr(pb, f"{method}Request")()
-    async with world.grpc() as stubs:
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await getattr(stubs.gateway, method)(request)
-
-    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
 async def test_requests_are_counted_by_route_and_not_by_path(world, http):
     def count(route: str, status: str) -> float:
         labels = {"method": "GET", "route": route, "status": status}
@@ -404,7 +413,20 @@ async def test_openapi_describes_every_route_and_the_page_shows_it(world, http):
     spec = (await http.get("/openapi.json")).json()
     page = await http.get("/docs")
 
-    of_a_job = ["events", "trace", "trace/page", "verify", "stream", "signal", "message", "stop", "pause", "resume"]
+    of_a_job = [
+        "events",
+        "trace",
+        "trace/page",
+        "verify",
+        "stream",
+        "signal",
+        "message",
+        "stop",
+        "pause",
+        "resume",
+        "requeue",
+        "fork",
+    ]
     house = ["health", "agents", "runners", "effects", "observability/stuck", "jobs", "agents/{agent_id}/message"]
     assert set(spec["paths"]) == {
         "/metrics",
@@ -415,6 +437,7 @@ async def test_openapi_describes_every_route_and_the_page_shows_it(world, http):
         "/api/approvals/{approval_id}",
         *(f"/api/approvals/{{approval_id}}/{rest}" for rest in ("approve", "reject", "delegate")),
         "/api/tokens/{token}",
+        "/api/effects/{key}/resolve",
     }
     for path, operations in spec["paths"].items():
         for operation in operations.values():

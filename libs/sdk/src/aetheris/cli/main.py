@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from aetheris.cli import jobs, output, run, talk, trace
+from aetheris.cli import jobs, output, replay, run, talk, trace
 from aetheris.client import ApiError, Unreachable
 from aetheris.errors import AetherisError
 
@@ -30,6 +30,8 @@ app.add_typer(jobs.app, name="jobs")
 app.command()(trace.trace)
 app.command()(talk.signal)
 app.command()(trace.verify)
+app.command()(replay.export)
+app.command()(replay.replay)
 app.command()(talk.cancel)
 app.command()(talk.pause)
 app.command()(talk.resume)

@@ -22,6 +22,7 @@ from aetheris.client.models import (
     MessageAnswer,
     Runner,
     SignalAnswer,
+    StoredCommit,
     StuckJob,
     Trace,
     Verdict,
@@ -138,6 +139,14 @@ class AsyncClient:
             page = await self._call(calls.events(job_id, place))
             for event in page.events:
                 yield event
+            place = page.next_after
+
+    async def commits(self, job_id: str) -> AsyncIterator[StoredCommit]:
+        place: int | None = 0
+        while place is not None:
+            page = await self._call(calls.commits(job_id, place))
+            for commit in page.commits:
+                yield commit
             place = page.next_after
 
     async def stream(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:

@@ -88,6 +88,11 @@ class EventPage(models.Model):
     next_after: int | None
 
 
+class CommitPage(models.Model):
+    commits: list[models.StoredCommit]
+    next_after: int | None
+
+
 class EffectPage(models.Model):
     effects: list[models.Effect]
     next_cursor: str | None
@@ -116,6 +121,10 @@ def jobs(
 
 def events(job_id: str, after: int) -> Call[EventPage]:
     return Call("GET", _job(job_id, "/events"), TypeAdapter(EventPage), params={"after": after, "limit": PAGE})
+
+
+def commits(job_id: str, after: int) -> Call[CommitPage]:
+    return Call("GET", _job(job_id, "/commits"), TypeAdapter(CommitPage), params={"after": after})
 
 
 def trace(job_id: str) -> Call[models.Trace]:

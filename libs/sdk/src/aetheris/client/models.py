@@ -61,6 +61,16 @@ class Job(Model):
         return f"{self.id} {self.agent} {self.status}"
 
 
+class StoredCommit(Model):
+    """A commit as it is stored: its body in base64 is what was hashed."""
+
+    seq: int
+    lease: int
+    time: datetime
+    hash: str
+    body: str
+
+
 class Event(Model):
     """One thing that happened in a job, e.g. type "step_committed"."""
 

@@ -21,6 +21,7 @@ from aetheris.client.models import (
     MessageAnswer,
     Runner,
     SignalAnswer,
+    StoredCommit,
     StuckJob,
     Trace,
     Verdict,
@@ -151,6 +152,14 @@ class Client:
         while place is not None:
             page = self._call(calls.events(job_id, place))
             yield from page.events
+            place = page.next_after
+
+    def commits(self, job_id: str) -> Iterator[StoredCommit]:
+        """What is stored, byte for byte: for `aetheris.history`, which checks the chain."""
+        place: int | None = 0
+        while place is not None:
+            page = self._call(calls.commits(job_id, place))
+            yield from page.commits
             place = page.next_after
 
     def stream(self, job_id: str, *, after: int = 0) -> Iterator[Event]:

@@ -30,6 +30,7 @@ class JobLinks(BaseModel):
     trace: str
     page: str
     stream: str
+    children: str
 
 
 class AcceptedJob(BaseModel):
@@ -38,7 +39,21 @@ class AcceptedJob(BaseModel):
     status: str
     agent: str
     created: bool = Field(description="False where an earlier request with this key had made it.")
+    hint: str | None = Field(None, description="What you may want to know, e.g. that no runner offers the agent now.")
     links: JobLinks
+
+
+class Fork(BaseModel):
+    job_id: str = Field(description="Whose history this one began with.")
+    at_seq: int
+    before_path: str | None
+    effects: str
+
+
+class Progress(BaseModel):
+    fraction: float = Field(description="0 to 1.")
+    note: str
+    at: str | None
 
 
 class Job(BaseModel):
@@ -61,6 +76,9 @@ class Job(BaseModel):
     lease: int = Field(description="How often it was given to a runner.")
     crash_count: int = Field(description="Runners lost in a row without progress.")
     parent_job_id: str | None
+    actor: str | None = Field(description="Who submitted it.")
+    fork: Fork | None = Field(description="Where its history comes from, if it is a fork.")
+    progress: Progress | None = Field(description="How far it is, as its running step says.")
     idempotency_key: str | None
     deadline: str | None
     links: JobLinks
@@ -92,6 +110,19 @@ class Commit(BaseModel):
     recorded_at: str
     hash: str
     events: list[Event]
+
+
+class StoredCommit(BaseModel):
+    seq: int
+    lease: int
+    time: str = Field(description="When the ledger accepted it, to the microsecond.")
+    hash: str = Field(description="SHA-256(parent ‖ job ‖ seq ‖ lease ‖ time ‖ body), in hex; the next one's parent.")
+    body: str = Field(description="The exact bytes that were hashed, in base64: an aetheris.ledger.v1.Body.")
+
+
+class CommitPage(BaseModel):
+    commits: list[StoredCommit]
+    next_after: int | None = Field(description="Where the next page begins; null on the last.")
 
 
 class Attempt(BaseModel):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+from base64 import b64encode
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
+from aetheris_journal import codec
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Exhausted, Invalid, Refusal, Unavailable
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
@@ -16,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 
 from aetheris_gateway.desk import Desk
 from aetheris_gateway.http import models, pages, views
-from aetheris_gateway.http.render import JsonResponse, dumps
+from aetheris_gateway.http.render import JsonResponse, dumps, moment
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.metrics import STREAMS
 
@@ -41,6 +43,18 @@ def router(desk: Desk, clock: Clock, *, streams_max: int) -> APIRouter:
         wanted = pb.ReadEventsRequest(job_id=job_id, after_seq=after, page_size=limit)
         page = await desk.record.read_events(desk.identity.caller(request.headers), wanted)
         return JsonResponse(views.event_page(page))
+
+    @routes.get("/api/jobs/{job_id}/commits", response_model=models.CommitPage, summary="What is stored, byte for byte")
+    async def commits(
+        request: Request,
+        job_id: str,
+        after: Annotated[int, Query(ge=0, le=SEQ_MAX, description="The last commit already seen.")] = 0,
+        limit: Annotated[int, Query(ge=1, le=1_000, description="At most this many commits.")] = 100,
+    ) -> JsonResponse:
+        """Enough to compute every hash again, and to replay the job elsewhere: see `aetheris export`."""
+        wanted = pb.ReadEventsRequest(job_id=job_id, after_seq=after, page_size=limit)
+        page = await desk.record.read_events(desk.identity.caller(request.headers), wanted)
+        return JsonResponse(_stored(page))
 
     @routes.get("/api/jobs/{job_id}/trace", response_model=models.Trace, summary="What happened, as steps")
     async def trace(request: Request, job_id: str) -> JsonResponse:
@@ -90,6 +104,20 @@ def router(desk: Desk, clock: Clock, *, streams_max: int) -> APIRouter:
         return StreamingResponse(counted(), media_type="text/event-stream", headers=headers)
 
     return routes
+
+
+def _stored(page: pb.ReadEventsResponse) -> models.CommitPage:
+    commits = [
+        models.StoredCommit(
+            seq=found.seq,
+            lease=found.lease,
+            time=moment(codec.from_timestamp(found.record_time)) or "",
+            hash=found.hash.hex(),
+            body=b64encode(found.body).decode(),
+        )
+        for found in page.commits
+    ]
+    return models.CommitPage(commits=commits, next_after=commits[-1].seq if page.more and commits else None)
 
 
 async def _badge(desk: Desk, caller: Caller, job_id: str) -> models.Verdict | None:
