@@ -35,7 +35,7 @@ class Desk:
         answer.set_result(self.effective)
         return answer
 
-    def progressed(self, job_id: UUID, lease: int) -> None:
+    def progressed(self, job_id: UUID, lease: int, fraction: float | None, note: str) -> None:
         self.progress.append((job_id, lease))
 
     async def cancel_reason(self, job_id: UUID) -> str:

@@ -116,7 +116,7 @@ class Replay:
         self.questions: set[str] = set()
         # Effects of this job that can be taken back, wherever they stand; asking leaves them here.
         self.undoable: dict[str, EffectRecord] = {}
-        # Those of them whose taking back has begun, and those that are taken back.
+        # Those of them whose taking back has begun, and those that are taken back or given up on.
         self.compensating: set[str] = set()
         self.compensated: set[str] = set()
         # How many effects have been committed.
@@ -227,10 +227,12 @@ class Replay:
             case e.EffectResolved(path=path):
                 state = State[event.verdict.name]
                 self._change(path, state=state, result=event.result)
+                if state is State.ABANDONED and path.startswith(COMPENSATION):
+                    self._undone(path.removeprefix(COMPENSATION))
             case e.CompensationStarted(path=path):
                 self.compensating.add(path)
             case e.StepCompensated(path=path):
-                self.compensated.add(path)
+                self._undone(path)
             case e.JobWaiting(path=path) if path:
                 self._records[path] = WaitRecord(event.kind, event.name, event.deadline, detail=event.detail)
                 if event.kind is e.WaitKind.APPROVAL:
@@ -267,6 +269,11 @@ class Replay:
             record, state=state, result=result, failure=failure, retry_at=retry_at, order=order
         )
         self._undoable(path)
+
+    def _undone(self, path: str) -> None:
+        """Nobody will ask for the call that took it back."""
+        self.compensated.add(path)
+        self._records.pop(COMPENSATION + path, None)
 
     def _undoable(self, path: str) -> None:
         record = self._records[path]

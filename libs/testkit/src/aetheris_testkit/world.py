@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import chain, repeat
 from typing import Any
@@ -172,6 +172,9 @@ class World:
     signals: dict[str, bytes] = field(default_factory=dict)
     # What the world does while the job is parked. True where it said something to the job, so that no time passes.
     meanwhile: Callable[[ports.Parked], bool] = lambda parked: False
+    # Why somebody wants the job to end, once somebody does.
+    cancelled: str = ""
+    running: Run | None = None
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
@@ -180,7 +183,14 @@ class World:
         self.witness = MemoryWitness(self.store)
 
     def assignment(self, agent: AgentDefinition[Any], job_id: UUID, lease: int, input: bytes) -> ports.Assignment:  # noqa: A002
-        return ports.Assignment(job_id, "default", agent.name, "default", input, lease, self.clock.now())
+        assigned = ports.Assignment(job_id, "default", agent.name, "default", input, lease, self.clock.now())
+        return replace(assigned, cancel_requested=bool(self.cancelled), cancel_reason=self.cancelled)
+
+    def cancel(self, reason: str) -> None:
+        """As the scheduler does: whoever holds the job is told, and so is whoever holds it next."""
+        self.cancelled = reason
+        if self.running is not None:
+            self.running.cancel(reason)
 
     def run(
         self, agent: AgentDefinition[Any], lease: int, job_id: UUID = JOB
@@ -215,7 +225,7 @@ class World:
         for lease in range(before + 1, before + LEASES_MAX):
             assignment = self.assignment(agent, job_id, lease, input)
             if run is None:
-                run = Run(assignment, agent, "v1", hands)
+                run = self.running = Run(assignment, agent, "v1", hands)
             outcome = await self._hold(run, assignment, process)
             if outcome is None:
                 self.crashes += 1

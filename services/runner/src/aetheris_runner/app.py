@@ -16,9 +16,11 @@ from aetheris_kernel.errors import Invalid
 
 from aetheris_runner.agents import load_agents
 from aetheris_runner.crew import Crew
+from aetheris_runner.desk import GatewayDesk
 from aetheris_runner.hands import Hands
 from aetheris_runner.inbox import GatewayInbox
 from aetheris_runner.journal import LedgerJournal
+from aetheris_runner.late import LedgerWitness
 from aetheris_runner.session import Session
 from aetheris_runner.settings import Settings
 
@@ -46,7 +48,9 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         journal, inbox = LedgerJournal(ledger), GatewayInbox(gateway)
-        crew = Crew(agents, Hands(journal, inbox, clock, settings.runner_id), warm_max=settings.warm_max)
+        witness = LedgerWitness(ledger, scheduler)
+        hands = Hands(journal, inbox, clock, settings.runner_id, witness, GatewayDesk(gateway))
+        crew = Crew(agents, hands, warm_max=settings.warm_max)
         session = Session(
             scheduler,
             crew,
@@ -61,6 +65,7 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
             tasks.create_task(journal.run(), name="journal"),
             tasks.create_task(inbox.run(), name="inbox"),
             tasks.create_task(session.run(), name="session"),
+            tasks.create_task(witness.run(), name="late outcomes"),
         ]
         async with serving(settings, "runner", _no_services, []):
             log.info("runner started", runner_id=settings.runner_id, agents=sorted(agents))

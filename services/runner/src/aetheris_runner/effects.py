@@ -1,7 +1,8 @@
 """One side effect, from its intent to its outcome.
 
     intent durable ──► the tool is entered ──► outcome recorded
-         │                     └── lost, or an error that vouches for nothing ──► in doubt
+         │     ▲               ├── an error that vouches for the world ──► failed; again after a pause, or for good
+         │     └───────────────┘── lost, over its time, or any other error ──► in doubt
          └── refused: another job has it (a business key) ──► its result, or later again
 
 The permission to act is the ledger's answer to the intent and nothing else. A doubt has the ways out
@@ -10,7 +11,11 @@ of `core.effect.way_out`, the surest first; where none is left, the job parks un
 
 from __future__ import annotations
 
-from datetime import timedelta
+import asyncio
+from datetime import datetime, timedelta
+from random import random
+
+# By itself: the module's own is watched inside an agent, which costs a look at who asks.
 from time import monotonic
 from typing import Any
 
@@ -19,18 +24,22 @@ from aetheris.definitions import ToolDefinition
 from aetheris.driving.failures import EXITS, described, revived
 from aetheris.errors import EffectAbandoned, Unchanged, ValueRefused
 from aetheris.outcomes import DidNotHappen, Effect, Happened, Unknown, effect_in_hand
+from aetheris.progress import pulse_in_hand
+from aetheris.retry import ONCE, Retry, asked_pause
 from aetheris_journal import events as e
 from aetheris_journal.effect import STATE_OF_VERDICT, State
-from aetheris_journal.replay import EffectRecord
+from aetheris_journal.replay import COMPENSATION, EffectRecord
 
 from aetheris_runner import metrics
 from aetheris_runner.core.effect import AskPerson, AskWorld, CallAgain, TakeNote, way_out
+from aetheris_runner.core.retry import next_attempt
 from aetheris_runner.core.waits import Wait
-from aetheris_runner.ports import Answer, Decision
+from aetheris_runner.performing import Beats, perform
+from aetheris_runner.ports import Answer, Decision, LateOutcome
 from aetheris_runner.stage import Stage
 
-# How often an idempotent tool is entered before a person is asked.
-ATTEMPTS_MAX = 8
+# How an idempotent tool that left a doubt is called again where its author asked for nothing else.
+_AGAIN = Retry(attempts=8, first=0.5, most=10, jitter=0)
 
 # How long to leave an effect alone that another job is making, at first and at most.
 _LATER_S, _LATER_MAX_S = 0.25, 10.0
@@ -42,152 +51,269 @@ class EffectCall:
     def __init__(
         self, stage: Stage, path: str, tool: ToolDefinition[Any], arguments: dict[str, Any], given: bytes, key: str
     ) -> None:
-        self._stage, self._path, self._tool = stage, path, tool
-        self._arguments, self._given, self._key = arguments, given, key
+        self.stage, self.path, self.tool, self.key = stage, path, tool, key
+        self.given, self._arguments = given, arguments
+        self.state: State | None = None
+        self.result = b""
+        # Of an effect that this job has committed: its place among its outcomes, from 1.
+        self.order = 0
         self._unchanged: tuple[type[Exception], ...] = (Unchanged, *tool.unchanged)
         self._attempt = 0
-        self._raised = False
+        # The attempts that were made before its retries began anew.
+        self._spent = 0
+        self._began: datetime | None = None
+        self._failure: e.Failure | None = None
+        self._raised: BaseException | None = None
+        self._retry_at: datetime | None = None
+        self._lease = 0
+        self._left_behind: asyncio.Future[Any] | None = None
 
     async def settle(self, record: EffectRecord | None) -> Any:
-        state: State | None = None
-        result = b""
+        if self.tool.compensate is not None and not self.path.startswith(COMPENSATION):
+            self.stage.owed[self.path] = self
         if record is not None:
-            metrics.REPLAYED.inc()
-            state, result, self._attempt = record.state, record.result, record.attempt
-            if state is State.FAILED and record.failure is not None:
-                raise revived(record.failure)
-            if state is State.STARTED:
-                await self._doubt("its holder was lost before the outcome was recorded")
-                state = State.IN_DOUBT
+            await self._recall(record)
         while True:
-            match state:
+            match self.state:
                 case None | State.NOT_EXECUTED:
-                    state, result = await self._act()
+                    await self._act()
                 case State.IN_DOUBT:
-                    state, result = await self._resolve()
+                    await self._resolve()
+                case State.FAILED:
+                    if self._retry_at is None:
+                        assert self._failure is not None
+                        raise revived(self._failure) from self._raised
+                    await self._pause(self._retry_at)
+                    self.state = State.NOT_EXECUTED
                 case State.ABANDONED:
-                    raise EffectAbandoned(f"nobody knows whether {self._tool.name} happened, and it was given up on")
+                    raise EffectAbandoned(f"nobody knows whether {self.tool.name} happened, and it was given up on")
                 case _:
-                    return self._tool.signature.result.read(result)
+                    return self.tool.signature.result.read(self.result)
 
-    async def _act(self) -> tuple[State, bytes]:
+    async def learn(self) -> None:
+        """What has become of it, now that nobody waits for its result any more."""
+        while self.state is State.IN_DOUBT:
+            await self._resolve()
+
+    def afresh(self, attempt: int) -> None:
+        """It failed for good at `attempt`, and somebody wants it tried again with all that its policy gives."""
+        self._attempt = self._spent = attempt
+        self._began, self.state = None, State.NOT_EXECUTED
+
+    @property
+    def attempt(self) -> int:
+        return self._attempt
+
+    async def _recall(self, record: EffectRecord) -> None:
+        metrics.REPLAYED.inc()
+        self.state, self.result, self.order = record.state, record.result, record.order
+        self._attempt, self._began = record.attempt, record.began
+        self._failure, self._retry_at = record.failure, record.retry_at
+        if self.state is State.STARTED:
+            await self._doubt("its holder was lost before the outcome was recorded")
+
+    async def _act(self) -> None:
         """Ask for the permission; with it, enter the tool."""
-        stage, tool = self._stage, self._tool
+        stage, tool = self.stage, self.tool
         later = _LATER_S
         while True:
             if stage.gated:
                 await stage.gate()
-            answer = await self._permission()
-            match answer.decision:
-                case Decision.APPENDED:
-                    self._attempt += 1
-                    return await self._enter()
-                case Decision.RECORDED:
-                    stage.scribe.record(
-                        e.EffectCommitted(
-                            self._path, self._key, answer.result, 1, timedelta(0),
-                            answer.holder_job_id, tool.name, self._given, at=stage.now(),
-                        ),
-                        value_bytes=len(answer.result) + len(self._given),
-                    )  # fmt: skip
-                    metrics.EFFECTS.labels("recorded").inc()
-                    return State.COMMITTED, answer.result
+            # From here on a cancel waits: what the ledger permits has an outcome.
+            stage.tool_opened()
+            try:
+                answer = await self._permission()
+                if answer.decision is Decision.APPENDED:
+                    await self._permitted()
+                    return
+            finally:
+                stage.tool_closed()
+            if answer.decision is Decision.RECORDED:
+                stage.scribe.record(
+                    e.EffectCommitted(
+                        self.path, self.key, answer.result, 1, timedelta(0),
+                        answer.holder_job_id, tool.name, self.given, at=stage.now(),
+                    ),
+                    value_bytes=len(answer.result) + len(self.given),
+                )  # fmt: skip
+                metrics.EFFECTS.labels("recorded").inc()
+                self.state, self.result = State.COMMITTED, answer.result
+                return
             deadline = stage.now() + timedelta(seconds=later)
-            reason = f"{self._key} is {answer.decision.name.lower()} in job {answer.holder_job_id}"
-            await stage.wait(Wait(self._path, e.WaitKind.RETRY, reason, deadline))
+            reason = f"{self.key} is {answer.decision.name.lower()} in job {answer.holder_job_id}"
+            await stage.wait(Wait(self.path, e.WaitKind.RETRY, reason, deadline))
             later = min(later * 2, _LATER_MAX_S)
 
     async def _permission(self) -> Answer:
+        undo = self.tool.compensate
+        now = self.stage.now()
+        self._began = self._began or now
         started = e.EffectStarted(
-            self._path, self._tool.name, self._given, self._key, self._attempt + 1, at=self._stage.now()
+            self.path, self.tool.name, self.given, self.key, self._attempt + 1, undo.name if undo else "", at=now
         )
-        return await self._stage.scribe.intend(started, len(self._given))
+        return await self.stage.scribe.intend(started, len(self.given))
 
-    async def _enter(self) -> tuple[State, bytes]:
-        stage, tool = self._stage, self._tool
+    async def _permitted(self) -> None:
+        self._attempt += 1
+        self._lease = self.stage.assignment.lease
+        if self.stage.halting:
+            # The cancel came first: the tool is not entered.
+            self._retry_at = None
+            self._failed(e.Failure("Cancelled", "the job was cancelled before the tool was entered"), timedelta(0))
+        else:
+            await self._enter()
+
+    async def _enter(self) -> None:
+        tool = self.tool
         began = monotonic()
-        stage.tool_opened()
+        self._raised = None
         try:
             result = tool.signature.result.write(await self._inside())
         except self._unchanged as error:
-            failure = described(error)
-            elapsed = timedelta(seconds=monotonic() - began)
-            stage.scribe.record(e.EffectFailed(self._path, self._key, failure, self._attempt, elapsed, at=stage.now()))
-            metrics.EFFECTS.labels("failed").inc()
-            raise revived(failure) from error
+            self._raised = error
+            self._retry_at = self._next(tool.retry, error)
+            failure = described(error, retryable=self._retry_at is not None)
+            self._failed(failure, timedelta(seconds=monotonic() - began))
         except ValueRefused as error:
             await self._doubt(f"it returned, but {error}")
-            return State.IN_DOUBT, b""
         except (Exception, *EXITS) as error:
-            self._raised = True
+            self._raised = error
             await self._doubt(f"it raised {type(error).__name__}: {error}")
-            return State.IN_DOUBT, b""
-        finally:
-            stage.tool_closed()
-        elapsed = timedelta(seconds=monotonic() - began)
-        stage.scribe.record(
-            e.EffectCommitted(self._path, self._key, result, self._attempt, elapsed, at=stage.now()),
-            len(result),
-        )
-        metrics.EFFECTS.labels("committed").inc()
-        return State.COMMITTED, result
+        else:
+            elapsed = timedelta(seconds=monotonic() - began)
+            self.stage.scribe.record(
+                e.EffectCommitted(self.path, self.key, result, self._attempt, elapsed, at=self.stage.now()),
+                len(result),
+            )
+            metrics.EFFECTS.labels("committed").inc()
+            self._committed(result)
 
     async def _inside(self) -> Any:
         """The tool's own code, which may ask for its key and its lease."""
+        stage = self.stage
+        beats = Beats(stage.progress.say)
         outside = current.set(None)
-        effect = Effect(self._key, self._stage.assignment.lease, self._attempt, str(self._stage.job_id))
-        entered = effect_in_hand.set(effect)
+        watched = pulse_in_hand.set(beats)
+        entered = effect_in_hand.set(Effect(self.key, self._lease, self._attempt, str(stage.job_id)))
         try:
-            return await self._tool.call(self._arguments, idempotency_key=self._key)
+            return await perform(self.tool, self._arguments, beats, self._leave_behind, idempotency_key=self.key)
         finally:
             effect_in_hand.reset(entered)
+            pulse_in_hand.reset(watched)
             current.reset(outside)
+
+    def _leave_behind(self, running: asyncio.Future[Any]) -> None:
+        self._left_behind = running
+        lease = self._lease
+
+        def ended(running: asyncio.Future[Any]) -> None:
+            if not running.cancelled():
+                self._report(running, lease)
+
+        running.add_done_callback(ended)
+
+    def _report(self, ended: asyncio.Future[Any], lease: int) -> None:
+        """What the tool brought after all, for whoever looks for a way out of the doubt."""
+        error = ended.exception()
+        failure, result = None, b""
+        try:
+            if error is None:
+                result = self.tool.signature.result.write(ended.result())
+            elif isinstance(error, self._unchanged):
+                failure = described(error)
+            else:
+                return
+        except ValueRefused:
+            return
+        stage = self.stage
+        late = LateOutcome(stage.assignment.tenant, stage.job_id, self.key, lease, result, failure)
+        stage.hands.witness.report(late)
+
+    def _failed(self, failure: e.Failure, elapsed: timedelta) -> None:
+        """The world is as it was."""
+        stage = self.stage
+        stage.scribe.record(
+            e.EffectFailed(self.path, self.key, failure, self._attempt, elapsed, self._retry_at, at=stage.now())
+        )
+        self.state, self._failure = State.FAILED, failure
+        metrics.EFFECTS.labels("failed").inc()
+        metrics.STEPS.labels("permanent_failure" if self._retry_at is None else "retryable").inc()
+
+    def _committed(self, result: bytes) -> None:
+        replay = self.stage.replay
+        replay.outcomes += 1
+        self.state, self.result, self.order = State.COMMITTED, result, replay.outcomes
+        metrics.STEPS.labels("side_effect_committed").inc()
+
+    def _next(self, policy: Retry, error: BaseException) -> datetime | None:
+        if policy.hopeless(error):
+            return None
+        now = self.stage.now()
+        return next_attempt(
+            policy,
+            attempt=self._attempt - self._spent,
+            asked=asked_pause(error),
+            began=self._began or now,
+            now=now,
+            roll=random(),
+        )
+
+    async def _pause(self, until: datetime) -> None:
+        await self.stage.wait(Wait(self.path, e.WaitKind.RETRY, f"retry: {self.tool.name}", until))
 
     async def _doubt(self, reason: str) -> None:
         """Say that nobody knows, so that everybody can see it while the way out is looked for."""
-        stage = self._stage
-        ticket = stage.scribe.record(e.EffectInDoubt(self._path, self._key, reason[:1_024], at=stage.now()))
+        stage = self.stage
+        self.state = State.IN_DOUBT
+        ticket = stage.scribe.record(e.EffectInDoubt(self.path, self.key, reason[:1_024], at=stage.now()))
         metrics.EFFECTS.labels("in_doubt").inc()
         await stage.scribe.durable(ticket)
 
-    async def _resolve(self) -> tuple[State, bytes]:
-        stage, tool = self._stage, self._tool
-        can_verify = tool.verify is not None
+    async def _resolve(self) -> None:
+        stage, tool = self.stage, self.tool
+        can_verify, idempotent = tool.verify is not None, tool.idempotent
+        policy = _AGAIN if tool.retry is ONCE else tool.retry
         while True:
-            note = await stage.hands.journal.note(stage.assignment.tenant, stage.job_id, self._key)
+            note = await stage.hands.journal.note(stage.assignment.tenant, stage.job_id, self.key)
             match way_out(
                 note,
                 can_verify=can_verify,
-                idempotent=tool.idempotent,
-                attempt=self._attempt,
-                attempts_max=ATTEMPTS_MAX,
+                idempotent=idempotent,
+                attempt=self._attempt - self._spent,
+                attempts_max=policy.attempts,
             ):
                 case TakeNote(note=said):
                     return self._resolved(said.verdict, said.source, said.result, said.actor, said.text)
                 case AskWorld():
-                    answer = await self._ask_world()
-                    match answer:
+                    match await self._ask_world():
                         case Happened(result=result):
                             written = tool.signature.result.write(result)
                             return self._resolved(e.Verdict.COMMITTED, e.Source.VERIFY, written)
-                        case DidNotHappen():
+                        case DidNotHappen() if not self._still_inside:
                             return self._resolved(e.Verdict.NOT_EXECUTED, e.Source.VERIFY)
                     can_verify = False
                 case CallAgain():
-                    if self._raised:
-                        pause = min(_LATER_S * 2**self._attempt, _LATER_MAX_S)
-                        deadline = stage.now() + timedelta(seconds=pause)
-                        await stage.wait(Wait(self._path, e.WaitKind.RETRY, f"retry: {tool.name}", deadline))
-                    return State.NOT_EXECUTED, b""
+                    if self._raised is None:
+                        return await self._act()
+                    again_at = self._next(policy, self._raised)
+                    if again_at is not None:
+                        await self._pause(again_at)
+                        return await self._act()
+                    idempotent = False
                 case AskPerson():
-                    await stage.wait(Wait(self._path, e.WaitKind.OPERATOR, f"in doubt: {tool.name}", None))
+                    await stage.wait(Wait(self.path, e.WaitKind.OPERATOR, f"in doubt: {tool.name}", None))
                     can_verify = tool.verify is not None
 
+    @property
+    def _still_inside(self) -> bool:
+        """A thread that was given up on may yet do what the world does not know of."""
+        return self._left_behind is not None and not self._left_behind.done()
+
     async def _ask_world(self) -> Any:
-        assert self._tool.verify is not None
+        assert self.tool.verify is not None
         outside = current.set(None)
         try:
-            return await self._tool.verify.ask(self._arguments, self._key)
+            return await self.tool.verify.ask(self._arguments, self.key)
         except (Exception, *EXITS) as error:
             return Unknown(f"{type(error).__name__}: {error}")
         finally:
@@ -195,10 +321,13 @@ class EffectCall:
 
     def _resolved(
         self, verdict: e.Verdict, source: e.Source, result: bytes = b"", actor: str = "", note: str = ""
-    ) -> tuple[State, bytes]:
-        self._stage.scribe.record(
-            e.EffectResolved(self._path, self._key, verdict, source, result, actor, note, at=self._stage.now()),
+    ) -> None:
+        self.stage.scribe.record(
+            e.EffectResolved(self.path, self.key, verdict, source, result, actor, note, at=self.stage.now()),
             len(result),
         )
         metrics.EFFECTS.labels("resolved").inc()
-        return STATE_OF_VERDICT[verdict], result
+        if verdict is e.Verdict.COMMITTED:
+            self._committed(result)
+        else:
+            self.state = STATE_OF_VERDICT[verdict]

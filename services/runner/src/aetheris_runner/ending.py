@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aetheris_journal import events as e
 
-from aetheris_runner import ports
+from aetheris_runner import compensation, ports
 from aetheris_runner.ports import Outcome
 from aetheris_runner.stage import Stage
 
@@ -16,12 +16,20 @@ async def complete(stage: Stage, result: bytes) -> Outcome:
 
 
 async def fail(stage: Stage, failure: e.Failure) -> Outcome:
-    """The agent has raised."""
+    """The agent has raised: what it did is taken back, and then the job ends."""
+    await _undo(stage)
     stage.scribe.record(e.JobFailed(failure, at=stage.now()))
     return ports.Failed(failure)
 
 
-async def cancel(stage: Stage, reason: str) -> Outcome:
+async def cancel(stage: Stage) -> Outcome:
     """Somebody wants it to end, and all its branches have come to rest."""
+    await _undo(stage)
+    reason = stage.cancelling or ""
     stage.scribe.record(e.JobCancelled(reason, at=stage.now()))
     return ports.Cancelled(reason)
+
+
+async def _undo(stage: Stage) -> None:
+    stage.unwind()
+    await compensation.undo_all(stage)

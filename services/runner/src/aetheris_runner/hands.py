@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aetheris_kernel.clock import Clock
 
-from aetheris_runner.ports import Inbox, Journal
+from aetheris_runner.ports import Desk, Inbox, Journal, Witness
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,3 +15,5 @@ class Hands:
     inbox: Inbox
     clock: Clock
     runner_id: str
+    witness: Witness
+    desk: Desk

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Protocol
 from uuid import UUID
 
+from aetheris import approvals
 from aetheris_journal.chain import Commit
 from aetheris_journal.events import Failure
 
@@ -38,6 +39,14 @@ class Answer:
     message: str = ""
 
 
+# Who hears how far a job is: the job, its lease, the fraction (None where only a commit was made), a note.
+Progressed = Callable[[UUID, int, float | None, str], None]
+
+
+def unheard(job_id: UUID, lease: int, fraction: float | None, note: str) -> None:
+    """Nobody asked how far the job is."""
+
+
 class Notice(IntEnum):
     """News about a job that is held."""
 
@@ -58,12 +67,22 @@ class Journal(Protocol):
         """What somebody left at the ledger about an effect in doubt."""
 
 
-class Inbox(Protocol):
-    async def fetch(self, job_id: UUID) -> Sequence[waits.Note]:
-        """What has come for a job and is not settled, oldest first."""
+@dataclass(frozen=True, slots=True)
+class LateOutcome:
+    """What a tool brought when its holder could not write it down any more: its result, or an error that
+    vouches for the world."""
 
-    def settle(self, job_id: UUID, note_ids: Sequence[str]) -> None:
-        """These are in the chain now. The inbox learns it soon; a note it still offers is offered in vain."""
+    tenant: str
+    job_id: UUID
+    key: str
+    lease: int  # under which the tool was entered
+    result: bytes = b""
+    failure: Failure | None = None
+
+
+class Witness(Protocol):
+    def report(self, late: LateOutcome) -> None:
+        """Never gives up: the ledger hears of it, and then whoever waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +101,47 @@ class Assignment:
     cancel_reason: str = ""
     parent_job_id: str = ""
     idempotency_key: str = ""
+    # Who submitted it.
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What has come, oldest first."""
+
+    notes: Sequence[waits.Note]
+    more: bool = False
+
+
+class Inbox(Protocol):
+    async def fetch(self, job: Assignment, after: str) -> Page:
+        """What has come for a job behind the note `after` and is not settled. Raises Unavailable once the
+        inbox has been away for some seconds."""
+
+    def settle(self, job: Assignment, note_ids: Sequence[str]) -> None:
+        """These are in the chain now. The inbox learns it soon; a note it still offers is offered in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What people are asked, and until when."""
+
+    name: str  # unique in its job
+    asked: approvals.Question
+    deadline: datetime | None
+
+
+class Desk(Protocol):
+    """Where a job's questions lie, and where tokens are signed. Everything may be asked again."""
+
+    async def open(self, job: Assignment, question: Question) -> None:
+        """Put a question before people. What they decide comes as a note."""
+
+    async def close(self, job: Assignment, name: str, reason: str) -> None:
+        """Take a question back, or without a name all of the job's: from here on nobody can answer."""
+
+    async def mint(self, job: Assignment, key: str, deadline: datetime | None) -> str:
+        """A token with which its bearer can send the signal `key`, once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,18 @@ from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any
 
+from aetheris.approvals import Question, Verdict
+from aetheris.awakeables import Awakeable
 from aetheris.definitions import StepDefinition, ToolDefinition
 from aetheris.driving.branch import current_branch
+from aetheris.driving.verdicts import Verdicts
 from aetheris.errors import WaitTimedOut
 from aetheris.values import canonical
 from aetheris_journal import events as e
 from aetheris_journal.effect import effect_key
 from pydantic_core import from_json
 
-from aetheris_runner import branches, served
+from aetheris_runner import approvals, awakeables, branches, compensation, served
 from aetheris_runner.effects import EffectCall
 from aetheris_runner.stage import Stage
 from aetheris_runner.steps import Steps
@@ -31,28 +34,54 @@ class Program:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._steps = Steps(stage)
+        self.verdicts = Verdicts()
 
     async def step(self, definition: StepDefinition[Any], arguments: dict[str, Any]) -> Any:
-        return await self._steps.run(current_branch.get().take(), definition, arguments)
+        return await self._steps.run(self._take(), definition, arguments)
 
     async def tool(self, definition: ToolDefinition[Any], arguments: dict[str, Any], once: str | None) -> Any:
-        path = current_branch.get().take()
+        path = self._take()
         given = canonical(arguments, f"an argument of {definition.name!r}")
         key = effect_key(self._stage.job_id, path, definition.name, given, once)
         record = await self._stage.recorded(lambda replay: replay.effect(path, definition.name, given, key))
         return await EffectCall(self._stage, path, definition, arguments, given, key).settle(record)
 
     async def sleep(self, span: timedelta) -> None:
-        await wait_for(self._stage, current_branch.get().take(), e.WaitKind.TIMER, "", span)
+        await wait_for(self._stage, self._take(), e.WaitKind.TIMER, "", span)
 
     async def signal(self, key: str, timeout: timedelta | None) -> Any:
-        completed = await wait_for(self._stage, current_branch.get().take(), e.WaitKind.SIGNAL, key, timeout)
+        completed = await wait_for(self._stage, self._take(), e.WaitKind.SIGNAL, key, timeout)
         if completed.timed_out:
             raise WaitTimedOut(f"signal {key!r} did not come in time")
         return from_json(completed.payload) if completed.payload else None
 
+    async def receive(self, channel: str, timeout: timedelta | None) -> Any:
+        completed = await wait_for(self._stage, self._take(), e.WaitKind.MESSAGE, channel, timeout)
+        if completed.timed_out:
+            raise WaitTimedOut(f"no message came on channel {channel!r} in time")
+        return from_json(completed.payload) if completed.payload else None
+
+    async def approval(self, question: Question, expires: timedelta | None) -> Verdict:
+        path = self._take()
+        return self.verdicts.given(path, question, await approvals.ask(self._stage, path, question, expires))
+
+    async def awakeable(self, timeout: timedelta | None) -> Awakeable:
+        return await awakeables.make(self._stage, self._take(), timeout)
+
+    async def awakened(self, handle: Awakeable) -> Any:
+        return await awakeables.wait(self._stage, self._take(), handle)
+
     async def gather(self, work: tuple[Awaitable[Any], ...]) -> list[Any]:
-        return await branches.gather(self._stage, current_branch.get().take(), work)
+        return await branches.gather(self._stage, self._take(), work)
 
     async def value(self, kind: str) -> Any:
-        return await served.serve(self._stage, current_branch.get().take(), kind)
+        return await served.serve(self._stage, self._take(), kind)
+
+    async def compensate(self) -> None:
+        await compensation.compensate(self._stage, self._take())
+
+    def _take(self) -> str:
+        """The place of the next command, which nobody comes to past a no that was not looked at."""
+        branch = current_branch.get()
+        self.verdicts.insist(branch.prefix)
+        return branch.take()

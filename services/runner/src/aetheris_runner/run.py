@@ -13,9 +13,8 @@ Nothing leaves this module before the record of it is durable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Coroutine
 from typing import Any
-from uuid import UUID
 
 from aetheris.context import current
 from aetheris.definitions import AgentDefinition
@@ -25,9 +24,11 @@ from aetheris.driving.input import read_input
 from aetheris_journal import events as e
 from aetheris_journal.replay import Divergence
 
-from aetheris_runner import ending, ports
+from aetheris_runner import approvals, compensation, ending, ports
 from aetheris_runner.core.waits import Note
 from aetheris_runner.hands import Hands
+from aetheris_runner.late import late_outcomes
+from aetheris_runner.listening import Listening
 from aetheris_runner.ports import Assignment, Outcome
 from aetheris_runner.program import Program
 from aetheris_runner.stage import Stage
@@ -44,16 +45,18 @@ class Run:
         definition: AgentDefinition[Any],
         version: str,
         hands: Hands,
-        progressed: Callable[[UUID, int], None] = lambda job_id, lease: None,
+        progressed: ports.Progressed = ports.unheard,
     ) -> None:
         self.job_id = assignment.job_id
         self.lease = assignment.lease
         self._hands = hands
-        self._stage = Stage(assignment, hands)
+        self._stage = Stage(
+            assignment, hands, lambda fraction, note: progressed(self.job_id, self.lease, fraction, note)
+        )
         self._definition, self._version = definition, version
         self._progressed = progressed
-        self._agent: asyncio.Task[Outcome] | None = None
-        self._heard = False
+        self._agent: asyncio.Task[Outcome | None] | None = None
+        self._listening = Listening(self._stage)
 
     async def hold(self, assignment: Assignment) -> Outcome:
         """Everything of one lease. Raises Fenced where the lease turns out to be over."""
@@ -67,40 +70,58 @@ class Run:
         else:
             self._go_on()
         if assignment.cancel_requested or self._stage.cancelling is not None:
-            self._stage.cancel(assignment.cancel_reason)
-        return await self._watch(self._agent)
+            self.cancel(assignment.cancel_reason)
+        return await self._watch()
 
     def hear(self) -> None:
         """Something came for the job."""
-        self._heard = False
+        self._listening.hear()
         self._stage.nudged.set()
 
     def cancel(self, reason: str) -> None:
         """End the job, as soon as no tool is inside the world."""
-        self._stage.cancel(reason)
+        # What is to be taken back is known once the agent has come as far as its record.
+        self._stage.cancel(reason, at_rest=self._agent is None or not compensation.met(self._stage))
 
     def leave(self, reason: str) -> None:
         """Hand the job back at its next command."""
         self._stage.leave(reason)
 
     async def close(self) -> None:
-        """Forget the job."""
-        if self._agent is not None:
-            self._stage.scribe.close()
+        """Forget the job. What its tools brought and the record does not have is told as evidence."""
+        if self._agent is None:
+            await self._stage.close()
+            return
+        scribe = self._stage.scribe
+        scribe.close()
         await self._stage.close()
+        for late in late_outcomes(self._stage.assignment, scribe.lease, scribe.unwritten):
+            self._hands.witness.report(late)
 
-    def _begin(self, taken: Taken) -> asyncio.Task[Outcome]:
+    def _begin(self, taken: Taken) -> asyncio.Task[Outcome | None]:
         stage = self._stage
         stage.scribe, stage.replay = taken.scribe, taken.replay
         # A signal is a fact: whoever waits for it a second time gets it again.
         stage.deliver(
             Note(ended.source_id, name, ended.payload, ended.actor) for name, ended in taken.replay.signals.items()
         )
+        self._listening.begin(taken.replay.consumed)
         self._tell_progress()
-        agent = stage.spawn(self._drive())
-        agent.add_done_callback(lambda _: stage.nudged.set())
+        agent = self._spawn(self._drive())
         # After the agent's first turn: a job of quick steps is one commit.
         asyncio.get_running_loop().call_soon(stage.scribe.send_soon)
+        return agent
+
+    def _spawn(self, last: Coroutine[Any, Any, Outcome | None]) -> asyncio.Task[Outcome | None]:
+        """The branch with whose end the job ends. One that is cancelled before its first turn leaves too."""
+        stage = self._stage
+
+        def left(_: asyncio.Task[Outcome | None]) -> None:
+            stage.activity.leave()
+            stage.nudged.set()
+
+        agent = stage.spawn(last)
+        agent.add_done_callback(left)
         return agent
 
     def _go_on(self) -> None:
@@ -109,10 +130,8 @@ class Run:
         stage.scribe.lease_again(self.lease)
         self._tell_progress()
         stage.scribe.open(leased(stage.assignment, self._version, self._hands))
-        self._heard = False
+        self._listening.hear()
         stage.end(stage.waits.leased_again())
-        # The scheduler woke a due timer by its own clock; by ours it may not be due yet.
-        stage.end_due(max(stage.now(), stage.assignment.lease_time))
         stage.nudged.set()
         asyncio.get_running_loop().call_soon(stage.scribe.send_soon)
 
@@ -120,38 +139,42 @@ class Run:
         """That a job gets on is worth telling where runners died over it, and where it takes long."""
         after_s = 0.0 if self._stage.assignment.crash_count else PROGRESS_AFTER_S
         lease = self.lease
-        self._stage.scribe.on_progress(lambda: self._progressed(self.job_id, lease), after_s=after_s)
+        self._stage.scribe.on_progress(lambda: self._progressed(self.job_id, lease, None, ""), after_s=after_s)
 
-    async def _drive(self) -> Outcome:
-        """The agent from end to end. Its last step and the job's end are one commit."""
+    async def _drive(self) -> Outcome | None:
+        """The agent from end to end. Its last step and the job's end are one commit. None where the job is
+        cancelled: this task may be too, so it does not have the last word."""
         stage = self._stage
         current_branch.set(Branch())
-        current.set(Program(stage))
+        program = Program(stage)
+        current.set(program)
         try:
-            try:
-                result = await self._definition.call(read_input(self._definition, stage.assignment.input))
-                written = self._definition.signature.result.write(result)
-                stage.replay.finish()
-            except Divergence:
-                raise
-            except (Exception, *EXITS) as error:
-                return await ending.fail(stage, described(error))
-            return await ending.complete(stage, written)
-        finally:
-            stage.activity.leave()
+            result = await self._definition.call(read_input(self._definition, stage.assignment.input))
+            program.verdicts.insist()
+            written = self._definition.signature.result.write(result)
+            stage.replay.finish()
+        except Divergence:
+            raise
+        except (Exception, *EXITS) as error:
+            return None if stage.halting else await ending.fail(stage, described(error))
+        return None if stage.halting else await ending.complete(stage, written)
 
-    async def _watch(self, agent: asyncio.Task[Outcome]) -> Outcome:
+    async def _watch(self) -> Outcome:
         stage = self._stage
         while True:
+            stage.arm()
             await stage.nudged.wait()
             stage.nudged.clear()
             if stage.fault is not None:
                 return await self._faulted(stage.fault)
-            if agent.done():
-                return await self._finish(agent)
-            stage.end_due(stage.now())
-            if not self._heard and stage.waits.wants_signals:
-                await self._listen()
+            assert self._agent is not None
+            if self._agent.done():
+                outcome = await self._finish(self._agent)
+                if outcome is not None:
+                    return outcome
+                continue
+            stage.end_due()
+            self._listening.soon()
             if stage.activity.quiet and not stage.nudged.is_set():
                 outcome = await self._rest()
                 if outcome is not None:
@@ -164,11 +187,14 @@ class Run:
         if stage.nudged.is_set() or not stage.activity.quiet:
             return None
         stage.disarm()
-        if stage.cancelling is not None:
-            return await self._cancelled(stage.cancelling)
+        if stage.halting:
+            self._end(ending.cancel(stage))
+            return None
         if stage.gated_branches:
             return ports.Released(stage.leaving)
-        return ports.Parked(stage.waits.reason, stage.waits.wake_at, stage.waits.needs_operator)
+        # What made it come to rest is over with this lease.
+        stage.leaving = ""
+        return ports.Parked(stage.waits.reason, stage.wake_at, stage.waits.needs_operator)
 
     async def _faulted(self, fault: Exception) -> Outcome:
         if not isinstance(fault, Divergence):
@@ -178,32 +204,26 @@ class Run:
         await self._stage.make_safe()
         return ports.Parked(reason, operator=True)
 
-    async def _finish(self, agent: asyncio.Task[Outcome]) -> Outcome:
+    async def _finish(self, agent: asyncio.Task[Outcome | None]) -> Outcome | None:
         stage = self._stage
-        outcome: Outcome
-        if not agent.cancelled():
-            error = agent.exception()
-            if isinstance(error, Divergence):
-                return await self._faulted(error)
-            outcome = agent.result()
-        elif stage.cancelling is not None:
-            return await self._cancelled(stage.cancelling)
-        else:
-            outcome = await ending.fail(stage, e.Failure("CancelledError", "the agent cancelled itself"))
+        if agent.cancelled():
+            if stage.unwinding:
+                raise RuntimeError("what ends the job was cancelled itself")
+            itself = e.Failure("CancelledError", "the agent cancelled itself")
+            self._end(ending.cancel(stage) if stage.halting else ending.fail(stage, itself))
+            return None
+        error = agent.exception()
+        if isinstance(error, Divergence):
+            return await self._faulted(error)
+        outcome = agent.result()
+        if outcome is None:
+            self._end(ending.cancel(stage))
+            return None
         await stage.make_safe()
+        await approvals.withdraw_all(self._hands, stage.assignment, stage.replay)
         return outcome
 
-    async def _cancelled(self, reason: str) -> Outcome:
-        outcome = await ending.cancel(self._stage, reason)
-        await self._stage.make_safe()
-        return outcome
-
-    async def _listen(self) -> None:
-        """What has come is given to the waits; what the chain has already is told to be settled."""
-        self._heard = True
-        consumed = self._stage.replay.consumed
-        notes = await self._hands.inbox.fetch(self.job_id)
-        stale = [note.note_id for note in notes if note.note_id in consumed]
-        if stale:
-            self._hands.inbox.settle(self.job_id, stale)
-        self._stage.deliver(notes)
+    def _end(self, last: Coroutine[Any, Any, Outcome]) -> None:
+        """The program is over. What ends the job may wait, park and be handed back like the program."""
+        self._stage.unwind()
+        self._agent = self._spawn(last)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aetheris_journal.events import EffectStarted, Event
 from aetheris_kernel.errors import Fenced
@@ -37,6 +37,11 @@ class Scribe:
     @property
     def lease(self) -> int:
         return self._tail.lease
+
+    @property
+    def unwritten(self) -> Sequence[Event]:
+        """What was recorded and is not known to be durable."""
+        return self._tail.outstanding
 
     def record(self, event: Event, value_bytes: int = 0) -> int:
         ticket = self._tail.record(event, value_bytes)

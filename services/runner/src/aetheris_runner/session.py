@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -82,7 +83,7 @@ class Session:
         self._due = asyncio.Event()
         self._frame = pb.WorkRequest()
         self._unsettled: dict[tuple[str, int], _Unsettled] = {}
-        self._progressing: set[tuple[str, int]] = set()
+        self._progressing: Counter[tuple[str, int]] = Counter()
         self._beats: dict[int, float] = {}
         self._beat = 0
         self._lease_s = 0.0
@@ -102,10 +103,10 @@ class Session:
         self.free()
         return effective
 
-    def progressed(self, job_id: UUID, lease: int) -> None:
-        """A job that runners died over goes on. Said once: if it is lost, a crash too many is counted."""
-        message = pb.Outcome(job_id=str(job_id), lease=lease, progressed=pb.Progressed())
-        self._progressing.add((message.job_id, lease))
+    def progressed(self, job_id: UUID, lease: int, fraction: float | None, note: str) -> None:
+        """A job goes on, or says how far it is. Said once: if it is lost, a crash too many is counted."""
+        message = pb.Outcome(job_id=str(job_id), lease=lease, progressed=pb.Progressed(fraction=fraction, note=note))
+        self._progressing[message.job_id, lease] += 1
         self._frame.outcomes.append(message)
         self._due.set()
 
@@ -221,11 +222,13 @@ class Session:
         if response.HasField("renewal"):
             self._renewed(response.renewal.beat)
         for settled in response.settled:
-            if (settled.job_id, settled.lease) in self._progressing:
+            said = (settled.job_id, settled.lease)
+            if self._progressing[said]:
                 # Answers come in the order in which outcomes were said.
-                self._progressing.discard((settled.job_id, settled.lease))
+                self._progressing[said] -= 1
                 continue
-            unsettled = self._unsettled.pop((settled.job_id, settled.lease), None)
+            del self._progressing[said]
+            unsettled = self._unsettled.pop(said, None)
             if unsettled is not None and not unsettled.effective.done():
                 unsettled.effective.set_result(settled.effective)
         for notice in response.notices:
@@ -276,4 +279,5 @@ def _from_assignment(assignment: pb.Assignment) -> ports.Assignment:
         cancel_reason=job.failure.message,
         parent_job_id=job.parent_job_id,
         idempotency_key=job.idempotency_key,
+        actor=job.actor,
     )

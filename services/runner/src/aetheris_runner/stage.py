@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from uuid import UUID
 
 from aetheris_journal.replay import Divergence, Replay
@@ -18,19 +18,30 @@ from aetheris_runner.activity import Activity
 from aetheris_runner.core.waits import Ending, Note, Wait, Waits
 from aetheris_runner.hands import Hands
 from aetheris_runner.ports import Assignment
+from aetheris_runner.progress import Progress
 from aetheris_runner.scribe import Scribe
+
+if TYPE_CHECKING:
+    from aetheris_runner.effects import EffectCall
 
 T = TypeVar("T")
 
+# How far the job is, for people.
+Report = Callable[[float | None, str], None]
+
 # How long a forgotten job's tasks are waited for.
 _STOP_S = 5.0
+
+
+def _unheard(fraction: float | None, note: str) -> None:
+    """Nobody asked."""
 
 
 class Stage:
     scribe: Scribe
     replay: Replay
 
-    def __init__(self, assignment: Assignment, hands: Hands) -> None:
+    def __init__(self, assignment: Assignment, hands: Hands, report: Report = _unheard) -> None:
         self.assignment = assignment
         self.hands = hands
         self.nudged = asyncio.Event()
@@ -41,6 +52,13 @@ class Stage:
         # Why it is to be handed back, and why it is to end.
         self.leaving = ""
         self.cancelling: str | None = None
+        # Until when the inbox is given time to come back.
+        self.deaf_until: datetime | None = None
+        # The program is over, and what it did is being taken back.
+        self.unwinding = False
+        # The effects that can be taken back, by their paths.
+        self.owed: dict[str, EffectCall] = {}
+        self.progress = Progress(report)
         # How many branches have come to rest at the gate.
         self.gated_branches = 0
         self._futures: dict[str, asyncio.Future[Ending]] = {}
@@ -55,8 +73,19 @@ class Stage:
     def job_id(self) -> UUID:
         return self.assignment.job_id
 
+    def named(self, path: str) -> str:
+        """What the world outside calls the thing at `path`: another name each time the agent has begun anew at a
+        checkpoint, where paths begin anew too."""
+        return f"{path}@{self.replay.round}" if self.replay.round else path
+
     def now(self) -> datetime:
         return self.hands.clock.now()
+
+    @property
+    def time(self) -> datetime:
+        """Now, by whichever clock is ahead: the scheduler woke a due timer by its own, and by ours it may
+        not be due yet."""
+        return max(self.now(), self.assignment.lease_time)
 
     def spawn(self, branch: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start a branch of the agent."""
@@ -66,14 +95,26 @@ class Stage:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    def spawn_listener(self, listener: Coroutine[Any, Any, None]) -> None:
+        """Start what is no branch of the agent, and which the job does not rest without."""
+        self.activity.enter()
+        task = asyncio.get_running_loop().create_task(listener)
+        self._tasks.add(task)
+        task.add_done_callback(self._listened)
+
     @property
     def gated(self) -> bool:
-        return bool(self.leaving) or self.cancelling is not None or self.scribe.full
+        return bool(self.leaving) or self.halting or self.scribe.full
+
+    @property
+    def halting(self) -> bool:
+        """The program is to end where it stands."""
+        return self.cancelling is not None and not self.unwinding
 
     async def gate(self) -> None:
         """Stands in front of everything new. A job that is to end or to leave comes to rest here; one
         that has run too far ahead of its record waits for it."""
-        if self.leaving or self.cancelling is not None:
+        if self.leaving or self.halting:
             self.gated_branches += 1
             await self.activity.blocked(asyncio.get_running_loop().create_future())
         await self.scribe.room()
@@ -98,8 +139,14 @@ class Stage:
         if delivered is not None:
             return delivered
         future = self._futures[wait.path] = asyncio.get_running_loop().create_future()
-        self._arm()
-        ending: Ending = await self.activity.blocked(future)
+        self.nudged.set()
+        try:
+            ending: Ending = await self.activity.blocked(future)
+        except asyncio.CancelledError:
+            if self._futures.get(wait.path) is future:
+                del self._futures[wait.path]
+                self.waits.withdraw(wait.path)
+            raise
         return ending
 
     def tool_opened(self) -> None:
@@ -107,8 +154,15 @@ class Stage:
 
     def tool_closed(self) -> None:
         self._tools_open -= 1
-        if self.cancelling is not None:
+        if self.halting:
             self._cancel_branches()
+
+    def unwind(self) -> None:
+        """No branch of the program moves any more. What follows ends the job, and nothing turns it back."""
+        self.unwinding = True
+        self.disarm()
+        self.waits, self.gated_branches = Waits(), 0
+        self._futures.clear()
 
     def consumed(self, note_id: str) -> None:
         """A note has been recorded; the inbox is told once the record is durable."""
@@ -125,19 +179,37 @@ class Stage:
     def deliver(self, notes: Iterable[Note]) -> None:
         self.end(self.waits.deliver(notes))
 
-    def end_due(self, now: datetime) -> None:
-        self.end(self.waits.due(now))
+    def end_due(self) -> None:
+        self.end(self.waits.due(self.time))
+
+    @property
+    def wake_at(self) -> datetime | None:
+        """When the job moves by itself."""
+        deaf_until = self.deaf_until if self.waits.wants_notes else None
+        return min((at for at in (self.waits.wake_at, deaf_until) if at is not None), default=None)
+
+    def arm(self) -> None:
+        """A wait beside branches that still move ends on time without the scheduler."""
+        self.disarm()
+        wake_at = self.wake_at
+        if wake_at is not None:
+            delay = min(max((wake_at - self.now()).total_seconds(), 0.0), 3_600.0)
+            self._timer = asyncio.get_running_loop().call_later(delay, self.nudged.set)
 
     def leave(self, reason: str) -> None:
         """Come to rest at the next command."""
         self.leaving = reason
         self.nudged.set()
 
-    def cancel(self, reason: str) -> None:
-        """Unwind, as soon as no tool is inside the world."""
+    def cancel(self, reason: str, *, at_rest: bool = False) -> None:
+        """End the program, as soon as no tool is inside the world; or, with `at_rest`, once it has come as
+        far as its record goes. A job that is ending already ends as it was about to."""
+        if self.unwinding:
+            return
         if self.cancelling is None:
             self.cancelling = reason or "cancelled"
-        self._cancel_branches()
+        if not at_rest:
+            self._cancel_branches()
 
     def stop(self, error: Exception) -> None:
         """Unwind at once."""
@@ -152,7 +224,7 @@ class Stage:
         await self.scribe.settled()
         if self._consumed:
             notes, self._consumed = self._consumed, []
-            self.hands.inbox.settle(self.job_id, notes)
+            self.hands.inbox.settle(self.assignment, notes)
 
     def disarm(self) -> None:
         if self._timer is not None:
@@ -161,19 +233,18 @@ class Stage:
     async def close(self) -> None:
         """Take it all down. What its tasks still do reaches nobody."""
         self.disarm()
+        self.progress.close()
         tasks = set(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_STOP_S)
 
-    def _arm(self) -> None:
-        """A wait beside branches that still move ends on time without the scheduler."""
-        self.disarm()
-        wake_at = self.waits.wake_at
-        if wake_at is not None:
-            delay = min(max((wake_at - self.now()).total_seconds(), 0.0), 3_600.0)
-            self._timer = asyncio.get_running_loop().call_later(delay, self.nudged.set)
+    def _listened(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.activity.leave()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.stop(error if isinstance(error, Exception) else RuntimeError(str(error)))
         self.nudged.set()
 
     def _cancel_branches(self) -> None:

@@ -16,6 +16,7 @@ from aetheris_journal.chain import GENESIS, first_break
 from aetheris_journal.replay import Replay
 from aetheris_kernel.errors import ChainBroken, Fenced
 
+from aetheris_runner.approvals import withdraw_all
 from aetheris_runner.core.tail import Tail
 from aetheris_runner.hands import Hands
 from aetheris_runner.ports import Assignment, Cancelled, Completed, Failed, Outcome
@@ -43,6 +44,7 @@ async def take_over(
         replay = Replay(event for commit in commits for event in codec.decode(commit.body))
         ended = _ended(replay.terminal)
         if ended is not None:
+            await withdraw_all(hands, assignment, replay)
             return ended
         seq, head = (commits[-1].seq, commits[-1].hash) if commits else (0, GENESIS)
         tail = Tail(assignment.job_id, assignment.tenant, assignment.lease, codec.encode, seq=seq, head=head)

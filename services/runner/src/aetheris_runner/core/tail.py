@@ -80,6 +80,11 @@ class Tail:
         return bool(self._flight)
 
     @property
+    def outstanding(self) -> Sequence[Event]:
+        """What is recorded and not known to be durable, in order."""
+        return [item.event for item in (*self._flight, *self._pending)]
+
+    @property
     def full(self) -> bool:
         """True where the holder must wait before it records more."""
         events = len(self._pending) + len(self._flight)

@@ -1,0 +1,95 @@
+"""What a tool brought when its holder was no longer the holder: evidence for whoever has to know.
+
+It goes to the ledger as a note on the effect. Where the job waits for a person because of that effect, it
+is handed to a runner again, which finds the note.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import grpc
+import structlog
+from aetheris_chassis.client import retrying
+from aetheris_chassis.status import refusal_from
+from aetheris_journal import codec
+from aetheris_journal import events as e
+from aetheris_kernel.errors import Refusal, Unavailable
+from aetheris_proto.ledger.v1 import ledger_pb2 as ledger_pb
+from aetheris_proto.ledger.v1 import ledger_pb2_grpc as ledger_rpc
+from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
+from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as scheduler_rpc
+
+from aetheris_runner.ports import Assignment, LateOutcome
+
+log = structlog.get_logger()
+
+_TRY_S = 30.0
+_WAITING_MAX = 10_000
+
+
+def late_outcomes(assignment: Assignment, lease: int, unwritten: Iterable[e.Event]) -> Iterator[LateOutcome]:
+    """The outcomes among what never became durable. An outcome is of the lease under which its tool was
+    entered, because a job does not change leases with a tool inside the world."""
+    for event in unwritten:
+        match event:
+            case e.EffectCommitted(key=key, result=result, recorded_job_id=""):
+                yield LateOutcome(assignment.tenant, assignment.job_id, key, lease, result)
+            case e.EffectFailed(key=key, failure=failure):
+                yield LateOutcome(assignment.tenant, assignment.job_id, key, lease, failure=failure)
+
+
+class LedgerWitness:
+    """`ports.Witness` over gRPC. `run` tells one after the other."""
+
+    def __init__(self, ledger: grpc.aio.Channel, scheduler: grpc.aio.Channel) -> None:
+        self._ledger = ledger_rpc.LedgerStub(ledger)
+        self._scheduler = scheduler_rpc.SchedulerStub(scheduler)
+        # The oldest go first where there are too many: their jobs have had the longest to find out otherwise.
+        self._waiting: deque[LateOutcome] = deque(maxlen=_WAITING_MAX)
+        self._due = asyncio.Event()
+
+    def report(self, late: LateOutcome) -> None:
+        self._waiting.append(late)
+        self._due.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._due.wait()
+            late = self._waiting[0]
+            try:
+                await self._tell(late)
+            except Unavailable as away:
+                log.warning("late outcome not told", job_id=str(late.job_id), problem=away.message)
+                continue
+            except Refusal as refusal:
+                log.warning("late outcome refused", job_id=str(late.job_id), problem=refusal.message)
+            if self._waiting and self._waiting[0] is late:
+                self._waiting.popleft()
+            if not self._waiting:
+                self._due.clear()
+
+    async def _tell(self, late: LateOutcome) -> None:
+        request = ledger_pb.ReportLateOutcomeRequest(
+            tenant=late.tenant, key=late.key, job_id=str(late.job_id), lease=late.lease, result=late.result
+        )
+        if late.failure is not None:
+            request.failure.CopyFrom(codec.to_failure(late.failure))
+        answer = await retrying(lambda: self._ledger.ReportLateOutcome(request, timeout=5), deadline_s=_TRY_S)
+        effect = answer.effect
+        log.info("late outcome told", job_id=str(late.job_id), state=effect.state, noted=effect.HasField("note"))
+        if effect.state == ledger_pb.EFFECT_STATE_IN_DOUBT:
+            await self._wake(late)
+
+    async def _wake(self, late: LateOutcome) -> None:
+        """If it waits for a person, it need not any more. A job that is held is told to look again."""
+        requeue = scheduler_pb.RequeueRequest(job_id=str(late.job_id))
+        try:
+            await self._scheduler.Requeue(requeue, timeout=5)
+        except grpc.aio.AioRpcError as error:
+            refusal = refusal_from(error)
+            if isinstance(refusal, Unavailable):
+                raise refusal from error
+            log.info("not requeued", job_id=str(late.job_id), because=refusal.message)

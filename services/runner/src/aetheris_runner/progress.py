@@ -1,0 +1,44 @@
+"""Says how far a job is, at most once a second, from whatever thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+_APART_S = 1.0
+
+
+class Progress:
+    """What is said in between is told with the next; the last word is never lost."""
+
+    def __init__(self, report: Callable[[float | None, str], None]) -> None:
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._latest: tuple[float | None, str] | None = None
+        self._due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = 0.0
+
+    def say(self, fraction: float | None, note: str) -> None:
+        self._latest = fraction, note
+        if not self._due:
+            # Two threads at once may both find it so; then it is told twice.
+            self._due = True
+            self._loop.call_soon_threadsafe(self._arrange)
+
+    def close(self) -> None:
+        """Whoever still says something is heard by nobody."""
+        self._due = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arrange(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(max(self._next, self._loop.time()), self._tell)
+
+    def _tell(self) -> None:
+        self._due, self._timer = False, None
+        self._next = self._loop.time() + _APART_S
+        if self._latest is not None:
+            self._report(*self._latest)

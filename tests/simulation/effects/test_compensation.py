@@ -1,0 +1,401 @@
+"""E6: a job that ends badly takes back what it did: newest first, each once, wherever it dies on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aetheris import DidNotHappen, Happened, Unchanged, agent, compensate, gather, signal, step, tool
+from aetheris.definitions import AgentDefinition
+from aetheris_journal import events as e
+from aetheris_journal.chain import first_break
+from aetheris_journal.effect import State
+from aetheris_ledger.verify import verify
+from aetheris_runner import ports
+from aetheris_testkit.crash import Fuse
+from aetheris_testkit.world import JOB, World, turns
+
+
+class At(Fuse):
+    """Does something after the n-th write, and goes on."""
+
+    def __init__(self, number: int, act: Callable[[], None]) -> None:
+        super().__init__(-1)
+        self._at, self._act = number, act
+
+    def then(self, number: int) -> None:
+        super().then(number)
+        if number == self._at:
+            self._act()
+
+
+def trip(world: World, ending: str) -> AgentDefinition[Any]:
+    """Two effects in a row and one in a block, all of which can be taken back; then it fails, or waits."""
+
+    async def find(idempotency_key: str) -> Happened | DidNotHappen:
+        if idempotency_key in world.outside.results:
+            return Happened(world.outside.results[idempotency_key])
+        return DidNotHappen()
+
+    async def do(what: str, key: str) -> str:
+        return str(await world.outside.do(key, what))
+
+    @tool(verify=find)
+    async def give_back(what: str, result: str, *, idempotency_key: str) -> str:
+        assert result == f"book {what}"
+        return await do(f"undo {what}", idempotency_key)
+
+    @tool(verify=find, compensate=give_back)
+    async def book(what: str, *, idempotency_key: str) -> str:
+        return await do(f"book {what}", idempotency_key)
+
+    @step
+    async def look() -> int:
+        return 1
+
+    @agent("trip")
+    async def trip() -> str:
+        await book("flight")
+        await look()
+        await book("hotel")
+        await gather(book("car"), look())
+        if ending == "fails":
+            raise ValueError("no room")
+        await signal("never")
+        return "never"
+
+    return trip
+
+
+def happened(world: World) -> list[str]:
+    """What the world saw, in the order in which it saw it first."""
+    return list(world.outside.results.values())
+
+
+BOOKED = ["book flight", "book hotel", "book car"]
+
+
+async def left_as_it_was(world: World, where: str) -> None:
+    """Whatever was booked was undone, once, in reverse; and the record says so."""
+    done = happened(world)
+    booked = [what.removeprefix("book ") for what in done if what.startswith("book")]
+    undone = [what.removeprefix("undo ") for what in done if what.startswith("undo")]
+    assert undone == booked[::-1], where
+    assert max(world.outside.calls.values(), default=1) == 1, where
+    assert world.outside.without_intent == [], where
+    assert first_break(JOB, world.commits(JOB)) is None, where
+    report = await verify(world.store, JOB)
+    assert report.intact, (where, report.problem)
+    taken_back = [event.path for event in world.events(JOB) if isinstance(event, e.StepCompensated)]
+    assert len(taken_back) == len(set(taken_back)) == len(booked), where
+    states = [row.state for row in world.store.rows.values()]
+    assert states.count(State.COMPENSATED) == len(booked), where
+    assert not {State.STARTED, State.IN_DOUBT} & set(states), where
+
+
+async def finish(ending: str, *fuses: Fuse, cold: bool = False) -> tuple[World, ports.Outcome]:
+    world = World()
+    outcome = await world.drive(trip(world, ending), JOB, fuses=fuses, cold=cold)
+    return world, outcome
+
+
+async def test_e6_a_failed_job_takes_back_what_it_did_newest_first():
+    world, outcome = await finish("fails")
+
+    assert isinstance(outcome, ports.Failed)
+    assert outcome.failure.type == "ValueError"
+    assert happened(world) == [*BOOKED, "undo car", "undo hotel", "undo flight"]
+    assert isinstance(world.events(JOB)[-1], e.JobFailed)
+    await left_as_it_was(world, "")
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_e6_a_crash_anywhere_leaves_every_compensation_done_once(after: bool):
+    counting = Fuse(-1)
+    await finish("fails", counting)
+    assert counting.calls > 14
+    for number in range(counting.calls):
+        where = f"{'after' if after else 'before'} write {number} of {counting.calls}"
+        world, outcome = await finish("fails", Fuse(number, after=after))
+
+        assert isinstance(outcome, ports.Failed), where
+        assert outcome.failure.message == "no room", where
+        assert sorted(happened(world)[:3]) == sorted(BOOKED), where
+        await left_as_it_was(world, where)
+
+
+async def test_e6_every_pair_of_crashes_leaves_every_compensation_done_once():
+    counting = Fuse(-1)
+    await finish("fails", counting)
+    for first in range(0, counting.calls, 2):
+        for second in range(1, counting.calls - first, 3):
+            where = f"{first}, {second}"
+            world, outcome = await finish("fails", Fuse(first, after=True), Fuse(second))
+
+            assert isinstance(outcome, ports.Failed), where
+            await left_as_it_was(world, where)
+
+
+async def cancelled(number: int, *fuses: Fuse, cold: bool = False) -> tuple[World, ports.Outcome]:
+    """The job is cancelled after its n-th write, in whatever state it is then."""
+    world = World()
+    at = At(number, lambda: world.cancel("too dear"))
+    outcome = await world.drive(trip(world, "waits"), JOB, fuses=[at, *fuses], cold=cold)
+    return world, outcome
+
+
+async def test_e6_j9_a_cancel_at_any_point_leaves_the_world_as_it_was():
+    for number in range(9):
+        where = f"cancelled after write {number}"
+        world, outcome = await cancelled(number)
+
+        assert outcome == ports.Cancelled("too dear"), where
+        assert isinstance(world.events(JOB)[-1], e.JobCancelled), where
+        await left_as_it_was(world, where)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_e6_j9_a_cancel_survives_a_crash_anywhere(after: bool):
+    for number in (0, 2, 5, 8):
+        for crash in range(14):
+            where = f"cancelled after write {number}, crashed {'after' if after else 'before'} write {crash} more"
+            world = World()
+            fuse = Fuse(number + 1 + crash, after=after)
+            outcome = await world.drive(_cancelling(world, fuse, number), JOB, fuses=[fuse])
+
+            assert outcome == ports.Cancelled("too dear"), where
+            await left_as_it_was(world, where)
+
+
+def _cancelling(world: World, fuse: Fuse, number: int) -> AgentDefinition[Any]:
+    then = fuse.then
+
+    def cancelling(made: int) -> None:
+        then(made)
+        if made == number:
+            world.cancel("too dear")
+
+    fuse.then = cancelling  # type: ignore[method-assign]
+    return trip(world, "waits")
+
+
+async def test_e6_j9_a_waiting_job_that_nobody_remembers_is_cancelled_with_all_it_owes():
+    world = World()
+    program = trip(world, "waits")
+    run, assignment, _ = world.run(program, 1)
+    parked = await run.hold(assignment)
+    await run.close()
+    world.cancelled = "too dear"
+
+    assert isinstance(parked, ports.Parked)
+    assert await world.drive(program, JOB) == ports.Cancelled("too dear")
+    assert happened(world) == [*BOOKED, "undo car", "undo hotel", "undo flight"]
+    await left_as_it_was(world, "")
+
+
+class Refused(Unchanged):
+    """The other side will not, and nothing has changed."""
+
+
+async def test_e6_an_agent_may_take_back_by_hand_and_go_on():
+    world = World()
+
+    async def undo(what: str, result: str, *, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, f"undo {what} of {result}"))
+
+    @tool(compensate=undo)
+    async def book(what: str, *, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, f"book {what}"))
+
+    @agent("second_thoughts")
+    async def second_thoughts() -> str:
+        await book("flight")
+        await book("hotel")
+        await compensate()
+        await book("train")
+        raise ValueError("not even that")
+
+    outcome = await world.drive(second_thoughts, JOB, cold=True)
+
+    assert isinstance(outcome, ports.Failed)
+    assert happened(world) == [
+        "book flight", "book hotel", "undo hotel of book hotel", "undo flight of book flight",
+        "book train", "undo train of book train",
+    ]  # fmt: skip
+    assert (await verify(world.store, JOB)).intact
+
+
+async def test_e6_by_hand_a_crash_anywhere_changes_nothing():
+    def program(world: World) -> AgentDefinition[Any]:
+        async def find(idempotency_key: str) -> Happened | DidNotHappen:
+            known = world.outside.results
+            return Happened(known[idempotency_key]) if idempotency_key in known else DidNotHappen()
+
+        @tool(verify=find)
+        async def undo(result: str, *, idempotency_key: str) -> str:
+            return str(await world.outside.do(idempotency_key, f"undo {result}"))
+
+        @tool(verify=find, compensate=undo)
+        async def book(what: str, *, idempotency_key: str) -> str:
+            return str(await world.outside.do(idempotency_key, what))
+
+        @agent("changes")
+        async def changes() -> str:
+            await book("flight")
+            await book("hotel")
+            await compensate()
+            await book("train")
+            return "train"
+
+        return changes
+
+    fuse, calm = Fuse(-1), World()
+    await calm.drive(program(calm), JOB, fuses=[fuse])
+    for number in range(fuse.calls):
+        for after in (False, True):
+            where = f"{'after' if after else 'before'} write {number}"
+            world = World()
+            outcome = await world.drive(program(world), JOB, fuses=[Fuse(number, after=after)])
+
+            assert outcome == ports.Completed(b'"train"'), where
+            assert happened(world) == ["flight", "hotel", "undo hotel", "undo flight", "train"], where
+            assert set(world.outside.calls.values()) == {1}, where
+
+
+@pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
+async def test_e6_a_compensation_that_fails_for_good_waits_for_an_operator_and_is_tried_again(cold: bool):
+    world = World()
+    refusals = 2
+
+    @tool
+    async def refund(result: str, *, idempotency_key: str) -> None:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise Refused("closed on Sundays")
+        await world.outside.do(idempotency_key, f"refund {result}")
+
+    @tool(compensate=refund)
+    async def charge(*, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, "charge"))
+
+    @agent("fails")
+    async def fails() -> None:
+        await charge()
+        raise ValueError("no")
+
+    reasons = []
+    run, assignment, _ = world.run(fails, 1)
+    for lease in (1, 2):
+        outcome = await run.hold(replace(assignment, lease=lease))
+        assert isinstance(outcome, ports.Parked)
+        assert outcome.operator
+        reasons.append(outcome.reason)
+        if cold:
+            await run.close()
+            run, assignment, _ = world.run(fails, lease + 1)
+    last = await run.hold(replace(assignment, lease=3))
+    await run.close()
+
+    assert reasons == ["compensation failed: refund: closed on Sundays"] * 2
+    assert isinstance(last, ports.Failed)
+    assert happened(world) == ["charge", "refund charge"]
+    attempts = [event.attempt for event in world.events(JOB) if isinstance(event, e.EffectStarted)]
+    assert attempts == [1, 1, 2, 3]
+
+
+async def test_e6_code_that_no_longer_makes_the_call_is_not_taken_for_nothing_to_undo():
+    world = World()
+
+    @tool
+    async def refund(*, idempotency_key: str) -> None:
+        await world.outside.do(idempotency_key, "refund")
+
+    @tool(compensate=refund)
+    async def charge(*, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, "charge"))
+
+    @agent("job")
+    async def before() -> None:
+        await charge()
+        await signal("never")
+
+    @agent("job")
+    async def after() -> None:
+        raise ValueError("new code")
+
+    run, assignment, _ = world.run(before, 1)
+    await run.hold(assignment)
+    await run.close()
+    outcome = await world.drive(after, JOB)
+
+    assert isinstance(outcome, ports.Parked)
+    assert outcome.reason == "compensation failed: the code no longer calls charge, which is at 0"
+
+
+async def test_e6_a_cancel_in_the_last_tool_ends_the_job_once():
+    """The chain has one end, and it is the cancel."""
+    world = World()
+    inside, go = asyncio.Event(), asyncio.Event()
+
+    async def undo(*, idempotency_key: str) -> None:
+        await world.outside.do(idempotency_key, "undo")
+
+    @tool(compensate=undo)
+    async def act(*, idempotency_key: str) -> str:
+        inside.set()
+        await go.wait()
+        return str(await world.outside.do(idempotency_key, "act"))
+
+    @agent("acts")
+    async def acts() -> str:
+        return await act()
+
+    run, assignment, _ = world.run(acts, 1)
+    held = asyncio.ensure_future(run.hold(assignment))
+    await inside.wait()
+    run.cancel("stop")
+    go.set()
+    outcome = await held
+    await run.close()
+
+    assert outcome == ports.Cancelled("stop")
+    assert happened(world) == ["act", "undo"]
+    ends = [event for event in world.events(JOB) if isinstance(event, e.TERMINAL)]
+    assert [type(event) for event in ends] == [e.JobCancelled]
+
+
+@pytest.mark.parametrize(("found", "expected"), [(True, ["undo"]), (False, [])])
+async def test_e6_a_doubt_is_settled_before_a_cancelled_job_ends(found: bool, expected: list[str]):
+    """Whether there is something to take back is found out first: here by the tool's verify."""
+    world = World()
+
+    async def find() -> Happened | DidNotHappen:
+        return Happened("there") if found else DidNotHappen()
+
+    async def undo(*, idempotency_key: str) -> None:
+        await world.outside.do(idempotency_key, "undo")
+
+    @tool(compensate=undo, verify=find)
+    async def act() -> str:
+        await asyncio.get_running_loop().create_future()
+        return ""
+
+    @agent("acts")
+    async def acts() -> str:
+        return await act()
+
+    run, assignment, _ = world.run(acts, 1)
+    held = asyncio.ensure_future(run.hold(assignment))
+    while not world.store.rows:
+        await turns(1)
+    held.cancel()
+    await asyncio.wait([held])
+    await run.close()
+    world.cancelled = "too dear"
+
+    assert await world.drive(acts, JOB) == ports.Cancelled("too dear")
+    assert happened(world) == expected
