@@ -37,12 +37,15 @@ VALID: dict[str, dict[str, Any]] = {
     "/api/jobs/{job_id}/stop": {"reason": "enough"},
     "/api/jobs/{job_id}/pause": {},
     "/api/jobs/{job_id}/resume": {},
+    "/api/jobs/{job_id}/requeue": {},
+    "/api/jobs/{job_id}/fork": {"at_seq": 1, "effects": "ask", "idempotency_key": "k"},
+    "/api/effects/{key}/resolve": {"verdict": "committed", "result": 1, "note": "seen"},
     "/api/approvals/{approval_id}/approve": {"comment": "fine"},
     "/api/approvals/{approval_id}/reject": {"comment": "too dear"},
     "/api/approvals/{approval_id}/delegate": {"to": "person:eve", "comment": "away"},
 }
 # Text that people write: any length up to the body's, line breaks and colours included.
-PROSE = {"content", "message", "reason", "comment"}
+PROSE = {"content", "message", "reason", "comment", "note"}
 
 
 def _spec() -> dict[str, Any]:
@@ -67,7 +70,7 @@ PARAMETERS = [
 
 
 def filled(path: str, **values: str) -> str:
-    usual = {"job_id": JOB, "agent_id": "tester", "approval_id": APPROVAL, "token": "token"}
+    usual = {"job_id": JOB, "agent_id": "tester", "approval_id": APPROVAL, "token": "token", "key": "k"}
     for name, value in (usual | values).items():
         path = path.replace(f"{{{name}}}", value)
     return path
@@ -87,7 +90,12 @@ async def nothing_stored(world) -> bool:
         notes = await connection.fetchval("SELECT count(*) FROM gateway.notes")
     finally:
         await connection.close()
-    return notes == 0 and not world.scheduler.submits and not world.scheduler.jobs[JOB].cancel_requested
+    return (
+        notes == 0
+        and not world.scheduler.requeues
+        and not world.scheduler.submits
+        and not world.scheduler.jobs[JOB].cancel_requested
+    )
 
 
 def refused(answer: httpx.Response, *sent: str) -> None:

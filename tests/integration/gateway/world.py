@@ -27,7 +27,7 @@ from aetheris_journal import codec
 from aetheris_journal import events as e
 from aetheris_journal.chain import GENESIS
 from aetheris_kernel.clock import SystemClock
-from aetheris_kernel.errors import JobFinished, NotFound, Unavailable
+from aetheris_kernel.errors import Conflict, JobFinished, NotFound, Unavailable
 from aetheris_ledger.settings import Settings as LedgerSettings
 from aetheris_proto.gateway.v1 import gateway_pb2_grpc, signals_pb2, signals_pb2_grpc
 from aetheris_proto.ledger.v1 import ledger_pb2, ledger_pb2_grpc
@@ -51,6 +51,7 @@ class StandIn(scheduler_pb2_grpc.SchedulerServicer):
         self.stuck = pb.StuckResponse()
         self.wakes: list[str] = []
         self.submits: list[pb.SubmitRequest] = []
+        self.requeues: list[pb.RequeueRequest] = []
         # So many submissions are stored and not answered.
         self.lose_answers = 0
         self.lists: list[pb.ListRequest] = []
@@ -93,7 +94,8 @@ class StandIn(scheduler_pb2_grpc.SchedulerServicer):
             self.jobs[made] = pb.Job(
                 job_id=made, tenant=request.tenant, agent=request.agent, queue=request.queue, input=request.input,
                 priority=request.priority, idempotency_key=request.idempotency_key, state=pb.JOB_STATE_READY,
-                traceparent=request.traceparent,
+                traceparent=request.traceparent, actor=request.actor,
+                fork=request.fork if request.HasField("fork") else None,
             )  # fmt: skip
         if self.lose_answers:
             self.lose_answers -= 1
@@ -132,6 +134,14 @@ class StandIn(scheduler_pb2_grpc.SchedulerServicer):
         job = await self._job("Resume", request.job_id, alive=True)
         job.paused = False
         return pb.ResumeResponse(job=job)
+
+    async def Requeue(self, request: pb.RequeueRequest, context: Any) -> pb.RequeueResponse:
+        job = await self._job("Requeue", request.job_id, alive=True)
+        self.requeues.append(request)
+        if job.state != pb.JOB_STATE_PARKED:
+            raise Conflict("the job is not parked", job_id=request.job_id)
+        job.state = pb.JOB_STATE_READY
+        return pb.RequeueResponse(job=job)
 
     async def Stuck(self, request: pb.StuckRequest, context: Any) -> pb.StuckResponse:
         return self.stuck
@@ -353,8 +363,9 @@ class Hand:
         async with asyncio.timeout(5):
             return await self._notices.get()
 
-    async def park(self, job: pb.Job, reason: str) -> None:
-        await self._say(pb.Outcome(job_id=job.job_id, lease=job.lease, parked=pb.Parked(reason=reason)))
+    async def park(self, job: pb.Job, reason: str, *, operator: bool = False) -> None:
+        parked = pb.Parked(reason=reason, operator=operator)
+        await self._say(pb.Outcome(job_id=job.job_id, lease=job.lease, parked=parked))
 
     async def complete(self, job: pb.Job, result: bytes) -> None:
         ended = pb.Ended(state=pb.JOB_STATE_COMPLETED, result=result)

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from aetheris_gateway import rpc
 from aetheris_gateway.approvals import ApprovalStore
-from aetheris_gateway.desk import Approvals, Desk, Inbox, Jobs, Record, Tokens
+from aetheris_gateway.desk import Approvals, Desk, Effects, Inbox, Jobs, Record, Tokens
 from aetheris_gateway.http import application, door
 from aetheris_gateway.identity import Identity
 from aetheris_gateway.peers import Ledger, Scheduler
@@ -58,6 +58,7 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
             inbox,
             Approvals(ApprovalStore(pool), jobs, waker, clock),
             Tokens(TokenKeys(pool), store, inbox, clock),
+            Effects(ledger, scheduler, jobs),
             Identity(local=not settings.trust_network),
         )
         sweep = Sweep(store, rouser, every_s=settings.sweep_every_s, after_s=settings.sweep_after_s)

@@ -26,6 +26,9 @@ TOKENS = metrics.counter(
     "Tokens by what happened: minted, completed, repeated (the same was said again), refused.",
     ["what"],
 )
+VERDICTS = metrics.counter(
+    "aetheris_gateway_verdicts_total", "Verdicts that people left on effects in doubt.", ["verdict"]
+)
 HTTP_REQUESTS = metrics.counter(
     "aetheris_gateway_http_requests_total", "HTTP requests answered.", ["method", "route", "status"]
 )

@@ -95,6 +95,10 @@ class Scheduler:
         response: scheduler_pb.ResumeResponse = await _again(lambda: self._stub.Resume(request))
         return response.job
 
+    async def requeue(self, request: scheduler_pb.RequeueRequest) -> scheduler_pb.Job:
+        response: scheduler_pb.RequeueResponse = await _again(lambda: self._stub.Requeue(request))
+        return response.job
+
     async def stuck(self, request: scheduler_pb.StuckRequest) -> scheduler_pb.StuckResponse:
         return await _again(lambda: self._stub.Stuck(request))
 
@@ -131,3 +135,6 @@ class Ledger:
 
     async def list_effects(self, request: ledger_pb.ListEffectsRequest) -> ledger_pb.ListEffectsResponse:
         return await _again(lambda: self._stub.ListEffects(request))
+
+    async def resolve_effect(self, request: ledger_pb.ResolveEffectRequest) -> ledger_pb.ResolveEffectResponse:
+        return await _again(lambda: self._stub.ResolveEffect(request))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
@@ -70,7 +70,7 @@ class Gateway(gateway_pb2_grpc.GatewayServicer):
         return await self._desk.record.verify(self._caller(context), request)
 
     async def ListEffects(self, request: pb.ListEffectsRequest, context: Context) -> pb.ListEffectsResponse:
-        return await self._desk.record.list_effects(self._caller(context), request)
+        return await self._desk.effects.list(self._caller(context), request)
 
     async def Signal(self, request: pb.SignalRequest, context: Context) -> pb.SignalResponse:
         return await self._desk.inbox.signal(self._caller(context), request)
@@ -90,11 +90,21 @@ class Gateway(gateway_pb2_grpc.GatewayServicer):
     async def CompleteToken(self, request: pb.CompleteTokenRequest, context: Context) -> pb.CompleteTokenResponse:
         return await self._desk.tokens.complete(request)
 
-    async def _refuse_unserved(self, request: object, context: Context) -> NoReturn:
-        # The generated methods raise NotImplementedError, which would be told and logged as a fault of ours.
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this gateway does not serve that")
+    async def ResolveEffect(self, request: pb.ResolveEffectRequest, context: Context) -> pb.ResolveEffectResponse:
+        return await self._desk.effects.resolve(self._caller(context), request)
 
-    ResolveEffect = RequeueJob = ForkJob = ListStuck = ListRunners = _refuse_unserved
+    async def RequeueJob(self, request: pb.RequeueJobRequest, context: Context) -> pb.RequeueJobResponse:
+        return await self._desk.jobs.requeue(self._caller(context), request)
+
+    async def ForkJob(self, request: pb.ForkJobRequest, context: Context) -> pb.ForkJobResponse:
+        traceparent = _credentials(context).get("traceparent", "")
+        return await self._desk.fork(self._caller(context), request, traceparent=traceparent)
+
+    async def ListStuck(self, request: pb.ListStuckRequest, context: Context) -> pb.ListStuckResponse:
+        return await self._desk.jobs.stuck(self._caller(context), request)
+
+    async def ListRunners(self, request: pb.ListRunnersRequest, context: Context) -> pb.ListRunnersResponse:
+        return await self._desk.jobs.runners(request)
 
 
 class Signals(signals_pb2_grpc.SignalsServicer):

@@ -25,6 +25,7 @@ PRIORITY_MAX = 100
 PERSON_CHARS_MAX = 128
 ARGUMENTS_BYTES_MAX = 128 * 1024
 QUORUM_MAX = 100
+EFFECT_KEY_CHARS_MAX = 1_024
 TOKEN_CHARS_MAX = 2_048
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -48,6 +49,12 @@ def key(value: str, field: str, *, required: bool = True) -> str:
         raise Invalid(f"{field} has {len(value)} characters; at most {KEY_CHARS_MAX} are accepted", field=field)
     if not value.isprintable():
         raise Invalid(f"{field} holds a character that cannot be printed", field=field)
+    return value
+
+
+def effect_key(value: str) -> str:
+    if not value or len(value) > EFFECT_KEY_CHARS_MAX or not value.isprintable():
+        raise Invalid(f"an effect's key is 1 to {EFFECT_KEY_CHARS_MAX} printable characters", field="key")
     return value
 
 

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aetheris_kernel.errors import Conflict, Invalid
+from aetheris_proto.gateway.v1 import gateway_pb2 as pb
+
+from aetheris_gateway.core import intake
+from aetheris_gateway.core.fork import CHOICES
 from aetheris_gateway.desk.approvals import Approvals
+from aetheris_gateway.desk.effects import Effects
 from aetheris_gateway.desk.inbox import Inbox
 from aetheris_gateway.desk.jobs import Jobs
 from aetheris_gateway.desk.record import Record
 from aetheris_gateway.desk.tokens import Tokens
-from aetheris_gateway.identity import Identity
+from aetheris_gateway.identity import Caller, Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +28,19 @@ class Desk:
     inbox: Inbox
     approvals: Approvals
     tokens: Tokens
+    effects: Effects
     identity: Identity
 
+    async def fork(self, caller: Caller, request: pb.ForkJobRequest, *, traceparent: str = "") -> pb.ForkJobResponse:
+        if request.effects and request.effects not in CHOICES:
+            raise Invalid(f"effects is one of {', '.join(CHOICES)}", field="effects")
+        before = intake.key(request.before_path, "before_path", required=False)
+        await self.jobs.require(caller, request.job_id)
+        history = await self.record.history(request.job_id)
+        if not history.last_seq:
+            raise Conflict("nothing is on record of the job yet; submit it anew instead", job_id=request.job_id)
+        cut = history.cut(seq=request.at_seq, before_path=before)
+        return await self.jobs.fork(caller, request, cut, traceparent=traceparent)
 
-__all__ = ["Approvals", "Desk", "Inbox", "Jobs", "Record", "Tokens"]
+
+__all__ = ["Approvals", "Desk", "Effects", "Inbox", "Jobs", "Record", "Tokens"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from aetheris_kernel.clock import Clock
-from aetheris_kernel.errors import Invalid, NotFound
+from aetheris_kernel.errors import Invalid, NotFound, Refusal
 from aetheris_kernel.ids import parse_job_id
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
@@ -14,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from aetheris_gateway.core import intake
+from aetheris_gateway.core.fork import CHOICES, Cut
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.peers import Scheduler
 from aetheris_gateway.states import FINISHED
@@ -24,6 +26,10 @@ PAGE_ROWS_MAX = 1_000
 WAIT_MAX_S = 60
 _TOKEN_CHARS_MAX = 1_024
 _OWNERS_MAX = 10_000
+_RUNNER_PAGES_MAX = 20
+# How old the knowledge of who offers what may be, and how long a submission waits for it.
+_OFFERS_S = 1.0
+_HINT_S = 0.5
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
 _YEAR_10000 = 253_402_300_800  # seconds since 1970
 
@@ -35,6 +41,9 @@ class Jobs:
         self._draining = draining
         # Whose a job is never changes, so reading a record need not ask each time.
         self._owners: OrderedDict[str, str] = OrderedDict()
+        # The agents that runners offer, as of lately.
+        self._offers: frozenset[str] = frozenset()
+        self._offers_at = float("-inf")
 
     async def submit(self, caller: Caller, request: pb.SubmitRequest, *, traceparent: str = "") -> pb.SubmitResponse:
         match request.WhichOneof("what"):
@@ -61,7 +70,7 @@ class Jobs:
         response = await self._scheduler.submit(job)
         # Where the first try was stored and its answer lost, the second one found its own job.
         created = response.created or response.job.job_id == job.job_id
-        return pb.SubmitResponse(job=response.job, created=created)
+        return pb.SubmitResponse(job=response.job, created=created, hint=await self._hint(response.job))
 
     async def get(self, caller: Caller, request: pb.GetJobRequest) -> pb.GetJobResponse:
         """The job; with a wait, once it has ended or the time is over. A drain ends the wait."""
@@ -76,16 +85,14 @@ class Jobs:
             job = await unless_draining(self._draining, ended) or job
         return pb.GetJobResponse(job=job)
 
-    async def list(
-        self, caller: Caller, request: pb.ListJobsRequest, *, queue: str = "", parent_job_id: str = ""
-    ) -> pb.ListJobsResponse:
+    async def list(self, caller: Caller, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
         page = await self._scheduler.list(
             scheduler_pb.ListRequest(
                 tenant=caller.tenant,
                 states=request.states,
                 agent=intake.name(request.agent, "agent") if request.agent else "",
-                queue=intake.name(queue, "queue") if queue else "",
-                parent_job_id=str(parse_job_id(parent_job_id)) if parent_job_id else "",
+                queue=intake.name(request.queue, "queue") if request.queue else "",
+                parent_job_id=str(parse_job_id(request.parent_job_id)) if request.parent_job_id else "",
                 page_size=page_size(request.page_size),
                 page_token=page_token(request.page_token),
             )
@@ -108,15 +115,76 @@ class Jobs:
         order = scheduler_pb.ResumeRequest(job_id=request.job_id, actor=caller.actor)
         return pb.ResumeJobResponse(job=await self._scheduler.resume(order))
 
-    async def stuck(self, caller: Caller, *, size: int = 0, token: str = "") -> scheduler_pb.StuckResponse:
-        return await self._scheduler.stuck(
-            scheduler_pb.StuckRequest(tenant=caller.tenant, page_size=page_size(size), page_token=page_token(token))
-        )
+    async def requeue(self, caller: Caller, request: pb.RequeueJobRequest) -> pb.RequeueJobResponse:
+        await self.require(caller, request.job_id)
+        order = scheduler_pb.RequeueRequest(job_id=request.job_id, actor=caller.actor)
+        return pb.RequeueJobResponse(job=await self._scheduler.requeue(order))
 
-    async def runners(self, *, size: int = 0, token: str = "") -> scheduler_pb.RunnersResponse:
-        return await self._scheduler.runners(
-            scheduler_pb.RunnersRequest(page_size=page_size(size), page_token=page_token(token))
+    async def fork(
+        self, caller: Caller, request: pb.ForkJobRequest, cut: Cut, *, traceparent: str = ""
+    ) -> pb.ForkJobResponse:
+        """A job that begins with the history of another, up to `cut`."""
+        source = await self._owned(caller, request.job_id)
+        job = scheduler_pb.SubmitRequest(
+            tenant=caller.tenant,
+            agent=source.agent,
+            input=source.input,
+            idempotency_key=intake.key(request.idempotency_key, "idempotency_key", required=False),
+            queue=source.queue,
+            priority=source.priority,
+            job_id=str(self._clock.new_id()),
+            traceparent=_traceparent(traceparent),
+            actor=caller.actor,
+            fork=scheduler_pb.Fork(
+                from_job_id=source.job_id,
+                at_seq=cut.seq,
+                before_path=cut.before_path,
+                effects=request.effects or CHOICES[0],
+            ),
         )
+        response = await self._scheduler.submit(job)
+        created = response.created or response.job.job_id == job.job_id
+        return pb.ForkJobResponse(job=response.job, created=created)
+
+    async def stuck(self, caller: Caller, request: pb.ListStuckRequest) -> pb.ListStuckResponse:
+        size, token = page_size(request.page_size), page_token(request.page_token)
+        asked = scheduler_pb.StuckRequest(tenant=caller.tenant, page_size=size, page_token=token)
+        page = await self._scheduler.stuck(asked)
+        return pb.ListStuckResponse(jobs=page.jobs, next_page_token=page.next_page_token)
+
+    async def runners(self, request: pb.ListRunnersRequest) -> pb.ListRunnersResponse:
+        size, token = page_size(request.page_size), page_token(request.page_token)
+        page = await self._scheduler.runners(scheduler_pb.RunnersRequest(page_size=size, page_token=token))
+        return pb.ListRunnersResponse(runners=page.runners, next_page_token=page.next_page_token)
+
+    async def all_runners(self) -> Sequence[scheduler_pb.Runner]:
+        """Those of the first pages; nobody has more."""
+        found = scheduler_pb.RunnersResponse().runners
+        token = ""
+        for _ in range(_RUNNER_PAGES_MAX):
+            page = await self.runners(pb.ListRunnersRequest(page_size=PAGE_ROWS_MAX, page_token=token))
+            found.extend(page.runners)
+            token = page.next_page_token
+            if not token:
+                break
+        return found
+
+    async def _hint(self, job: scheduler_pb.Job) -> str:
+        """That nobody offers the agent, where that is to be seen. What a leased job needs is not asked."""
+        if job.state != scheduler_pb.JOB_STATE_READY:
+            return ""
+        wanted, now = {job.agent, "*"}, self._clock.monotonic()
+        if not wanted & self._offers and now - self._offers_at >= _OFFERS_S:
+            self._offers_at = now
+            try:
+                async with asyncio.timeout(_HINT_S):
+                    runners = await self.all_runners()
+            except (Refusal, TimeoutError):
+                return ""
+            self._offers = frozenset(agent for runner in runners for agent in runner.agents)
+        if wanted & self._offers:
+            return ""
+        return f"no runner offers agent '{job.agent}' now; the job waits until one does"
 
     async def require(self, caller: Caller, job_id: str) -> None:
         """NotFound unless the job is the caller's."""

@@ -1,4 +1,4 @@
-"""The record: a job's events, its trace, whether its chain is whole, and its side effects, all from the ledger."""
+"""The record: a job's events, its trace and whether its chain is whole, all from the ledger."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
 from google.protobuf.message import DecodeError
 
 from aetheris_gateway import convert
+from aetheris_gateway.core.fork import History
 from aetheris_gateway.core.steps import Trace
 from aetheris_gateway.core.trace import trace_of
-from aetheris_gateway.desk.jobs import Jobs, page_size, page_token
+from aetheris_gateway.desk.jobs import Jobs, page_size
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.peers import Ledger
 from aetheris_gateway.states import FINISHED, STATUSES
@@ -133,19 +134,15 @@ class Record:
         page = await self._page(job.job_id, commits - 1, 1)
         return bool(page.commits) and isinstance(events_of(page.commits[-1])[-1], _ENDS[job.state])
 
-    async def list_effects(self, caller: Caller, request: pb.ListEffectsRequest) -> pb.ListEffectsResponse:
-        if request.job_id:
-            await self._jobs.require(caller, request.job_id)
-        page = await self._ledger.list_effects(
-            ledger_pb.ListEffectsRequest(
-                tenant=caller.tenant,
-                state=request.state,
-                job_id=request.job_id,
-                page_size=page_size(request.page_size),
-                page_token=page_token(request.page_token),
-            )
-        )
-        return pb.ListEffectsResponse(effects=page.effects, next_page_token=page.next_page_token)
+    async def history(self, job_id: str) -> History:
+        """What a fork has to know of a chain."""
+        history, more = History(), True
+        while more:
+            page = await self._page(job_id, history.last_seq, COMMITS)
+            for commit in page.commits:
+                history.see(commit.seq, events_of(commit))
+            more = page.more
+        return history
 
     async def _page(self, job_id: str, after_seq: int, size: int) -> ledger_pb.ReadResponse:
         """A page of the chain; a job that has no commit yet has an empty one."""

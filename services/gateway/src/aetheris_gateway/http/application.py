@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from aetheris_gateway.desk import Desk
-from aetheris_gateway.http import approvals, errors, inbox, jobs, models, operations, pages, record
+from aetheris_gateway.http import approvals, effects, errors, inbox, jobs, models, operations, pages, record
 from aetheris_gateway.http.porch import Porch
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -43,6 +43,7 @@ def build(
     app.include_router(jobs.router(desk))
     app.include_router(inbox.router(desk))
     app.include_router(approvals.router(desk))
+    app.include_router(effects.router(desk))
     app.include_router(record.router(desk, clock, streams_max=streams_max))
     app.include_router(operations.router(desk, checks=checks, draining=draining))
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from aetheris_gateway.core import intake
 from aetheris_gateway.core.approval import State
 from aetheris_gateway.desk import Desk
-from aetheris_gateway.http import body, models, views
+from aetheris_gateway.http import body, models, questions
 from aetheris_gateway.http.render import JsonResponse
 
 
@@ -42,7 +42,7 @@ def router(desk: Desk) -> APIRouter:
 
     async def decide(request: Request, wanted: pb.DecideRequest) -> JsonResponse:
         response = await desk.approvals.decide(desk.identity.caller(request.headers), wanted)
-        return JsonResponse(views.approval(response.approval))
+        return JsonResponse(questions.approval(response.approval))
 
     @routes.get("/api/approvals", response_model=models.ApprovalPage, summary="What waits for a decision, oldest first")
     async def approvals(
@@ -59,13 +59,13 @@ def router(desk: Desk) -> APIRouter:
             states=[_state(each) for each in state], approver=approver, job_id=job, page_size=limit, page_token=cursor
         )
         page = await desk.approvals.list(desk.identity.caller(request.headers), wanted)
-        return JsonResponse(views.approval_page(page))
+        return JsonResponse(questions.approval_page(page))
 
     @routes.get("/api/approvals/{approval_id}", response_model=models.Approval, summary="Show an approval")
     async def approval(approval_id: str, request: Request) -> JsonResponse:
         wanted = pb.GetApprovalRequest(approval_id=approval_id)
         found = await desk.approvals.get(desk.identity.caller(request.headers), wanted)
-        return JsonResponse(views.approval(found.approval))
+        return JsonResponse(questions.approval(found.approval))
 
     @routes.post(
         "/api/approvals/{approval_id}/approve",
@@ -132,7 +132,7 @@ def router(desk: Desk) -> APIRouter:
 
 
 def _state(text: str) -> pb.Approval.State:
-    for state, name in views.APPROVAL_STATES.items():
+    for state, name in questions.APPROVAL_STATES.items():
         if name == text:
             return state
     raise Invalid(f"state is one of {', '.join(state.name.lower() for state in State)}", field="state")

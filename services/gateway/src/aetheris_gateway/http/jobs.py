@@ -39,6 +39,20 @@ class Stop(body.Body):
     reason: str = Field("", max_length=1024)
 
 
+class ForkBody(body.Body):
+    at_seq: int = Field(0, ge=0, le=2**63 - 1, description="The last commit that is copied; 0 means all of them.")
+    before_path: str = Field(
+        "", max_length=256, description="Instead: the step from which the fork goes its own way, e.g. 3 or 2.1.0."
+    )
+    effects: str = Field(
+        "",
+        max_length=16,
+        description="Where the fork would make an effect that the abandoned rest has made: reuse its result (the "
+        "default), ask a person, or block it.",
+    )
+    idempotency_key: str = Field("", max_length=256, description="A second request with this key is the same job.")
+
+
 class Nothing(body.Body):
     pass
 
@@ -73,7 +87,8 @@ def router(desk: Desk) -> APIRouter:
     ) -> JsonResponse:
         states = [state_of(each) for each in status]
         wanted = pb.ListJobsRequest(states=states, agent=agent, page_size=limit, page_token=cursor)
-        page = await desk.jobs.list(desk.identity.caller(request.headers), wanted, queue=queue, parent_job_id=parent)
+        wanted.queue, wanted.parent_job_id = queue, parent
+        page = await desk.jobs.list(desk.identity.caller(request.headers), wanted)
         return JsonResponse(views.job_page(page))
 
     @routes.get("/api/jobs/{job_id}", response_model=models.Job, summary="Show a job")
@@ -111,6 +126,36 @@ def router(desk: Desk) -> APIRouter:
         await body.read(request, Nothing, bytes_max=body.NOTE_BYTES_MAX, optional=True)
         order = pb.ResumeJobRequest(job_id=job_id)
         return JsonResponse(views.job((await desk.jobs.resume(desk.identity.caller(request.headers), order)).job))
+
+    @routes.post(
+        "/api/jobs/{job_id}/requeue", response_model=models.Job, summary="Let a job go on that needs an operator"
+    )
+    async def requeue(job_id: str, request: Request) -> JsonResponse:
+        """For one that is parked: poisoned, in doubt, or at odds with its record. Its crashes are forgotten."""
+        await body.read(request, Nothing, bytes_max=body.NOTE_BYTES_MAX, optional=True)
+        order = pb.RequeueJobRequest(job_id=job_id)
+        return JsonResponse(views.job((await desk.jobs.requeue(desk.identity.caller(request.headers), order)).job))
+
+    @routes.post(
+        "/api/jobs/{job_id}/fork",
+        status_code=202,
+        response_model=models.AcceptedJob,
+        openapi_extra=body.accepts(ForkBody, required=False),
+        summary="Begin a job with another's history",
+    )
+    async def fork(job_id: str, request: Request) -> JsonResponse:
+        """Effects of the copied history are not made again. Without a place, all of the history is copied."""
+        sent = await body.read(request, ForkBody, bytes_max=body.NOTE_BYTES_MAX, optional=True)
+        wanted = pb.ForkJobRequest(
+            job_id=job_id,
+            at_seq=sent.at_seq,
+            before_path=intake.key(sent.before_path, "before_path", required=False),
+            effects=intake.prose(sent.effects, "effects"),
+            idempotency_key=intake.key(sent.idempotency_key, "idempotency_key", required=False),
+        )
+        traceparent = request.headers.get("traceparent", "")
+        response = await desk.fork(desk.identity.caller(request.headers), wanted, traceparent=traceparent)
+        return JsonResponse(views.accepted(response), 202)
 
     return routes
 

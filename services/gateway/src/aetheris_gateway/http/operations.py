@@ -1,4 +1,4 @@
-"""Routes of the house: health, agents, runners, effects, what is stuck, metrics."""
+"""Routes of the house: health, agents, runners, what is stuck, metrics."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated
 
 from aetheris_chassis import metrics
-from aetheris_kernel.errors import Invalid, Refusal
+from aetheris_kernel.errors import Refusal
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
-from aetheris_proto.ledger.v1 import ledger_pb2 as ledger_pb
-from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
 from fastapi import APIRouter, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
@@ -20,7 +18,6 @@ from aetheris_gateway.http import models, views
 from aetheris_gateway.http.render import JsonResponse
 
 _CHECK_S = 1.0
-_RUNNER_PAGES_MAX = 20
 
 Checks = Mapping[str, Callable[[], Awaitable[bool]]]
 
@@ -42,25 +39,14 @@ def router(desk: Desk, *, checks: Checks, draining: asyncio.Event) -> APIRouter:
 
     @routes.get("/api/agents", response_model=models.AgentList, summary="What the connected runners offer")
     async def agents() -> JsonResponse:
-        return JsonResponse(views.agents(await _all_runners(desk)))
+        return JsonResponse(views.agents(await desk.jobs.all_runners()))
 
     @routes.get("/api/runners", response_model=models.RunnerPage, summary="The connected runners")
     async def runners(
         limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: Annotated[str, Query(max_length=1024)] = ""
     ) -> JsonResponse:
-        return JsonResponse(views.runner_page(await desk.jobs.runners(size=limit, token=cursor)))
-
-    @routes.get("/api/effects", response_model=models.EffectPage, summary="Side effects, newest change first")
-    async def effects(
-        request: Request,
-        state: Annotated[str, Query(max_length=32, description="e.g. in_doubt")] = "",
-        job: Annotated[str, Query(max_length=64)] = "",
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: Annotated[str, Query(max_length=1024)] = "",
-    ) -> JsonResponse:
-        wanted = pb.ListEffectsRequest(state=_effect_state(state), job_id=job, page_size=limit, page_token=cursor)
         return JsonResponse(
-            views.effect_page(await desk.record.list_effects(desk.identity.caller(request.headers), wanted))
+            views.runner_page(await desk.jobs.runners(pb.ListRunnersRequest(page_size=limit, page_token=cursor)))
         )
 
     @routes.get("/api/observability/stuck", response_model=models.StuckPage, summary="Jobs that need an eye, and why")
@@ -69,7 +55,9 @@ def router(desk: Desk, *, checks: Checks, draining: asyncio.Event) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str, Query(max_length=1024)] = "",
     ) -> JsonResponse:
-        page = await desk.jobs.stuck(desk.identity.caller(request.headers), size=limit, token=cursor)
+        page = await desk.jobs.stuck(
+            desk.identity.caller(request.headers), pb.ListStuckRequest(page_size=limit, page_token=cursor)
+        )
         return JsonResponse(views.stuck_page(page))
 
     @routes.get("/metrics", summary="Prometheus", response_class=Response)
@@ -87,24 +75,3 @@ async def _check(check: Callable[[], Awaitable[bool]]) -> models.Check:
         return models.Check(status="down", message=f"no answer within {_CHECK_S:g} s")
     except Refusal as refusal:
         return models.Check(status="down", message=refusal.message)
-
-
-async def _all_runners(desk: Desk) -> list[scheduler_pb.Runner]:
-    found: list[scheduler_pb.Runner] = []
-    token = ""
-    for _ in range(_RUNNER_PAGES_MAX):
-        page = await desk.jobs.runners(size=1000, token=token)
-        found += page.runners
-        token = page.next_page_token
-        if not token:
-            break
-    return found
-
-
-def _effect_state(text: str) -> ledger_pb.EffectState:
-    if not text:
-        return ledger_pb.EFFECT_STATE_UNSPECIFIED
-    for value, name in views.EFFECT_STATES.items():
-        if name == text:
-            return value
-    raise Invalid(f"state is one of {', '.join(views.EFFECT_STATES.values())}", field="state")

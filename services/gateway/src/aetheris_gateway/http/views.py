@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -17,7 +17,6 @@ from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aetheris_gateway.core import steps
-from aetheris_gateway.core.difference import difference
 from aetheris_gateway.desk.record import Told, events_of
 from aetheris_gateway.http import models as m
 from aetheris_gateway.http.render import embed, moment
@@ -42,25 +41,28 @@ def links(job_id: str) -> m.JobLinks:
         trace=f"{here}/trace",
         page=f"{here}/trace/page",
         stream=f"{here}/stream",
+        children=f"/api/jobs?parent={job_id}",
     )
 
 
-def _time(message: Any, field: str) -> str | None:
+def time_of(message: Any, field: str) -> str | None:
     return moment(codec.from_timestamp(getattr(message, field))) if message.HasField(field) else None
 
 
-def _stamp(stamp: Timestamp) -> str:
+def stamp_of(stamp: Timestamp) -> str:
     return moment(codec.from_timestamp(stamp)) or ""
 
 
-def accepted(response: pb.SubmitResponse) -> m.AcceptedJob:
+def accepted(response: pb.SubmitResponse | pb.ForkJobResponse) -> m.AcceptedJob:
     job = response.job
+    hint = response.hint if isinstance(response, pb.SubmitResponse) else ""
     return m.AcceptedJob(
         job_id=job.job_id,
         id=job.job_id,
         status=STATUSES[job.state],
         agent=job.agent,
         created=response.created,
+        hint=hint or None,
         links=links(job.job_id),
     )
 
@@ -75,21 +77,34 @@ def job(found: scheduler_pb.Job) -> m.Job:
         input=embed(found.input),
         result=embed(found.result),
         error=_wire_failure(found.failure) if found.HasField("failure") else None,
-        created_at=_time(found, "create_time"),
-        started_at=_time(found, "start_time"),
-        finished_at=_time(found, "finish_time"),
+        created_at=time_of(found, "create_time"),
+        started_at=time_of(found, "start_time"),
+        finished_at=time_of(found, "finish_time"),
         park_reason=found.park_reason or None,
-        wake_at=_time(found, "wake_time"),
+        wake_at=time_of(found, "wake_time"),
         paused=found.paused,
         cancel_requested=found.cancel_requested,
         runner_id=found.runner_id or None,
         lease=found.lease,
         crash_count=found.crash_count,
         parent_job_id=found.parent_job_id or None,
+        actor=found.actor or None,
+        fork=fork(found.fork) if found.HasField("fork") else None,
+        progress=progress(found.progress) if found.HasField("progress") else None,
         idempotency_key=found.idempotency_key or None,
-        deadline=_time(found, "deadline"),
+        deadline=time_of(found, "deadline"),
         links=links(found.job_id),
     )
+
+
+def fork(found: scheduler_pb.Fork) -> m.Fork:
+    return m.Fork(
+        job_id=found.from_job_id, at_seq=found.at_seq, before_path=found.before_path or None, effects=found.effects
+    )
+
+
+def progress(found: scheduler_pb.Progress) -> m.Progress:
+    return m.Progress(fraction=found.fraction, note=found.note, at=time_of(found, "time"))
 
 
 def _wire_failure(failure: event_pb.Failure) -> m.Failure:
@@ -110,7 +125,7 @@ def job_page(page: pb.ListJobsResponse) -> m.JobPage:
 
 
 def commit(found: ledger_pb.Commit) -> m.Commit:
-    recorded, digest = _stamp(found.record_time), found.hash.hex()
+    recorded, digest = stamp_of(found.record_time), found.hash.hex()
     return m.Commit(
         seq=found.seq,
         lease=found.lease,
@@ -272,83 +287,30 @@ def verdict(job_id: str, response: pb.VerifyJobResponse) -> m.Verdict:
     )
 
 
-# --- people
-
-
-APPROVAL_STATES: dict[pb.Approval.State, str] = {
-    pb.Approval.STATE_PENDING: "pending",
-    pb.Approval.STATE_APPROVED: "approved",
-    pb.Approval.STATE_REJECTED: "rejected",
-    pb.Approval.STATE_EXPIRED: "expired",
-    pb.Approval.STATE_WITHDRAWN: "withdrawn",
-}
-
-
-def approval_page(page: pb.ListApprovalsResponse) -> m.ApprovalPage:
-    return m.ApprovalPage(
-        approvals=[approval(found) for found in page.approvals], next_cursor=page.next_page_token or None
-    )
-
-
-def approval(found: pb.Approval) -> m.Approval:
-    here = f"/api/approvals/{found.approval_id}"
-    return m.Approval(
-        id=found.approval_id,
-        job_id=found.job_id,
-        path=found.path,
-        state=APPROVAL_STATES.get(found.state, "unknown"),
-        approver=found.approver,
-        title=found.title,
-        detail=embed(found.detail),
-        arguments=embed(found.arguments),
-        requester=found.requester or None,
-        requester_may_decide=found.requester_may_decide,
-        quorum=found.quorum,
-        yeses=sum(decision.approved for decision in found.decisions),
-        deadline=_time(found, "deadline"),
-        created_at=_stamp(found.create_time),
-        decisions=[_decision(decision, found.arguments) for decision in found.decisions],
-        links=m.ApprovalLinks(self=here, job=f"/api/jobs/{found.job_id}", page=f"/api/jobs/{found.job_id}/trace/page"),
-    )
-
-
-def _decision(found: pb.Decision, asked: bytes) -> m.Decision:
-    answer = "delegated" if found.delegate else "yes" if found.approved else "no"
-    return m.Decision(
-        actor=found.actor,
-        answer=answer,
-        comment=found.comment,
-        arguments=embed(found.edited),
-        diff=difference(json.loads(asked), json.loads(found.edited)) if found.edited else [],
-        delegate=found.delegate or None,
-        at=_stamp(found.decide_time),
-    )
-
-
 # --- the house
 
 
 def effect_page(page: pb.ListEffectsResponse) -> m.EffectPage:
-    return m.EffectPage(effects=[_effect(effect) for effect in page.effects], next_cursor=page.next_page_token or None)
+    return m.EffectPage(effects=[effect(found) for found in page.effects], next_cursor=page.next_page_token or None)
 
 
-def _effect(effect: ledger_pb.Effect) -> m.Effect:
-    note = event_pb.EffectResolved.Verdict.Name(effect.note.verdict) if effect.HasField("note") else ""
+def effect(found: ledger_pb.Effect) -> m.Effect:
+    note = event_pb.EffectResolved.Verdict.Name(found.note.verdict) if found.HasField("note") else ""
     return m.Effect(
-        key=effect.key,
-        state=EFFECT_STATES.get(effect.state, "unknown"),
-        tool=effect.tool,
-        job_id=effect.job_id,
-        seq=effect.seq,
-        lease=effect.lease,
-        arguments_digest=effect.arguments_digest.hex(),
-        result_digest=effect.result_digest.hex() or None,
-        updated_at=_time(effect, "update_time"),
+        key=found.key,
+        state=EFFECT_STATES.get(found.state, "unknown"),
+        tool=found.tool,
+        job_id=found.job_id,
+        seq=found.seq,
+        lease=found.lease,
+        arguments_digest=found.arguments_digest.hex(),
+        result_digest=found.result_digest.hex() or None,
+        updated_at=time_of(found, "update_time"),
         verdict=note.removeprefix("VERDICT_").lower() or None,
     )
 
 
-def runner_page(page: scheduler_pb.RunnersResponse) -> m.RunnerPage:
+def runner_page(page: pb.ListRunnersResponse) -> m.RunnerPage:
     return m.RunnerPage(
         runners=[
             m.Runner(
@@ -357,7 +319,7 @@ def runner_page(page: scheduler_pb.RunnersResponse) -> m.RunnerPage:
                 agents=list(runner.agents),
                 capacity=runner.capacity,
                 held=runner.held,
-                lease_until=_time(runner, "lease_deadline"),
+                lease_until=time_of(runner, "lease_deadline"),
                 draining=runner.draining,
             )
             for runner in page.runners
@@ -366,7 +328,7 @@ def runner_page(page: scheduler_pb.RunnersResponse) -> m.RunnerPage:
     )
 
 
-def agents(runners: list[scheduler_pb.Runner]) -> m.AgentList:
+def agents(runners: Sequence[scheduler_pb.Runner]) -> m.AgentList:
     names = sorted({name for runner in runners for name in runner.agents})
     offers = {name: [runner for runner in runners if name in runner.agents] for name in names}
     return m.AgentList(
@@ -382,10 +344,10 @@ def agents(runners: list[scheduler_pb.Runner]) -> m.AgentList:
     )
 
 
-def stuck_page(page: scheduler_pb.StuckResponse) -> m.StuckPage:
+def stuck_page(page: pb.ListStuckResponse) -> m.StuckPage:
     return m.StuckPage(
         jobs=[
-            m.StuckJob(job=job(found.job), cause=found.cause, remedy=found.remedy, since=_time(found, "since_time"))
+            m.StuckJob(job=job(found.job), cause=found.cause, remedy=found.remedy, since=time_of(found, "since_time"))
             for found in page.jobs
         ],
         next_cursor=page.next_page_token or None,

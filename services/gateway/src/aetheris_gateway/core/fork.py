@@ -1,0 +1,77 @@
+"""Where a fork may part from the history it copies.
+
+    copied ──────────────►│ cut │────────► the abandoned rest
+    intent, outcome, …    │     │ more effects, compensations, the end
+
+An effect that was taken back is in nobody's hands any more: a history that says it was made is not true
+from there on. So the cut stands before the first effect that has been compensated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+
+from aetheris_journal import events as e
+from aetheris_kernel.errors import Conflict, Invalid
+
+CHOICES = ("reuse", "ask", "block")
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The last commit that is copied; of it, with a path, only what comes before that."""
+
+    seq: int
+    before_path: str = ""
+
+
+Place = tuple[int, float]  # a commit and an event in it
+
+
+class History:
+    """What has to be known of a chain, commit by commit."""
+
+    def __init__(self) -> None:
+        self.last_seq = 0
+        # Where each path is first spoken of; a checkpoint begins the paths anew.
+        self._first: dict[str, Place] = {}
+        self._intents: dict[str, Place] = {}
+        # The intents of effects that were taken back, with their paths.
+        self._undone: list[tuple[Place, str]] = []
+
+    def see(self, seq: int, events: Iterable[e.Event]) -> None:
+        self.last_seq = seq
+        for number, event in enumerate(events):
+            path, place = getattr(event, "path", ""), (seq, float(number))
+            if isinstance(event, e.CheckpointSaved):
+                self._first = {}
+            if path:
+                self._first.setdefault(path, place)
+            if isinstance(event, e.EffectStarted):
+                self._intents.setdefault(event.key, place)
+            if isinstance(event, e.CompensationStarted):
+                self._undone.append((self._intents.get(event.key, place), event.path))
+
+    def cut(self, *, seq: int, before_path: str) -> Cut:
+        """Where the caller wants it, or as late as it may be; refused where that is nowhere."""
+        if seq and before_path:
+            raise Invalid("say where by a commit or by a path, not by both", field="at_seq")
+        if seq > self.last_seq:
+            raise Invalid(f"the job has {self.last_seq} commits, and no commit {seq}", field="at_seq")
+        if before_path and before_path not in self._first:
+            raise Invalid(
+                f"nothing is on record at step {before_path}; the job's trace shows its steps", field="before_path"
+            )
+        undone = min(self._undone, default=None)
+        if not seq and not before_path and undone is not None:
+            return Cut(undone[0][0], undone[1])
+        end = self._first[before_path] if before_path else (seq or self.last_seq, inf)
+        if undone is not None and end > undone[0]:
+            raise Conflict(
+                f"the effect at step {undone[1]} was taken back, so nothing goes on from what follows it; fork "
+                f"before it, at step:{undone[1]}",
+                path=undone[1],
+            )
+        return Cut(end[0], before_path)
