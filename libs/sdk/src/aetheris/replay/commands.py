@@ -16,11 +16,14 @@ from aetheris_journal.effect import State, effect_key
 from aetheris_journal.replay import EffectRecord, StepRecord, ValueRecord, WaitRecord
 from pydantic_core import from_json
 
+from aetheris.approvals import Question, Verdict, read_verdict
+from aetheris.awakeables import Awakeable, read_completion, read_token
 from aetheris.context import current, enclosing_step
 from aetheris.contract.frames import drives
 from aetheris.definitions import StepDefinition, ToolDefinition
 from aetheris.driving.branch import Branch, current_branch
 from aetheris.driving.failures import EXITS, described, revived
+from aetheris.driving.verdicts import Verdicts
 from aetheris.errors import EffectAbandoned, WaitTimedOut
 from aetheris.replay.scene import Scene
 from aetheris.values import canonical
@@ -35,6 +38,7 @@ class Commands(ABC):
 
     def __init__(self, scene: Scene, job_id: UUID) -> None:
         self.scene, self.job_id = scene, job_id
+        self.verdicts = Verdicts()
 
     # How an answer is found. Where there is none, the branch rests for good.
 
@@ -54,7 +58,7 @@ class Commands(ABC):
     # What the agent gives.
 
     async def step(self, definition: StepDefinition[Any], arguments: dict[str, Any]) -> Any:
-        path = current_branch.get().take()
+        path = self._take()
         given = canonical(arguments, f"an argument of {definition.name!r}")
         record = await self.find_step(
             path, StepRecord(definition.name, given, b""), lambda: _perform(definition, arguments)
@@ -64,7 +68,7 @@ class Commands(ABC):
         return definition.signature.result.read(record.result)
 
     async def tool(self, definition: ToolDefinition[Any], arguments: dict[str, Any], once: str | None) -> Any:
-        path = current_branch.get().take()
+        path = self._take()
         given = canonical(arguments, f"an argument of {definition.name!r}")
         key = effect_key(self.job_id, path, definition.name, given, once)
         record = await self.find_effect(path, EffectRecord(definition.name, given, key, State.STARTED, 1))
@@ -83,14 +87,36 @@ class Commands(ABC):
             raise WaitTimedOut(f"signal {key!r} did not come in time")
         return from_json(completed.payload) if completed.payload else None
 
+    async def receive(self, channel: str, timeout: timedelta | None) -> Any:
+        completed = await self._waited(e.WaitKind.MESSAGE, channel)
+        if completed.timed_out:
+            raise WaitTimedOut(f"no message came on channel {channel!r} in time")
+        return from_json(completed.payload) if completed.payload else None
+
+    async def approval(self, question: Question, expires: timedelta | None) -> Verdict:
+        path = self._take()
+        asked = WaitRecord(e.WaitKind.APPROVAL, question.approver, None, detail=question.text())
+        completed = await self.find_wait(path, asked)
+        verdict = read_verdict(question, completed.payload, timed_out=completed.timed_out)
+        return self.verdicts.given(path, question, verdict)
+
+    async def awakeable(self, timeout: timedelta | None) -> Awakeable:
+        path = self._take()
+        value = await self.find_value(path, ValueRecord(e.ValueKind.TOKEN, b""))
+        return read_token(self._named(path), value)
+
+    async def awakened(self, handle: Awakeable) -> Any:
+        completed = await self._waited(e.WaitKind.SIGNAL, handle.key)
+        return read_completion(completed.payload, timed_out=completed.timed_out)
+
     async def value(self, kind: str) -> Any:
         return from_json(await self._served(_KINDS[kind]))
 
     async def compensate(self) -> None:
-        await self.find_step(current_branch.get().take(), StepRecord("compensate", b"{}", b""), None)
+        await self.find_step(self._take(), StepRecord("compensate", b"{}", b""), None)
 
     async def gather(self, branches: tuple[Awaitable[Any], ...]) -> list[Any]:
-        path = current_branch.get().take()
+        path = self._take()
         tasks = await self.scene.together(
             [self._branch(f"{path}.{number}.", work) for number, work in enumerate(branches)]
         )
@@ -104,11 +130,21 @@ class Commands(ABC):
         except EXITS as error:
             raise revived(described(error)) from error
 
+    def _take(self) -> str:
+        """The place of the next command, which nobody comes to past a no that was not looked at."""
+        branch = current_branch.get()
+        self.verdicts.insist(branch.prefix)
+        return branch.take()
+
+    def _named(self, path: str) -> str:
+        """What the world outside calls the thing at `path`."""
+        return f"{path}@{self.scene.record.round}" if self.scene.record.round else path
+
     async def _waited(self, kind: e.WaitKind, name: str, detail: bytes = b"") -> e.WaitCompleted:
-        return await self.find_wait(current_branch.get().take(), WaitRecord(kind, name, None, detail=detail))
+        return await self.find_wait(self._take(), WaitRecord(kind, name, None, detail=detail))
 
     async def _served(self, kind: e.ValueKind) -> bytes:
-        return await self.find_value(current_branch.get().take(), ValueRecord(kind, b""))
+        return await self.find_value(self._take(), ValueRecord(kind, b""))
 
 
 async def _perform(definition: StepDefinition[Any], arguments: dict[str, Any]) -> bytes:

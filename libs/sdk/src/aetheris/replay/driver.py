@@ -93,6 +93,7 @@ async def drive(scene: Scene, definition: AgentDefinition[Any], commands: Comman
     current.set(commands)
     try:
         result = await definition.call(read_input(definition, created.input))
+        commands.verdicts.insist()
         return e.JobCompleted(definition.signature.result.write(result), at=created.at), None
     except (Exception, *EXITS) as error:
         return e.JobFailed(described(error), at=created.at), _raised_at(error)

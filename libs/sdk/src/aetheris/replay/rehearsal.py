@@ -21,6 +21,7 @@ from aetheris_journal import events as e
 from aetheris_journal.effect import State
 from aetheris_journal.replay import EffectRecord, Record, Replay, StepRecord, ValueRecord, WaitRecord
 
+from aetheris.awakeables import write_token
 from aetheris.definitions import AgentDefinition
 from aetheris.driving.failures import EXITS, described
 from aetheris.errors import AetherisError
@@ -159,6 +160,8 @@ class Rehearsal(Commands):
                 return self._now
             case e.ValueKind.RANDOM:
                 return canonical(self._random.random())
+            case e.ValueKind.TOKEN:
+                return write_token("", None)
             case _:
                 return canonical(str(UUID(int=self._random.getrandbits(128), version=4)))
 
