@@ -37,6 +37,7 @@ class MemoryInbox:
         # How many notes each fetch gave.
         self.fetched: list[int] = []
         self.page_notes = PAGE_NOTES
+        self._said: set[tuple[UUID, NoteKind, str]] = set()
 
     async def fetch(self, job: ports.Assignment, after: str) -> ports.Page:
         await asyncio.sleep(0)
@@ -57,10 +58,10 @@ class MemoryInbox:
 
     def say(self, job_id: UUID, note: Note) -> None:
         """A note is accepted, unless it repeats another."""
-        notes = self.notes.setdefault(job_id, [])
-        key = "note_id" if note.kind is NoteKind.MESSAGE else "name"
-        if not any(known.kind is note.kind and getattr(known, key) == getattr(note, key) for known in notes):
-            notes.append(note)
+        once = job_id, note.kind, note.note_id if note.kind is NoteKind.MESSAGE else note.name
+        if once not in self._said:
+            self._said.add(once)
+            self.notes.setdefault(job_id, []).append(note)
 
     def message(self, job_id: UUID, number: int, payload: object, channel: str = "default") -> None:
         note_id = f"{channel}-{number}"

@@ -69,10 +69,11 @@ class Listening:
     async def _listen(self) -> None:
         stage = self._stage
         contested: Sequence[Wait] = stage.waits.contested(stage.time)
-        self._heard = True
+        stale, self._heard = bool(contested) or not self._heard, True
         try:
             await self._withdraw(contested)
-            await self._read_on()
+            if stale:
+                await self._read_on()
             await self._read_missing()
             stage.deaf_until = None
         except Unavailable as away:
@@ -119,9 +120,12 @@ class Listening:
                     raise
                 fresh: list[Note] = [note for note in page.notes if note.note_id not in self._recorded]
                 stage.end(stage.waits.deliver_missing(channel, fresh, after))
-                more = page.more and not stage.waits.misses(channel)
+                more = page.more
                 if page.notes:
                     after = page.notes[-1].note_id
+                if more and stage.waits.plenty:
+                    stage.waits.miss(channel, after)
+                    break
 
     async def _page(self, after: str) -> Page:
         return await self._stage.hands.inbox.fetch(self._stage.assignment, after)

@@ -54,6 +54,8 @@ class Mail(Generic[N]):
             return
         if self._full:
             self._drop_all_but(wanted)
+            if note.name in self._missing:
+                return
         if self._full and (note.name not in wanted or self._held.get(note.name)):
             self._missing[note.name] = before
             return
@@ -83,11 +85,13 @@ class Mail(Generic[N]):
         return self._missing.pop(channel)
 
     def miss(self, channel: str, after: str) -> None:
-        """What comes behind `after` is missing: the inbox could not be read on."""
-        self._missing[channel] = after
+        """What comes behind `after` is missing too: the inbox is not read on."""
+        self._missing.setdefault(channel, after)
 
-    def misses(self, channel: str) -> bool:
-        return channel in self._missing
+    @property
+    def plenty(self) -> bool:
+        """Enough is here for now, and another page may not fit."""
+        return 2 * self._notes >= HELD_NOTES_MAX or 2 * self._bytes >= HELD_BYTES_MAX
 
     @property
     def _full(self) -> bool:

@@ -125,8 +125,10 @@ class Waits:
     def miss(self, channel: str, after: str) -> None:
         self._mail.miss(channel, after)
 
-    def misses(self, channel: str) -> bool:
-        return self._mail.misses(channel)
+    @property
+    def plenty(self) -> bool:
+        """There is enough mail for now."""
+        return self._mail.plenty
 
     def forget_facts(self, read: Iterable[str]) -> None:
         """The agent begins anew behind a checkpoint: signals and decisions that ended a wait are history."""
