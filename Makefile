@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROJECTS := pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
 # This tree's own packages are installed from it, so they are left out.
-COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header $$(sed -n 's/^name = "\(aetheris-.*\)"/--no-emit-package \1/p' $(PROJECTS))
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header $$(sed -n 's/^name = "\(ae[a-z-]*\)"/--no-emit-package \1/p' $(PROJECTS))
 BUF := .tools/buf-1.75.0
 HELM := .tools/helm-3.19.0
 CHART := --values helm/aetheris/ci/values.yaml --kube-version 1.31

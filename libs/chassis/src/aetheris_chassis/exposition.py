@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from aetheris_chassis import metrics
+from aetheris_chassis import metrics, succession
 from aetheris_chassis.address import Address, parse_address, require_local
 
 _HEAD_BYTES = 16_384
@@ -36,7 +36,11 @@ async def exposing(
             with suppress(OSError):
                 await writer.wait_closed()
 
-    server = await asyncio.start_server(answer, asked.host, asked.port, limit=_HEAD_BYTES)
+    lent = succession.inherited(asked)
+    if lent is not None:
+        server = await asyncio.start_server(answer, sock=lent, limit=_HEAD_BYTES)
+    else:
+        server = await asyncio.start_server(answer, asked.host, asked.port, limit=_HEAD_BYTES)
     try:
         yield Address(asked.host, server.sockets[0].getsockname()[1])
     finally:

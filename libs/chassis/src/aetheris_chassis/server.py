@@ -23,7 +23,7 @@ from aetheris_kernel.errors import Unavailable
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from aetheris_chassis import health, traces
+from aetheris_chassis import health, succession, traces
 from aetheris_chassis.address import Address, parse_address, require_local
 from aetheris_chassis.calls import Calls
 from aetheris_chassis.exposition import exposing
@@ -79,7 +79,8 @@ async def serving(
     structlog.contextvars.bind_contextvars(service=name)
     draining = draining or asyncio.Event()
     calls = Calls()
-    server = grpc.aio.server(interceptors=[*traces.server_interceptors(), calls], options=_OPTIONS)
+    options = {**dict(_OPTIONS), **succession.grpc_options(settings, asked)}
+    server = grpc.aio.server(interceptors=[*traces.server_interceptors(), calls], options=list(options.items()))
     add(server)
     health_pb2_grpc.add_HealthServicer_to_server(health.Health(service_names, draining), server)
     reflection.enable_server_reflection((*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -93,12 +94,15 @@ async def serving(
                 healthy=lambda: not draining.is_set(),
             )
             scraped = str(await stack.enter_async_context(exposed))
-        address = str(_bound(server, asked))
+        bound = _bound(server, asked)
+        address = str(bound)
         await server.start()
+        await succession.take_port(settings, bound.port)
         log.info("serving", address=address, metrics_address=scraped)
         try:
             yield Serving(address, scraped, draining)
         finally:
+            await succession.outlived(settings, bound.port)
             draining.set()
             await _drained(server, calls, settings.drain_s)
 

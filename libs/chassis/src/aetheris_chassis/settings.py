@@ -32,4 +32,10 @@ class ServiceSettings(BaseSettings):
         False,
         description="Listen beyond loopback without transport security, on a network where every peer is trusted.",
     )
+    replaceable: bool = Field(
+        False, description="Share the ports with the process that follows this one in place, as Aeterna starts it."
+    )
+    connection_age_s: float = Field(
+        10.0, gt=0, le=3600, description="How old a gRPC connection gets before its client is moved, if replaceable."
+    )
     otlp_endpoint: str = Field("", description="Where spans go, by OTLP over gRPC; empty for nowhere.")

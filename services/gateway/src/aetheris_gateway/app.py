@@ -12,6 +12,7 @@ from aetheris_chassis.client import open_channel
 from aetheris_chassis.migrate import require_migrated
 from aetheris_chassis.postgres import open_pool
 from aetheris_chassis.process import sleep_forever
+from aetheris_chassis.succession import tell_ready
 from aetheris_kernel.clock import SystemClock
 from starlette.types import ASGIApp
 
@@ -88,12 +89,20 @@ async def _doors(settings: Settings, desk: Desk, app: ASGIApp, draining: asyncio
 
         async with server.serving(settings, "gateway", add, rpc.SERVICES, draining=draining):
             open_.set()
-            await sleep_forever()
+            try:
+                await sleep_forever()
+            finally:
+                if settings.replaceable:
+                    # Streams of both doors end together, and those of this one are not the first to be done.
+                    await draining.wait()
 
     async def http_door(open_: asyncio.Event) -> None:
-        async with door.serving(settings, app, draining):
-            open_.set()
-            await sleep_forever()
+        try:
+            async with door.serving(settings, app, draining):
+                open_.set()
+                await sleep_forever()
+        finally:
+            draining.set()
 
     async with asyncio.TaskGroup() as doors:
         opened = [asyncio.Event(), asyncio.Event()]
@@ -102,3 +111,5 @@ async def _doors(settings: Settings, desk: Desk, app: ASGIApp, draining: asyncio
         for each in opened:
             await each.wait()
         started.set()
+        if settings.replaceable:
+            tell_ready()

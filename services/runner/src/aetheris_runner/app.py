@@ -23,6 +23,7 @@ from aetheris_runner.journal import LedgerJournal
 from aetheris_runner.late import LedgerWitness
 from aetheris_runner.session import Session
 from aetheris_runner.settings import Settings
+from aetheris_runner.succession import Succession
 
 log = structlog.get_logger()
 
@@ -41,6 +42,9 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
     except AgentsUnreadable as error:
         raise Invalid(str(error)) from error
     clock = SystemClock()
+    succession = Succession() if settings.replaceable else None
+    if succession is not None:
+        await succession.begin()
     async with (
         open_channel(settings.ledger_address) as ledger,
         open_channel(settings.scheduler_address) as scheduler,
@@ -59,6 +63,7 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
             agents=sorted(agents),
             queues=_listed(settings.queues),
             capacity=settings.capacity,
+            session_id=succession.session_id if succession else "",
         )
         crew.report_to(session)
         loops = [
@@ -72,16 +77,23 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
             if started is not None:
                 started.set()
             try:
+                if succession is not None:
+                    # Not before: the jobs of the one before it can only go to a session that is there.
+                    await session.welcomed.wait()
+                    succession.ready()
                 await sleep_forever()
             finally:
-                await asyncio.shield(_say_goodbye(crew, session, settings.drain_s))
+                successor = succession.successor if succession else ""
+                await asyncio.shield(_say_goodbye(crew, session, settings.drain_s, successor))
                 for loop in loops:
                     loop.cancel()
 
 
-async def _say_goodbye(crew: Crew, session: Session, drain_s: float) -> None:
+async def _say_goodbye(crew: Crew, session: Session, drain_s: float, successor: str) -> None:
     """Hand everything back and see that it was heard, so that nobody waits for a lease to run out."""
     session.leave()
+    if successor:
+        await session.hand_over_to(successor)
     await crew.drained(drain_s)
     try:
         async with asyncio.timeout(_GOODBYE_S):

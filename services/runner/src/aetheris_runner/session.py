@@ -37,6 +37,9 @@ _RECONNECT_S, _RECONNECT_MAX_S = 0.05, 1.0
 # How long the reason of a cancel is asked for before the job is cancelled without.
 _REASON_S = 2.0
 
+# How long the scheduler is asked to name an heir.
+_HANDOVER_S = 2.0
+
 # The part of a lease that is given up so that two clocks of slightly different speed cannot overlap.
 _MARGIN = 0.1
 
@@ -75,11 +78,13 @@ class Session:
         agents: Sequence[str],
         queues: Sequence[str],
         capacity: int,
+        session_id: str = "",
     ) -> None:
         self._stub = rpc.SchedulerStub(channel)
         self._crew, self._clock = crew, clock
         self._runner_id, self._agents, self._queues, self._capacity = runner_id, agents, queues, capacity
-        self._session_id = str(uuid.uuid4())
+        self._session_id = session_id or str(uuid.uuid4())
+        self.welcomed = asyncio.Event()
         self._due = asyncio.Event()
         self._frame = pb.WorkRequest()
         self._unsettled: dict[tuple[str, int], _Unsettled] = {}
@@ -125,6 +130,16 @@ class Session:
         if not self._leaving:
             self._frame.credits += 1
         self._due.set()
+
+    async def hand_over_to(self, successor: str) -> None:
+        """What is handed back from now on is that session's. If the scheduler cannot, it is anybody's."""
+        request = pb.HandoverRequest(session_id=self._session_id, successor_session_id=successor)
+        try:
+            answer = await retrying(lambda: self._stub.Handover(request, timeout=1), deadline_s=_HANDOVER_S)
+        except Refusal as refusal:
+            log.warning("nobody inherits", successor=successor, problem=refusal.message)
+        else:
+            log.info("heir named", successor=successor, held=answer.held)
 
     def leave(self) -> None:
         """Take nothing more. Credits that are out already may still bring a job, which goes back."""
@@ -217,6 +232,7 @@ class Session:
     def _heard(self, response: pb.WorkResponse) -> None:
         if response.HasField("welcome"):
             self._lease_s = codec.from_duration(response.welcome.lease).total_seconds()
+            self.welcomed.set()
             for lost in response.welcome.lost:
                 self._crew.lose(UUID(lost.job_id), lost.lease)
         if response.HasField("renewal"):

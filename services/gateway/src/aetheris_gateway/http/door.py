@@ -11,7 +11,9 @@ from typing import Any
 
 import structlog
 import uvicorn
+from aeterna.sdk.asgi import Draining
 from aetheris_chassis.address import Address, parse_address, require_local
+from aetheris_chassis.succession import inherited
 from aetheris_kernel.errors import Unavailable
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -27,6 +29,9 @@ _LINGER_S = 1.0
 _LINGER_BYTES = 1024 * 1024
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
+# How long a client that keeps its connection has to ask once more, and hear that it was the last time.
+_TOLD_S = 1.0
+_LOOK_S = 0.02
 # uvicorn looks every tenth of a second whether it shall stop.
 _TICK_S = 0.5
 
@@ -116,10 +121,12 @@ async def serving(settings: Settings, app: ASGIApp, draining: asyncio.Event) -> 
     """Serve `app` while the block runs; then stop accepting and let open requests finish, up to `drain_s`."""
     asked = parse_address(settings.http_listen, setting="AETHERIS_HTTP_LISTEN")
     require_local(asked, setting="AETHERIS_HTTP_LISTEN", trust_network=settings.trust_network)
-    listener = _bound(asked)
+    lent = inherited(asked) if settings.replaceable else None
+    listener = lent or _bound(asked)
+    closing = Draining(app)
     server = _Server(
         uvicorn.Config(
-            app,
+            closing,
             http=_Protocol,
             ws="none",
             lifespan="off",
@@ -143,6 +150,8 @@ async def serving(settings: Settings, app: ASGIApp, draining: asyncio.Event) -> 
         log.info("serving http", address=str(address))
         yield address
     finally:
+        if lent is not None:
+            await _outlived(server, closing, draining, settings.drain_s)
         draining.set()
         server.should_exit = True
         try:
@@ -151,7 +160,22 @@ async def serving(settings: Settings, app: ASGIApp, draining: asyncio.Event) -> 
             running.cancel()
             await asyncio.wait({running})
             listener.close()
-            _forget(asked)
+            if lent is None:
+                _forget(asked)
+
+
+async def _outlived(server: _Server, closing: Draining, draining: asyncio.Event, drain_s: float) -> None:
+    """The successor accepts from the same queue. What was accepted here is answered here, streams run to their end if
+    that comes in time, and nobody who keeps a connection finds it closed without having been told."""
+    for each in server.servers:
+        each.close()
+    closing.begin()
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + drain_s
+    await asyncio.sleep(min(_TOLD_S, drain_s))
+    while closing.requests and loop.time() < deadline:  # noqa: ASYNC110 - rarely, and not for long
+        await asyncio.sleep(_LOOK_S)
+    log.info("outlived http", requests=closing.requests)
 
 
 def _bound(address: Address) -> socket.socket:

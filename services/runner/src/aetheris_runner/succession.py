@@ -1,0 +1,54 @@
+"""A runner's place in a line of runners, each of which is replaced in place by the next.
+
+    the old one, asked for its state    chooses the session of the next one, and says it
+    the next one                        opens that session, and says that it is ready
+    the old one, told to leave          names the heir to the scheduler, and hands back job after job
+    the scheduler                       leases each to the heir in the moment it comes back
+
+Nothing else goes over: what a job has done is in its chain, and every lease has a number of its own, so
+whoever is not the holder any more is refused there. An upgrade that is taken back leaves a session without jobs.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import structlog
+from aeterna import AsyncAeternaClient, HandoverFailed, Resumed
+from aetheris_chassis.succession import tell_ready
+from aetheris_kernel.errors import Unavailable
+
+log = structlog.get_logger()
+
+
+class Succession:
+    """`session_id` is empty for the first of the line; `successor` while nobody follows."""
+
+    def __init__(self) -> None:
+        self.session_id = ""
+        self.successor = ""
+        self._client = AsyncAeternaClient(schema="aetheris-runner", version=1)
+        self._client.on_handover(self._will)
+        self._client.on_resume(self._goes_on)
+
+    async def begin(self) -> None:
+        """Before the session is opened, and after everything that takes long: the agents are loaded."""
+        try:
+            inherited = await self._client.load_context()
+        except HandoverFailed as failed:
+            raise Unavailable("the runner before this one serves on") from failed
+        self.session_id = str(inherited.get("successor", ""))
+        log.info("in line", session_id=self.session_id, first=not self.session_id)
+
+    def ready(self) -> None:
+        tell_ready()
+
+    def _will(self) -> dict[str, Any]:
+        # Each has a session of its own: that of one who failed may have expired.
+        self.successor = str(uuid.uuid4())
+        return {"successor": self.successor}
+
+    def _goes_on(self, resumed: Resumed) -> None:
+        del resumed
+        self.successor = ""

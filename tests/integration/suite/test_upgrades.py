@@ -1,0 +1,135 @@
+"""A runner is replaced in place while it works: by Aeterna its jobs go on at once; by a plain restart they wait."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+import pytest
+from aeterna.testing.supervised import Supervised
+from aetheris_testkit.suite import Suite, free_ports
+
+from .conftest import AGENTS
+
+# Enough that the machine is busy with them, and few enough that it could do them at once.
+JOBS = 120
+
+
+@asynccontextmanager
+async def world(folder: Path, payments: httpx.Client) -> AsyncIterator[tuple[Suite, httpx.AsyncClient, str]]:
+    """Everything but runners; where the scheduler's metrics are."""
+    (metrics,) = free_ports(1)
+    environment = {
+        "scheduler": {"AETHERIS_METRICS_LISTEN": f"127.0.0.1:{metrics}"},
+        "runner": {"PAYMENTS_URL": str(payments.base_url)},
+    }
+    async with (
+        Suite(folder, runners=0, agents=[AGENTS], environment=environment) as suite,
+        httpx.AsyncClient(base_url=suite.http, timeout=90) as api,
+    ):
+        yield suite, api, f"http://127.0.0.1:{metrics}/metrics"
+
+
+def runner_under_aeterna(folder: Path, suite: Suite, payments: httpx.Client) -> Supervised:
+    (port,) = free_ports(1)
+    settings = {
+        "AETHERIS_REPLACEABLE": "true",
+        "AETHERIS_CONNECTION_AGE_S": "0.5",
+        "AETHERIS_LISTEN": f"127.0.0.1:{port}",
+        "AETHERIS_AGENTS": str(AGENTS),
+        "AETHERIS_LEDGER_ADDRESS": suite.ledger,
+        "AETHERIS_SCHEDULER_ADDRESS": suite.scheduler,
+        "AETHERIS_GATEWAY_ADDRESS": suite.gateway,
+        "PAYMENTS_URL": str(payments.base_url),
+    }
+    config = {
+        "service": {"command": [sys.executable, "-m", "aetheris_runner"], "env": settings},
+        "listeners": [],
+        "orchestration": {
+            "startup": {"readiness": "notify"},
+            "canary": {"soak_time": "100ms"},
+            "drain": {"timeout": "25s"},
+            "state_handoff": {"enabled": True, "socket_path": str(suite.folder / "srp.sock")},
+        },
+        "limits": {"memory_headroom": 0},
+    }
+    folder.mkdir()
+    return Supervised(folder, config)
+
+
+async def working(api: httpx.AsyncClient) -> list[str]:
+    """So many jobs, all of them held and in the middle of a long step."""
+    answers = await asyncio.gather(
+        *(api.post("/api/agents/pay/message", json={"input": {"args": [n, 1.8]}}) for n in range(JOBS))
+    )
+    jobs = [answer.json()["job_id"] for answer in answers]
+
+    async def held() -> int:
+        return sum(runner["held"] for runner in (await api.get("/api/runners")).json()["runners"])
+
+    async with asyncio.timeout(20):
+        while await held() < JOBS:  # noqa: ASYNC110 - another process's matter
+            await asyncio.sleep(0.02)
+    return jobs
+
+
+async def finished(api: httpx.AsyncClient, jobs: list[str]) -> list[float]:
+    """All of them completed; for each change of hands, how long nothing was done for the job."""
+    results = await asyncio.gather(*(api.get(f"/api/jobs/{job}", params={"wait": 60}) for job in jobs))
+    assert [result.json()["status"] for result in results] == ["completed"] * len(jobs)
+    stalls = []
+    for job in jobs:
+        events = (await api.get(f"/api/jobs/{job}/events", params={"limit": 500})).json()["events"]
+        done = None
+        for event, following in pairwise(events):
+            if event["type"] != "job_leased":
+                done = event
+            elif done is not None and done["type"] != "job_created" and following["type"] != "job_leased":
+                # Who leaves may be given it once more before it is gone: then nothing was done either.
+                stalls.append((at(event) - at(done)).total_seconds())
+    return stalls
+
+
+def at(event: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(event["at"])
+
+
+async def reclaimed(metrics: str) -> float:
+    async with httpx.AsyncClient() as client:
+        lines = (await client.get(metrics)).text.splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("aetheris_scheduler_jobs_reclaimed_total")))
+
+
+@pytest.mark.timeout(90)
+async def test_an_upgraded_runner_loses_no_lease_and_its_jobs_go_on_at_once(
+    tmp_path: Path, payments: httpx.Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with world(tmp_path, payments) as (suite, api, metrics):
+        with runner_under_aeterna(tmp_path / "aeterna", suite, payments) as it:
+            jobs = await working(api)
+            outcome = await asyncio.to_thread(it.reload)
+            assert outcome["ok"], it.log.read_text()[-4000:]
+            stalls = await finished(api, jobs)
+            log = it.log.read_text()
+
+        assert await reclaimed(metrics) == 0
+        crashes = [(await api.get(f"/api/jobs/{job}")).json()["crash_count"] for job in jobs]
+        assert set(crashes) == {0}
+        calls = (await asyncio.to_thread(payments.get, "/calls")).json()
+        assert len(calls) == 2 * JOBS
+        assert set(calls.values()) == {1}
+        assert "heir named" in log
+        assert len(stalls) >= 100
+        stalls.sort()
+        with capsys.disabled():
+            shown = f"p50 {median(stalls) * 1000:.0f} ms, p99 {stalls[int(len(stalls) * 0.99)] * 1000:.0f} ms"
+            sys.stdout.write(f"\n  {len(stalls)} jobs changed hands: {shown} ")
+        assert median(stalls) <= 0.5
