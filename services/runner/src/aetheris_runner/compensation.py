@@ -89,7 +89,7 @@ async def _undo(stage: Stage, made: EffectCall) -> None:
             break
         except Exception as error:
             await _for_operator(stage, path, f"compensation failed: {undoing.name}: {error}")
-    key = effect_key(stage.job_id, path, undoing.name, given, None)
+    key = effect_key(stage.job_id, stage.named(path), undoing.name, given, None)
     record = await stage.recorded(lambda replay: replay.effect(path, undoing.name, given, key))
     if made.path not in replay.compensating:
         replay.compensating.add(made.path)

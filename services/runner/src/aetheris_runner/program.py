@@ -42,7 +42,7 @@ class Program:
     async def tool(self, definition: ToolDefinition[Any], arguments: dict[str, Any], once: str | None) -> Any:
         path = self._take()
         given = canonical(arguments, f"an argument of {definition.name!r}")
-        key = effect_key(self._stage.job_id, path, definition.name, given, once)
+        key = effect_key(self._stage.job_id, self._stage.named(path), definition.name, given, once)
         record = await self._stage.recorded(lambda replay: replay.effect(path, definition.name, given, key))
         return await EffectCall(self._stage, path, definition, arguments, given, key).settle(record)
 

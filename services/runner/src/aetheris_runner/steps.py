@@ -116,7 +116,7 @@ class Steps:
         outside = current.set(None)
         entered = enclosing_step.set(definition.name)
         watched = pulse_in_hand.set(beats)
-        known = step_in_hand.set(StepInHand(str(stage.job_id), path, attempt, stage.assignment.lease))
+        known = step_in_hand.set(StepInHand(str(stage.job_id), stage.named(path), attempt, stage.assignment.lease))
         try:
             return definition.signature.result.write(await perform(definition, arguments, beats))
         finally:

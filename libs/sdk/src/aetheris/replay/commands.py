@@ -24,6 +24,7 @@ from aetheris.definitions import StepDefinition, ToolDefinition
 from aetheris.driving.branch import Branch, current_branch
 from aetheris.driving.failures import EXITS, described, revived
 from aetheris.driving.verdicts import Verdicts
+from aetheris.durations import moment_after
 from aetheris.errors import EffectAbandoned, WaitTimedOut
 from aetheris.replay.scene import Scene
 from aetheris.values import canonical
@@ -70,7 +71,7 @@ class Commands(ABC):
     async def tool(self, definition: ToolDefinition[Any], arguments: dict[str, Any], once: str | None) -> Any:
         path = self._take()
         given = canonical(arguments, f"an argument of {definition.name!r}")
-        key = effect_key(self.job_id, path, definition.name, given, once)
+        key = effect_key(self.job_id, self._named(path), definition.name, given, once)
         record = await self.find_effect(path, EffectRecord(definition.name, given, key, State.STARTED, 1))
         if record.state is State.ABANDONED:
             raise EffectAbandoned(f"nobody knows whether {definition.name} happened, and it was given up on")
@@ -79,16 +80,16 @@ class Commands(ABC):
         return definition.signature.result.read(record.result)
 
     async def sleep(self, span: timedelta) -> None:
-        await self._waited(e.WaitKind.TIMER, "")
+        await self._waited(e.WaitKind.TIMER, "", span)
 
     async def signal(self, key: str, timeout: timedelta | None) -> Any:
-        completed = await self._waited(e.WaitKind.SIGNAL, key)
+        completed = await self._waited(e.WaitKind.SIGNAL, key, timeout)
         if completed.timed_out:
             raise WaitTimedOut(f"signal {key!r} did not come in time")
         return from_json(completed.payload) if completed.payload else None
 
     async def receive(self, channel: str, timeout: timedelta | None) -> Any:
-        completed = await self._waited(e.WaitKind.MESSAGE, channel)
+        completed = await self._waited(e.WaitKind.MESSAGE, channel, timeout)
         if completed.timed_out:
             raise WaitTimedOut(f"no message came on channel {channel!r} in time")
         return from_json(completed.payload) if completed.payload else None
@@ -140,8 +141,12 @@ class Commands(ABC):
         """What the world outside calls the thing at `path`."""
         return f"{path}@{self.scene.record.round}" if self.scene.record.round else path
 
-    async def _waited(self, kind: e.WaitKind, name: str, detail: bytes = b"") -> e.WaitCompleted:
-        return await self.find_wait(self._take(), WaitRecord(kind, name, None, detail=detail))
+    async def _waited(self, kind: e.WaitKind, name: str, span: timedelta | None = None) -> e.WaitCompleted:
+        path, created = self._take(), self.scene.record.created
+        if span is not None and created is not None:
+            # What is too long from the job's beginning was too long when it was asked for.
+            moment_after(created.at, span)
+        return await self.find_wait(path, WaitRecord(kind, name, None))
 
     async def _served(self, kind: e.ValueKind) -> bytes:
         return await self.find_value(self._take(), ValueRecord(kind, b""))
