@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from aetheris import WaitTimedOut, agent, gather, receive, signal, sleep, step
+from aetheris import WaitTimedOut, agent, gather, signal, sleep, step
 from aetheris.definitions import AgentDefinition
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break

@@ -151,7 +151,7 @@ async def test_branches_that_wait_on_one_channel_share_its_messages():
 
     assert isinstance(outcome, ports.Completed)
     halves = json.loads(outcome.result)
-    assert sorted(sum(halves, [])) == [0, 1, 2, 3]
+    assert sorted(number for half in halves for number in half) == [0, 1, 2, 3]
     assert all(half == sorted(half) for half in halves)
 
 

@@ -11,7 +11,6 @@ was no room for, once more.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
