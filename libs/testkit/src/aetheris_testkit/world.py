@@ -19,6 +19,7 @@ from typing import Any
 from uuid import UUID
 
 from aetheris.definitions import AgentDefinition
+from aetheris.replay import check
 from aetheris_journal import codec
 from aetheris_journal.chain import Commit
 from aetheris_journal.effect import Change, State
@@ -144,6 +145,7 @@ class MemoryWitness:
 
     def __init__(self, store: MemoryStore) -> None:
         self.reports: list[ports.LateOutcome] = []
+        self.heard = asyncio.Event()
         self._store = store
         self.process: Process | None = None
 
@@ -151,6 +153,7 @@ class MemoryWitness:
         if self.process is not None and self.process.crashed.is_set():
             return
         self.reports.append(late)
+        self.heard.set()
         row = self._store.rows.get((late.tenant, late.key))
         verdict = Verdict.COMMITTED if late.failure is None else Verdict.NOT_EXECUTED
         note = LedgerNote(verdict, Source.LATE_OUTCOME, late.result)
@@ -234,12 +237,20 @@ class World:
                 continue
             if not isinstance(outcome, ports.Parked) or outcome.operator:
                 await run.close()
+                if not isinstance(outcome, ports.Parked):
+                    await self.replayed(agent, job_id)
                 return outcome
             self.pass_time(job_id, outcome)
             if cold:
                 await run.close()
                 run = None
         raise AssertionError(f"no end after {LEASES_MAX} leases")
+
+    async def replayed(self, agent: AgentDefinition[Any], job_id: UUID) -> None:
+        """Whatever crashed on its way, the record of a job replays to the same end with nobody who executes."""
+        calls = self.outside.calls.total()
+        await check(agent, self.events(job_id), job_id)
+        assert self.outside.calls.total() == calls
 
     def events(self, job_id: UUID) -> list[Event]:
         return [event for commit in self.commits(job_id) for event in codec.decode(commit.body)]

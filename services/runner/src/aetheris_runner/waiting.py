@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from aetheris import durations
 from aetheris_journal import events as e
 
 from aetheris_runner.core.waits import Delivered, Wait
@@ -57,7 +58,4 @@ async def away(stage: Stage, path: str, for_what: str) -> None:
 
 
 def moment_after(stage: Stage, span: timedelta | None) -> datetime | None:
-    try:
-        return None if span is None else stage.now() + span
-    except OverflowError:
-        raise ValueError("that is longer than the calendar: time ends with the year 9999") from None
+    return None if span is None else durations.moment_after(stage.now(), span)
