@@ -28,7 +28,7 @@ demo: setup ## Kill a runner in the middle of a payment and count the charges
 test: setup ## Run the tests (ARGS="-k name" narrows)
 	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-chaos: setup ## Kill real processes under load, then check the record
+chaos: setup ## Kill real processes under load, then check the record (CHAOS_S=180 CHAOS_SEED=7, ARGS="--json out.json")
 	@$(BIN)/python -m pytest -m chaos --timeout 300 tests/chaos $(ARGS)
 
 bench: setup ## Measure steps and jobs per second with separate processes (ARGS="--quick --json out.json")

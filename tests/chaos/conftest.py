@@ -12,6 +12,7 @@ REPORTS = pytest.StashKey[list[Report]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--json", metavar="FILE", help="write the report of the long drill there, too")
+    parser.addoption("--logs", metavar="FOLDER", help="keep what its members logged there")
 
 
 @pytest.fixture

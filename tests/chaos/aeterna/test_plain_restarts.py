@@ -19,7 +19,7 @@ __all__ = ["payments"]
 @pytest.mark.timeout(90)
 async def test_a_runner_that_is_restarted_plainly_lets_its_jobs_wait(
     tmp_path: Path,
-    payments: httpx.Client,  # noqa: F811 - the fixture
+    payments: httpx.Client,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     async with upgrades.world(tmp_path, payments) as (suite, api, _):

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -88,6 +89,7 @@ async def strike(
         with contextlib.suppress(TimeoutError):  # what has not ended by then, the checker names
             await until(all_ended, within_s=SETTLE_S, every_s=0.25)
         settled_s = time.monotonic() - began
+        idle = await without_a_session(suite)
     finally:
         for task in (deciding, loading):
             task.cancel()
@@ -100,8 +102,24 @@ async def strike(
         duration_s=duration_s,
         settled_s=settled_s,
         skipped=[f"cut from the network: {cannot}"] if cannot else [],
-        surprises=[*load.surprises, *faults_logged(suite)],
+        seen={
+            "every runner works again": idle,
+            "no client is told nonsense": load.surprises,
+            "no member is at fault": faults_logged(suite),
+        },
     )
+
+
+async def without_a_session(suite: Suite) -> list[str]:
+    """Runners that live, and that nobody can give a job to. A frozen one's connection may take its pings to die."""
+
+    async def all_at_work() -> bool:
+        return await evidence.at_work(suite) == sorted(RUNNERS)
+
+    with contextlib.suppress(TimeoutError):
+        await until(all_at_work, within_s=20)
+    found = await evidence.at_work(suite)
+    return [] if found == sorted(RUNNERS) else [f"of {sorted(RUNNERS)} these have sessions: {found}"]
 
 
 def faults_logged(suite: Suite) -> list[str]:
@@ -149,13 +167,15 @@ async def test_twenty_seconds_of_everything_lose_nothing_and_double_nothing(tmp_
 @pytest.mark.chaos
 @pytest.mark.timeout(1_200)
 async def test_minutes_of_everything_lose_nothing_and_double_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], reports: list[Report]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], reports: list[Report], pytestconfig: pytest.Config
 ) -> None:
     seed, duration_s = seed_of_this_run(), float(os.environ.get("CHAOS_S", "180"))
     with capsys.disabled():
         print(f"\nCHAOS_SEED={seed} CHAOS_S={duration_s:.0f}")  # noqa: T201
     report = await drill(tmp_path, seed=seed, duration_s=duration_s, per_s=12.0)
     reports.append(report)
+    if kept := pytestconfig.getoption("--logs", None):
+        shutil.copytree(tmp_path / "logs", kept, dirs_exist_ok=True)
 
     assert report.breaks == []
     assert sum(report.faults.values()) > duration_s / 4

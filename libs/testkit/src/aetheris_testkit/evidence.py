@@ -52,6 +52,13 @@ async def unfinished(suite: Suite, tenant: str = "default") -> list[scheduler.Jo
         return list((await _asked(lambda: SchedulerStub(channel).List(request, timeout=10))).jobs)
 
 
+async def at_work(suite: Suite) -> list[str]:
+    """The runners that have a session, each as often as it has one."""
+    async with open_channel(suite.scheduler) as channel:
+        page = await _asked(lambda: SchedulerStub(channel).Runners(scheduler.RunnersRequest(), timeout=10))
+        return sorted(runner.runner_id for runner in page.runners)
+
+
 async def chains(suite: Suite, job_ids: Iterable[str]) -> dict[str, Chain]:
     """The chain of each job that has one, and what the ledger's verification says about it."""
     async with open_channel(suite.ledger) as channel:

@@ -76,12 +76,13 @@ def reported(
     duration_s: float,
     settled_s: float,
     skipped: Sequence[str] = (),
-    surprises: Sequence[str] = (),
+    seen: Mapping[str, Sequence[str]] | None = None,
 ) -> Report:
-    """`surprises` are answers that no client should have got."""
+    """`seen` are promises of which the history knows nothing, each with what was seen to break it."""
     breaks = check(history)
-    breaks += [Break("no client is told nonsense", "an answer", text) for text in surprises]
-    verdicts = Counter(dict.fromkeys([*RULES, "no client is told nonsense"], 0))
+    others = seen or {}
+    breaks += [Break(rule, "seen", text) for rule, texts in others.items() for text in texts]
+    verdicts = Counter(dict.fromkeys([*RULES, *others], 0))
     verdicts.update(found.rule for found in breaks)
     return Report(
         seed=seed,
