@@ -9,6 +9,7 @@ from aetheris_chassis.client import retrying
 from aetheris_journal.codec import to_timestamp
 from aetheris_proto.gateway.v1 import signals_pb2 as pb
 from aetheris_proto.gateway.v1 import signals_pb2_grpc as rpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from aetheris_runner.ports import Assignment, Question
 
@@ -48,5 +49,5 @@ class GatewayDesk:
         return str(answer.token)
 
 
-def _moment(at: datetime | None) -> object:
+def _moment(at: datetime | None) -> Timestamp | None:
     return None if at is None else to_timestamp(at)
