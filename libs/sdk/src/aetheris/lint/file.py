@@ -1,0 +1,100 @@
+"""Reads a file and says what in it breaks the step contract."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from aetheris.contract.rules import RULES, Rule
+from aetheris.errors import AetherisError
+from aetheris.lint import checks
+from aetheris.lint.program import Function, read_program
+
+_IGNORE = re.compile(r"#\s*aetheris:\s*ignore(?:\[([A-Z0-9, ]+)\])?")
+
+
+class FileUnreadable(AetherisError):
+    """It is no Python. The message says where."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    file: str
+    line: int
+    column: int
+    rule: str
+    # What breaks the rule, as it is written.
+    what: str
+    # The function it stands in.
+    function: str
+
+    @property
+    def of(self) -> Rule:
+        return RULES[self.rule]
+
+    def __str__(self) -> str:
+        rule = self.of
+        return (
+            f"{self.file}:{self.line}:{self.column}: {self.rule} {self.function} {rule.title}: {self.what}. "
+            f"{rule.why[0].upper()}{rule.why[1:]}; {rule.remedy}."
+        )
+
+
+def lint_file(path: Path) -> list[Finding]:
+    try:
+        with tokenize.open(path) as file:
+            text = file.read()
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        raise FileUnreadable(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    return lint_text(text, str(path))
+
+
+def lint_text(text: str, file: str) -> list[Finding]:
+    try:
+        tree = ast.parse(text, file)
+        ignored = _ignored(text)
+    except (SyntaxError, ValueError, tokenize.TokenError) as error:
+        raise FileUnreadable(f"{file}: {error}") from error
+    program = read_program(tree)
+    globals_ = _globals(tree)
+    # One finding a place and rule: `Thread(…).start()` is one thread.
+    found: dict[tuple[int, int, str], Finding] = {}
+
+    def add(function: Function, seen: Iterator[checks.Found]) -> None:
+        for node, rule, what in seen:
+            line = getattr(node, "lineno", function.lineno)
+            column = getattr(node, "col_offset", 0) + 1
+            rules = ignored.get(line)
+            if rules is None or (rules and rule.id not in rules):
+                found.setdefault((line, column, rule.id), Finding(file, line, column, rule.id, what, function.name))
+
+    for function in program.agent_code:
+        add(function, checks.of_agent_code(function, program, globals_))
+    for function in program.steps:
+        add(function, checks.of_step(function, program))
+    return sorted(found.values())
+
+
+def _globals(tree: ast.Module) -> frozenset[str]:
+    """What the module itself assigns."""
+    return frozenset(
+        node.id
+        for part in tree.body
+        if isinstance(part, ast.Assign | ast.AnnAssign | ast.AugAssign)
+        for node in ast.walk(part)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    )
+
+
+def _ignored(text: str) -> dict[int, frozenset[str]]:
+    """By line: the rules that are ignored there, none for all of them."""
+    found = {}
+    for token in tokenize.generate_tokens(StringIO(text).readline):
+        if token.type == tokenize.COMMENT and (said := _IGNORE.search(token.string)):
+            found[token.start[0]] = frozenset((said[1] or "").replace(" ", "").split(",")) - {""}
+    return found

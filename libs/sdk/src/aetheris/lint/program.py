@@ -1,0 +1,107 @@
+"""Which functions of a file are agent code: the agents, and the functions they call that are no steps or tools."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from enum import Enum
+
+from aetheris.lint.names import Names
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+# What an agent says to its runner, and is nothing unless it is awaited.
+COMMANDS = frozenset((
+    "sleep", "signal", "receive", "approval", "awakeable", "gather", "map", "spawn", "checkpoint", "compensate", "now",
+    "random", "uuid",
+))  # fmt: skip
+
+
+class Kind(Enum):
+    AGENT = "agent"
+    STEP = "step"
+    TOOL = "tool"
+    PLAIN = ""
+
+
+@dataclass
+class Program:
+    names: Names
+    functions: dict[str, Function] = field(default_factory=dict)
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    # Methods and nested functions, too: everything that runs between steps.
+    agent_code: list[Function] = field(default_factory=list)
+    steps: list[Function] = field(default_factory=list)
+
+    def kind_of(self, node: ast.expr) -> Kind:
+        """What is called here, as far as this file says."""
+        return self.kinds.get(node.id, Kind.PLAIN) if isinstance(node, ast.Name) else Kind.PLAIN
+
+    def is_command(self, call: ast.Call) -> bool:
+        name = self.names.full(call.func)
+        package, _, command = name.rpartition(".")
+        known = package.partition(".")[0] == "aetheris" and command in COMMANDS
+        return known or self.kind_of(call.func) in (Kind.STEP, Kind.TOOL)
+
+
+def read_program(tree: ast.Module) -> Program:
+    program = Program(Names(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, Function):
+            kind = _kind(node, program.names)
+            program.kinds[node.name] = kind
+            program.functions[node.name] = node
+            if kind is Kind.STEP:
+                program.steps.append(node)
+    _mark_called(tree, program)
+    open_ = [node for name, node in program.functions.items() if program.kinds[name] is Kind.AGENT]
+    seen = set(map(id, open_))
+    while open_:
+        function = open_.pop()
+        program.agent_code.append(function)
+        for name in _mentioned(function):
+            found = program.functions.get(name)
+            if found is not None and program.kinds[name] is Kind.PLAIN and id(found) not in seen:
+                seen.add(id(found))
+                open_.append(found)
+    return program
+
+
+def _kind(node: Function, names: Names) -> Kind:
+    for decorator in node.decorator_list:
+        called = decorator.func if isinstance(decorator, ast.Call) else decorator
+        full = names.full(called)
+        package, _, name = full.rpartition(".")
+        if package.partition(".")[0] == "aetheris":
+            if name in ("agent", "step", "tool"):
+                return Kind(name)
+            if name == "tx_step":
+                return Kind.STEP
+    return Kind.PLAIN
+
+
+def _mark_called(tree: ast.Module, program: Program) -> None:
+    """`charge = tool(charge_card, …)` and a tool's `verify=` and `compensate=` are no agent code either."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        package, _, name = program.names.full(node.func).rpartition(".")
+        if package.partition(".")[0] != "aetheris":
+            continue
+        for keyword in node.keywords:
+            match keyword:
+                case ast.keyword(arg="verify" | "compensate", value=ast.Name(id=function)):
+                    if program.kinds.get(function) is Kind.PLAIN:
+                        program.kinds[function] = Kind.TOOL
+        if name in ("step", "tool") and node.args and isinstance(node.args[0], ast.Name):
+            program.kinds[node.args[0].id] = Kind(name)
+
+
+def _mentioned(function: Function) -> set[str]:
+    """Every name in its body: what it calls, and what it hands on to be called."""
+    return {
+        node.id if isinstance(node, ast.Name) else node.attr
+        for part in function.body
+        for node in ast.walk(part)
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
