@@ -351,18 +351,20 @@ class ValueRecorded(_message.Message):
     def __init__(self, path: _Optional[str] = ..., kind: _Optional[_Union[ValueRecorded.Kind, str]] = ..., value: _Optional[bytes] = ...) -> None: ...
 
 class ChildStarted(_message.Message):
-    __slots__ = ("path", "child_job_id", "agent", "input", "parent_close")
+    __slots__ = ("path", "child_job_id", "agent", "input", "parent_close", "queue")
     PATH_FIELD_NUMBER: _ClassVar[int]
     CHILD_JOB_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     PARENT_CLOSE_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
     path: str
     child_job_id: str
     agent: str
     input: bytes
     parent_close: str
-    def __init__(self, path: _Optional[str] = ..., child_job_id: _Optional[str] = ..., agent: _Optional[str] = ..., input: _Optional[bytes] = ..., parent_close: _Optional[str] = ...) -> None: ...
+    queue: str
+    def __init__(self, path: _Optional[str] = ..., child_job_id: _Optional[str] = ..., agent: _Optional[str] = ..., input: _Optional[bytes] = ..., parent_close: _Optional[str] = ..., queue: _Optional[str] = ...) -> None: ...
 
 class ChildCompleted(_message.Message):
     __slots__ = ("path", "child_job_id", "result", "failure")

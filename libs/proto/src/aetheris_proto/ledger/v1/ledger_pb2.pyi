@@ -39,7 +39,7 @@ class JournalRequest(_message.Message):
     def __init__(self, appends: _Optional[_Iterable[_Union[Append, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[Load, _Mapping]]] = ...) -> None: ...
 
 class Append(_message.Message):
-    __slots__ = ("id", "job_id", "tenant", "seq", "parent", "lease", "body", "effects")
+    __slots__ = ("id", "job_id", "tenant", "seq", "parent", "lease", "body", "effects", "checkpoint")
     ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class Append(_message.Message):
     LEASE_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
     EFFECTS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     id: int
     job_id: str
     tenant: str
@@ -56,7 +57,8 @@ class Append(_message.Message):
     lease: int
     body: bytes
     effects: _containers.RepeatedCompositeFieldContainer[EffectChange]
-    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., tenant: _Optional[str] = ..., seq: _Optional[int] = ..., parent: _Optional[bytes] = ..., lease: _Optional[int] = ..., body: _Optional[bytes] = ..., effects: _Optional[_Iterable[_Union[EffectChange, _Mapping]]] = ...) -> None: ...
+    checkpoint: bool
+    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., tenant: _Optional[str] = ..., seq: _Optional[int] = ..., parent: _Optional[bytes] = ..., lease: _Optional[int] = ..., body: _Optional[bytes] = ..., effects: _Optional[_Iterable[_Union[EffectChange, _Mapping]]] = ..., checkpoint: _Optional[bool] = ...) -> None: ...
 
 class EffectChange(_message.Message):
     __slots__ = ("key", "tool", "arguments_digest", "state", "result_digest")
@@ -73,14 +75,16 @@ class EffectChange(_message.Message):
     def __init__(self, key: _Optional[str] = ..., tool: _Optional[str] = ..., arguments_digest: _Optional[bytes] = ..., state: _Optional[_Union[EffectState, str]] = ..., result_digest: _Optional[bytes] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("id", "job_id", "after_seq")
+    __slots__ = ("id", "job_id", "after_seq", "from_checkpoint")
     ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     AFTER_SEQ_FIELD_NUMBER: _ClassVar[int]
+    FROM_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     id: int
     job_id: str
     after_seq: int
-    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., after_seq: _Optional[int] = ...) -> None: ...
+    from_checkpoint: bool
+    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., after_seq: _Optional[int] = ..., from_checkpoint: _Optional[bool] = ...) -> None: ...
 
 class JournalResponse(_message.Message):
     __slots__ = ("appended", "loaded")
@@ -127,16 +131,20 @@ class Appended(_message.Message):
     def __init__(self, id: _Optional[int] = ..., decision: _Optional[_Union[Appended.Decision, str]] = ..., hash: _Optional[bytes] = ..., result: _Optional[bytes] = ..., holder_job_id: _Optional[str] = ..., message: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
 
 class Loaded(_message.Message):
-    __slots__ = ("id", "commits", "complete", "message")
+    __slots__ = ("id", "commits", "complete", "message", "reason", "parent")
     ID_FIELD_NUMBER: _ClassVar[int]
     COMMITS_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
     id: int
     commits: _containers.RepeatedCompositeFieldContainer[Commit]
     complete: bool
     message: str
-    def __init__(self, id: _Optional[int] = ..., commits: _Optional[_Iterable[_Union[Commit, _Mapping]]] = ..., complete: _Optional[bool] = ..., message: _Optional[str] = ...) -> None: ...
+    reason: str
+    parent: bytes
+    def __init__(self, id: _Optional[int] = ..., commits: _Optional[_Iterable[_Union[Commit, _Mapping]]] = ..., complete: _Optional[bool] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ..., parent: _Optional[bytes] = ...) -> None: ...
 
 class Commit(_message.Message):
     __slots__ = ("seq", "lease", "record_time", "hash", "body")

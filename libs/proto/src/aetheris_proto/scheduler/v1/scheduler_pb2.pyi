@@ -447,6 +447,28 @@ class ListResponse(_message.Message):
     next_page_token: str
     def __init__(self, jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class ListEndedRequest(_message.Message):
+    __slots__ = ("parent_job_id", "after", "job_ids", "page_size")
+    PARENT_JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    JOB_IDS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    parent_job_id: str
+    after: int
+    job_ids: _containers.RepeatedScalarFieldContainer[str]
+    page_size: int
+    def __init__(self, parent_job_id: _Optional[str] = ..., after: _Optional[int] = ..., job_ids: _Optional[_Iterable[str]] = ..., page_size: _Optional[int] = ...) -> None: ...
+
+class ListEndedResponse(_message.Message):
+    __slots__ = ("job_ids", "next", "more")
+    JOB_IDS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    job_ids: _containers.RepeatedScalarFieldContainer[str]
+    next: int
+    more: bool
+    def __init__(self, job_ids: _Optional[_Iterable[str]] = ..., next: _Optional[int] = ..., more: _Optional[bool] = ...) -> None: ...
+
 class StuckRequest(_message.Message):
     __slots__ = ("tenant", "page_size", "page_token")
     TENANT_FIELD_NUMBER: _ClassVar[int]

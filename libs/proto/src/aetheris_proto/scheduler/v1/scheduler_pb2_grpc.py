@@ -85,6 +85,11 @@ class SchedulerStub:
                 request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.ListRequest.SerializeToString,
                 response_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.ListResponse.FromString,
                 _registered_method=True)
+        self.ListEnded = channel.unary_unary(
+                '/aetheris.scheduler.v1.Scheduler/ListEnded',
+                request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.ListEndedRequest.SerializeToString,
+                response_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.ListEndedResponse.FromString,
+                _registered_method=True)
         self.Stuck = channel.unary_unary(
                 '/aetheris.scheduler.v1.Scheduler/Stuck',
                 request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.StuckRequest.SerializeToString,
@@ -204,6 +209,14 @@ class SchedulerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEnded(self, request, context):
+        """ListEnded tells a parent which of its children have ended: of those it names, and of all, those that have
+        ended since it last asked. A child's end and the wake of its parent are one transaction.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Stuck(self, request, context):
         """Stuck lists jobs that need somebody's eye, with the cause and the remedy.
         """
@@ -291,6 +304,11 @@ def add_SchedulerServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.ListRequest.FromString,
                     response_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.ListResponse.SerializeToString,
+            ),
+            'ListEnded': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEnded,
+                    request_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.ListEndedRequest.FromString,
+                    response_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.ListEndedResponse.SerializeToString,
             ),
             'Stuck': grpc.unary_unary_rpc_method_handler(
                     servicer.Stuck,
@@ -584,6 +602,33 @@ class Scheduler:
             '/aetheris.scheduler.v1.Scheduler/List',
             aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.ListRequest.SerializeToString,
             aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.ListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEnded(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.scheduler.v1.Scheduler/ListEnded',
+            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.ListEndedRequest.SerializeToString,
+            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.ListEndedResponse.FromString,
             options,
             channel_credentials,
             insecure,
