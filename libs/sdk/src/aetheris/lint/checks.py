@@ -198,10 +198,11 @@ def _locals(function: Function, nodes: list[ast.AST]) -> frozenset[str]:
     }
     declared = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
     for node in nodes:
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        elif isinstance(node, Function) or (isinstance(node, ast.ExceptHandler) and node.name):
-            names.add(node.name)
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                names.add(name)
+            case ast.ExceptHandler():
+                names.add(node.name or "")
     return frozenset(names - declared)
 
 
