@@ -176,6 +176,7 @@ def comparable(job: Job, before: Job) -> dict[str, Any]:
         del seen[name]
     seen["since"] = job.since != before.since
     seen["started_at"] = job.started_at is not None
+    seen["progress_at"] = job.progress_at is not None
     seen["wake_at"] = "as before" if job.wake_at == before.wake_at else job.wake_at is not None
     return seen
 

@@ -146,8 +146,8 @@ def released(job: pb.Job, delay: timedelta | None = None) -> pb.Outcome:
     return pb.Outcome(job_id=job.job_id, lease=job.lease, released=pb.Released(reason="leaving", delay=delay))
 
 
-def progressed(job: pb.Job) -> pb.Outcome:
-    return pb.Outcome(job_id=job.job_id, lease=job.lease, progressed=pb.Progressed())
+def progressed(job: pb.Job, **said: Any) -> pb.Outcome:
+    return pb.Outcome(job_id=job.job_id, lease=job.lease, progressed=pb.Progressed(**said))
 
 
 def submission(**fields: Any) -> pb.SubmitRequest:

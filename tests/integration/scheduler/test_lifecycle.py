@@ -79,6 +79,8 @@ EVENTS: list[Event] = [
     End(State.FAILED, failure=Failure("Boom", "it went off", retryable=True, stack="here")),
     End(State.CANCELLED),
     Progress(),
+    Progress(0.5, "half"),
+    Progress(note="still at it"),
     Lose(LIMIT),
     Revoke(),
     Wake(),

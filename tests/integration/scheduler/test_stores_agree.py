@@ -32,6 +32,8 @@ SAID = [
     End(State.COMPLETED, b"1"),
     End(State.FAILED),
     Progress(),
+    Progress(0.5, "half"),
+    Progress(note="still at it"),
 ]
 ORDERS = [Wake(), Wake(), Cancel("enough", "ada"), Pause(), Resume(), Requeue()]
 AGENTS = ["a", "b", "c"]
@@ -118,7 +120,7 @@ def _reason(refused: Refusal | None) -> str:
 async def jobs_of(world: World, ids: Sequence[UUID]) -> Any:
     """All but the moments, which are each store's own."""
     found = (await world.store.get(ids)).values()
-    moments = {"since": PAST, "created_at": PAST, "started_at": None}
+    moments = {"since": PAST, "created_at": PAST, "started_at": None, "progress_at": None}
     plain = [
         replace(job, digest=b"", wake_at=job.wake_at and PAST, deadline=job.deadline and PAST, **moments)
         for job in found

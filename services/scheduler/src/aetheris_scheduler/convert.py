@@ -25,6 +25,7 @@ from aetheris_scheduler.store import Listing, Outcome, Runner, Submitted
 
 WAIT_MAX_S = 60.0
 REASON_CHARS_MAX = 1_024
+NOTE_CHARS_MAX = 256
 DELAY_MAX = timedelta(days=1)
 FAILURE_MESSAGE_CHARS_MAX = 8 * 1024
 FAILURE_STACK_CHARS_MAX = 16 * 1024
@@ -139,9 +140,18 @@ def _said(message: pb.Outcome) -> Said:
             delay = timedelta(seconds=seconds(message.released.delay, DELAY_MAX.total_seconds()))
             return Release(_clean(message.released.reason, REASON_CHARS_MAX), delay)
         case "progressed":
-            return Progress()
+            return _progress(message.progressed)
         case _:
             raise Invalid("an outcome says what became of the job", field="what")
+
+
+def _progress(message: pb.Progressed) -> Progress:
+    fraction = message.fraction if message.HasField("fraction") else None
+    if fraction is not None and not 0 <= fraction <= 1:
+        raise Invalid("fraction is a number from 0 to 1", field="fraction")
+    if fraction is None and not message.note:
+        return Progress()
+    return Progress(fraction, _clean(message.note, NOTE_CHARS_MAX))
 
 
 def _failure(message: event_pb2.Failure) -> Failure:
@@ -235,7 +245,12 @@ def to_job(job: Job, *, payload: bool = True) -> pb.Job:
         cancel_requested=job.cancel,
         paused=job.paused,
         traceparent=job.traceparent,
+        progress=_to_progress(job) if job.tells_progress else None,
     )
+
+
+def _to_progress(job: Job) -> pb.Progress:
+    return pb.Progress(fraction=job.progress_fraction or 0.0, note=job.progress_note, time=stamp(job.progress_at))
 
 
 def _to_failure(failure: Failure) -> event_pb2.Failure:

@@ -49,6 +49,11 @@ def to_job(row: asyncpg.Record, *, runner_id: str | None = None) -> Job:
         input=row.get("input", b""),
         result=row.get("result"),
         failure=to_failure(row["failure"]),
+        # Lists do without it.
+        progress_lease=row.get("progress_lease", 0),
+        progress_fraction=row.get("progress_fraction"),
+        progress_note=row.get("progress_note", ""),
+        progress_at=row.get("progress_at"),
     )
 
 
@@ -123,6 +128,15 @@ def _said(outcome: Outcome) -> tuple[Any, ...]:
             return (*who, state, "", None, None, False, False, result, from_failure(failure))
         case Progress():
             raise ValueError("progress changes no state; it has a statement of its own")
+
+
+def progress(outcomes: Iterable[Outcome]) -> Sequence[Sequence[Any]]:
+    """What `progress` takes."""
+    told = []
+    for outcome in outcomes:
+        assert isinstance(outcome.said, Progress)
+        told.append((outcome.job, outcome.lease, outcome.session, outcome.said.fraction, outcome.said.note))
+    return [list(column) for column in zip(*told, strict=True)]
 
 
 def to_failure(text: str | None) -> Failure | None:

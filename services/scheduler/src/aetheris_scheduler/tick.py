@@ -76,12 +76,15 @@ class _Writing:
         going_on: dict[tuple[UUID, int, UUID], Outcome] = {}
         letting_go: dict[tuple[UUID, int, UUID], Outcome] = {}
         for outcome in outcomes:
-            going = going_on if isinstance(outcome.said, Progress) else letting_go
-            going.setdefault((outcome.job, outcome.lease, outcome.session), outcome)
+            key = (outcome.job, outcome.lease, outcome.session)
+            if not isinstance(outcome.said, Progress):
+                letting_go.setdefault(key, outcome)
+            elif key not in going_on or outcome.said.note is not None:
+                going_on[key] = outcome
         heard: set[tuple[UUID, int]] = set()
         if going_on:
-            jobs, leases, sessions = zip(*sorted(going_on), strict=True)
-            found = await self._connection.fetch(self._queries.progress, jobs, leases, sessions)
+            columns = rows.progress(going_on[key] for key in sorted(going_on))
+            found = await self._connection.fetch(self._queries.progress, *columns)
             heard |= {(row["id"], row["lease"]) for row in found}
         if letting_go:
             columns = rows.said(letting_go[key] for key in sorted(letting_go))

@@ -63,6 +63,11 @@ class Job:
     operator_only: bool = False
     # This lease has made progress.
     progressed: bool = False
+    # How far it is, as its holder said last, and under which lease. It counts while that lease runs.
+    progress_lease: int = 0
+    progress_fraction: float | None = None
+    progress_note: str = ""
+    progress_at: datetime | None = None
     # Leases lost in a row without progress.
     crash_count: int = 0
     park_reason: str = ""
@@ -76,6 +81,11 @@ class Job:
     input: bytes = b""
     result: bytes | None = None
     failure: Failure | None = None
+
+    @property
+    def tells_progress(self) -> bool:
+        """Whether its holder says how far it is; what another said before it counts no more."""
+        return self.state is State.LEASED and self.progress_at is not None and self.progress_lease == self.lease
 
     @property
     def reason(self) -> Failure | None:

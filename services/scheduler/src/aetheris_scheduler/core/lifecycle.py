@@ -70,7 +70,10 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    pass
+    """It gets on. With a note, or a fraction, it says how far it is."""
+
+    fraction: float | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +248,7 @@ def evolve(job: Job, event: Event, now: datetime) -> Job:
     """`job` after `event`."""
     move = decide(job, event)
     for do in move.do:
-        job = _done(job, do, event)
+        job = _done(job, do, event, now)
     return job if move.to is None else _entered(job, move.to, event, now)
 
 
@@ -281,7 +284,7 @@ def repeats(state: State, lease_now: int, lease: int) -> bool:
     return state is not State.LEASED and lease_now == lease
 
 
-def _done(job: Job, do: Do, event: Event) -> Job:
+def _done(job: Job, do: Do, event: Event, now: datetime) -> Job:
     match do:
         case Do.SET_WAKE:
             return replace(job, wake=True)
@@ -297,9 +300,19 @@ def _done(job: Job, do: Do, event: Event) -> Job:
         case Do.FORGET_CRASHES:
             return replace(job, crash_count=0)
         case Do.MARK_PROGRESS:
-            return replace(job, progressed=True)
+            assert isinstance(event, Progress)
+            return replace(_told(job, event, now), progressed=True)
         case Do.BURN_LEASE:
             return replace(job, lease=job.lease + 1)
+
+
+def _told(job: Job, event: Progress, now: datetime) -> Job:
+    """Where only a commit was made, what was said before stands."""
+    if event.note is None:
+        return job
+    before = job.progress_fraction if job.progress_lease == job.lease else None
+    fraction = before if event.fraction is None else event.fraction
+    return replace(job, progress_lease=job.lease, progress_fraction=fraction, progress_note=event.note, progress_at=now)
 
 
 def _entered(job: Job, to: State, event: Event, now: datetime) -> Job:

@@ -42,6 +42,11 @@ CREATE TABLE scheduler.jobs (
     cancel_actor    text        NOT NULL DEFAULT '',
     result          bytea,
     failure         jsonb,
+    -- What its holder said last of how far it is; it counts while that lease runs.
+    progress_lease    bigint NOT NULL DEFAULT 0,
+    progress_fraction float8,
+    progress_note     text   NOT NULL DEFAULT '',
+    progress_at       timestamptz,
     CONSTRAINT jobs_pkey PRIMARY KEY (id),
     CONSTRAINT jobs_state_check CHECK (state BETWEEN 1 AND 6),
     CONSTRAINT jobs_holder_check CHECK ((state = 2) = (session IS NOT NULL)),

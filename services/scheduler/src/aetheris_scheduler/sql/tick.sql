@@ -48,9 +48,18 @@ WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state = 1 AND NOT
 RETURNING job.*;
 
 -- name: progress
--- The row stays where it is and nothing indexed changes.
-UPDATE scheduler.jobs AS job SET crash_count = 0, progressed = true
-FROM unnest((SELECT $1::uuid[]), $2::bigint[], $3::uuid[]) AS said (id, lease, session)
+-- The row stays where it is and nothing indexed changes. Without a note ($5) only a commit was made; a note
+-- without a fraction leaves the fraction that was said before it under the same lease.
+UPDATE scheduler.jobs AS job SET
+    crash_count = 0,
+    progressed = true,
+    progress_lease = CASE WHEN said.note IS NULL THEN job.progress_lease ELSE said.lease END,
+    progress_fraction = CASE WHEN said.note IS NULL THEN job.progress_fraction
+        ELSE coalesce(said.fraction, CASE WHEN job.progress_lease = said.lease THEN job.progress_fraction END) END,
+    progress_note = coalesce(said.note, job.progress_note),
+    progress_at = CASE WHEN said.note IS NULL THEN job.progress_at ELSE now() END
+FROM unnest((SELECT $1::uuid[]), $2::bigint[], $3::uuid[], $4::float8[], $5::text[])
+    AS said (id, lease, session, fraction, note)
 WHERE job.id = said.id AND scheduler.by_index(job.id)
     AND job.lease = said.lease AND job.session IS NOT DISTINCT FROM said.session
 RETURNING job.id, job.lease;
