@@ -203,6 +203,7 @@ class ChildStarted(Event):
     agent: str
     input: bytes
     parent_close: str = ""
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True)
