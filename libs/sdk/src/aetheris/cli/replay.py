@@ -18,8 +18,9 @@ from aetheris.cli.options import DEFAULT_URL, AsJson, JobId, Url, connected
 from aetheris.contract.frames import Place
 from aetheris.errors import AetherisError
 from aetheris.history import History
-from aetheris.replay import Mismatch, Outcome, Verdict
+from aetheris.replay import Outcome, Verdict
 from aetheris.replay.child import Sandbox
+from aetheris.replay.verdict import told
 
 
 def export(
@@ -64,9 +65,9 @@ def replay(
     found = history.read(Path(job)) if _is_file(job) else _fetched(job, url)
     with Sandbox(agents or [], live=live_steps) as sandbox:
         if what_if:
-            told = sandbox.rehearse(found, job, answer or [])
-            _show_rehearsed(told, as_json)
-            raise typer.Exit(0 if told["same"] else 1)
+            rehearsed = sandbox.rehearse(found, job, answer or [])
+            _show_rehearsed(rehearsed, as_json)
+            raise typer.Exit(0 if rehearsed["same"] else 1)
         with _progress() as progress:
             verdict = sandbox.replay(found, job, progress)
         if as_json:
@@ -115,17 +116,6 @@ def _show(verdict: Verdict) -> None:
             output.say(f"diverged after {commands}: {what}", "red")
             for line in told(verdict.mismatch):
                 output.say(f"  {line}")
-
-
-def told(mismatch: Mismatch) -> Iterator[str]:
-    """Where and what, both sides."""
-    yield f"at:       {mismatch.path}"
-    yield f"record:   {mismatch.recorded}"
-    yield f"code now: {mismatch.actual}"
-    if mismatch.place is not None:
-        yield f"line:     {mismatch.place}"
-        if mismatch.place.text:
-            yield f"            {mismatch.place.text}"
 
 
 def _where(place: Place | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any, Self
@@ -72,3 +72,14 @@ class Verdict:
 
 def _place(told: Mapping[str, Any] | None) -> Place | None:
     return None if told is None else Place(**told)
+
+
+def told(mismatch: Mismatch) -> Iterator[str]:
+    """Where and what, both sides, line by line."""
+    yield f"at:       {mismatch.path}"
+    yield f"record:   {mismatch.recorded}"
+    yield f"code now: {mismatch.actual}"
+    if mismatch.place is not None:
+        yield f"line:     {mismatch.place}"
+        if mismatch.place.text:
+            yield f"            {mismatch.place.text}"
