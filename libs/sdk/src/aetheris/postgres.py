@@ -1,0 +1,201 @@
+"""Steps that write your own PostgreSQL exactly once.
+
+The function's rows and a row that says that it ran are written in one transaction, into your database. Whoever
+runs the step again, because the job's record did not hear of it, finds that row and gives its result back.
+
+    begin ─► claim (job, path) in aetheris.steps ─┬─ first ──► your function ─► its result beside the claim ─► commit
+                                                  └─ taken ──► the result that stands there
+
+    from aetheris.postgres import tx_step
+
+    @tx_step(dsn="postgresql://…")
+    async def book(tx: asyncpg.Connection, order_id: str) -> int:
+        return await tx.fetchval("INSERT INTO bookings (order_id) VALUES ($1) RETURNING id", order_id)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from hashlib import sha256
+from inspect import isawaitable
+from typing import Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+
+from aetheris.definitions import StepDefinition
+from aetheris.errors import AetherisError, ContractViolation
+from aetheris.outcomes import StepInHand, step_in_hand
+from aetheris.retry import Retry
+from aetheris.values import canonical
+
+R = TypeVar("R")
+
+# Created on first use, in the database of the function's own rows.
+TABLE = """
+CREATE SCHEMA IF NOT EXISTS aetheris;
+CREATE TABLE IF NOT EXISTS aetheris.steps (
+    job_id           uuid        NOT NULL,
+    path             text        NOT NULL,
+    name             text        NOT NULL,
+    arguments_digest bytea       NOT NULL,
+    result           bytea,
+    attempt          integer     NOT NULL,
+    lease            bigint      NOT NULL,
+    written_at       timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT steps_pkey PRIMARY KEY (job_id, path)
+);
+"""
+# Two that create it at once would trip over each other.
+_ALONE = "SELECT pg_advisory_xact_lock(7161923041)"
+# Whoever comes second waits here for the first one's commit, and then inserts nothing.
+_CLAIM = """
+INSERT INTO aetheris.steps (job_id, path, name, arguments_digest, attempt, lease) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT ON CONSTRAINT steps_pkey DO NOTHING RETURNING true
+"""
+_TAKEN = "SELECT name, arguments_digest, result FROM aetheris.steps WHERE job_id = $1 AND path = $2"
+_FILL = "UPDATE aetheris.steps SET result = $3 WHERE job_id = $1 AND path = $2"
+
+_LOST = (asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError,
+         asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError, OSError)  # fmt: skip
+_MISSING = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
+
+
+class DatabaseAway(AetherisError):
+    """The database is not to be had, or was lost on the way. Whether the transaction was committed, the next
+    attempt finds out."""
+
+
+class _UntilItIsBack(Retry):
+    """A database that is away is waited for; what the function raises is final."""
+
+    def hopeless(self, error: BaseException) -> bool:
+        return not isinstance(error, DatabaseAway)
+
+
+_PATIENT = _UntilItIsBack(attempts=10_000, first="500ms", most="1m")
+
+
+class TxStepDefinition(StepDefinition[R]):
+    """A step whose function gets a connection, inside a transaction, as its parameter `tx`."""
+
+    injected = frozenset({"tx"})
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str | None,
+        opened: Callable[[], Awaitable[AbstractAsyncContextManager[Any]]],
+        **limits: Any,
+    ) -> None:
+        limits["retry"] = _PATIENT if limits.get("retry") is None else limits["retry"]
+        super().__init__(function, name, False, **limits)
+        if not self.is_async or "tx" not in self.signature.injected:
+            raise TypeError(f"{self.name}: a tx_step is an `async def` with a parameter `tx`, the connection")
+        self._opened = opened
+
+    async def call(self, arguments: dict[str, Any], **injected: Any) -> R:
+        if "tx" in injected:
+            return await super().call(arguments, **injected)
+        try:
+            opened = await self._opened()
+        except (*_LOST, TimeoutError) as away:
+            raise DatabaseAway(f"{self.name}: the database is away: {away}") from away
+        async with opened as connection:
+            try:
+                return await self._written(connection, arguments)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                # Also what the function raised of these kinds, which is its own affair while the connection stands.
+                if isinstance(error, _LOST[:-1]) or connection.is_closed():
+                    raise DatabaseAway(f"{self.name}: the connection was lost: {error}") from error
+                raise
+
+    async def _written(self, connection: Any, arguments: dict[str, Any]) -> R:
+        step = step_in_hand.get()
+        if step is None:
+            async with connection.transaction():
+                return await super().call(arguments, tx=connection)
+        try:
+            return await self._once(connection, step, arguments)
+        except _MISSING as missing:
+            if not _is_ours(missing):
+                raise
+        await _create(connection)
+        return await self._once(connection, step, arguments)
+
+    async def _once(self, connection: Any, step: StepInHand, arguments: dict[str, Any]) -> R:
+        who = UUID(step.job_id), step.path
+        digest = sha256(canonical(arguments)).digest()
+        async with connection.transaction():
+            if await connection.fetchval(_CLAIM, *who, self.name, digest, step.attempt, step.lease):
+                result = await super().call(arguments, tx=connection)
+                written = self.signature.result.write(result)
+                await connection.execute(_FILL, *who, written)
+            else:
+                taken = await connection.fetchrow(_TAKEN, *who)
+                if (taken["name"], taken["arguments_digest"]) != (self.name, digest):
+                    raise ContractViolation(
+                        f"{self.name}: aetheris.steps has {taken['name']} with other arguments for job {step.job_id} "
+                        f"at {step.path}: the code has changed under the job"
+                    )
+                written = taken["result"]
+        found: R = self.signature.result.read(written)
+        return found
+
+
+def _is_ours(missing: BaseException) -> bool:
+    return "aetheris" in str(missing)
+
+
+@asynccontextmanager
+async def _closing(connection: Any) -> AsyncIterator[Any]:
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _released(pool: Any, connection: Any) -> AsyncIterator[Any]:
+    try:
+        yield connection
+    finally:
+        await pool.release(connection)
+
+
+async def _create(connection: Any) -> None:
+    async with connection.transaction():
+        await connection.execute(_ALONE)
+        await connection.execute(TABLE)
+
+
+def tx_step(
+    *,
+    dsn: str | Callable[[], str] | None = None,
+    pool: Callable[[], Any] | None = None,
+    name: str | None = None,
+    retry: Retry | int | None = None,
+    timeout: str | float | timedelta | None = None,
+    heartbeat: str | float | timedelta | None = None,
+) -> Callable[[Callable[..., Awaitable[R]]], TxStepDefinition[R]]:
+    """Mark an `async def` whose parameter `tx` is an asyncpg connection in a transaction.
+
+    `dsn` opens a connection for each step; `pool` is a function that gives an `asyncpg.Pool`, for many. Both
+    may be functions, so that nothing is read when the module is imported. Without `retry`, a database that is
+    away is waited for, and what the function raises is final.
+    """
+    if (dsn is None) == (pool is None):
+        raise TypeError("tx_step takes either dsn= or pool=")
+
+    async def opened() -> AbstractAsyncContextManager[Any]:
+        if dsn is not None:
+            return _closing(await asyncpg.connect(dsn if isinstance(dsn, str) else dsn()))
+        assert pool is not None
+        given = pool()
+        # A pool can be awaited too, which opens it.
+        given = await given if isawaitable(given) else given
+        return _released(given, await given.acquire())
+
+    return lambda function: TxStepDefinition(function, name, opened, retry=retry, timeout=timeout, heartbeat=heartbeat)
