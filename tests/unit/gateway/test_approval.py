@@ -62,10 +62,15 @@ def test_a_quorum_takes_that_many_different_people_in_any_order():
 
 
 def test_a_person_answers_once():
+    first = yes(asked(quorum=2, arguments=b"1"), ANN)
     with pytest.raises(Conflict, match="answered this already"):
-        yes(yes(asked(quorum=2), ANN), ANN)
+        yes(first, ANN, b"2")
     with pytest.raises(Conflict, match="answered this already"):
         no(yes(asked(quorum=2), OWNER), OWNER)
+
+    assert yes(first, ANN) is first, "the same again is no other answer"
+    assert yes(decided := yes(asked(), ANN), ANN, now=NOW + timedelta(days=9)) is decided
+    assert hand(handed := hand(asked(), ANN, "person:eve"), ANN, "person:eve") is handed
 
 
 @pytest.mark.parametrize(

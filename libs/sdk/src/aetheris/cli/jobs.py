@@ -21,6 +21,7 @@ def list_(
     status: Annotated[list[str] | None, typer.Option(help=f"Only these: {', '.join(_STATUSES)}.")] = None,
     agent: Annotated[str, typer.Option(help="Only this agent's.")] = "",
     queue: Annotated[str, typer.Option(help="Only this queue's.")] = "",
+    parent: Annotated[str, typer.Option(help="Only children of this job.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")] = 20,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -29,12 +30,12 @@ def list_(
     for each in status or ():
         if each not in _STATUSES:
             raise typer.BadParameter(f"{each} is none of {', '.join(_STATUSES)}", param_hint="--status")
-    found = connected(url).jobs(status=status or (), agent=agent, queue=queue, limit=limit)
+    found = connected(url).jobs(status=status or (), agent=agent, queue=queue, parent=parent, limit=limit)
     if as_json:
         output.show_json(found)
     elif found:
         output.show(("job", "agent", "status", "created", "note"), [_row(job) for job in found])
-    elif status or agent or queue:
+    elif status or agent or queue or parent:
         output.complain("no job is like that; leave out the filters to see all")
     else:
         output.complain('there are no jobs yet; submit one: aetheris submit default "Summarize the report"')
@@ -68,16 +69,16 @@ def show(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
         "queue": found.queue,
         "key": found.idempotency_key,
         "parent": found.parent_job_id,
+        "fork of": found.fork and found.fork.job_id,
+        "by": found.actor,
+        "progress": found.progress,
         "created": output.moment(found.created_at),
         "finished": output.moment(found.finished_at),
         "error": found.error,
         "input": None if found.input is None else output.pretty(found.input),
         "result": None if found.result is None else output.pretty(found.result),
     }
-    for name, fact in facts.items():
-        if fact is not None and fact != "":
-            tone = found.status if name == "status" else ""
-            output.say(f"{name + ':':<11}{str(fact).replace(chr(10), chr(10) + ' ' * 11)}", tone)
+    output.show_facts(facts, {"status": found.status})
 
 
 def runners(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:

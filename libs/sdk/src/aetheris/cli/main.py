@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from aetheris.cli import jobs, output, replay, run, talk, trace
+from aetheris.cli import effects, jobs, lint, operate, output, people, replay, run, talk, trace
 from aetheris.client import ApiError, Unreachable
 from aetheris.errors import AetherisError
 
@@ -29,12 +29,23 @@ app.command()(talk.submit)
 app.add_typer(jobs.app, name="jobs")
 app.command()(trace.trace)
 app.command()(talk.signal)
+app.command()(talk.message)
+app.command()(people.approvals)
+app.command()(people.approve)
+app.command()(people.reject)
+app.command()(people.delegate)
+app.command()(talk.complete)
+app.add_typer(effects.app, name="effects")
 app.command()(trace.verify)
 app.command()(replay.export)
 app.command()(replay.replay)
+app.command()(lint.lint)
 app.command()(talk.cancel)
 app.command()(talk.pause)
 app.command()(talk.resume)
+app.command()(operate.requeue)
+app.command()(operate.fork)
+app.command()(operate.stuck)
 app.command()(jobs.runners)
 
 
@@ -70,15 +81,26 @@ def main() -> None:
         sys.exit(128 + signal.SIGINT)
 
 
+# What shows the things that a command is about, where those are not jobs.
+_SHOWN = {
+    **dict.fromkeys(("approvals", "approve", "reject", "delegate"), "`aetheris approvals` shows those that wait"),
+    "effects": "`aetheris effects` shows those there are",
+}
+
+
 def _explained(refusal: ApiError) -> str:
     """With what to do next, where there is something."""
     hints = {
-        "NOT_FOUND": "`aetheris jobs list` shows the jobs there are",
+        "NOT_FOUND": _SHOWN.get(sys.argv[1], "`aetheris jobs list` shows the jobs there are"),
+        "EFFECT_STATE": "`aetheris effects --state in_doubt` shows those in doubt",
+        "TOKEN_EXPIRED": "the agent has gone on without it",
         "KEY_REUSED": "use another --key, or leave it out",
         "UNAVAILABLE": "a part of Aetheris is away; try again in a moment",
         "EXHAUSTED": "try again in a moment",
     }
     hint = hints.get(refusal.code)
+    if refusal.code == "FORBIDDEN" and sys.argv[1] in _SHOWN:
+        hint = "say who you are: --as NAME --role ROLE"
     return f"{refusal.message}; {hint}" if hint else refusal.message
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,11 @@ TONES = {
     "in_doubt": "magenta",
     "compensated": "cyan",
     "cancelled": "bright_black",
+    "pending": "yellow",
+    "approved": "green",
+    "rejected": "red",
+    "expired": "bright_black",
+    "withdrawn": "bright_black",
 }
 
 
@@ -106,6 +111,13 @@ def say(text: object, tone: str = "") -> None:
         console().print(Text(safe(text), style=TONES.get(tone, tone)))
     else:
         sys.stdout.write(safe(text) + "\n")
+
+
+def show_facts(facts: Mapping[str, object], tones: Mapping[str, str]) -> None:
+    """One fact a line, those that there are."""
+    for name, fact in facts.items():
+        if fact is not None and fact != "":
+            say(f"{name + ':':<11}{str(fact).replace(chr(10), chr(10) + ' ' * 11)}", tones.get(name, ""))
 
 
 def pretty(value: Any) -> str:

@@ -1,15 +1,14 @@
-"""Commands that say something: submit, signal, cancel, pause, resume."""
+"""Commands that say something: submit, signal, message, complete, cancel, pause, resume."""
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated, Any
 
 import typer
 
 from aetheris.cli import output
-from aetheris.cli.options import DEFAULT_URL, AsJson, JobId, Url, connected
+from aetheris.cli.options import DEFAULT_URL, AsJson, JobId, Url, connected, json_value
 from aetheris.client import Client, Job, JobFailed
 
 
@@ -33,6 +32,8 @@ def submit(
         output.show_json(job)
         return
     output.say(job.id)
+    if job.hint:
+        output.complain(f"{job.hint}; `aetheris runners` shows those there are")
     if sys.stdout.isatty():
         output.say(f"See what it does: aetheris trace {job.id} --follow", "bright_black")
 
@@ -72,18 +73,44 @@ def signal(
         output.say(f"accepted as {answer.signal_id}" if answer.created else f"stands already, as {answer.signal_id}")
 
 
+def message(
+    job: JobId,
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help='Which channel; most agents read "default".')],
+    payload: Annotated[str, typer.Argument(metavar="PAYLOAD", help="What it says: JSON, or plain text.")],
+    message_id: Annotated[str, typer.Option("--id", help="Yours; a second message under this id is the same.")] = "",
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Queue a message for a job."""
+    said = _payload(payload)
+    answer = connected(url).message(job, channel, said, message_id=message_id or None)
+    if as_json:
+        output.show_json(answer)
+    else:
+        output.say(f"queued as {answer.message_id}" if answer.created else f"stands already, as {answer.message_id}")
+
+
+def complete(
+    token: Annotated[str, typer.Argument(metavar="TOKEN", help="As the agent gave it away.")],
+    payload: Annotated[
+        str | None, typer.Argument(metavar="[PAYLOAD]", help="What the agent gets: JSON, or plain text.")
+    ] = None,
+    error: Annotated[str | None, typer.Option(help="Instead: what went wrong.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Say the one thing that a token allows. Saying the same again changes nothing."""
+    if payload is not None and error is not None:
+        raise typer.BadParameter("either there is a payload or something went wrong", param_hint="--error")
+    answer = connected(url).complete(token, _payload(payload), error=error)
+    if as_json:
+        output.show_json(answer)
+    else:
+        output.say(f"job {answer.job_id} " + ("hears it" if answer.created else "has heard it already"))
+
+
 def _payload(text: str | None) -> Any:
-    if text is None:
-        return None
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as wrong:
-        if text.lstrip()[:1] in ("{", "[", '"'):
-            # Meant as JSON: the job must not get the broken text of it.
-            raise typer.BadParameter(f"PAYLOAD is not JSON: {wrong}", param_hint="PAYLOAD") from wrong
-        return text
-    except RecursionError as deep:
-        raise typer.BadParameter("PAYLOAD is nested too deeply", param_hint="PAYLOAD") from deep
+    return None if text is None else json_value(text, "PAYLOAD", plain=True)
 
 
 def cancel(

@@ -15,6 +15,7 @@ from aetheris.client import calls, exchange
 from aetheris.client.errors import JobNotFinished
 from aetheris.client.models import (
     Agent,
+    Approval,
     Effect,
     Event,
     Health,
@@ -24,6 +25,7 @@ from aetheris.client.models import (
     SignalAnswer,
     StoredCommit,
     StuckJob,
+    TokenAnswer,
     Trace,
     Verdict,
 )
@@ -39,11 +41,19 @@ class AsyncClient:
         print(await client.result(job.id))
     """
 
-    def __init__(self, url: str = exchange.DEFAULT_URL, *, timeout: float = 10.0, retry_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str = exchange.DEFAULT_URL,
+        *,
+        timeout: float = 10.0,
+        retry_s: float = 5.0,
+        actor: str | None = None,
+        roles: Sequence[str] = (),
+    ) -> None:
         self.url = exchange.checked_url(url)
         self._timeout_s = timeout
         self._retry_s = retry_s
-        self._http = httpx.AsyncClient(**exchange.settings(self.url, timeout))
+        self._http = httpx.AsyncClient(**exchange.settings(self.url, timeout, actor, roles))
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -115,6 +125,20 @@ class AsyncClient:
     async def resume(self, job_id: str) -> Job:
         return await self._call(calls.resume(job_id))
 
+    async def requeue(self, job_id: str) -> Job:
+        return await self._call(calls.requeue(job_id))
+
+    async def fork(
+        self,
+        job_id: str,
+        *,
+        at: int = 0,
+        before: str = "",
+        effects: str = "reuse",
+        idempotency_key: str | None = None,
+    ) -> Job:
+        return await self._call(calls.fork(job_id, at, before, effects, idempotency_key))
+
     # What is said to a job.
 
     async def signal(self, job_id: str, key: str, payload: Any = None) -> SignalAnswer:
@@ -124,6 +148,39 @@ class AsyncClient:
         self, job_id: str, channel: str, payload: Any = None, *, message_id: str | None = None
     ) -> MessageAnswer:
         return await self._call(calls.message(job_id, channel, payload, message_id))
+
+    async def complete(self, token: str, payload: Any = None, *, error: str | None = None) -> TokenAnswer:
+        return await self._call(calls.complete(token, payload, error))
+
+    # What people decide.
+
+    async def approvals(
+        self, *, state: str | Sequence[str] = (), approver: str = "", job_id: str = "", limit: int = 100
+    ) -> list[Approval]:
+        found: list[Approval] = []
+        cursor: str | None = None
+        while len(found) < limit:
+            page = await self._call(calls.approvals(state, approver, job_id, limit - len(found), cursor))
+            found += page.approvals
+            cursor = page.next_cursor
+            if not cursor:
+                break
+        return found
+
+    async def approval(self, approval_id: str) -> Approval:
+        return await self._call(calls.approval(approval_id))
+
+    async def approve(self, approval_id: str, comment: str = "", *, arguments: Any = calls.AS_ASKED) -> Approval:
+        return await self._call(calls.approve(approval_id, comment, arguments))
+
+    async def reject(self, approval_id: str, comment: str = "") -> Approval:
+        return await self._call(calls.reject(approval_id, comment))
+
+    async def delegate(self, approval_id: str, to: str, comment: str = "") -> Approval:
+        return await self._call(calls.delegate(approval_id, to, comment))
+
+    async def resolve(self, key: str, verdict: str, result: Any = None, *, note: str = "") -> Effect:
+        return await self._call(calls.resolve(key, verdict, result, note))
 
     # What a job did.
 

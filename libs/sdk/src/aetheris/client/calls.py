@@ -38,7 +38,7 @@ class Call(Generic[Answer]):
     fine: frozenset[int] = frozenset()
 
 
-def _body(value: Mapping[str, Any]) -> bytes:
+def _body(value: Any) -> bytes:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, default=to_jsonable_python).encode()
     except (TypeError, ValueError, RecursionError, PydanticSerializationError) as error:
@@ -53,7 +53,22 @@ def _job(job_id: str, rest: str = "") -> str:
     return f"/api/jobs/{quote(str(job_id), safe='')}{rest}"
 
 
+def _approval(approval_id: str, rest: str = "") -> str:
+    return f"/api/approvals/{quote(str(approval_id), safe='')}{rest}"
+
+
 _JOB = TypeAdapter(models.Job)
+_APPROVAL = TypeAdapter(models.Approval)
+
+
+class _AsAsked:
+    """No edit; None would be the JSON value null."""
+
+    def __repr__(self) -> str:
+        return "as asked"
+
+
+AS_ASKED: Any = _AsAsked()
 
 
 def submit(
@@ -95,6 +110,11 @@ class CommitPage(models.Model):
 
 class EffectPage(models.Model):
     effects: list[models.Effect]
+    next_cursor: str | None
+
+
+class ApprovalPage(models.Model):
+    approvals: list[models.Approval]
     next_cursor: str | None
 
 
@@ -155,6 +175,55 @@ def pause(job_id: str) -> Call[models.Job]:
 
 def resume(job_id: str) -> Call[models.Job]:
     return Call("POST", _job(job_id, "/resume"), _JOB, body=b"{}")
+
+
+def requeue(job_id: str) -> Call[models.Job]:
+    return Call("POST", _job(job_id, "/requeue"), _JOB, body=b"{}")
+
+
+def fork(job_id: str, at_seq: int, before: str, effects: str, idempotency_key: str | None) -> Call[models.Job]:
+    body = _given(at_seq=at_seq or None, before_path=before, effects=effects)
+    body["idempotency_key"] = idempotency_key or str(uuid.uuid4())
+    return Call("POST", _job(job_id, "/fork"), _JOB, body=_body(body), patience_s=20)
+
+
+def approvals(
+    state: str | Sequence[str], approver: str, job_id: str, limit: int, cursor: str | None
+) -> Call[ApprovalPage]:
+    states = [state] if isinstance(state, str) and state else list(state)
+    params = _given(approver=approver, job=job_id, cursor=cursor) | {"limit": min(limit, PAGE)}
+    params |= {"state": states} if states else {}
+    return Call("GET", "/api/approvals", TypeAdapter(ApprovalPage), params=params)
+
+
+def approval(approval_id: str) -> Call[models.Approval]:
+    return Call("GET", _approval(approval_id), _APPROVAL)
+
+
+def approve(approval_id: str, comment: str, arguments: Any) -> Call[models.Approval]:
+    body = {"comment": comment} | ({} if arguments is AS_ASKED else {"arguments": arguments})
+    return Call("POST", _approval(approval_id, "/approve"), _APPROVAL, body=_body(body))
+
+
+def reject(approval_id: str, comment: str) -> Call[models.Approval]:
+    return Call("POST", _approval(approval_id, "/reject"), _APPROVAL, body=_body({"comment": comment}))
+
+
+def delegate(approval_id: str, to: str, comment: str) -> Call[models.Approval]:
+    return Call("POST", _approval(approval_id, "/delegate"), _APPROVAL, body=_body({"to": to, "comment": comment}))
+
+
+def complete(token: str, payload: Any, error: str | None) -> Call[models.TokenAnswer]:
+    path, answer = f"/api/tokens/{quote(token, safe='')}", TypeAdapter(models.TokenAnswer)
+    if error is not None:
+        return Call("POST", path, answer, params={"failed": "true"}, body=_body({"error": error}))
+    return Call("POST", path, answer, body=_body(payload))
+
+
+def resolve(key: str, verdict: str, result: Any, note: str) -> Call[models.Effect]:
+    body = {"verdict": verdict, "note": note} | ({"result": result} if verdict == "committed" else {})
+    path = f"/api/effects/{quote(key, safe='')}/resolve"
+    return Call("POST", path, TypeAdapter(models.Effect), body=_body(body))
 
 
 def effects(state: str, job_id: str, limit: int, cursor: str | None) -> Call[EffectPage]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import ValidationError
@@ -37,14 +37,24 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def settings(url: str, timeout_s: float) -> dict[str, Any]:
+def settings(url: str, timeout_s: float, actor: str | None, roles: Sequence[str]) -> dict[str, Any]:
     """For httpx. A proxy that the environment names is not asked for what is on this machine."""
     return {
         "base_url": url,
         "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
         "trust_env": urlsplit(url).hostname not in _LOOPBACK,
-        "headers": {"User-Agent": "aetheris-python"},
+        "headers": {"User-Agent": "aetheris-python"} | _who(actor, roles),
     }
+
+
+def _who(actor: str | None, roles: Sequence[str]) -> dict[str, str]:
+    """Headers are ASCII, so names are percent-encoded."""
+    if not actor:
+        if roles:
+            raise ValueError("roles are somebody's: say actor= too")
+        return {}
+    given = {"Aetheris-Roles": ",".join(quote(role, safe=" ") for role in roles)} if roles else {}
+    return {"Aetheris-Actor": quote(actor, safe=" @.")} | given
 
 
 def arguments(call: Call[Any], timeout_s: float) -> dict[str, Any]:

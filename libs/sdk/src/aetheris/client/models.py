@@ -26,6 +26,26 @@ class Failure(Model):
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
+class Fork(Model):
+    """Where a job's history comes from."""
+
+    job_id: str
+    at_seq: int
+    before_path: str | None
+    effects: str
+
+
+class Progress(Model):
+    """How far a job is, as its running step says."""
+
+    fraction: float
+    note: str
+    at: datetime | None
+
+    def __str__(self) -> str:
+        return f"{self.fraction:.0%} {self.note}".rstrip()
+
+
 class Job(Model):
     """A job. `status` is ready, running, parked, completed, failed or cancelled."""
 
@@ -49,6 +69,10 @@ class Job(Model):
     lease: int = 0
     crash_count: int = 0
     parent_job_id: str | None = None
+    actor: str | None = None
+    fork: Fork | None = None
+    progress: Progress | None = None
+    hint: str | None = None  # after a submission: what you may want to know
     idempotency_key: str | None = None
     deadline: datetime | None = None
     links: dict[str, str] = {}
@@ -204,6 +228,46 @@ class SignalAnswer(Model):
 class MessageAnswer(Model):
     message_id: str
     created: bool
+
+
+class TokenAnswer(Model):
+    job_id: str
+    created: bool  # False where the same had been said before
+
+
+class Decision(Model):
+    """One person's answer: yes, no or delegated."""
+
+    actor: str
+    answer: str
+    comment: str
+    arguments: Any
+    diff: list[dict[str, Any]]
+    delegate: str | None
+    at: datetime
+
+
+class Approval(Model):
+    """A question to people. `state` is pending, approved, rejected, expired or withdrawn."""
+
+    id: str
+    job_id: str
+    path: str
+    state: str
+    approver: str
+    title: str
+    detail: Any
+    arguments: Any
+    requester: str | None
+    requester_may_decide: bool
+    quorum: int
+    yeses: int
+    deadline: datetime | None
+    created_at: datetime
+    decisions: list[Decision]
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.state} {self.title}"
 
 
 class Effect(Model):

@@ -14,6 +14,7 @@ from aetheris.client import calls, exchange
 from aetheris.client.errors import JobNotFinished
 from aetheris.client.models import (
     Agent,
+    Approval,
     Effect,
     Event,
     Health,
@@ -23,6 +24,7 @@ from aetheris.client.models import (
     SignalAnswer,
     StoredCommit,
     StuckJob,
+    TokenAnswer,
     Trace,
     Verdict,
 )
@@ -41,11 +43,19 @@ class Client:
     safely arrive twice. Refusals are raised as ApiError. Safe to share between threads.
     """
 
-    def __init__(self, url: str = exchange.DEFAULT_URL, *, timeout: float = 10.0, retry_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str = exchange.DEFAULT_URL,
+        *,
+        timeout: float = 10.0,
+        retry_s: float = 5.0,
+        actor: str | None = None,
+        roles: Sequence[str] = (),
+    ) -> None:
         self.url = exchange.checked_url(url)
         self._timeout_s = timeout
         self._retry_s = retry_s
-        self._http = httpx.Client(**exchange.settings(self.url, timeout))
+        self._http = httpx.Client(**exchange.settings(self.url, timeout, actor, roles))
 
     def close(self) -> None:
         self._http.close()
@@ -126,6 +136,24 @@ class Client:
     def resume(self, job_id: str) -> Job:
         return self._call(calls.resume(job_id))
 
+    def requeue(self, job_id: str) -> Job:
+        """Let a job go on that is parked for an operator: poisoned, in doubt, or at odds with its record."""
+        return self._call(calls.requeue(job_id))
+
+    def fork(
+        self,
+        job_id: str,
+        *,
+        at: int = 0,
+        before: str = "",
+        effects: str = "reuse",
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """A new job that begins with this one's history: the commits up to `at`, or what comes `before` a step;
+        without either, all of it. Where it would make an effect that the rest of the old job has made, it
+        reuses its result, asks a person ("ask") or refuses ("block")."""
+        return self._call(calls.fork(job_id, at, before, effects, idempotency_key))
+
     # What is said to a job.
 
     def signal(self, job_id: str, key: str, payload: Any = None) -> SignalAnswer:
@@ -137,6 +165,44 @@ class Client:
     ) -> MessageAnswer:
         """Queue a message. With an id of your own, saying it again changes nothing."""
         return self._call(calls.message(job_id, channel, payload, message_id))
+
+    def complete(self, token: str, payload: Any = None, *, error: str | None = None) -> TokenAnswer:
+        """Say the one thing that a token allows, or that it went wrong. Saying the same again changes nothing."""
+        return self._call(calls.complete(token, payload, error))
+
+    # What people decide.
+
+    def approvals(
+        self, *, state: str | Sequence[str] = (), approver: str = "", job_id: str = "", limit: int = 100
+    ) -> list[Approval]:
+        """What waits for a decision, oldest first; or what is in these states."""
+        found: list[Approval] = []
+        cursor: str | None = None
+        while len(found) < limit:
+            page = self._call(calls.approvals(state, approver, job_id, limit - len(found), cursor))
+            found += page.approvals
+            cursor = page.next_cursor
+            if not cursor:
+                break
+        return found
+
+    def approval(self, approval_id: str) -> Approval:
+        return self._call(calls.approval(approval_id))
+
+    def approve(self, approval_id: str, comment: str = "", *, arguments: Any = calls.AS_ASKED) -> Approval:
+        """Say yes, as `actor=` of this client; to other arguments, if you edit them."""
+        return self._call(calls.approve(approval_id, comment, arguments))
+
+    def reject(self, approval_id: str, comment: str = "") -> Approval:
+        return self._call(calls.reject(approval_id, comment))
+
+    def delegate(self, approval_id: str, to: str, comment: str = "") -> Approval:
+        """Hand your answer to a role or to person:NAME."""
+        return self._call(calls.delegate(approval_id, to, comment))
+
+    def resolve(self, key: str, verdict: str, result: Any = None, *, note: str = "") -> Effect:
+        """End a doubt: committed, with what the tool returned, not_executed or abandoned. The job goes on."""
+        return self._call(calls.resolve(key, verdict, result, note))
 
     # What a job did.
 

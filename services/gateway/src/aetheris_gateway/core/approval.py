@@ -106,16 +106,18 @@ class Approval:
 def decide(
     approval: Approval, person: Person, *, approved: bool, comment: str, edited: bytes, now: datetime
 ) -> Approval:
-    """With the person's answer, and with what that decides."""
+    """With the person's answer, and with what that decides. The same answer again changes nothing."""
+    if edited == approval.question.arguments:
+        edited = b""
+    verdict = Verdict.YES if approved else Verdict.NO
+    if any((said.actor, said.verdict, said.edited) == (person.actor, verdict, edited) for said in approval.answers):
+        return approval
     _require_open(approval, now)
     _require_entitled(approval, person)
     if edited and not approval.question.arguments:
         raise Invalid("this question has no arguments to edit", field="arguments")
     if edited and not approved:
         raise Invalid("a no edits nothing", field="arguments")
-    if edited == approval.question.arguments:
-        edited = b""
-    verdict = Verdict.YES if approved else Verdict.NO
     answered = _with(approval, Decision(person.actor, verdict, comment, now, edited))
     if not approved:
         return replace(answered, state=State.REJECTED)
@@ -131,6 +133,9 @@ def decide(
 
 def delegate(approval: Approval, person: Person, *, to: str, comment: str, now: datetime) -> Approval:
     """With the person's answer handed to `to`, a role or person:NAME."""
+    last = next((said for said in reversed(approval.decisions) if said.actor == person.actor), None)
+    if last is not None and last.delegate == to:
+        return approval
     _require_open(approval, now)
     _require_entitled(approval, person)
     if Person(person.actor, person.roles).is_one_of(to) and to.startswith(PERSON):

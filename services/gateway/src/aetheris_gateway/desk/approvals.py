@@ -81,11 +81,11 @@ class Approvals:
             after = core.decide(
                 asked.approval, caller.person, approved=request.approved, comment=comment, edited=wanted, now=now
             )
-            return after, None if after.state is State.PENDING else self._note(asked, after, caller)
+            told = after is not asked.approval and after.state is not State.PENDING
+            return after, self._note(asked, after, caller) if told else None
 
         asked = await self._written(caller, approval_id, decided)
-        said = asked.approval.decisions[-1].verdict
-        APPROVALS.labels({Verdict.YES: "yes", Verdict.NO: "no", Verdict.DELEGATED: "delegated"}[said]).inc()
+        APPROVALS.labels("delegated" if to else "yes" if request.approved else "no").inc()
         return pb.DecideResponse(approval=self._to_wire(asked))
 
     async def _require_alive(self, caller: Caller, approval_id: UUID) -> None:

@@ -1,0 +1,92 @@
+"""Commands of operators: what is stuck, requeue, fork."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from aetheris.cli import output, trace
+from aetheris.cli.options import DEFAULT_URL, AsJson, JobId, Url, connected
+
+_CHOICES = ("reuse", "ask", "block")
+
+
+def stuck(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+    """Jobs that do not get on by themselves: why, and what to do."""
+    found = connected(url).stuck()
+    if as_json:
+        output.show_json(found)
+    elif found:
+        rows = [
+            [
+                output.cell(each.job.id),
+                output.cell(each.job.agent),
+                output.cell(each.cause.replace("_", " "), "red"),
+                output.cell(output.moment(each.since)),
+                output.cell(each.remedy, "bright_black"),
+            ]
+            for each in found
+        ]
+        output.show(("job", "agent", "cause", "since", "remedy"), rows)
+    else:
+        output.complain("nothing is stuck")
+
+
+def requeue(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+    """Let a job go on that is parked for an operator."""
+    found = connected(url).requeue(job)
+    if as_json:
+        output.show_json(found)
+    else:
+        output.say(f"job {found.id} goes on; `aetheris trace {found.id} --follow` shows what it does")
+
+
+def fork(
+    job: JobId,
+    at: Annotated[
+        str,
+        typer.Option(
+            metavar="SEQ|step:PATH",
+            help="Copy the history up to this commit, or up to before this step; without it, all of it.",
+        ),
+    ] = "",
+    effects: Annotated[
+        str,
+        typer.Option(
+            help="Where the fork would make an effect that the old job has made after that: reuse its result, ask a "
+            "person, or block it."
+        ),
+    ] = "reuse",
+    key: Annotated[str, typer.Option(help="A second fork under this key is the same job.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the fork has ended.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Begin a new job with the history of another. Effects of that history are not made again."""
+    if effects not in _CHOICES:
+        raise typer.BadParameter(f"{effects} is none of {', '.join(_CHOICES)}", param_hint="--effects")
+    seq, before = _place(at)
+    made = connected(url).fork(job, at=seq, before=before, effects=effects, idempotency_key=key or None)
+    if follow:
+        trace.trace(made.id, follow=True, as_json=as_json, url=url)
+    elif as_json:
+        output.show_json(made)
+    else:
+        output.say(made.id)
+        if sys.stdout.isatty():
+            output.say(f"See what it does: aetheris trace {made.id} --follow", "bright_black")
+
+
+def _place(at: str) -> tuple[int, str]:
+    if not at:
+        return 0, ""
+    if at.startswith("step:") and at != "step:":
+        return 0, at.removeprefix("step:")
+    if at.isdecimal() and at.isascii() and int(at[:20]) > 0:
+        return int(at), ""
+    raise typer.BadParameter(
+        f"{at} is no place: a commit like 7, or a step like step:3 or step:2.1.0",
+        param_hint="--at",
+    )
