@@ -239,3 +239,38 @@ async def test_a_timer_that_the_scheduler_calls_due_is_due_although_our_clock_is
 
     assert await again.hold(ahead) == ports.Completed(b'"woke"')
     await again.close()
+
+
+async def test_a_deadline_beside_a_branch_that_moves_is_kept_without_the_scheduler():
+    """Also where the clock that woke us was a little early: the job looks again."""
+    world = World()
+    late: list[str] = []
+    go = asyncio.Event()
+
+    @step
+    async def works() -> None:
+        await go.wait()
+
+    async def waits() -> None:
+        try:
+            await signal("go", timeout="20ms")
+        except WaitTimedOut:
+            late.append("late")
+            go.set()
+
+    @agent("both")
+    async def both() -> None:
+        await gather(works(), waits())
+
+    run, assignment, _ = world.run(both, 1)
+    held = asyncio.ensure_future(run.hold(assignment))
+    # Our clock stands still while the first timer fires.
+    fired = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.03, fired.set)
+    await fired.wait()
+    assert late == []
+    world.clock.advance(1)
+
+    assert await held == ports.Completed(b"null")
+    assert late == ["late"]
+    await run.close()

@@ -208,3 +208,31 @@ async def test_a_runner_that_stops_hands_the_job_back_at_its_next_command():
     successor, taken, _ = world.run(two, 2)
     assert await successor.hold(taken) == ports.Completed(b"3")
     await successor.close()
+
+
+async def test_a_pause_ends_with_the_park_that_it_caused_and_the_warm_job_goes_on():
+    """A job that was told to come to rest while it waited is not held up by that under its next lease."""
+    world = World()
+
+    @step
+    async def after() -> str:
+        return "after"
+
+    @agent("waits")
+    async def waits() -> str:
+        await signal("go")
+        return await after()
+
+    run, assignment, journal = world.run(waits, 1)
+    journal.open.clear()
+    held = asyncio.ensure_future(run.hold(assignment))
+    await turns()
+    run.leave("paused")
+    journal.open.set()
+    parked = await held
+    world.signals = {"go": b"1"}
+    world.pass_time(JOB, ports.Parked("signal: go"))
+
+    assert isinstance(parked, ports.Parked)
+    assert await run.hold(world.assignment(waits, JOB, 2, b"{}")) == ports.Completed(b'"after"')
+    await run.close()
