@@ -196,31 +196,40 @@ def test_and_again_ten_times(name: str, tmp_path: Path) -> None:
         strike(tmp_path / str(i), POINTS[name])
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
-        pytest.param("preflight", marks=pytest.mark.chaos),
-        "preparing",
-        pytest.param("soaking", marks=pytest.mark.chaos),
-    ],
-)
+@pytest.mark.parametrize("state", ["preparing"])
 def test_when_the_supervisor_dies_all_end_and_the_next_one_serves(state: str, tmp_path: Path) -> None:
+    lose_the_supervisor(state, tmp_path)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("state", ["preflight", "spawning", "preparing", "soaking", "draining"])
+def test_and_so_it_is_ten_times_in_every_phase(state: str, tmp_path: Path) -> None:
+    for i in range(10):
+        (tmp_path / str(i)).mkdir()
+        lose_the_supervisor(state, tmp_path / str(i))
+
+
+def lose_the_supervisor(state: str, directory: Path) -> None:
     config = {
         "service": {
             "command": [sys.executable, "-m", "aeterna.testing.keeper"],
-            "env": {"KEEPER_STALL": "before PREPARED@2" if state == "preparing" else ""},
+            "env": {
+                "KEEPER_STALL": "before PREPARED@2" if state == "preparing" else "",
+                "KEEPER_LOAD_S": "0.3" if state == "spawning" else "0",
+                "KEEPER_LINGER_S": "1" if state == "draining" else "0",
+            },
         },
         "orchestration": {
             **SLOW_HOOK,
-            "canary": {"soak_time": "5s"},
-            "state_handoff": {"enabled": True, "socket_path": str(tmp_path / "srp.sock")},
+            "canary": {"soak_time": "10ms" if state == "draining" else "5s"},
+            "state_handoff": {"enabled": True, "socket_path": str(directory / "srp.sock")},
         },
     }
-    with Supervised(tmp_path, config) as it:
+    with Supervised(directory, config) as it:
         port = it.address()[1]
         it.ask("reload", wait=False)
         status = it.until(lambda s: s["state"] == state)
-        pids = [status[role]["pid"] for role in ("serving", "successor") if status[role]]
+        pids = [status[role]["pid"] for role in ("serving", "successor", "retiring") if status[role]]
         it.signal(signal.SIGKILL)
         it.wait()
         deadline = time.monotonic() + 10

@@ -21,6 +21,8 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # A peer that vanished without a word is noticed within 15 seconds, also between calls.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # A ping has a timeout of its own, a minute by default, and the longer of the two is what counts.
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # A restarted peer is found again quickly.

@@ -44,6 +44,8 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # A ping has a timeout of its own, a minute by default, and the longer of the two is what counts.
+    ("grpc.http2.ping_timeout_ms", 5_000),
 )
 # After the last call was cut off, its handler still runs its `finally`s.
 _LEAVE_S = 5.0

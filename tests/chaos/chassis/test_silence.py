@@ -1,0 +1,69 @@
+"""A peer that falls silent without a word is noticed within 15 seconds, by whoever called and by whoever was called."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+import pytest
+from aetheris_chassis.client import open_channel
+from aetheris_testkit.probe import SERVICE, Probe, probing
+from aetheris_testkit.strait import Strait, Way
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(60)]
+
+NOTICED_S = 17.0
+PATH = f"/{SERVICE}/WritingBothWays"
+
+
+async def test_a_caller_notices_that_nothing_comes_back_any_more() -> None:
+    """The server here has no pings of its own."""
+
+    async def both_ways(_: object, context: grpc.aio.ServicerContext) -> None:
+        while await context.read() is not grpc.aio.EOF:
+            await context.write(b"here")
+
+    server = grpc.aio.server()
+    handlers = {"WritingBothWays": grpc.stream_stream_rpc_method_handler(both_ways)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with Strait(f"127.0.0.1:{port}") as strait, open_channel(strait.address) as channel:
+        call = channel.stream_stream(PATH)()
+        await call.write(b"hello")
+        assert await call.read() == b"here"
+        strait.hold(Way.BACK)
+        began = time.monotonic()
+        with pytest.raises(grpc.aio.AioRpcError) as lost:
+            await asyncio.wait_for(call.read(), NOTICED_S * 2)
+
+        assert lost.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert time.monotonic() - began < NOTICED_S
+    await server.stop(None)
+
+
+async def test_a_server_notices_that_a_caller_says_nothing_any_more() -> None:
+    """The caller here has no pings of its own."""
+    over = asyncio.Event()
+
+    class Watched(Probe):
+        async def _writing_both_ways(self, requests: object, context: grpc.aio.ServicerContext) -> None:
+            try:
+                await super()._writing_both_ways(requests, context)
+            finally:
+                over.set()
+
+    async with (
+        probing(Watched()) as (serving, _),
+        Strait(serving.address) as strait,
+        grpc.aio.insecure_channel(strait.address) as channel,
+    ):
+        call = channel.stream_stream(PATH)()
+        await call.write(b"hello")
+        assert await call.read() == b"hello"
+        strait.hold(Way.THERE)
+        began = time.monotonic()
+        await asyncio.wait_for(over.wait(), NOTICED_S * 2)
+
+        assert time.monotonic() - began < NOTICED_S
