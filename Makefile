@@ -1,6 +1,6 @@
 # Every target is one line a person could type. All of them see to setup first; it is quick when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-embedded demo test chaos lint format types proto proto-check buf bench bench-aeterna helm-lint check lock clean
+.PHONY: help setup run-embedded demo test chaos lint format types proto proto-check buf bench bench-aeterna histories helm-lint check lock clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
@@ -30,6 +30,9 @@ test: setup ## Run the tests (ARGS="-k name" narrows)
 
 chaos: setup ## Kill real processes under load, then check the record (CHAOS_S=180 CHAOS_SEED=7, ARGS="--json out.json")
 	@$(BIN)/python -m pytest -m chaos --timeout 300 tests/chaos $(ARGS)
+
+histories: setup ## Record what this version's jobs look like, for the versions after it to replay
+	@$(BIN)/python tests/replay/sdk/record.py $(ARGS)
 
 bench: setup ## Measure steps and jobs per second with separate processes (ARGS="--quick --json out.json")
 	@$(BIN)/python bench/throughput.py $(ARGS)
