@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from uuid import UUID
 
-from aetheris import Happened, agent, tool
+from aetheris import EffectSpent, Happened, agent, tool
 from aetheris_journal import events as e
+from aetheris_journal.replay import Replay
 from aetheris_runner import ports
 from aetheris_testkit.world import JOB, World, turns
 
@@ -96,3 +97,41 @@ async def test_an_effect_that_the_world_knows_is_not_made_again():
     names = [type(event).__name__ for event in world.events(JOB)]
     assert names[-3:] == ["EffectInDoubt", "EffectResolved", "JobCompleted"]
     await successor.close()
+
+
+async def test_a_business_key_whose_effect_was_taken_back_is_used_up_and_says_so():
+    """Whoever deduplicates by that key downstream would answer with what was refunded."""
+    world = World()
+
+    async def refund(*, idempotency_key: str) -> None:
+        await world.outside.do(idempotency_key, "refund")
+
+    @tool(compensate=refund)
+    async def charge(*, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, "receipt"))
+
+    @agent("fails")
+    async def fails() -> None:
+        await charge(once="invoice-42")
+        raise ValueError("no")
+
+    @agent("again")
+    async def again() -> str:
+        try:
+            return await charge(once="invoice-42")
+        except EffectSpent as spent:
+            return f"{spent} / {await charge(once='invoice-42b')}"
+
+    await world.drive(fails, JOB)
+    outcome = await world.drive(again, OTHER, cold=True)
+
+    said = f"once:charge:invoice-42 was taken back in job {JOB}: call it by another key"
+    assert outcome == ports.Completed(f'"{said} / receipt"'.encode())
+    # What was caught is in the record, so a run that has lost its memory goes the same way.
+    run, assignment, _ = world.run(again, 9, OTHER)
+    replay = Replay(world.events(OTHER)[:-1])
+    first = replay.effect("0", "charge", b"{}", "once:charge:invoice-42")
+    assert first is not None
+    assert first.failure is not None
+    assert await run.hold(assignment) == outcome
+    await run.close()

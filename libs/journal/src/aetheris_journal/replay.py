@@ -139,6 +139,13 @@ class Replay:
         record = self._take(path, actual)
         if record is None:
             return None
+        if (
+            isinstance(record, StepRecord)
+            and record.failure is not None
+            and (record.name, record.arguments) == (name, arguments)
+        ):
+            # Refused before it began, so no intent precedes.
+            return replace(actual, state=State.FAILED, failure=record.failure)
         same = isinstance(record, EffectRecord) and (record.name, record.arguments, record.key) == (
             name,
             arguments,

@@ -55,6 +55,10 @@ class Permanent(AetherisError):
     """
 
 
+class EffectSpent(AetherisError):
+    """The effect under this business key was made and taken back, or given up on: that key is used up."""
+
+
 class EffectBlocked(AetherisError):
     """This effect must not be made here, and the message says why."""
 

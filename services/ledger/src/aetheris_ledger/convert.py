@@ -54,7 +54,7 @@ def appended(correlation: int, answer: Answer) -> pb.Appended:
         message.holder_job_id = str(answer.effect.job)
         message.key = answer.effect.key
         message.result = answer.result
-    elif answer.message:
+    if answer.message:
         message.message = answer.message
     return message
 

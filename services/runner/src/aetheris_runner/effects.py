@@ -22,7 +22,7 @@ from typing import Any
 from aetheris.context import current
 from aetheris.definitions import ToolDefinition
 from aetheris.driving.failures import EXITS, described, revived
-from aetheris.errors import EffectAbandoned, Unchanged, ValueRefused
+from aetheris.errors import EffectAbandoned, EffectSpent, Unchanged, ValueRefused
 from aetheris.outcomes import DidNotHappen, Effect, Happened, Unknown, effect_in_hand
 from aetheris.progress import pulse_in_hand
 from aetheris.retry import ONCE, Retry, asked_pause
@@ -139,10 +139,23 @@ class EffectCall:
                 metrics.EFFECTS.labels("recorded").inc()
                 self.state, self.result = State.COMMITTED, answer.result
                 return
+            if answer.decision is Decision.SPENT:
+                self._refused(answer)
+                return
             deadline = stage.now() + timedelta(seconds=later)
             reason = f"{self.key} is {answer.decision.name.lower()} in job {answer.holder_job_id}"
             await stage.wait(Wait(self.path, e.WaitKind.RETRY, reason, deadline))
             later = min(later * 2, _LATER_MAX_S)
+
+    def _refused(self, answer: Answer) -> None:
+        """There will never be a permission. The record has a failed step there, for no intent precedes."""
+        stage, how = self.stage, "taken back" if answer.message == "compensated" else "given up on"
+        spent = EffectSpent(f"{self.key} was {how} in job {answer.holder_job_id}: call it by another key")
+        self.state, self._failure = State.FAILED, described(spent)
+        stage.scribe.record(
+            e.StepFailed(self.path, self.tool.name, self.given, self._failure, 1, timedelta(0), at=stage.now())
+        )
+        metrics.STEPS.labels("permanent_failure").inc()
 
     async def _permission(self) -> Answer:
         undo = self.tool.compensate

@@ -25,6 +25,7 @@ class Decision(IntEnum):
     IN_DOUBT = 4
     FENCED = 5
     REFUSED = 6
+    SPENT = 8
 
 
 @dataclass(frozen=True, slots=True)

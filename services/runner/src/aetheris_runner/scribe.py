@@ -115,7 +115,7 @@ class Scribe:
         match answer.decision:
             case Decision.APPENDED:
                 self._appended(answer)
-            case Decision.RECORDED | Decision.IN_FLIGHT | Decision.IN_DOUBT:
+            case Decision.RECORDED | Decision.IN_FLIGHT | Decision.IN_DOUBT | Decision.SPENT:
                 self._tail.withdraw(answer.key)
                 self._permit(answer.key, answer)
                 self._tell_waiters()

@@ -37,6 +37,7 @@ class Decision(IntEnum):
     FENCED = 5
     REFUSED = 6
     UNAVAILABLE = 7
+    SPENT = 8
 
 
 # Built and dropped by the ten thousand a second, so not frozen: a frozen one costs four times as much.
@@ -57,8 +58,8 @@ class Answer:
     hash: bytes = b""  # with APPENDED
     time_us: int = 0  # with APPENDED
     stored: bool = False  # with APPENDED: this call stored it, and not an earlier one
-    message: str = ""  # with REFUSED and UNAVAILABLE
-    effect: Effect | None = None  # what stands in the way, with RECORDED, IN_FLIGHT and IN_DOUBT
+    message: str = ""  # with REFUSED, UNAVAILABLE and SPENT
+    effect: Effect | None = None  # what stands in the way, with RECORDED, IN_FLIGHT, IN_DOUBT and SPENT
     result: bytes = b""  # with RECORDED
 
 
@@ -76,6 +77,9 @@ START_ANSWERS: Mapping[State, Decision] = {
     State.STARTED: Decision.IN_FLIGHT,
     State.COMMITTED: Decision.RECORDED,
     State.IN_DOUBT: Decision.IN_DOUBT,
+    # What was taken back, or given up on, is over: nobody makes it again under its key.
+    State.COMPENSATED: Decision.SPENT,
+    State.ABANDONED: Decision.SPENT,
 }
 
 
@@ -134,7 +138,8 @@ def _impossible(move: Move, effect: Effect | None) -> Answer:
     if effect is None:
         return Answer(Decision.REFUSED, message=f"effect {move.key!r} was never started")
     if move.first is State.STARTED and effect.state in START_ANSWERS:
-        return Answer(START_ANSWERS[effect.state], effect=effect)
+        decision = START_ANSWERS[effect.state]
+        return Answer(decision, effect=effect, message=effect.state.name.lower() if decision is Decision.SPENT else "")
     return Answer(
         Decision.REFUSED,
         message=f"effect {move.key!r} of job {effect.job} is {effect.state.name.lower()} and cannot become "

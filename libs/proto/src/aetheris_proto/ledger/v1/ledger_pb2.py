@@ -26,15 +26,15 @@ from aetheris_proto.ledger.v1 import event_pb2 as aetheris_dot_ledger_dot_v1_dot
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61\x65theris/ledger/v1/ledger.proto\x12\x12\x61\x65theris.ledger.v1\x1a\x1e\x61\x65theris/ledger/v1/event.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"f\n\x0eJournalRequest\x12+\n\x07\x61ppends\x18\x01 \x03(\x0b\x32\x1a.aetheris.ledger.v1.Append\x12\'\n\x05loads\x18\x02 \x03(\x0b\x32\x18.aetheris.ledger.v1.Load\"\xb5\x01\n\x06\x41ppend\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12\x0e\n\x06parent\x18\x05 \x01(\x0c\x12\r\n\x05lease\x18\x06 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x07 \x01(\x0c\x12\x31\n\x07\x65\x66\x66\x65\x63ts\x18\x08 \x03(\x0b\x32 .aetheris.ledger.v1.EffectChange\x12\x12\n\ncheckpoint\x18\t \x01(\x08\"\x8a\x01\n\x0c\x45\x66\x66\x65\x63tChange\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x18\n\x10\x61rguments_digest\x18\x03 \x01(\x0c\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x1f.aetheris.ledger.v1.EffectState\x12\x15\n\rresult_digest\x18\x05 \x01(\x0c\"N\n\x04Load\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x11\n\tafter_seq\x18\x03 \x01(\x04\x12\x17\n\x0f\x66rom_checkpoint\x18\x04 \x01(\x08\"m\n\x0fJournalResponse\x12.\n\x08\x61ppended\x18\x01 \x03(\x0b\x32\x1c.aetheris.ledger.v1.Appended\x12*\n\x06loaded\x18\x02 \x03(\x0b\x32\x1a.aetheris.ledger.v1.Loaded\"\xeb\x02\n\x08\x41ppended\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x37\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32%.aetheris.ledger.v1.Appended.Decision\x12\x0c\n\x04hash\x18\x03 \x01(\x0c\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\x15\n\rholder_job_id\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x0b\n\x03key\x18\x07 \x01(\t\"\xc6\x01\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x45\x43ISION_APPENDED\x10\x01\x12\x15\n\x11\x44\x45\x43ISION_RECORDED\x10\x02\x12\x16\n\x12\x44\x45\x43ISION_IN_FLIGHT\x10\x03\x12\x15\n\x11\x44\x45\x43ISION_IN_DOUBT\x10\x04\x12\x13\n\x0f\x44\x45\x43ISION_FENCED\x10\x05\x12\x14\n\x10\x44\x45\x43ISION_REFUSED\x10\x06\x12\x18\n\x14\x44\x45\x43ISION_UNAVAILABLE\x10\x07\"\x84\x01\n\x06Loaded\x12\n\n\x02id\x18\x01 \x01(\x04\x12+\n\x07\x63ommits\x18\x02 \x03(\x0b\x32\x1a.aetheris.ledger.v1.Commit\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06parent\x18\x06 \x01(\x0c\"q\n\x06\x43ommit\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\r\n\x05lease\x18\x02 \x01(\x04\x12/\n\x0brecord_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04hash\x18\x04 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\"C\n\x0bReadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\x12\x11\n\tpage_size\x18\x03 \x01(\r\"I\n\x0cReadResponse\x12+\n\x07\x63ommits\x18\x01 \x03(\x0b\x32\x1a.aetheris.ledger.v1.Commit\x12\x0c\n\x04more\x18\x02 \x01(\x08\"1\n\x0cWatchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\"<\n\rWatchResponse\x12+\n\x07\x63ommits\x18\x01 \x03(\x0b\x32\x1a.aetheris.ledger.v1.Commit\"\x1f\n\rVerifyRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x82\x01\n\x0eVerifyResponse\x12\x0e\n\x06intact\x18\x01 \x01(\x08\x12\x0f\n\x07\x63ommits\x18\x02 \x01(\x04\x12\x0e\n\x06\x65vents\x18\x03 \x01(\x04\x12\x0f\n\x07\x65\x66\x66\x65\x63ts\x18\x04 \x01(\x04\x12\x0c\n\x04head\x18\x05 \x01(\x0c\x12\x0f\n\x07\x62\x61\x64_seq\x18\x06 \x01(\x04\x12\x0f\n\x07problem\x18\x07 \x01(\t\"/\n\rExportRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06redact\x18\x02 \x03(\t\"\x1f\n\x0e\x45xportResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"\x9f\x02\n\x06\x45\x66\x66\x65\x63t\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12\x0c\n\x04tool\x18\x05 \x01(\t\x12\x18\n\x10\x61rguments_digest\x18\x06 \x01(\x0c\x12.\n\x05state\x18\x07 \x01(\x0e\x32\x1f.aetheris.ledger.v1.EffectState\x12\x15\n\rresult_digest\x18\x08 \x01(\x0c\x12\r\n\x05lease\x18\t \x01(\x04\x12,\n\x04note\x18\n \x01(\x0b\x32\x1e.aetheris.ledger.v1.EffectNote\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb1\x01\n\nEffectNote\x12;\n\x07verdict\x18\x01 \x01(\x0e\x32*.aetheris.ledger.v1.EffectResolved.Verdict\x12\x39\n\x06source\x18\x02 \x01(\x0e\x32).aetheris.ledger.v1.EffectResolved.Source\x12\x0e\n\x06result\x18\x03 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\"\x8b\x01\n\x12ListEffectsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x1f.aetheris.ledger.v1.EffectState\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"[\n\x13ListEffectsResponse\x12+\n\x07\x65\x66\x66\x65\x63ts\x18\x01 \x03(\x0b\x32\x1a.aetheris.ledger.v1.Effect\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9d\x01\n\x14ResolveEffectRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12;\n\x07verdict\x18\x03 \x01(\x0e\x32*.aetheris.ledger.v1.EffectResolved.Verdict\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0c\n\x04note\x18\x06 \x01(\t\"C\n\x15ResolveEffectResponse\x12*\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32\x1a.aetheris.ledger.v1.Effect\"\x94\x01\n\x18ReportLateOutcomeRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\r\n\x05lease\x18\x04 \x01(\x04\x12\x0e\n\x06result\x18\x05 \x01(\x0c\x12,\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x1b.aetheris.ledger.v1.Failure\"G\n\x19ReportLateOutcomeResponse\x12*\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32\x1a.aetheris.ledger.v1.Effect*\xee\x01\n\x0b\x45\x66\x66\x65\x63tState\x12\x1c\n\x18\x45\x46\x46\x45\x43T_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45\x46\x46\x45\x43T_STATE_STARTED\x10\x01\x12\x1a\n\x16\x45\x46\x46\x45\x43T_STATE_COMMITTED\x10\x02\x12\x17\n\x13\x45\x46\x46\x45\x43T_STATE_FAILED\x10\x03\x12\x19\n\x15\x45\x46\x46\x45\x43T_STATE_IN_DOUBT\x10\x04\x12\x1d\n\x19\x45\x46\x46\x45\x43T_STATE_NOT_EXECUTED\x10\x05\x12\x1a\n\x16\x45\x46\x46\x45\x43T_STATE_ABANDONED\x10\x06\x12\x1c\n\x18\x45\x46\x46\x45\x43T_STATE_COMPENSATED\x10\x07\x32\xd7\x05\n\x06Ledger\x12V\n\x07Journal\x12\".aetheris.ledger.v1.JournalRequest\x1a#.aetheris.ledger.v1.JournalResponse(\x01\x30\x01\x12I\n\x04Read\x12\x1f.aetheris.ledger.v1.ReadRequest\x1a .aetheris.ledger.v1.ReadResponse\x12N\n\x05Watch\x12 .aetheris.ledger.v1.WatchRequest\x1a!.aetheris.ledger.v1.WatchResponse0\x01\x12O\n\x06Verify\x12!.aetheris.ledger.v1.VerifyRequest\x1a\".aetheris.ledger.v1.VerifyResponse\x12Q\n\x06\x45xport\x12!.aetheris.ledger.v1.ExportRequest\x1a\".aetheris.ledger.v1.ExportResponse0\x01\x12^\n\x0bListEffects\x12&.aetheris.ledger.v1.ListEffectsRequest\x1a\'.aetheris.ledger.v1.ListEffectsResponse\x12\x64\n\rResolveEffect\x12(.aetheris.ledger.v1.ResolveEffectRequest\x1a).aetheris.ledger.v1.ResolveEffectResponse\x12p\n\x11ReportLateOutcome\x12,.aetheris.ledger.v1.ReportLateOutcomeRequest\x1a-.aetheris.ledger.v1.ReportLateOutcomeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61\x65theris/ledger/v1/ledger.proto\x12\x12\x61\x65theris.ledger.v1\x1a\x1e\x61\x65theris/ledger/v1/event.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"f\n\x0eJournalRequest\x12+\n\x07\x61ppends\x18\x01 \x03(\x0b\x32\x1a.aetheris.ledger.v1.Append\x12\'\n\x05loads\x18\x02 \x03(\x0b\x32\x18.aetheris.ledger.v1.Load\"\xb5\x01\n\x06\x41ppend\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12\x0e\n\x06parent\x18\x05 \x01(\x0c\x12\r\n\x05lease\x18\x06 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x07 \x01(\x0c\x12\x31\n\x07\x65\x66\x66\x65\x63ts\x18\x08 \x03(\x0b\x32 .aetheris.ledger.v1.EffectChange\x12\x12\n\ncheckpoint\x18\t \x01(\x08\"\x8a\x01\n\x0c\x45\x66\x66\x65\x63tChange\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x18\n\x10\x61rguments_digest\x18\x03 \x01(\x0c\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x1f.aetheris.ledger.v1.EffectState\x12\x15\n\rresult_digest\x18\x05 \x01(\x0c\"N\n\x04Load\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x11\n\tafter_seq\x18\x03 \x01(\x04\x12\x17\n\x0f\x66rom_checkpoint\x18\x04 \x01(\x08\"m\n\x0fJournalResponse\x12.\n\x08\x61ppended\x18\x01 \x03(\x0b\x32\x1c.aetheris.ledger.v1.Appended\x12*\n\x06loaded\x18\x02 \x03(\x0b\x32\x1a.aetheris.ledger.v1.Loaded\"\xff\x02\n\x08\x41ppended\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x37\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32%.aetheris.ledger.v1.Appended.Decision\x12\x0c\n\x04hash\x18\x03 \x01(\x0c\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\x15\n\rholder_job_id\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x0b\n\x03key\x18\x07 \x01(\t\"\xda\x01\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x45\x43ISION_APPENDED\x10\x01\x12\x15\n\x11\x44\x45\x43ISION_RECORDED\x10\x02\x12\x16\n\x12\x44\x45\x43ISION_IN_FLIGHT\x10\x03\x12\x15\n\x11\x44\x45\x43ISION_IN_DOUBT\x10\x04\x12\x13\n\x0f\x44\x45\x43ISION_FENCED\x10\x05\x12\x14\n\x10\x44\x45\x43ISION_REFUSED\x10\x06\x12\x18\n\x14\x44\x45\x43ISION_UNAVAILABLE\x10\x07\x12\x12\n\x0e\x44\x45\x43ISION_SPENT\x10\x08\"\x84\x01\n\x06Loaded\x12\n\n\x02id\x18\x01 \x01(\x04\x12+\n\x07\x63ommits\x18\x02 \x03(\x0b\x32\x1a.aetheris.ledger.v1.Commit\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06parent\x18\x06 \x01(\x0c\"q\n\x06\x43ommit\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\r\n\x05lease\x18\x02 \x01(\x04\x12/\n\x0brecord_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04hash\x18\x04 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\"C\n\x0bReadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\x12\x11\n\tpage_size\x18\x03 \x01(\r\"I\n\x0cReadResponse\x12+\n\x07\x63ommits\x18\x01 \x03(\x0b\x32\x1a.aetheris.ledger.v1.Commit\x12\x0c\n\x04more\x18\x02 \x01(\x08\"1\n\x0cWatchRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\"<\n\rWatchResponse\x12+\n\x07\x63ommits\x18\x01 \x03(\x0b\x32\x1a.aetheris.ledger.v1.Commit\"\x1f\n\rVerifyRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x82\x01\n\x0eVerifyResponse\x12\x0e\n\x06intact\x18\x01 \x01(\x08\x12\x0f\n\x07\x63ommits\x18\x02 \x01(\x04\x12\x0e\n\x06\x65vents\x18\x03 \x01(\x04\x12\x0f\n\x07\x65\x66\x66\x65\x63ts\x18\x04 \x01(\x04\x12\x0c\n\x04head\x18\x05 \x01(\x0c\x12\x0f\n\x07\x62\x61\x64_seq\x18\x06 \x01(\x04\x12\x0f\n\x07problem\x18\x07 \x01(\t\"/\n\rExportRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06redact\x18\x02 \x03(\t\"\x1f\n\x0e\x45xportResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"\x9f\x02\n\x06\x45\x66\x66\x65\x63t\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12\x0c\n\x04tool\x18\x05 \x01(\t\x12\x18\n\x10\x61rguments_digest\x18\x06 \x01(\x0c\x12.\n\x05state\x18\x07 \x01(\x0e\x32\x1f.aetheris.ledger.v1.EffectState\x12\x15\n\rresult_digest\x18\x08 \x01(\x0c\x12\r\n\x05lease\x18\t \x01(\x04\x12,\n\x04note\x18\n \x01(\x0b\x32\x1e.aetheris.ledger.v1.EffectNote\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb1\x01\n\nEffectNote\x12;\n\x07verdict\x18\x01 \x01(\x0e\x32*.aetheris.ledger.v1.EffectResolved.Verdict\x12\x39\n\x06source\x18\x02 \x01(\x0e\x32).aetheris.ledger.v1.EffectResolved.Source\x12\x0e\n\x06result\x18\x03 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\"\x8b\x01\n\x12ListEffectsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x1f.aetheris.ledger.v1.EffectState\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"[\n\x13ListEffectsResponse\x12+\n\x07\x65\x66\x66\x65\x63ts\x18\x01 \x03(\x0b\x32\x1a.aetheris.ledger.v1.Effect\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9d\x01\n\x14ResolveEffectRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12;\n\x07verdict\x18\x03 \x01(\x0e\x32*.aetheris.ledger.v1.EffectResolved.Verdict\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0c\n\x04note\x18\x06 \x01(\t\"C\n\x15ResolveEffectResponse\x12*\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32\x1a.aetheris.ledger.v1.Effect\"\x94\x01\n\x18ReportLateOutcomeRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\r\n\x05lease\x18\x04 \x01(\x04\x12\x0e\n\x06result\x18\x05 \x01(\x0c\x12,\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x1b.aetheris.ledger.v1.Failure\"G\n\x19ReportLateOutcomeResponse\x12*\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0b\x32\x1a.aetheris.ledger.v1.Effect*\xee\x01\n\x0b\x45\x66\x66\x65\x63tState\x12\x1c\n\x18\x45\x46\x46\x45\x43T_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45\x46\x46\x45\x43T_STATE_STARTED\x10\x01\x12\x1a\n\x16\x45\x46\x46\x45\x43T_STATE_COMMITTED\x10\x02\x12\x17\n\x13\x45\x46\x46\x45\x43T_STATE_FAILED\x10\x03\x12\x19\n\x15\x45\x46\x46\x45\x43T_STATE_IN_DOUBT\x10\x04\x12\x1d\n\x19\x45\x46\x46\x45\x43T_STATE_NOT_EXECUTED\x10\x05\x12\x1a\n\x16\x45\x46\x46\x45\x43T_STATE_ABANDONED\x10\x06\x12\x1c\n\x18\x45\x46\x46\x45\x43T_STATE_COMPENSATED\x10\x07\x32\xd7\x05\n\x06Ledger\x12V\n\x07Journal\x12\".aetheris.ledger.v1.JournalRequest\x1a#.aetheris.ledger.v1.JournalResponse(\x01\x30\x01\x12I\n\x04Read\x12\x1f.aetheris.ledger.v1.ReadRequest\x1a .aetheris.ledger.v1.ReadResponse\x12N\n\x05Watch\x12 .aetheris.ledger.v1.WatchRequest\x1a!.aetheris.ledger.v1.WatchResponse0\x01\x12O\n\x06Verify\x12!.aetheris.ledger.v1.VerifyRequest\x1a\".aetheris.ledger.v1.VerifyResponse\x12Q\n\x06\x45xport\x12!.aetheris.ledger.v1.ExportRequest\x1a\".aetheris.ledger.v1.ExportResponse0\x01\x12^\n\x0bListEffects\x12&.aetheris.ledger.v1.ListEffectsRequest\x1a\'.aetheris.ledger.v1.ListEffectsResponse\x12\x64\n\rResolveEffect\x12(.aetheris.ledger.v1.ResolveEffectRequest\x1a).aetheris.ledger.v1.ResolveEffectResponse\x12p\n\x11ReportLateOutcome\x12,.aetheris.ledger.v1.ReportLateOutcomeRequest\x1a-.aetheris.ledger.v1.ReportLateOutcomeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aetheris_proto.ledger.v1.ledger_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EFFECTSTATE']._serialized_start=3020
-  _globals['_EFFECTSTATE']._serialized_end=3258
+  _globals['_EFFECTSTATE']._serialized_start=3040
+  _globals['_EFFECTSTATE']._serialized_end=3278
   _globals['_JOURNALREQUEST']._serialized_start=120
   _globals['_JOURNALREQUEST']._serialized_end=222
   _globals['_APPEND']._serialized_start=225
@@ -46,45 +46,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOURNALRESPONSE']._serialized_start=629
   _globals['_JOURNALRESPONSE']._serialized_end=738
   _globals['_APPENDED']._serialized_start=741
-  _globals['_APPENDED']._serialized_end=1104
+  _globals['_APPENDED']._serialized_end=1124
   _globals['_APPENDED_DECISION']._serialized_start=906
-  _globals['_APPENDED_DECISION']._serialized_end=1104
-  _globals['_LOADED']._serialized_start=1107
-  _globals['_LOADED']._serialized_end=1239
-  _globals['_COMMIT']._serialized_start=1241
-  _globals['_COMMIT']._serialized_end=1354
-  _globals['_READREQUEST']._serialized_start=1356
-  _globals['_READREQUEST']._serialized_end=1423
-  _globals['_READRESPONSE']._serialized_start=1425
-  _globals['_READRESPONSE']._serialized_end=1498
-  _globals['_WATCHREQUEST']._serialized_start=1500
-  _globals['_WATCHREQUEST']._serialized_end=1549
-  _globals['_WATCHRESPONSE']._serialized_start=1551
-  _globals['_WATCHRESPONSE']._serialized_end=1611
-  _globals['_VERIFYREQUEST']._serialized_start=1613
-  _globals['_VERIFYREQUEST']._serialized_end=1644
-  _globals['_VERIFYRESPONSE']._serialized_start=1647
-  _globals['_VERIFYRESPONSE']._serialized_end=1777
-  _globals['_EXPORTREQUEST']._serialized_start=1779
-  _globals['_EXPORTREQUEST']._serialized_end=1826
-  _globals['_EXPORTRESPONSE']._serialized_start=1828
-  _globals['_EXPORTRESPONSE']._serialized_end=1859
-  _globals['_EFFECT']._serialized_start=1862
-  _globals['_EFFECT']._serialized_end=2149
-  _globals['_EFFECTNOTE']._serialized_start=2152
-  _globals['_EFFECTNOTE']._serialized_end=2329
-  _globals['_LISTEFFECTSREQUEST']._serialized_start=2332
-  _globals['_LISTEFFECTSREQUEST']._serialized_end=2471
-  _globals['_LISTEFFECTSRESPONSE']._serialized_start=2473
-  _globals['_LISTEFFECTSRESPONSE']._serialized_end=2564
-  _globals['_RESOLVEEFFECTREQUEST']._serialized_start=2567
-  _globals['_RESOLVEEFFECTREQUEST']._serialized_end=2724
-  _globals['_RESOLVEEFFECTRESPONSE']._serialized_start=2726
-  _globals['_RESOLVEEFFECTRESPONSE']._serialized_end=2793
-  _globals['_REPORTLATEOUTCOMEREQUEST']._serialized_start=2796
-  _globals['_REPORTLATEOUTCOMEREQUEST']._serialized_end=2944
-  _globals['_REPORTLATEOUTCOMERESPONSE']._serialized_start=2946
-  _globals['_REPORTLATEOUTCOMERESPONSE']._serialized_end=3017
-  _globals['_LEDGER']._serialized_start=3261
-  _globals['_LEDGER']._serialized_end=3988
+  _globals['_APPENDED_DECISION']._serialized_end=1124
+  _globals['_LOADED']._serialized_start=1127
+  _globals['_LOADED']._serialized_end=1259
+  _globals['_COMMIT']._serialized_start=1261
+  _globals['_COMMIT']._serialized_end=1374
+  _globals['_READREQUEST']._serialized_start=1376
+  _globals['_READREQUEST']._serialized_end=1443
+  _globals['_READRESPONSE']._serialized_start=1445
+  _globals['_READRESPONSE']._serialized_end=1518
+  _globals['_WATCHREQUEST']._serialized_start=1520
+  _globals['_WATCHREQUEST']._serialized_end=1569
+  _globals['_WATCHRESPONSE']._serialized_start=1571
+  _globals['_WATCHRESPONSE']._serialized_end=1631
+  _globals['_VERIFYREQUEST']._serialized_start=1633
+  _globals['_VERIFYREQUEST']._serialized_end=1664
+  _globals['_VERIFYRESPONSE']._serialized_start=1667
+  _globals['_VERIFYRESPONSE']._serialized_end=1797
+  _globals['_EXPORTREQUEST']._serialized_start=1799
+  _globals['_EXPORTREQUEST']._serialized_end=1846
+  _globals['_EXPORTRESPONSE']._serialized_start=1848
+  _globals['_EXPORTRESPONSE']._serialized_end=1879
+  _globals['_EFFECT']._serialized_start=1882
+  _globals['_EFFECT']._serialized_end=2169
+  _globals['_EFFECTNOTE']._serialized_start=2172
+  _globals['_EFFECTNOTE']._serialized_end=2349
+  _globals['_LISTEFFECTSREQUEST']._serialized_start=2352
+  _globals['_LISTEFFECTSREQUEST']._serialized_end=2491
+  _globals['_LISTEFFECTSRESPONSE']._serialized_start=2493
+  _globals['_LISTEFFECTSRESPONSE']._serialized_end=2584
+  _globals['_RESOLVEEFFECTREQUEST']._serialized_start=2587
+  _globals['_RESOLVEEFFECTREQUEST']._serialized_end=2744
+  _globals['_RESOLVEEFFECTRESPONSE']._serialized_start=2746
+  _globals['_RESOLVEEFFECTRESPONSE']._serialized_end=2813
+  _globals['_REPORTLATEOUTCOMEREQUEST']._serialized_start=2816
+  _globals['_REPORTLATEOUTCOMEREQUEST']._serialized_end=2964
+  _globals['_REPORTLATEOUTCOMERESPONSE']._serialized_start=2966
+  _globals['_REPORTLATEOUTCOMERESPONSE']._serialized_end=3037
+  _globals['_LEDGER']._serialized_start=3281
+  _globals['_LEDGER']._serialized_end=4008
 # @@protoc_insertion_point(module_scope)

@@ -106,6 +106,7 @@ class Appended(_message.Message):
         DECISION_FENCED: _ClassVar[Appended.Decision]
         DECISION_REFUSED: _ClassVar[Appended.Decision]
         DECISION_UNAVAILABLE: _ClassVar[Appended.Decision]
+        DECISION_SPENT: _ClassVar[Appended.Decision]
     DECISION_UNSPECIFIED: Appended.Decision
     DECISION_APPENDED: Appended.Decision
     DECISION_RECORDED: Appended.Decision
@@ -114,6 +115,7 @@ class Appended(_message.Message):
     DECISION_FENCED: Appended.Decision
     DECISION_REFUSED: Appended.Decision
     DECISION_UNAVAILABLE: Appended.Decision
+    DECISION_SPENT: Appended.Decision
     ID_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     HASH_FIELD_NUMBER: _ClassVar[int]
