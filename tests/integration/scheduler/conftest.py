@@ -128,7 +128,7 @@ class PostgresWorld(World):
             await connection.copy_records_to_table("jobs", schema_name="scheduler", columns=COLUMNS, records=records)
 
     async def clear(self) -> None:
-        await self.sql("TRUNCATE scheduler.jobs, scheduler.runners")
+        await self.sql("TRUNCATE scheduler.jobs, scheduler.runners, scheduler.child_ends")
 
     async def pass_time(self, seconds: float) -> None:
         """Time cannot be held in a database, but everything in it can be made older."""
@@ -142,6 +142,10 @@ class PostgresWorld(World):
 def _column(job: Job, name: str) -> Any:
     if name == "digest":
         return job.digest or bytes(32)
+    if name == "fork":
+        return rows.from_fork(job.fork)
+    if name == "fork":
+        return rows.from_fork(job.fork)
     return rows.from_failure(job.failure) if name == "failure" else getattr(job, name)
 
 

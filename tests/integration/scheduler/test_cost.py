@@ -84,7 +84,10 @@ async def _reads_by_index(world: PostgresWorld, *, generic: bool) -> None:
     cases: dict[str, tuple[Any, ...]] = {
         "claim": (sessions * 20, [runner.stream] * 20, ["agent-1"], None, 20, sessions),
         "settle": (ids, numbers, ids, numbers, texts, now, [1.0] * 20, no, no, blobs, ["{}"] * 20),
-        "progress": (ids, numbers, ids),
+        "progress": (ids, numbers, ids, [1.0] * 20, texts),
+        "wake_parents": (ids,),
+        "number_ends": (ids, ids),
+        "child_ends": (ids[0], 1, 10, ids),
         "standing": (ids,),
         "known": (ids, texts, texts, texts),
         "wake": (ids,),

@@ -15,7 +15,7 @@ from aetheris_scheduler.core.claim import Claim, Slot
 from aetheris_scheduler.core.job import State
 from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Pause, Progress, Release, Requeue, Resume, Wake
 from aetheris_scheduler.core.session import Hello, Skills
-from aetheris_scheduler.store import Order, Outcome, Placement, Submitted, Sweep, Tick, Ticked
+from aetheris_scheduler.store import Ends, Order, Outcome, Placement, Submitted, Sweep, Tick, Ticked
 
 from .conftest import MemoryWorld, PostgresWorld, World
 
@@ -78,6 +78,7 @@ class Dice:
             input=draw.choice([b'{"n": 1}', b'{"n": 2}']),
             start_after=draw.choice([None, None, PAST, FAR]),
             deadline=draw.choice([None, None, PAST, FAR]),
+            parent=draw.choice([None, *self.jobs[-6:]]),
         )
         self.jobs.append(made.id)
         return made
@@ -110,7 +111,13 @@ def answers(ticked: Ticked) -> Any:
         sorted(ticked.expired),
         sorted((lost.job, lost.lease, lost.poisoned) for lost in ticked.lost),
         sorted(ticked.overdue_jobs),
+        [(parent, woken.state, woken.tell) for parent, woken in zip(ticked.parents, ticked.woken, strict=True)],
     )
+
+
+def ticked_parents(tick: Tick, jobs: Sequence[UUID]) -> Sequence[UUID]:
+    """Some whose children may have ended."""
+    return jobs[-3:] if any(isinstance(outcome.said, End) for outcome in tick.outcomes) else ()
 
 
 def _reason(refused: Refusal | None) -> str:
@@ -148,4 +155,7 @@ async def test_the_same_ticks_have_the_same_answers_and_leave_the_same_jobs(
 
         assert first == second, f"seed {seed}, step {number}: {tick}"
         assert await jobs_of(worlds[0], dice.jobs) == await jobs_of(worlds[1], dice.jobs), f"seed {seed}, step {number}"
+        for parent in ticked_parents(tick, dice.jobs):
+            asked = Ends(parent, 0, dice.jobs)
+            assert await worlds[0].store.ends(asked) == await worlds[1].store.ends(asked), f"seed {seed}, step {number}"
         worlds[0].clock.advance(0.001)

@@ -14,14 +14,14 @@ from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from aetheris_scheduler.core.job import ENDED, Failure, Job, State
+from aetheris_scheduler.core.job import ENDED, Failure, Fork, Job, State
 from aetheris_scheduler.core.lifecycle import Cancel, End, Notice, Park, Progress, Release, Said
 from aetheris_scheduler.core.page import job_after, page_size
 from aetheris_scheduler.core.session import Hello
 from aetheris_scheduler.core.stuck import Diagnosis
 from aetheris_scheduler.core.submission import Submission, checked
 from aetheris_scheduler.outbox import Frame
-from aetheris_scheduler.store import Listing, Outcome, Runner, Submitted
+from aetheris_scheduler.store import ENDS_MAX, Ended, Ends, Listing, Outcome, Runner, Submitted
 
 WAIT_MAX_S = 60.0
 REASON_CHARS_MAX = 1_024
@@ -79,8 +79,18 @@ def submission(request: pb.SubmitRequest, clock: Clock) -> Submission:
             deadline=moment(request.deadline, "deadline") if request.HasField("deadline") else None,
             start_after=moment(request.start_after, "start_after") if request.HasField("start_after") else None,
             traceparent=request.traceparent,
+            actor=request.actor,
+            fork=_fork(request.fork) if request.HasField("fork") else None,
         )
     )
+
+
+def _fork(message: pb.Fork) -> Fork:
+    try:
+        source = parse_job_id(message.from_job_id)
+    except Invalid:
+        raise Invalid("a fork names a job", field="from_job_id") from None
+    return Fork(source, message.at_seq, message.effects, message.before_path)
 
 
 def _parent(text: str) -> UUID | None:
@@ -189,7 +199,22 @@ def listing(request: pb.ListRequest) -> Listing:
     )
 
 
+def ends(request: pb.ListEndedRequest) -> Ends:
+    if len(request.job_ids) > ENDS_MAX:
+        raise Invalid(f"at most {ENDS_MAX} children are named at once", field="job_ids")
+    return Ends(
+        parent=known_job_id(request.parent_job_id),
+        after=min(request.after, _LEASE_MAX) if request.HasField("after") else None,
+        named=[parse_job_id(job) for job in request.job_ids],
+        limit=min(request.page_size or ENDS_MAX, ENDS_MAX),
+    )
+
+
 # To the wire.
+
+
+def to_ended(ended: Ended) -> pb.ListEndedResponse:
+    return pb.ListEndedResponse(job_ids=[str(job) for job in ended.jobs], next=ended.next, more=ended.more)
 
 
 def stamp(moment: datetime | None) -> Timestamp | None:
@@ -245,7 +270,15 @@ def to_job(job: Job, *, payload: bool = True) -> pb.Job:
         cancel_requested=job.cancel,
         paused=job.paused,
         traceparent=job.traceparent,
+        actor=job.actor,
+        fork=None if job.fork is None else _to_fork(job.fork),
         progress=_to_progress(job) if job.tells_progress else None,
+    )
+
+
+def _to_fork(fork: Fork) -> pb.Fork:
+    return pb.Fork(
+        from_job_id=str(fork.from_job), at_seq=fork.at_seq, effects=fork.effects, before_path=fork.before_path
     )
 
 

@@ -267,6 +267,8 @@ class Dispatcher:
             self._leased(leased.job, streams, leased.waited_s)
         for order, steered in zip(tick.orders, ticked.steered, strict=True):
             self.seats.tell(order.job, steered)
+        for parent, woken in zip(ticked.parents, ticked.woken, strict=True):
+            self.seats.tell(parent, woken)
         for order_id, steered in zip(ticked.overdue_jobs, ticked.overdue, strict=True):
             self.seats.tell(order_id, steered)
         self.seats.lose(ticked.lost)

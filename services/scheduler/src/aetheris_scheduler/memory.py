@@ -14,7 +14,7 @@ from aetheris_kernel.errors import Conflict, NotFound, Refusal
 from aetheris_scheduler.core import lifecycle
 from aetheris_scheduler.core.claim import Bequest, Claim, Slot
 from aetheris_scheduler.core.job import Job, State
-from aetheris_scheduler.core.lifecycle import Event, Fire, Lease, Lose, Revoke
+from aetheris_scheduler.core.lifecycle import Event, Fire, Lease, Lose, Revoke, Wake
 from aetheris_scheduler.core.session import Hello, split_held
 from aetheris_scheduler.core.stuck import Diagnosis, diagnose
 from aetheris_scheduler.core.submission import Submission, born, queue_full, require_same
@@ -22,6 +22,8 @@ from aetheris_scheduler.store import (
     ORDER_OF_STEERS,
     SWEEP_JOBS_MAX,
     SWEEP_SESSIONS_MAX,
+    Ended,
+    Ends,
     Leased,
     Listing,
     Look,
@@ -53,13 +55,17 @@ class MemoryStore:
 
     def __init__(self, clock: Clock) -> None:
         self.jobs: dict[UUID, Job] = {}
+        # The children of a job in the order in which they ended.
+        self._ends: dict[UUID, list[UUID]] = {}
         self._keys: dict[tuple[str, str, str], UUID] = {}
         self._seats: dict[UUID, _Seat] = {}
         self._clock = clock
 
     async def tick(self, tick: Tick) -> Ticked:
         ticked = Ticked()
+        open_before = [outcome.job for outcome in tick.outcomes if not self._ended(outcome.job)]
         ticked.settled = [self._settle(outcome, ticked) for outcome in tick.outcomes]
+        self._wake_parents({job for job in open_before if self._ended(job)}, ticked)
         for bequest in tick.bequests:
             self._inherit(bequest, ticked)
         if tick.sweep is not None:
@@ -140,6 +146,13 @@ class MemoryStore:
     async def ended(self, jobs: Sequence[UUID]) -> Collection[UUID]:
         return {job for job in jobs if job in self.jobs and self.jobs[job].state.ended}
 
+    async def ends(self, asked: Ends) -> Ended:
+        known = self._ends.get(asked.parent, [])
+        first = len(known) if asked.after is None else asked.after
+        last = min(first + asked.limit, len(known))
+        named = {job for job in asked.named if self._ended(job) and self.jobs[job].parent == asked.parent}
+        return Ended(named.union(known[first:last]), max(first, last), last < len(known))
+
     async def list_jobs(self, listing: Listing) -> Sequence[Job]:
         found = [
             replace(job, input=b"", result=None)
@@ -191,6 +204,19 @@ class MemoryStore:
             return lifecycle.repeats(job.state, job.lease, outcome.lease)
         self._apply(job.id, outcome.said, ticked)
         return True
+
+    def _ended(self, job: UUID) -> bool:
+        return job in self.jobs and self.jobs[job].state.ended
+
+    def _wake_parents(self, ended: Collection[UUID], ticked: Ticked) -> None:
+        for child in sorted(ended):
+            parent = self.jobs[child].parent
+            if parent is not None and parent in self.jobs and not self._ended(parent):
+                self._ends.setdefault(parent, []).append(child)
+                if parent not in ticked.parents:
+                    ticked.parents.append(parent)
+        ticked.parents.sort()
+        ticked.woken = [self._steer(Order(parent, Wake()), ticked) for parent in ticked.parents]
 
     def _inherit(self, bequest: Bequest, ticked: Ticked) -> None:
         if not self._seated(bequest.slot):

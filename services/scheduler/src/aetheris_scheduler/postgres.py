@@ -19,7 +19,7 @@ from aetheris_scheduler.core import lifecycle
 from aetheris_scheduler.core.job import Job, State
 from aetheris_scheduler.core.session import Hello, split_held
 from aetheris_scheduler.core.stuck import OVERDUE, Diagnosis, diagnose
-from aetheris_scheduler.store import Listing, Look, News, Opened, Runner, Tick, Ticked
+from aetheris_scheduler.store import Ended, Ends, Listing, Look, News, Opened, Runner, Tick, Ticked
 
 PACKAGE = "aetheris_scheduler"
 QUERIES = load_queries(PACKAGE)
@@ -107,6 +107,12 @@ class PostgresStore:
 
     async def ended(self, jobs: Sequence[UUID]) -> Collection[UUID]:
         return {row["id"] for row in await self._fetch(QUERIES.ended, list(jobs))}
+
+    async def ends(self, asked: Ends) -> Ended:
+        (row,) = await self._fetch(QUERIES.child_ends, asked.parent, asked.after, asked.limit, list(asked.named))
+        jobs = {*(row["since"] or ()), *(row["named"] or ())}
+        last = row["head"] if asked.after is None else row["last"] or asked.after
+        return Ended(jobs, last, last < row["head"])
 
     async def list_jobs(self, listing: Listing) -> Sequence[Job]:
         asked: list[Any] = [

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
-from aetheris_scheduler.core.job import Failure, Job, State
+from aetheris_scheduler.core.job import Failure, Fork, Job, State
 from aetheris_scheduler.core.lifecycle import End, Park, Progress, Release
 from aetheris_scheduler.store import Outcome, Placement
 
@@ -49,6 +50,8 @@ def to_job(row: asyncpg.Record, *, runner_id: str | None = None) -> Job:
         input=row.get("input", b""),
         result=row.get("result"),
         failure=to_failure(row["failure"]),
+        actor=row["actor"],
+        fork=to_fork(row["fork"]),
         # Lists do without it.
         progress_lease=row.get("progress_lease", 0),
         progress_fraction=row.get("progress_fraction"),
@@ -82,6 +85,8 @@ def to_new_job(placement: Placement, row: asyncpg.Record) -> Job:
         digest=submission.digest,
         traceparent=submission.traceparent,
         input=submission.input,
+        actor=submission.actor,
+        fork=submission.fork,
     )
 
 
@@ -103,6 +108,8 @@ def placed(placements: Iterable[Placement]) -> Sequence[Sequence[Any]]:
             one.submission.start_after,
             None if one.slot is None else one.slot.session,
             None if one.slot is None else one.slot.stream,
+            one.submission.actor,
+            from_fork(one.submission.fork),
         )
         for one in placements
     ]
@@ -137,6 +144,26 @@ def progress(outcomes: Iterable[Outcome]) -> Sequence[Sequence[Any]]:
         assert isinstance(outcome.said, Progress)
         told.append((outcome.job, outcome.lease, outcome.session, outcome.said.fraction, outcome.said.note))
     return [list(column) for column in zip(*told, strict=True)]
+
+
+def to_fork(text: str | None) -> Fork | None:
+    if text is None:
+        return None
+    told = json.loads(text)
+    return Fork(UUID(told["from_job"]), told["at_seq"], told["effects"], told["before_path"])
+
+
+def from_fork(fork: Fork | None) -> str | None:
+    if fork is None:
+        return None
+    return json.dumps(
+        {
+            "from_job": str(fork.from_job),
+            "at_seq": fork.at_seq,
+            "effects": fork.effects,
+            "before_path": fork.before_path,
+        }
+    )
 
 
 def to_failure(text: str | None) -> Failure | None:

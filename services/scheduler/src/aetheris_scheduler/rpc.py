@@ -87,6 +87,9 @@ class SchedulerServicer(grpc_api.SchedulerServicer):
         token = to_token(str(jobs[-1].id)) if len(jobs) == listing.limit else ""
         return pb.ListResponse(jobs=[convert.to_job(job) for job in jobs], next_page_token=token)
 
+    async def ListEnded(self, request: pb.ListEndedRequest, context: Any) -> pb.ListEndedResponse:
+        return convert.to_ended(await self._store.ends(convert.ends(request)))
+
     async def Stuck(self, request: pb.StuckRequest, context: Any) -> pb.StuckResponse:
         if not request.tenant or "\0" in request.tenant:
             raise Invalid("a list is of one tenant", field="tenant")

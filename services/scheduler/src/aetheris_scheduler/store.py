@@ -36,6 +36,7 @@ ORDER_OF_STEERS: tuple[type[Steer], ...] = (Requeue, Resume, Pause, Cancel, Wake
 SWEEP_JOBS_MAX = 1_000
 SWEEP_SESSIONS_MAX = 16
 CRASH_LIMIT = 8
+ENDS_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,8 @@ class Tick:
 
     @property
     def may_ready(self) -> bool:
-        """Whether anything can become ready by it. Nothing does by an ending, by progress, or by a new job that
-        has its place."""
+        """Whether anything can become ready by it. Nothing does by progress, or by a new job that has its place;
+        by an ending only a parent that waits, and the next tick is soon enough for it."""
         return bool(
             self.sweep is not None
             or self.orders
@@ -148,6 +149,9 @@ class Ticked:
     lost: list[Lost] = field(default_factory=list)
     overdue: list[Steered] = field(default_factory=list)  # cancelled for their deadline
     overdue_jobs: list[UUID] = field(default_factory=list)
+    # Parents of which a child has ended.
+    parents: list[UUID] = field(default_factory=list)
+    woken: list[Steered] = field(default_factory=list)
     # Jobs that became ready and were not leased at once; before the claims.
     readied: int = 0
     # A sweep that reached its bound has left something for the next.
@@ -207,6 +211,25 @@ class Listing:
     limit: int = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Which children of a job have ended: of those named, and of all, behind a number."""
+
+    parent: UUID
+    after: int | None  # None for none but the named
+    named: Sequence[UUID] = ()
+    limit: int = ENDS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Whatever is neither here nor numbered up to `next` had not ended when this was read."""
+
+    jobs: Collection[UUID]
+    next: int
+    more: bool = False
+
+
 class Store(Protocol):
     async def tick(self, tick: Tick) -> Ticked:
         """Raises Unavailable where it is not known whether it took place; sending it again is safe."""
@@ -233,6 +256,8 @@ class Store(Protocol):
 
     async def ended(self, jobs: Sequence[UUID]) -> Collection[UUID]:
         """Which of these have ended."""
+
+    async def ends(self, asked: Ends) -> Ended: ...
 
     async def list_jobs(self, listing: Listing) -> Sequence[Job]:
         """Without input and result."""

@@ -1,7 +1,7 @@
 """One tick against PostgreSQL: at most one statement of a kind, all in one transaction.
 
 A kind of which there is nothing is not sent, and what fits into one statement needs no explicit
-transaction: a lone submission and a lone ending cost one round trip each. Statements touch rows in the
+transaction: a lone submission costs one round trip. Statements touch rows in the
 order of their ids, so that two schedulers rarely meet head on; where they do, the tick is sent again.
 """
 
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
+import asyncpg
 from aetheris_chassis.postgres import Connection
 from aetheris_chassis.queries import Queries
 from aetheris_kernel.errors import NotFound, Refusal, Unavailable
@@ -19,7 +20,7 @@ from aetheris_scheduler import rows
 from aetheris_scheduler.core import lifecycle
 from aetheris_scheduler.core.claim import Bequest, Claim
 from aetheris_scheduler.core.job import State
-from aetheris_scheduler.core.lifecycle import Cancel, Pause, Progress, Requeue, Resume, Steer, Wake
+from aetheris_scheduler.core.lifecycle import Cancel, End, Pause, Progress, Requeue, Resume, Steer, Wake
 from aetheris_scheduler.core.submission import Submission, queue_full, require_same
 from aetheris_scheduler.store import (
     ORDER_OF_STEERS,
@@ -44,7 +45,9 @@ def writes(tick: Tick) -> int:
     orders = {type(order.steer) for order in tick.orders}
     claims = [claim for claim in tick.claims if claim.always or tick.may_ready]
     swept = 0 if tick.sweep is None else tick.sweep.timers + 2 * tick.sweep.deadlines + 2 * tick.sweep.sessions
-    return len(said) + len(tick.bequests) + swept + bool(tick.placements) + len(orders) + len(claims)
+    # Whoever ends may be somebody's child, and then its parent is woken too.
+    ended = any(isinstance(outcome.said, End) for outcome in tick.outcomes)
+    return len(said) + ended + len(tick.bequests) + swept + bool(tick.placements) + len(orders) + len(claims)
 
 
 async def write(connection: Connection, queries: Queries, tick: Tick) -> Ticked:
@@ -91,6 +94,7 @@ class _Writing:
             found = await self._connection.fetch(self._queries.settle, *columns)
             heard |= {(row["id"], row["lease"]) for row in found}
             self.ticked.readied += sum(1 for row in found if row["state"] == State.READY)
+            await self._wake_parents([row for row in found if row["parent"] and State(row["state"]).ended])
         unheard = {outcome.job for outcome in outcomes if (outcome.job, outcome.lease) not in heard}
         standing = await self._standing(unheard)
         return [
@@ -98,6 +102,23 @@ class _Writing:
             or (outcome.job in standing and lifecycle.repeats(*standing[outcome.job], outcome.lease))
             for outcome in outcomes
         ]
+
+    async def _wake_parents(self, children: Sequence[asyncpg.Record]) -> None:
+        if not children:
+            return
+        parents = sorted({child["parent"] for child in children})
+        found = await self._connection.fetch(self._queries.wake_parents, parents)
+        woken = {row["id"]: row for row in found}
+        told = [(child["parent"], child["id"]) for child in children if child["parent"] in woken]
+        if told:
+            await self._connection.execute(self._queries.number_ends, *map(list, zip(*told, strict=True)))
+        for parent in sorted(woken):
+            row = woken[parent]
+            state = State(row["state"])
+            tell = lifecycle.tells(Wake()) if state is State.LEASED else None
+            self.ticked.parents.append(parent)
+            self.ticked.woken.append(Steered(state, None, tell, row["session"], row["lease"]))
+            self.ticked.readied += state is State.READY and row["was"] == State.PARKED
 
     async def inherit(self, bequest: Bequest) -> None:
         slot, skills = bequest.slot, bequest.skills

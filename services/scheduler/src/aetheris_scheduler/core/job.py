@@ -37,6 +37,16 @@ class Failure:
     stack: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Whose history a job begins with."""
+
+    from_job: UUID
+    at_seq: int
+    effects: str = ""
+    before_path: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     id: UUID
@@ -81,6 +91,9 @@ class Job:
     input: bytes = b""
     result: bytes | None = None
     failure: Failure | None = None
+    # Who submitted it; of a child, who submitted its parent.
+    actor: str = ""
+    fork: Fork | None = None
 
     @property
     def tells_progress(self) -> bool:

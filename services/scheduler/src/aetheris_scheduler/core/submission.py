@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
 
 from aetheris_kernel.errors import Exhausted, Invalid, KeyReused
 
-from aetheris_scheduler.core.job import Job, State
+from aetheris_scheduler.core.job import Fork, Job, State
 
 INPUT_BYTES_MAX = 1024 * 1024
 KEY_CHARS_MAX = 256
@@ -22,6 +22,9 @@ PRIORITY_MAX = 100
 BATCH_MAX = 1_000
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 DEFAULT_QUEUE = "default"
+ACTOR_CHARS_MAX = 1_024
+PATH_CHARS_MAX = 1_024
+FORK_EFFECTS = ("reuse", "ask", "block")
 QUEUE_FULL_RETRY_S = 1.0
 
 _NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{NAME_CHARS_MAX}}}")
@@ -44,6 +47,8 @@ class Submission:
     deadline: datetime | None = None
     start_after: datetime | None = None
     traceparent: str = ""
+    actor: str = ""
+    fork: Fork | None = None
     digest: bytes = b""
 
 
@@ -59,21 +64,13 @@ def checked(submission: Submission) -> Submission:
         raise Invalid("a chosen job id is a UUIDv7", field="job_id")
     _check_text("idempotency_key", submission.idempotency_key, KEY_CHARS_MAX)
     _check_text("traceparent", submission.traceparent, TRACEPARENT_CHARS_MAX)
+    _check_text("actor", submission.actor, ACTOR_CHARS_MAX)
+    if submission.parent == submission.id:
+        raise Invalid("no job is its own parent", field="parent_job_id")
+    if submission.fork is not None:
+        _check_fork(submission.fork)
     _check_input(submission.input)
-    return Submission(
-        id=submission.id,
-        tenant=submission.tenant,
-        agent=submission.agent,
-        queue=queue,
-        priority=submission.priority,
-        input=submission.input,
-        idempotency_key=submission.idempotency_key,
-        parent=submission.parent,
-        deadline=submission.deadline,
-        start_after=submission.start_after,
-        traceparent=submission.traceparent,
-        digest=_digest(submission, queue),
-    )
+    return replace(submission, queue=queue, digest=_digest(submission, queue))
 
 
 def check_batch(sizes: Sequence[int]) -> None:
@@ -109,6 +106,8 @@ def born(submission: Submission, now: datetime) -> Job:
         digest=submission.digest,
         traceparent=submission.traceparent,
         input=submission.input,
+        actor=submission.actor,
+        fork=submission.fork,
     )
 
 
@@ -118,9 +117,12 @@ def queue_full(queue: str, limit: int) -> Exhausted:
 
 def _digest(submission: Submission, queue: str) -> bytes:
     """Of what makes the request this one. Moments are left out: a caller derives them from its own now, so
-    that the same request sent again carries others; so are the trace and the job id it would like."""
+    that the same request sent again carries others; so are the trace, the job id it would like, and who sends
+    it."""
     # None of the parts has a line break in it, so no two requests make the same text.
     head = f"{submission.tenant}\n{submission.agent}\n{queue}\n{submission.priority}\n{submission.parent or ''}\n"
+    if (fork := submission.fork) is not None:
+        head += f"fork {fork.from_job} {fork.at_seq} {fork.effects} {fork.before_path}\n"
     return sha256(head.encode() + submission.input).digest()
 
 
@@ -132,6 +134,14 @@ def _check_name(field: str, name: str) -> None:
 def _check_text(field: str, text: str, chars_max: int) -> None:
     if len(text) > chars_max or _CONTROL.search(text):
         raise Invalid(f"{field} is at most {chars_max} characters, none of them a control character", field=field)
+
+
+def _check_fork(fork: Fork) -> None:
+    if not 1 <= fork.at_seq < 1 << 63:
+        raise Invalid("a fork is taken at a commit, from 1", field="at_seq")
+    if fork.effects not in FORK_EFFECTS:
+        raise Invalid(f"a fork's effects are one of {', '.join(FORK_EFFECTS)}", field="effects")
+    _check_text("before_path", fork.before_path, PATH_CHARS_MAX)
 
 
 def _check_input(raw: bytes) -> None:

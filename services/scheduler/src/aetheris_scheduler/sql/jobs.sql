@@ -33,6 +33,23 @@ WHERE job.parent = $7 AND job.tenant = $1 AND job.state = ANY ($2::smallint[]) A
 ORDER BY job.id DESC
 LIMIT $6;
 
+-- name: child_ends
+-- What has ended of a job's children: behind a number ($2; NULL for none of these), a page at a time, and of
+-- those that are asked for by name ($4). One statement, so that what is not in the one is behind `head`.
+WITH page AS (
+    SELECT number, child FROM scheduler.child_ends
+    WHERE parent = $1 AND number > $2
+    ORDER BY number LIMIT $3
+)
+SELECT
+    (SELECT array_agg(child) FROM page) AS since,
+    (SELECT max(number) FROM page) AS last,
+    (SELECT coalesce(max(number), 0) FROM scheduler.child_ends WHERE parent = $1) AS head,
+    (SELECT array_agg(job.id)
+     FROM unnest((SELECT $4::uuid[])) AS asked (id)
+     JOIN scheduler.jobs AS job ON job.id = asked.id
+     WHERE scheduler.by_index(job.id) AND job.parent = $1 AND job.state >= 4) AS named;
+
 -- name: stuck
 -- Longest stuck first. The conditions are those of `core/stuck.py`, which names the cause.
 -- ($4: patience, $5: how late a timer may be, both in seconds.)

@@ -47,6 +47,8 @@ CREATE TABLE scheduler.jobs (
     progress_fraction float8,
     progress_note     text   NOT NULL DEFAULT '',
     progress_at       timestamptz,
+    actor           text        NOT NULL DEFAULT '',
+    fork            jsonb,
     CONSTRAINT jobs_pkey PRIMARY KEY (id),
     CONSTRAINT jobs_state_check CHECK (state BETWEEN 1 AND 6),
     CONSTRAINT jobs_holder_check CHECK ((state = 2) = (session IS NOT NULL)),
@@ -87,6 +89,16 @@ CREATE INDEX jobs_by_parent ON scheduler.jobs (parent, id) WHERE parent IS NOT N
 CREATE INDEX jobs_operator ON scheduler.jobs (tenant, since, id) WHERE operator_only;
 CREATE INDEX jobs_crashing ON scheduler.jobs (tenant, since, id) WHERE crash_count > 0 AND state <= 3;
 
+-- In which order the children of a job have ended. Whoever ends a child holds its parent's row, so numbers
+-- become visible in their order and none is skipped: a parent that has read up to one never finds a smaller
+-- one later.
+CREATE TABLE scheduler.child_ends (
+    number bigint NOT NULL,
+    parent uuid   NOT NULL,
+    child  uuid   NOT NULL,
+    CONSTRAINT child_ends_pkey PRIMARY KEY (parent, number)
+);
+
 -- One row per session. No index but the key, so that renewing a lease never touches one. An expired
 -- session stays for a while as a stone with its name on it, so that it is told so when it comes back.
 CREATE TABLE scheduler.runners (
@@ -110,6 +122,6 @@ CREATE VIEW scheduler.heads AS
 SELECT job.id, job.tenant, job.agent, job.queue, job.priority, job.state, job.since, job.created_at, job.started_at,
     job.lease, job.session, runner.runner_id, job.wake, job.cancel, job.cancel_reason, job.cancel_actor, job.paused,
     job.operator_only, job.progressed, job.crash_count, job.park_reason, job.wake_at, job.deadline, job.parent,
-    job.idempotency_key, job.digest, job.traceparent, job.failure
+    job.idempotency_key, job.digest, job.traceparent, job.failure, job.actor, job.fork
 FROM scheduler.jobs AS job
 LEFT JOIN scheduler.runners AS runner ON runner.session = job.session;

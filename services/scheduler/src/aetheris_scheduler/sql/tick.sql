@@ -26,7 +26,37 @@ FROM unnest((SELECT $1::uuid[]), $2::bigint[], $3::uuid[], $4::smallint[], $5::t
 WHERE job.id = said.id AND scheduler.by_index(job.id)
     -- Written so that no index on the session is tempting; only a leased job has one.
     AND job.lease = said.lease AND job.session IS NOT DISTINCT FROM said.session
-RETURNING job.id, job.lease, job.state;
+RETURNING job.id, job.lease, job.state, job.parent;
+
+-- name: wake_parents
+-- The parents of children that have just ended: woken as `wake` does it, and held in any case, so that the
+-- ends are numbered one after the other. One that has ended itself is told nothing.
+WITH parent AS (
+    SELECT job.id, job.state
+    FROM unnest((SELECT $1::uuid[])) AS asked (id)
+    JOIN scheduler.jobs AS job ON job.id = asked.id
+    WHERE scheduler.by_index(job.id) AND job.state <= 3
+    ORDER BY job.id
+    FOR UPDATE OF job
+)
+UPDATE scheduler.jobs AS job SET
+    state = CASE WHEN job.state = 3 AND NOT job.operator_only THEN 1 ELSE job.state END,
+    since = CASE WHEN job.state = 3 AND NOT job.operator_only THEN now() ELSE job.since END,
+    wake_at = NULL,
+    park_reason = CASE WHEN job.operator_only THEN job.park_reason ELSE '' END,
+    wake = job.wake OR job.state = 2 OR job.operator_only
+FROM parent
+WHERE job.id = parent.id AND scheduler.by_index(job.id)
+RETURNING job.id, job.state, job.session, job.lease, parent.state AS was;
+
+-- name: number_ends
+-- By a statement of its own: it sees all that whoever held the parents before has numbered.
+INSERT INTO scheduler.child_ends (parent, number, child)
+SELECT ended.parent,
+    (SELECT coalesce(max(number), 0) FROM scheduler.child_ends AS known WHERE known.parent = ended.parent)
+        + row_number() OVER (PARTITION BY ended.parent ORDER BY ended.child),
+    ended.child
+FROM unnest((SELECT $1::uuid[]), $2::uuid[]) AS ended (parent, child);
 
 -- name: inherit
 -- What a session has handed back in this tick goes to its heir ($2, by its stream $3), before anybody else sees it.
@@ -75,13 +105,13 @@ WHERE scheduler.by_index(job.id);
 -- a key, or an id, inserts nothing.
 WITH alive AS (
     SELECT session, stream FROM scheduler.runners
-    WHERE session = ANY ($15::uuid[]) AND NOT expired
+    WHERE session = ANY ($17::uuid[]) AND NOT expired
     FOR KEY SHARE SKIP LOCKED
 )
 INSERT INTO scheduler.jobs (id, tenant, agent, queue, priority, parent, deadline, idempotency_key, digest,
-                            traceparent, input, state, session, lease, started_at, wake_at, park_reason)
+                            traceparent, input, actor, fork, state, session, lease, started_at, wake_at, park_reason)
 SELECT asked.id, asked.tenant, asked.agent, asked.queue, asked.priority, asked.parent, asked.deadline,
-    asked.idempotency_key, asked.digest, asked.traceparent, asked.input,
+    asked.idempotency_key, asked.digest, asked.traceparent, asked.input, asked.actor, asked.fork,
     CASE WHEN asked.start_after > now() THEN 3 WHEN alive.session IS NULL THEN 1 ELSE 2 END,
     alive.session,
     CASE WHEN alive.session IS NULL THEN 0 ELSE 1 END,
@@ -89,9 +119,10 @@ SELECT asked.id, asked.tenant, asked.agent, asked.queue, asked.priority, asked.p
     CASE WHEN asked.start_after > now() THEN asked.start_after END,
     CASE WHEN asked.start_after > now() THEN 'not before its time' ELSE '' END
 FROM unnest((SELECT $1::uuid[]), $2::text[], $3::text[], $4::text[], $5::smallint[], $6::uuid[], $7::timestamptz[],
-            $8::text[], $9::bytea[], $10::text[], $11::bytea[], $12::timestamptz[], $13::uuid[], $14::uuid[])
+            $8::text[], $9::bytea[], $10::text[], $11::bytea[], $12::timestamptz[], $13::uuid[], $14::uuid[],
+            $15::text[], $16::jsonb[])
     AS asked (id, tenant, agent, queue, priority, parent, deadline, idempotency_key, digest, traceparent, input,
-              start_after, session, stream)
+              start_after, session, stream, actor, fork)
 LEFT JOIN alive ON alive.session = asked.session AND alive.stream = asked.stream
     AND (asked.start_after IS NULL OR asked.start_after <= now())
 ON CONFLICT DO NOTHING
