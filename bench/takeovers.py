@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import signal
+import socket
 import statistics
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from aeterna.testing.grpc_load import GrpcLoad
 from aeterna.testing.load import Load, answered, datagrams, fresh, kept_alive, queue
 from aeterna.testing.plain import Plain
 from aeterna.testing.supervised import Supervised
@@ -83,6 +85,50 @@ def connections(scale: float) -> Iterator[Row]:
         yield takeovers("kept-alive HTTP, inherited", kept_alive, it.reload, it.address("main"), some, 0)
     with Plain("restart") as plain:
         yield takeovers("kept-alive HTTP, plain restart", kept_alive, plain.reload, plain.address, few, 0)
+
+
+def calls(scale: float) -> Iterator[Row]:
+    """gRPC with a stock client: steered and aged off, beside a server that just stops."""
+    for plain in (False, True):
+        times = max(3, round((10 if plain else 30) * scale))
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        config = {
+            "listeners": [],
+            "service": {
+                "command": [sys.executable, "-m", "aeterna.testing.grpc_sample"],
+                "env": {"SAMPLE_PORT": str(port), "SAMPLE_PLAIN": str(int(plain))},
+            },
+            "orchestration": {
+                "startup": {"readiness": "notify"},
+                "canary": {"enabled": False},
+                "drain": {"timeout": "10s"},
+            },
+            "limits": {"memory_headroom": 0},
+        }
+        since = time.monotonic()
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            Supervised(Path(directory), config) as it,
+            GrpcLoad(f"127.0.0.1:{port}") as load,
+        ):
+            for _ in range(times):
+                outcome = it.reload()
+                assert outcome["ok"], outcome
+                it.until(lambda s: s["state"] == "running")
+            if not plain:
+                load.until(round(50_000 * scale), round(1_000 * scale))
+        failed = sum(load.failed.values())
+        yield {
+            "what": "gRPC calls, " + ("plain restart" if plain else "steered"),
+            "takeovers": times,
+            "asked": load.unary + load.streams + failed,
+            "unary": load.unary,
+            "streams": load.streams,
+            "failed": failed,
+            "failed_each": round(failed / times, 2),
+            "seconds": round(time.monotonic() - since, 1),
+        }
 
 
 def queued(_scale: float) -> Iterator[Row]:
@@ -261,7 +307,7 @@ def _cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-PARTS = (connections, queued, fractions, crashes, handovers, rebirths, orphans, endurance)
+PARTS = (connections, calls, queued, fractions, crashes, handovers, rebirths, orphans, endurance)
 
 
 def main() -> int:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from aeterna.testing.load import Load, kept_alive
 from aeterna.testing.supervised import Supervised
 from aetheris_testkit.suite import Suite, free_ports
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from .conftest import AGENTS
 
 # Enough that the machine is busy with them, and few enough that it could do them at once.
 JOBS = 120
+UPGRADES = int(os.environ.get("AETERNA_UPGRADES", "1"))
 
 
 @asynccontextmanager
@@ -133,3 +141,105 @@ async def test_an_upgraded_runner_loses_no_lease_and_its_jobs_go_on_at_once(
             shown = f"p50 {median(stalls) * 1000:.0f} ms, p99 {stalls[int(len(stalls) * 0.99)] * 1000:.0f} ms"
             sys.stdout.write(f"\n  {len(stalls)} jobs changed hands: {shown} ")
         assert median(stalls) <= 0.5
+
+
+def gateway_under_aeterna(folder: Path, suite: Suite) -> tuple[Supervised, str, str]:
+    """It, and where its two doors are."""
+    http, grpc_ = (f"127.0.0.1:{port}" for port in free_ports(2))
+    settings = {
+        "AETHERIS_REPLACEABLE": "true",
+        "AETHERIS_CONNECTION_AGE_S": "0.5",
+        "AETHERIS_DRAIN_S": "3",
+        "AETHERIS_LISTEN": grpc_,
+        "AETHERIS_HTTP_LISTEN": http,
+        "AETHERIS_DATABASE_URL": suite.dsn,
+        "AETHERIS_LEDGER_ADDRESS": suite.ledger,
+        "AETHERIS_SCHEDULER_ADDRESS": suite.scheduler,
+    }
+    config = {
+        "service": {"command": [sys.executable, "-m", "aetheris_gateway"], "env": settings},
+        "listeners": {"http": http},
+        "orchestration": {
+            "startup": {"readiness": "notify"},
+            "canary": {"soak_time": "100ms"},
+            "drain": {"timeout": "25s"},
+        },
+        "limits": {"memory_headroom": 0},
+    }
+    folder.mkdir()
+    return Supervised(folder, config), http, grpc_
+
+
+class Stream:
+    """Somebody who follows a job, and comes again where it ended."""
+
+    def __init__(self, base: str, job: str) -> None:
+        self.ids: list[str] = []
+        self.ends = 0
+        self._base, self._path = base, f"/api/jobs/{job}/stream"
+
+    async def follow(self) -> None:
+        """Raises what a stream that is cut off raises."""
+        async with httpx.AsyncClient(base_url=self._base, timeout=30) as client:
+            while True:
+                last = {"Last-Event-ID": self.ids[-1]} if self.ids else {}
+                async with client.stream("GET", self._path, headers=last) as answer:
+                    assert answer.status_code == 200
+                    async for line in answer.aiter_lines():
+                        if line.startswith("id:"):
+                            self.ids.append(line.removeprefix("id:").strip())
+                self.ends += 1
+
+
+async def calls(address: str, stop: asyncio.Event, tally: Counter[str]) -> None:
+    """One after the other, on a stock channel."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        while not stop.is_set():
+            try:
+                await health.Check(health_pb2.HealthCheckRequest(), timeout=5)
+            except grpc.aio.AioRpcError as failed:
+                tally[f"failed: {failed.code().name}"] += 1
+            else:
+                tally["good"] += 1
+
+
+@pytest.mark.timeout(90)
+async def test_an_upgraded_gateway_fails_no_request_no_call_and_cuts_no_stream(
+    tmp_path: Path, payments: httpx.Client
+) -> None:
+    async with world(tmp_path, payments) as (suite, api, _):
+        job = (await api.post("/api/agents/pay/message", json={"input": {"args": [1]}})).json()["job_id"]
+        it, http, grpc_ = gateway_under_aeterna(tmp_path / "aeterna", suite)
+        asking = partial(kept_alive, path="/api/health")
+        with it, Load(asking, ("127.0.0.1", int(http.rpartition(":")[2])), threads=2) as load:
+            stream, stop, tally = Stream(f"http://{http}", job), asyncio.Event(), Counter[str]()
+            following = asyncio.create_task(stream.follow())
+            calling = asyncio.create_task(calls(grpc_, stop, tally))
+            for upgrade in range(1, UPGRADES + 1):
+                before = load.done, tally["good"]
+                outcome = await asyncio.to_thread(it.reload)
+                assert outcome["ok"], it.log.read_text()[-4000:]
+                await asyncio.to_thread(it.until, lambda s: s["state"] == "running")
+                async with asyncio.timeout(10):
+                    while load.done < before[0] + 20 or tally["good"] < before[1] + 20 or stream.ends < upgrade:  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+            stop.set()
+            await calling
+            # Through the last process; what it finds there is what the job had told before.
+            runner = await suite.start_runner()
+            async with asyncio.timeout(20):
+                while (await api.get(f"/api/jobs/{job}")).json()["status"] != "completed":  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(0)
+            assert not following.done() or not following.exception()
+            following.cancel()
+            await asyncio.wait({following})
+            await suite.stop(runner)
+            said = [json.loads(line) for line in it.log.read_text().splitlines() if line.startswith('{"')]
+
+        assert load.failed == {}
+        assert [each["mode"] for each in said if each["event"] == "port taken"] == ["steered"] * (UPGRADES + 1)
+        assert [each["connections"] for each in said if each["event"] == "outlived"] == [0] * UPGRADES
+        assert set(tally) == {"good"}
+        assert stream.ids == sorted(set(stream.ids), key=int)

@@ -16,7 +16,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Draining:
-    """Wraps an ASGI application. After `begin()` every HTTP/1 answer ends its connection."""
+    """Wraps an ASGI application. After `begin()` every HTTP/1 answer ends its connection.
+
+    A stream of events always does: when it ends because the process leaves, its head is long gone, and nothing
+    else could tell the client not to ask again on the same connection.
+    """
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -32,9 +36,11 @@ class Draining:
             return
 
         async def last(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start" and self.begun.is_set():
-                kept = [each for each in message.get("headers", []) if each[0].lower() != b"connection"]
-                message = {**message, "headers": [*kept, (b"connection", b"close")]}
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", []))
+                if self.begun.is_set() or _is_event_stream(headers):
+                    kept = [each for each in headers if each[0].lower() != b"connection"]
+                    message = {**message, "headers": [*kept, (b"connection", b"close")]}
             await send(message)
 
         self.requests += 1
@@ -42,6 +48,10 @@ class Draining:
             await self.app(scope, receive, last)
         finally:
             self.requests -= 1
+
+
+def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
 
 
 async def leave_on(

@@ -75,15 +75,16 @@ def fresh(load: Load, address: Where) -> None:
             time.sleep(0.001)
 
 
-def kept_alive(load: Load, address: Where) -> None:
+def kept_alive(load: Load, address: Where, path: str = "/") -> None:
     """HTTP/1.1 on one connection, until the server says `Connection: close`."""
     connection: socket.socket | None = None
+    question = f"GET {path} HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\n\r\n".encode()
     while not load.stopping.is_set():
         since = time.monotonic()
         try:
             if connection is None:
                 connection = socket.create_connection(address, _TIMEOUT_S)
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.sendall(question)
             head, body = _response(connection)
             if b" 200 " not in head.split(b"\r\n")[0]:
                 raise ValueError(head.split(b"\r\n")[0].decode())
