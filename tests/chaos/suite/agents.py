@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from datetime import timedelta
 
 import httpx
-from aetheris import DidNotHappen, Happened, agent, current_effect, gather, now, random, signal, sleep, step, tool, uuid
+from aetheris import (
+    DidNotHappen,
+    Happened,
+    Retry,
+    agent,
+    approval,
+    current_effect,
+    gather,
+    now,
+    random,
+    receive,
+    signal,
+    sleep,
+    step,
+    tool,
+    uuid,
+)
 from aetheris_testkit.mortal_runner import Place, reach
 
 # Long enough for a provider that answers late, short enough to notice one that was cut off.
@@ -150,6 +167,68 @@ async def try_(number: int) -> str:
 async def fail(number: int) -> int:
     await charge(number, 0.05)
     raise ValueError(f"{number} is wrong")
+
+
+async def refund(number: int, *, idempotency_key: str) -> int:
+    headers = {"Idempotency-Key": idempotency_key, "Aetheris-Fence": current_effect().headers["Aetheris-Fence"]}
+    answer = await _client.post("/charges", json={"number": -number}, headers=headers)
+    answer.raise_for_status()
+    return int(answer.json()["number"])
+
+
+@tool(verify=find_charge, compensate=tool(verify=find_charge)(refund))
+async def book(number: int, after_s: float = 0.0) -> int:
+    """Taken back when its job does not come to a good end."""
+    return await call(number, after_s)
+
+
+@step(retry=Retry(attempts=30, first=0.02, most=0.3))
+async def shaky(number: int) -> int:
+    if secrets.randbelow(10) < 4:
+        raise OSError("try again")
+    return number
+
+
+@tool(verify=find_charge, unchanged=(Declined,), retry=Retry(attempts=30, first=0.02, most=0.3))
+async def busy(number: int) -> int:
+    if secrets.randbelow(10) < 5:
+        raise Declined("not now")
+    return await call(number, 0.05)
+
+
+@agent("regret")
+async def regret(number: int, after_s: float) -> int:
+    """Fails after three bookings: each is taken back."""
+    for each in range(3):
+        await book(number + each, after_s)
+    raise ValueError(f"{number} is wrong")
+
+
+@agent("hold")
+async def hold(number: int) -> object:
+    """Waits until it is cancelled: its booking is taken back."""
+    await book(number)
+    return await signal("never")
+
+
+@agent("stubborn")
+async def stubborn(number: int) -> list[int]:
+    return [await shaky(number), await busy(number + 1), await shaky(number + 2)]
+
+
+@agent("mailbox")
+async def mailbox(count: int) -> list[object]:
+    said = [await receive("letters") for _ in range(count)]
+    await charge(count)
+    return said
+
+
+@agent("permit")
+async def permit(number: int) -> list[object]:
+    verdict = await approval("clerk", title=f"Charge {number}?", arguments={"number": number})
+    if not verdict.approved:
+        return [False, verdict.actors]
+    return [await charge(number, 0.05), verdict.actors]
 
 
 @agent("wait")

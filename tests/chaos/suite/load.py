@@ -15,6 +15,8 @@ from aetheris_testkit.history import Answer, Signal, Submission
 # A client that is not answered for so long has lost something.
 PATIENCE_S = 60.0
 _AGAIN_S = 0.1
+# Whoever submits is nobody in particular, so Bob may decide.
+_BOB = {"Aetheris-Actor": "bob", "Aetheris-Roles": "clerk"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,9 @@ class Shape:
     state: str = "completed"
     signals: dict[str, Any] = field(default_factory=dict)
     cancelled_after_s: float | None = None
+    letters: tuple[str, ...] = ()
+    # What the clerk says, where one is asked.
+    approved: bool | None = None
 
 
 def drawn(dice: random.Random, number: int) -> Shape:
@@ -47,8 +52,18 @@ def drawn(dice: random.Random, number: int) -> Shape:
         lambda: Shape("try", [number], f"no {number}"),
         lambda: Shape("fail", [number], state="failed"),
         lambda: Shape("wait", [number], state="cancelled", cancelled_after_s=dice.uniform(0.0, 2.0)),
+        lambda: Shape("hold", [number], state="cancelled", cancelled_after_s=dice.uniform(0.0, 2.0)),
+        lambda: Shape("regret", [number, after_s], state="failed"),
+        lambda: Shape("stubborn", [number], [number, number + 1, number + 2]),
+        lambda: Shape("mailbox", [len(letters := _letters(dice))], [*letters], letters=letters),
+        lambda: Shape("permit", [number], [number, ["bob"]], approved=True),
+        lambda: Shape("permit", [number], [False, ["bob"]], approved=False),
     ]
-    return dice.choices(shapes, [2, 4, 2, 2, 3, 2, 3, 1, 1, 1])[0]()
+    return dice.choices(shapes, [2, 4, 2, 2, 3, 2, 3, 1, 1, 1, 1, 2, 2, 2, 1, 1])[0]()
+
+
+def _letters(dice: random.Random) -> tuple[str, ...]:
+    return tuple(f"letter {each}" for each in range(dice.randrange(1, 6)))
 
 
 class Load:
@@ -93,6 +108,10 @@ class Load:
         async with asyncio.TaskGroup() as saying:
             for signal, payload in shape.signals.items():
                 saying.create_task(self._signal(random.Random(f"{key} {signal}"), found[0], signal, payload))
+            if shape.letters:
+                saying.create_task(self._write(dice, found[0], shape.letters))
+            if shape.approved is not None:
+                saying.create_task(self._decide(found[0], shape.approved))
             if shape.cancelled_after_s is not None:
                 saying.create_task(self._cancel(found[0], shape.cancelled_after_s))
 
@@ -122,19 +141,40 @@ class Load:
         if await self._say(f"/api/jobs/{job_id}/stop", {"reason": "the drill says so"}, {200}) is None:
             self.surprises.append(f"nobody answered the cancel of {job_id} for {PATIENCE_S:.0f} s")
 
-    async def _say(self, path: str, body: dict[str, Any], wanted: set[int]) -> httpx.Response | None:
+    async def _write(self, dice: random.Random, job_id: str, letters: tuple[str, ...]) -> None:
+        """One after the other, and some of them again: they arrive in this order, once."""
+        for number, letter in enumerate(letters):
+            body = {"channel": "letters", "message_id": f"m-{number}", "payload": letter}
+            for _ in range(dice.choice([1, 1, 2])):
+                if await self._say(f"/api/jobs/{job_id}/message", body, {200, 202, 409}) is None:
+                    self.surprises.append(f"nobody answered letter {number} to {job_id} for {PATIENCE_S:.0f} s")
+
+    async def _decide(self, job_id: str, approved: bool) -> None:
+        """As soon as it is asked. An answer that was not heard is given again, and then it is on record already."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            asked = await self._say(f"/api/approvals?job={job_id}", None, {200})
+            found = [] if asked is None else asked.json()["approvals"]
+            if found:
+                verb = "approve" if approved else "reject"
+                await self._say(f"/api/approvals/{found[0]['id']}/{verb}", {}, {200, 409})
+                return
+            await asyncio.sleep(_AGAIN_S)
+        self.surprises.append(f"nobody was asked about {job_id} for {PATIENCE_S:.0f} s")
+
+    async def _say(self, path: str, body: dict[str, Any] | None, wanted: set[int]) -> httpx.Response | None:
         """Until it is answered; a gateway that is away, or says that others are, is asked again."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             try:
-                answer = await self._api.post(path, json=body)
+                answer = await (self._api.get(path) if body is None else self._api.post(path, json=body, headers=_BOB))
             except httpx.TransportError:
                 pass
             else:
                 if answer.status_code in wanted:
                     return answer
                 if answer.status_code != 503:
-                    self.surprises.append(f"POST {path}: {answer.status_code} {answer.text[:200]}")
+                    self.surprises.append(f"{path}: {answer.status_code} {answer.text[:200]}")
             self.asked_again += 1
             await asyncio.sleep(_AGAIN_S)
         return None

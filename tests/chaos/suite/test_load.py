@@ -31,6 +31,7 @@ LEASE_S, GRACE_S = 2.0, 0.5
 SETTLE_S = 90.0
 RUNNERS = ("runner-1", "runner-2", "runner-3")
 IDEMPOTENT = frozenset({"deliver"})
+# `busy` and `decline` raise before they call: whoever died there left a doubt that the provider can settle.
 ONLY_A_PERSON = frozenset({"wire", "decline"})
 
 

@@ -193,6 +193,31 @@ BROKEN: dict[str, tuple[str, History]] = {
 }
 
 
+def booked(*taken_back: str, end: e.Event = FAILED) -> History:
+    """Two bookings were made; the job ended otherwise than well."""
+    made: list[e.Event] = []
+    for place, key in enumerate(("b-1", "b-2")):
+        made.append(e.EffectStarted(str(place), "book", b"[]", key, 1, "book.compensate", at=AT))
+        made.append(e.EffectCommitted(str(place), key, b"1", 1, timedelta(), at=AT))
+    undone = [e.StepCompensated("0", key, at=AT) for key in taken_back]
+    return History(
+        submissions=[Submission("pay-1", "pay", (JOB,), "failed" if end is FAILED else "completed")],
+        chains={JOB: chain((1, [CREATED, leased(1), *made]), (1, [*undone, end]))},
+        rows={JOB: Row("failed" if end is FAILED else "completed", "pay-1", b"7")},
+        calls={key: Calls((1.5,), 1) for key in ("b-1", "b-2")},
+    )
+
+
+TAKEN_BACK = "a job that does not complete takes its effects back"
+BROKEN |= {
+    "a job failed and kept what it did": (TAKEN_BACK, booked()),
+    "a job failed and took half of it back": (TAKEN_BACK, booked("b-2")),
+    "a job took something back twice": (TAKEN_BACK, booked("b-2", "b-2", "b-1")),
+    "a job took back the oldest first": (TAKEN_BACK, booked("b-1", "b-2")),
+    "a job completed and took something back": (TAKEN_BACK, booked("b-2", end=ENDED)),
+}
+
+
 def test_a_whole_history_breaks_no_promise() -> None:
     assert check(WHOLE) == []
 
@@ -216,6 +241,8 @@ ALLOWED: dict[str, Callable[[], History]] = {
         with_chain(*called_again_without_asking("deliver")), calls={KEY: Calls((1.5, 2.5), 1)}
     ),
     "a signal that comes after the end is refused": lambda: with_answers(Answer(200, 2.5, NOTE), Answer(409, 9.0)),
+    "a job that failed took back what it did, newest first": lambda: booked("b-2", "b-1"),
+    "a job completed and kept what it did": lambda: booked(end=ENDED),
     "a job that must fail failed": lambda: replace(
         with_chain(*COMMITS[:2], (2, [HEARD, FAILED])),
         submissions=[Submission("pay-1", "pay", (JOB,), "failed")],

@@ -335,6 +335,28 @@ def effects_settle(history: History) -> Iterator[tuple[str, str]]:
             yield key, f"{job_id} completed and left it {state}"
 
 
+def effects_are_taken_back(history: History) -> Iterator[tuple[str, str]]:
+    """A job that failed or was cancelled takes back what it did, newest first, once each; nobody else does."""
+    for job_id, chain in history.chains.items():
+        owed = _owed(chain.events)
+        undone = [event.key for event in chain.events if isinstance(event, e.StepCompensated)]
+        if chain.end is not None and not isinstance(chain.end, e.JobCompleted) and undone != owed[::-1]:
+            yield job_id, f"it did {owed} and took back {undone}"
+        elif isinstance(chain.end, e.JobCompleted) and undone and not _asked_to(chain.events):
+            yield job_id, f"it completed, and took back {undone}"
+
+
+def _owed(events: Sequence[e.Event]) -> list[str]:
+    """The effects that can be taken back, in the order in which they were begun, as far as they were done."""
+    begun = {event.key: None for event in events if isinstance(event, e.EffectStarted) and event.compensate}
+    done = {event.key for event in events if isinstance(event, EFFECT) and _says_done(event)}
+    return [key for key in begun if key in done]
+
+
+def _asked_to(events: Sequence[e.Event]) -> bool:
+    return any(isinstance(event, e.StepCommitted) and event.name == "compensate" for event in events)
+
+
 def _state_after(event: e.Event) -> str:
     match event:
         case e.EffectStarted():
@@ -359,4 +381,5 @@ RULES: Mapping[str, Rule] = {
     "a committed effect was made": effects_are_real,
     "no effect without its intent": effects_are_permitted,
     "an effect settles": effects_settle,
+    "a job that does not complete takes its effects back": effects_are_taken_back,
 }

@@ -115,6 +115,10 @@ def tally(history: History) -> dict[str, int]:
         "signals": len(history.signals),
         "signals said again": said_again,
         "waits": kinds[e.WaitCompleted],
+        "attempts that failed and were retried": sum(
+            isinstance(event, e.StepFailed | e.EffectFailed) and event.retry_at is not None for event in events
+        ),
+        "effects taken back": kinds[e.StepCompensated],
     }
 
 
