@@ -54,7 +54,7 @@ async def strait(server: Server) -> AsyncIterator[Strait]:
 
 
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize("member", UNHEARD)
+@pytest.mark.parametrize("member", ["scheduler", "gateway", pytest.param("ledger", marks=pytest.mark.chaos)])
 async def test_x4_killed_between_commit_and_reply(member: str, server: Server, strait: Strait, tmp_path: Path) -> None:
     words, count = UNHEARD[member]
     through = f"postgresql://postgres@/postgres?host={Path(strait.address.removeprefix('unix:')).parent}"
