@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import asyncpg
@@ -13,6 +14,9 @@ from aetheris_testkit.schema import migrated_schema, snapshot_path, snapshot_sch
 
 ROOT = Path(__file__).parents[2]
 STORING = sorted(folder.parents[1].name for folder in ROOT.glob("services/*/src/*/sql/migrations"))
+
+# What takes rows away, or changes a commit that was written.
+LOSING = ("DELETE", "TRUNCATE", "DROP", "UPDATE LEDGER.COMMITS")
 
 
 def test_the_services_that_store_are_the_ones_we_think():
@@ -62,3 +66,15 @@ def test_migrations_begin_before_the_code_and_fit_into_transactions(package):
 
     assert migrations[0].name.startswith("0001_pre_")
     assert not [migration.name for migration in migrations if "CONCURRENTLY" in migration.sql.upper()]
+
+
+def test_e7_nothing_that_the_ledger_has_recorded_is_ever_deleted():
+    """There is no retention yet. Whoever writes it changes this, and keeps the effects of open jobs."""
+    folder = ROOT / "services" / "ledger" / "src" / "aetheris_ledger" / "sql"
+    statements = {file.name: file.read_text().upper() for file in folder.rglob("*.sql")}
+    losing = {
+        name: word for name, text in statements.items() for word in LOSING if re.search(rf"^\s*{word}\b", text, re.M)
+    }
+
+    assert statements
+    assert losing == {}

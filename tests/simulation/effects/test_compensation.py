@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
-from aetheris import DidNotHappen, Happened, Unchanged, agent, compensate, gather, signal, step, tool
+from aetheris import DidNotHappen, Happened, Retry, Unchanged, agent, compensate, gather, signal, step, tool
 from aetheris.definitions import AgentDefinition
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
@@ -17,6 +18,8 @@ from aetheris_ledger.verify import verify
 from aetheris_runner import ports
 from aetheris_testkit.crash import Fuse
 from aetheris_testkit.world import JOB, World, turns
+
+OTHER = UUID("018f0000-0000-7000-8000-000000000002")
 
 
 class At(Fuse):
@@ -399,3 +402,137 @@ async def test_e6_a_doubt_is_settled_before_a_cancelled_job_ends(found: bool, ex
 
     assert await world.drive(acts, JOB) == ports.Cancelled("too dear")
     assert happened(world) == expected
+
+
+async def test_a_cancel_that_comes_before_the_permission_keeps_the_tool_out():
+    """The intent is on its way already; its effect ends as what it is, failed with the world unchanged."""
+    world = World()
+
+    @tool
+    async def act(*, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, "act"))
+
+    @agent("acts")
+    async def acts() -> str:
+        return await act()
+
+    run, assignment, journal = world.run(acts, 1)
+    journal.open.clear()
+    held = asyncio.ensure_future(run.hold(assignment))
+    await turns()
+    run.cancel("stop")
+    await turns()
+    journal.open.set()
+
+    assert await held == ports.Cancelled("stop")
+    await run.close()
+    assert happened(world) == []
+    assert [row.state for row in world.store.rows.values()] == [State.FAILED]
+
+
+async def test_e6_a_cancel_while_a_failed_job_is_taking_back_changes_nothing():
+    world = World()
+    inside, go = asyncio.Event(), asyncio.Event()
+
+    async def undo(*, idempotency_key: str) -> None:
+        inside.set()
+        await go.wait()
+        await world.outside.do(idempotency_key, "undo")
+
+    @tool(compensate=undo)
+    async def act(*, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, "act"))
+
+    @agent("acts")
+    async def acts() -> None:
+        await act()
+        raise ValueError("no")
+
+    run, assignment, _ = world.run(acts, 1)
+    held = asyncio.ensure_future(run.hold(assignment))
+    await inside.wait()
+    run.cancel("too late")
+    go.set()
+    outcome = await held
+    await run.close()
+
+    assert isinstance(outcome, ports.Failed)
+    assert happened(world) == ["act", "undo"]
+    assert [type(event) for event in world.events(JOB) if isinstance(event, e.TERMINAL)] == [e.JobFailed]
+
+
+async def test_e6_what_another_job_has_made_is_not_this_ones_to_take_back():
+    world = World()
+
+    async def undo(*, idempotency_key: str) -> None:
+        await world.outside.do(idempotency_key, "undo")
+
+    @tool(compensate=undo)
+    async def charge(*, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, "charge"))
+
+    @agent("pays")
+    async def pays() -> str:
+        return await charge(once="invoice-42")
+
+    @agent("fails")
+    async def fails() -> None:
+        await charge(once="invoice-42")
+        raise ValueError("no")
+
+    await world.drive(pays, JOB)
+    outcome = await world.drive(fails, OTHER)
+
+    assert isinstance(outcome, ports.Failed)
+    assert happened(world) == ["charge"]
+
+
+async def test_e6_a_compensation_waits_out_its_retries_with_the_job_parked():
+    """J9: cancelled, parked for the compensation's retry, and cancelled for good when it has come through."""
+    world = World()
+    refusals = 2
+
+    @tool(retry=Retry(attempts=3, first="5m", factor=1, jitter=0))
+    async def undo(*, idempotency_key: str) -> None:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise Refused("closed")
+        await world.outside.do(idempotency_key, "undo")
+
+    @tool(compensate=undo)
+    async def act(*, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, "act"))
+
+    @agent("acts")
+    async def acts() -> None:
+        await act()
+        await signal("never")
+
+    run, assignment, _ = world.run(acts, 1)
+    await run.hold(assignment)
+    await run.close()
+    world.cancelled = "stop"
+    began = world.clock.now()
+
+    assert await world.drive(acts, JOB, cold=True) == ports.Cancelled("stop")
+    assert happened(world) == ["act", "undo"]
+    assert (world.clock.now() - began).total_seconds() == 600
+    assert (await verify(world.store, JOB)).intact
+
+
+def test_a_compensation_asks_only_for_what_there_is():
+    async def wrong(amount: int, customer: str) -> None: ...
+
+    with pytest.raises(TypeError, match=r"charge.compensate asks for customer"):
+
+        @tool(compensate=wrong)
+        async def charge(amount: int) -> None: ...
+
+    @step
+    async def pure() -> None: ...
+
+    with pytest.raises(TypeError, match="a tool or a plain function"):
+
+        @tool(compensate=pure)
+        async def pay(amount: int) -> None: ...
