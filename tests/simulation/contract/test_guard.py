@@ -248,3 +248,17 @@ async def test_stand_ins_are_what_they_stand_for():
     assert datetime.datetime.now.__name__ == "now"
     assert await asyncio.sleep(0, "slept") == "slept"
     assert random.Random(7).random() == random.Random(7).random()
+
+
+async def test_the_guard_costs_a_step_nothing(written: Written, monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    monkeypatch.setattr(guard, "_refuse", lambda rule, what: asked.append(what))
+    more = "@step\nasync def pure(n):\n    return n\n"
+    agent = written.agent("for n in range(500):\n    await pure(n)\nreturn n", more=more)
+
+    outcome = await World().drive(agent, JOB)
+
+    assert outcome == ports.Completed(b"499")
+    # The runner gives way to others now and then, by asyncio's own sleep.
+    assert [what for what in asked if what not in ("asyncio.sleep()", "time.monotonic()")] == []
+    assert len(asked) < 100
