@@ -23,6 +23,7 @@ from pydantic_core import from_json
 
 from aetheris_runner import approvals, awakeables, branches, compensation, served
 from aetheris_runner.effects import EffectCall
+from aetheris_runner.keys import Keys
 from aetheris_runner.stage import Stage
 from aetheris_runner.steps import Steps
 from aetheris_runner.waiting import wait_for
@@ -34,6 +35,7 @@ class Program:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._steps = Steps(stage)
+        self._keys = Keys(stage.activity)
         self.verdicts = Verdicts()
 
     async def step(self, definition: StepDefinition[Any], arguments: dict[str, Any]) -> Any:
@@ -44,7 +46,11 @@ class Program:
         given = canonical(arguments, f"an argument of {definition.name!r}")
         key = effect_key(self._stage.job_id, self._stage.named(path), definition.name, given, once)
         record = await self._stage.recorded(lambda replay: replay.effect(path, definition.name, given, key))
-        return await EffectCall(self._stage, path, definition, arguments, given, key).settle(record)
+        call = EffectCall(self._stage, path, definition, arguments, given, key)
+        if once is None:
+            return await call.settle(record)
+        async with self._keys.turn(key, record, self._stage.replay):
+            return await call.settle(record)
 
     async def sleep(self, span: timedelta) -> None:
         await wait_for(self._stage, self._take(), e.WaitKind.TIMER, "", span)
