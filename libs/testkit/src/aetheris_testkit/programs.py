@@ -1,0 +1,293 @@
+"""Agent programs as data: drawn from a seed, run by one agent through the SDK, shrunk while they still fail.
+
+    (step 1)  (both [(verified 2)] [(signal x) (sleep 3)])  (caught [(fails 4)])
+
+Every command has a number of its own, which is its argument and part of its result: taking one out of a
+program leaves the others what they were.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aetheris import (
+    DidNotHappen,
+    Happened,
+    Retry,
+    Unchanged,
+    agent,
+    compensate,
+    current_effect,
+    gather,
+    now,
+    receive,
+    signal,
+    sleep,
+    step,
+    tool,
+    uuid,
+)
+from aetheris import random as random_number
+from aetheris.definitions import AgentDefinition
+from aetheris.outcomes import step_in_hand
+
+# How often a kind is drawn. Those with branches hold programs of their own.
+KINDS = {
+    "step": 4, "durable": 2, "again": 2, "fails": 1,
+    "plain": 2, "verified": 3, "idempotent": 2, "once": 2, "declined": 1, "busy": 2, "undoable": 3,
+    "sleep": 2, "signal": 3, "timeout": 1, "now": 1, "random": 1, "uuid": 1,
+    "both": 3, "caught": 2,
+}  # fmt: skip
+# Only in the main branch: which of two branches gets which message is nobody's promise.
+MAIN = {**KINDS, "receive": 2, "compensate": 1}
+SIGNALS = ("x", "y")
+DEPTH_MAX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    kind: str
+    number: int
+    branches: tuple[Program, ...] = ()
+    name: str = ""  # of the signal, or the business key
+
+    def __str__(self) -> str:
+        if self.branches:
+            return f"({self.kind} {' '.join(shown(branch) for branch in self.branches)})"
+        return f"({self.kind} {self.name or self.number})"
+
+
+Program = tuple[Command, ...]
+
+
+def shown(program: Program) -> str:
+    return f"[{' '.join(map(str, program))}]"
+
+
+def commands(program: Program) -> Iterator[Command]:
+    """All of them, also those in branches."""
+    for command in program:
+        yield command
+        for branch in command.branches:
+            yield from commands(branch)
+
+
+class _Numbers:
+    def __init__(self) -> None:
+        self._last = 0
+
+    def next(self) -> int:
+        self._last += 1
+        return self._last
+
+
+def draw(seed: int, size: int) -> Program:
+    """The program of this seed, of about so many commands."""
+    return _drawn(random.Random(seed), size, _Numbers(), 0)
+
+
+def _drawn(dice: random.Random, size: int, numbers: _Numbers, depth: int) -> Program:
+    program: list[Command] = []
+    while size > 0:
+        weights = MAIN if depth == 0 else KINDS
+        (kind,) = dice.choices(list(weights), list(weights.values()))
+        number = numbers.next()
+        if kind in ("both", "caught"):
+            if depth == DEPTH_MAX:
+                continue
+            count = 1 if kind == "caught" else dice.randint(2, 3)
+            room = max(size - 1, count)
+            branches = tuple(
+                _drawn(dice, dice.randint(1, max(1, room // count)), numbers, depth + 1) for _ in range(count)
+            )
+            program.append(Command(kind, number, branches))
+            size -= sum(len(list(commands(branch))) for branch in branches) + 1
+            continue
+        program.append(Command(kind, number, (), dice.choice(SIGNALS) if kind in ("signal", "once") else ""))
+        size -= 1
+    return tuple(program)
+
+
+def smaller(program: Program) -> Iterator[Program]:
+    """The same with one command less, or with a block replaced by what is in it."""
+    for place, command in enumerate(program):
+        before, after = program[:place], program[place + 1 :]
+        yield before + after
+        for branch in command.branches:
+            yield before + branch + after
+        for number, branch in enumerate(command.branches):
+            for less in smaller(branch):
+                branches = (*command.branches[:number], less, *command.branches[number + 1 :])
+                yield (*before, Command(command.kind, command.number, branches, command.name), *after)
+
+
+class Changed(Protocol):
+    """The world: what a tool does to it, and what it is asked."""
+
+    results: dict[str, Any]
+
+    async def do(self, key: str, result: Any) -> Any: ...
+
+
+class Declined(Unchanged):
+    """The other side will not."""
+
+
+class Busy(Unchanged):
+    """The other side will not now."""
+
+
+# No jitter: the same program takes the same time in every run.
+PATIENT = Retry(attempts=4, first="30s", jitter=0.0)
+
+
+class Steps:
+    """The steps that a program is made of."""
+
+    @staticmethod
+    @step
+    async def pure(number: int) -> str:
+        return f"step {number}"
+
+    @staticmethod
+    @step(durable=True)
+    async def durable(number: int, given: str) -> str:
+        return f"durable {number}"
+
+    @staticmethod
+    @step
+    async def fails(number: int) -> str:
+        raise ValueError(f"step {number} fails")
+
+    @staticmethod
+    @step(retry=PATIENT)
+    async def again(number: int) -> str:
+        in_hand = step_in_hand.get()
+        assert in_hand is not None
+        if in_hand.attempt < 3:
+            raise ConnectionError(f"attempt {in_hand.attempt}")
+        return f"again {number}"
+
+
+def tools(world: Changed) -> dict[str, Any]:
+    """One tool of each policy, all of them acting on `world`."""
+
+    async def find(idempotency_key: str) -> Happened | DidNotHappen:
+        found = world.results.get(idempotency_key)
+        return DidNotHappen() if found is None else Happened(found)
+
+    async def do(what: str, key: str) -> str:
+        return str(await world.do(key, what))
+
+    @tool
+    async def plain(number: int, *, idempotency_key: str) -> str:
+        return await do(f"plain {number}", idempotency_key)
+
+    @tool(verify=find)
+    async def verified(number: int, *, idempotency_key: str) -> str:
+        return await do(f"verified {number}", idempotency_key)
+
+    @tool(idempotent=True)
+    async def idempotent(number: int, *, idempotency_key: str) -> str:
+        return await do(f"idempotent {number}", idempotency_key)
+
+    @tool(verify=find)
+    async def once(name: str, *, idempotency_key: str) -> str:
+        return await do(f"once {name}", idempotency_key)
+
+    @tool
+    async def declined(number: int) -> str:
+        raise Declined(f"tool {number} is declined")
+
+    @tool(verify=find, retry=PATIENT)
+    async def busy(number: int, *, idempotency_key: str) -> str:
+        effect = current_effect()
+        assert effect is not None
+        if effect.attempt < 2:
+            raise Busy(f"attempt {effect.attempt}")
+        return await do(f"busy {number}", idempotency_key)
+
+    @tool(verify=find)
+    async def undo(number: int, *, idempotency_key: str) -> str:
+        return await do(f"undo {number}", idempotency_key)
+
+    @tool(verify=find, compensate=undo)
+    async def undoable(number: int, *, idempotency_key: str) -> str:
+        return await do(f"undoable {number}", idempotency_key)
+
+    made = (plain, verified, idempotent, once, declined, busy, undoable)
+    return {definition.name: definition for definition in made}
+
+
+def agent_of(program: Program, world: Changed) -> AgentDefinition[Any]:
+    """The agent that runs `program`. What it returns is what each command brought."""
+    effects = tools(world)
+
+    async def run(block: Program) -> list[Any]:
+        return [await one(command) for command in block]
+
+    async def one(command: Command) -> Any:
+        number, name = command.number, command.name
+        match command.kind:
+            case "step":
+                return await Steps.pure(number)
+            case "durable":
+                return await Steps.durable(number, "nothing")
+            case "again":
+                return await Steps.again(number)
+            case "fails":
+                return await Steps.fails(number)
+            case "once":
+                return await effects["once"](name, once=name)
+            case "sleep":
+                await sleep(60 * number)
+                return "slept"
+            case "signal":
+                return await signal(name)
+            case "timeout":
+                return await _in_time(number)
+            case "receive":
+                return await receive()
+            case "compensate":
+                return await compensate()
+            case "now" | "random" | "uuid":
+                # Another in every run, so it is not returned; recorded as an argument, it must come back.
+                return await Steps.durable(number, await _value(command.kind))
+            case "both":
+                return list(await gather(*(run(branch) for branch in command.branches)))
+            case "caught":
+                try:
+                    return await run(command.branches[0])
+                except Exception as error:
+                    return f"caught {error}"
+        return await effects[command.kind](number)
+
+    @agent("program")
+    async def program_agent() -> list[Any]:
+        return await run(program)
+
+    return program_agent
+
+
+async def _in_time(number: int) -> str:
+    try:
+        return str(await signal(f"never {number}", timeout=30 * number))
+    except TimeoutError:
+        return "too late"
+
+
+async def _value(kind: str) -> str:
+    match kind:
+        case "now":
+            return str(await now())
+        case "random":
+            return str(await random_number())
+    return str(await uuid())
+
+
+def messages_of(program: Sequence[Command]) -> int:
+    """How many messages the program wants."""
+    return sum(command.kind == "receive" for command in commands(tuple(program)))

@@ -1,0 +1,24 @@
+"""Random programs by the thousand: PROGRAM_SEEDS of them (2,000), from PROGRAM_SEED (100,000) on."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from aetheris_testkit.ordeal import endures, every_crash, some_fates
+from aetheris_testkit.programs import draw
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1_800)]
+
+SEEDS = int(os.environ.get("PROGRAM_SEEDS", "2000"))
+FIRST = int(os.environ.get("PROGRAM_SEED", "100000"))
+
+
+async def test_a_crash_at_any_write_of_many_programs() -> None:
+    for seed in range(FIRST, FIRST + SEEDS // 2):
+        await endures(seed, draw(seed, 3 + seed % 4), every_crash)
+
+
+async def test_whatever_befalls_many_programs() -> None:
+    for seed in range(FIRST, FIRST + SEEDS // 2):
+        await endures(seed, draw(seed, 4 + seed % 30), lambda writes, seed=seed: some_fates(seed, writes, 8))  # type: ignore[misc]

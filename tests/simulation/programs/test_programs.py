@@ -1,0 +1,131 @@
+"""The dice, the oracle and the shrinking: that what finds faults would find them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aetheris import DidNotHappen
+from aetheris_runner import ports, scribe
+from aetheris_testkit import ordeal, programs
+from aetheris_testkit.ordeal import Ended, Fate, endures, every_crash, hold_to, run, shrunk, some_fates
+from aetheris_testkit.programs import MAIN, Command, Program, commands, draw, shown
+
+
+def test_a_seed_is_a_program() -> None:
+    assert draw(7, 20) == draw(7, 20)
+    assert draw(7, 20) != draw(8, 20)
+
+
+def test_every_kind_is_drawn() -> None:
+    drawn = {command.kind for seed in range(50) for command in commands(draw(seed, 12))}
+
+    assert drawn == set(MAIN)
+
+
+async def test_a_program_says_what_each_of_its_commands_brought() -> None:
+    program = (
+        Command("step", 1),
+        Command("both", 2, ((Command("verified", 3),), (Command("signal", 4, (), "x"),))),
+        Command("caught", 5, ((Command("fails", 6),),)),
+        Command("receive", 7),
+    )
+    ended = await run(program)
+
+    assert ended.outcome == ports.Completed(b'["step 1",[["verified 3"],["x!"]],"caught step 6 fails",0]')
+    assert shown(program) == "[(step 1) (both [(verified 3)] [(signal x)]) (caught [(fails 6)]) (receive 7)]"
+
+
+async def test_a_frozen_runner_is_taken_over_and_fenced() -> None:
+    program = (Command("verified", 1), Command("signal", 2, (), "x"), Command("verified", 3))
+    reference = await run(program)
+    fenced = [await hold_to(reference, program, Fate(freezes=(number,))) for number in range(4)]
+
+    assert [ended.fenced for ended in fenced] == [1, 1, 1, 1]
+
+
+async def test_fates_hold_crashes_freezes_and_cancels() -> None:
+    program = draw(3, 12)
+    reference = await run(program)
+    ended: list[Ended] = [await hold_to(reference, program, fate) for fate in some_fates(3, reference.writes, 40)]
+
+    assert sum(end.fenced for end in ended) > 5
+    assert sum(end.world.crashes for end in ended) > 20
+    assert any(isinstance(end.outcome, ports.Cancelled) for end in ended)
+
+
+def a_world_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`verify` says that nothing happened, whatever did."""
+    made = programs.tools
+
+    async def find() -> DidNotHappen:
+        return DidNotHappen()
+
+    def tools(world: Any) -> dict[str, Any]:
+        found = made(world)
+        found["verified"].verify.function = find
+        found["verified"].verify.call = lambda *args, **kwargs: find()
+        found["verified"].verify.ask = lambda *args, **kwargs: find()
+        return found
+
+    monkeypatch.setattr(programs, "tools", tools)
+
+
+def a_permission_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    intend = scribe.Scribe.intend
+
+    def at_once(self: Any, event: Any, value_bytes: int) -> Any:
+        permission = intend(self, event, value_bytes)
+        if not permission.done():
+            permission.set_result(ports.Answer(ports.Decision.APPENDED))
+        return permission
+
+    monkeypatch.setattr(scribe.Scribe, "intend", at_once)
+
+
+def a_chain_whose_wait_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = scribe.Scribe.record
+
+    def but_not_waits(self: Any, event: Any, value_bytes: int = 0) -> int:
+        if type(event).__name__ == "WaitCompleted":
+            return 0
+        return record(self, event, value_bytes)
+
+    monkeypatch.setattr(scribe.Scribe, "record", but_not_waits)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("broken", "program", "least", "why"),
+    [
+        (a_world_that_does_not_answer, 4, "[(verified 2)]", "called more than once"),
+        (a_permission_nobody_waits_for, 4, "[(verified 2)]", "without an intent"),
+        (a_chain_whose_wait_is_forgotten, 4, "[(sleep 4)]", ""),
+    ],
+)
+async def test_a_broken_runner_is_found_and_shown_with_the_least_program(
+    monkeypatch: pytest.MonkeyPatch, broken: Callable[[pytest.MonkeyPatch], None], program: int, least: str, why: str
+) -> None:
+    monkeypatch.setattr(ordeal, "STILL_S", 0.2)
+    broken(monkeypatch)
+    whole: Program = (
+        Command("step", 1),
+        Command("both", 3, ((Command("verified", 2),), (Command("sleep", 4), Command("step", 5)))),
+        Command("durable", 6),
+    )
+    with pytest.raises(AssertionError) as failure:
+        await endures(program, whole, every_crash)
+
+    assert f"seed {program}:" in str(failure.value)
+    assert f"shrunk to {least}" in str(failure.value)
+    assert why in str(failure.value)
+
+
+async def test_shrinking_ends_where_nothing_less_fails() -> None:
+    async def fails(program: Program) -> str:
+        return "it does" if {1, 4} <= {command.number for command in commands(program)} else ""
+
+    whole = (Command("step", 1), Command("both", 2, ((Command("step", 3),), (Command("step", 4),))), Command("step", 5))
+
+    assert shown(await shrunk(whole, fails)) == "[(step 1) (step 4)]"
