@@ -36,7 +36,7 @@ async def question_of(api: Any, job_id: str) -> str:
     found: list[str] = []
 
     async def asked() -> bool:
-        page = (await api.http.get("/api/approvals", params={"job": job_id})).json()
+        page = (await api.http.get("/api/approvals", params={"job": job_id, "state": ["pending", "expired"]})).json()
         found[:] = [approval["id"] for approval in page["approvals"]]
         return bool(found)
 
@@ -101,6 +101,36 @@ async def test_h6_an_expired_question_takes_no_answer_and_the_job_goes_on_withou
     assert job["result"] == [False, "", []]
     assert late.status_code == 409
     assert api.told("expired") == []
+
+
+async def test_h6_of_a_yes_an_expiry_and_a_cancel_at_one_instant_one_wins_and_everybody_is_told_the_truth(api: Any):
+    """Whoever was told 200 did decide; whoever came too late was told so. A cancel ends the job in any case."""
+    count = 30
+
+    async def one(number: int) -> tuple[int, dict[str, Any], list[str]]:
+        job_id = await api.submit("pays", f"race {number}", 42, "2s")
+        question = await question_of(api, job_id)
+        found = (await api.http.get(f"/api/approvals/{question}")).json()
+        deadline = datetime.fromisoformat(found["deadline"])
+        instant = deadline + timedelta(milliseconds=(number % 15 - 7) * 4)
+        while datetime.now(UTC) < instant:  # noqa: ASYNC110 - it is the moment that matters
+            await asyncio.sleep(0.001)
+        calls = [api.post(f"/api/approvals/{question}/approve", actor="ann", roles="manager")]
+        if number % 3 == 0:
+            calls.append(api.post(f"/api/jobs/{job_id}/stop"))
+        answers = await asyncio.gather(*calls)
+        job = await api.job(job_id, wait=20)
+        return answers[0].status_code, job, names(await api.events(job_id))
+
+    for number, (status, job, events) in enumerate(await asyncio.gather(*map(one, range(count)))):
+        assert status in (200, 409), number
+        assert sum(event in ("job_completed", "job_cancelled", "job_failed") for event in events) == 1, number
+        assert events.count("wait_completed") <= 1, number
+        if job["status"] == "completed":
+            assert job["result"][0] is (status == 200), number
+            assert api.told(f"race {number}") == (["paid 42"] if status == 200 else []), number
+        else:
+            assert (job["status"], number % 3) == ("cancelled", 0), number
 
 
 async def test_a_token_ends_the_wait_once_and_the_same_again_is_a_success(api: Any):

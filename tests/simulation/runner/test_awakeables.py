@@ -42,7 +42,7 @@ def supplied(world: World, said: dict[str, Any] | None) -> None:
     """The supplier answers with the first token it got, as soon as the job waits."""
 
     def meanwhile(parked: ports.Parked) -> bool:
-        if said is None or "awakeable" not in parked.reason:
+        if said is None or "token: " not in parked.reason:
             return False
         [token] = set(world.outside.results.values())
         world.desk.complete(token, said)
@@ -155,4 +155,4 @@ async def test_a_gateway_that_is_away_signs_the_token_when_the_job_comes_back():
     outcome = await world.drive(ordering(world), JOB)
 
     assert outcome == ports.Completed(b"[1,1]")
-    assert parks == ["token: the gateway is away", "signal: awakeable/0"]
+    assert parks == ["token: the gateway is away", "token: 0"]

@@ -112,6 +112,7 @@ async def test_a_deadline_wins_over_a_gateway_that_stays_away_and_its_note_stays
 async def test_a_job_whose_inbox_is_away_parks_and_comes_back_to_listen():
     world = World()
     world.inbox.away = True
+    began = world.clock.now()
     parks: list[ports.Parked] = []
 
     @agent("waits")
@@ -120,7 +121,7 @@ async def test_a_job_whose_inbox_is_away_parks_and_comes_back_to_listen():
 
     def meanwhile(parked: ports.Parked) -> bool:
         parks.append(parked)
-        if len(parks) == 3:
+        if len(parks) == 7:
             world.inbox.away = False
             world.inbox.say(JOB, GO)
         return False
@@ -128,8 +129,9 @@ async def test_a_job_whose_inbox_is_away_parks_and_comes_back_to_listen():
     world.meanwhile = meanwhile
 
     assert await world.drive(waits, JOB) == ports.Completed(b"1")
-    assert len(parks) == 3
-    assert all(parked.wake_at is not None for parked in parks)
+    assert len(parks) == 7
+    # After 2, 4, 8, 16, 32, 32, … seconds.
+    assert world.clock.now() - began == timedelta(seconds=2 + 4 + 8 + 16 + 32 + 32 + 32)
 
 
 async def test_an_inbox_that_does_not_answer_holds_up_neither_a_timer_nor_another_branch():

@@ -24,8 +24,8 @@ from aetheris_runner.stage import Stage
 
 log = structlog.get_logger()
 
-# How soon an inbox that was away is listened to again.
-AGAIN = timedelta(seconds=2)
+# How soon an inbox that was away is listened to again, at first and at last. Whatever comes anew wakes the job.
+AGAIN, AGAIN_MAX = timedelta(seconds=2), timedelta(seconds=32)
 
 
 class Listening:
@@ -35,6 +35,7 @@ class Listening:
         self._stage = stage
         self._heard = False
         self._under_way = False
+        self._again = AGAIN
         # The last note that was read.
         self._after = ""
         # What the chain had when the job was taken over. It alone may be settled on sight: what this run
@@ -74,11 +75,12 @@ class Listening:
             if stale:
                 await self._read_on()
             await self._read_missing()
-            stage.deaf_until = None
+            stage.deaf_until, self._again = None, AGAIN
         except Unavailable as away:
             log.warning("inbox away", job_id=str(stage.job_id), problem=away.message, deadlines=len(contested))
             self._heard = False
-            stage.deaf_until = stage.time + AGAIN
+            stage.deaf_until = stage.time + self._again
+            self._again = min(2 * self._again, AGAIN_MAX)
         except Refusal as refusal:
             stage.stop(refusal)
         finally:

@@ -61,6 +61,9 @@ class Another:
 
 Ending = Delivered | TimeUp | Another
 
+# Signals of whoever holds a token: the name goes on with the token's place in the program.
+TOKEN = "awakeable/"
+
 # What the inbox may end. A deadline ends such a wait only after one more look into it.
 HEARD = (WaitKind.SIGNAL, WaitKind.MESSAGE, WaitKind.APPROVAL)
 
@@ -212,7 +215,8 @@ def _said(wait: Wait) -> str:
         case WaitKind.TIMER:
             return "sleep"
         case WaitKind.SIGNAL:
-            return f"signal: {wait.name}"
+            place = wait.name.removeprefix(TOKEN)
+            return f"signal: {wait.name}" if place == wait.name else f"token: {place}"
         case WaitKind.MESSAGE:
             return f"message: {wait.name}"
         case WaitKind.APPROVAL:
