@@ -22,6 +22,9 @@ from aetheris_journal.effect import State
 # where the effects' order puts it, so no place is before or behind it.
 COMPENSATION = "~"
 
+# Where a question stands that comes before a tool of the program: beside it, at this and the tool's path.
+ASIDE = f"{COMPENSATION}?"
+
 
 class Divergence(Exception):
     """The code and the record differ. Both are shown as a person would write them."""
@@ -153,6 +156,8 @@ class Replay:
         )
         if not isinstance(record, EffectRecord) or not same:
             raise Divergence(path, str(record), str(actual))
+        # What was asked before the call was made has been answered.
+        self._records.pop(ASIDE + path, None)
         return record
 
     def wait(self, path: str, kind: e.WaitKind, name: str, detail: bytes = b"") -> WaitRecord | None:

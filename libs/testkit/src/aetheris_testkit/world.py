@@ -31,6 +31,7 @@ from aetheris_ledger.memory import MemoryStore
 from aetheris_ledger.store import Want
 from aetheris_runner import ports
 from aetheris_runner.core import effect
+from aetheris_runner.core.fork import Fork
 from aetheris_runner.core.tail import Append
 from aetheris_runner.core.waits import Note
 from aetheris_runner.hands import Hands
@@ -175,6 +176,8 @@ class World:
     signals: dict[str, bytes] = field(default_factory=dict)
     # What the world does while the job is parked. True where it said something to the job, so that no time passes.
     meanwhile: Callable[[ports.Parked], bool] = lambda parked: False
+    # The jobs that begin with the history of another.
+    forks: dict[UUID, Fork] = field(default_factory=dict)
     # Why somebody wants the job to end, once somebody does.
     cancelled: str = ""
     running: Run | None = None
@@ -187,6 +190,7 @@ class World:
 
     def assignment(self, agent: AgentDefinition[Any], job_id: UUID, lease: int, input: bytes) -> ports.Assignment:  # noqa: A002
         assigned = ports.Assignment(job_id, "default", agent.name, "default", input, lease, self.clock.now())
+        assigned = replace(assigned, fork=self.forks.get(job_id))
         return replace(assigned, cancel_requested=bool(self.cancelled), cancel_reason=self.cancelled)
 
     def cancel(self, reason: str) -> None:

@@ -30,7 +30,7 @@ from aetheris_journal import events as e
 from aetheris_journal.effect import STATE_OF_VERDICT, State
 from aetheris_journal.replay import COMPENSATION, EffectRecord
 
-from aetheris_runner import metrics
+from aetheris_runner import fork, metrics
 from aetheris_runner.core.effect import AskPerson, AskWorld, CallAgain, TakeNote, way_out
 from aetheris_runner.core.retry import next_attempt
 from aetheris_runner.core.waits import Wait
@@ -67,6 +67,8 @@ class EffectCall:
         self._retry_at: datetime | None = None
         self._lease = 0
         self._left_behind: asyncio.Future[Any] | None = None
+        # Why the tool is not to be entered, though the ledger permits it.
+        self.refused: e.Failure | None = None
 
     async def settle(self, record: EffectRecord | None) -> Any:
         if self.tool.compensate is not None and not self.path.startswith(COMPENSATION):
@@ -109,13 +111,17 @@ class EffectCall:
         self.state, self.result, self.order = record.state, record.result, record.order
         self._attempt, self._began = record.attempt, record.began
         self._failure, self._retry_at = record.failure, record.retry_at
-        if self.state is State.STARTED:
+        if self.state is State.STARTED and self._attempt == fork.NOT_ENTERED:
+            self._failed(fork.REFUSED, timedelta(0))
+        elif self.state is State.STARTED:
             await self._doubt("its holder was lost before the outcome was recorded")
 
     async def _act(self) -> None:
         """Ask for the permission; with it, enter the tool."""
         stage, tool = self.stage, self.tool
         later = _LATER_S
+        if stage.abandoned is not None and self.state is None and await fork.meet(stage.abandoned, self):
+            return
         while True:
             if stage.gated:
                 await stage.gate()
@@ -161,18 +167,22 @@ class EffectCall:
         undo = self.tool.compensate
         now = self.stage.now()
         self._began = self._began or now
+        attempt = fork.NOT_ENTERED if self.refused is not None else self._attempt + 1
         started = e.EffectStarted(
-            self.path, self.tool.name, self.given, self.key, self._attempt + 1, undo.name if undo else "", at=now
+            self.path, self.tool.name, self.given, self.key, attempt, undo.name if undo else "", at=now
         )
         return await self.stage.scribe.intend(started, len(self.given))
 
     async def _permitted(self) -> None:
-        self._attempt += 1
+        self._attempt += self.refused is None
         self._lease = self.stage.assignment.lease
         if self.stage.halting:
             # The cancel came first: the tool is not entered.
             self._retry_at = None
             self._failed(e.Failure("Cancelled", "the job was cancelled before the tool was entered"), timedelta(0))
+        elif self.refused is not None:
+            self._retry_at = None
+            self._failed(self.refused, timedelta(0))
         else:
             await self._enter()
 

@@ -29,6 +29,7 @@ from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as rpc
 
 from aetheris_runner import ports
 from aetheris_runner.conversation import converse
+from aetheris_runner.core.fork import Fork
 
 log = structlog.get_logger()
 
@@ -296,4 +297,9 @@ def _from_assignment(assignment: pb.Assignment) -> ports.Assignment:
         parent_job_id=job.parent_job_id,
         idempotency_key=job.idempotency_key,
         actor=job.actor,
+        fork=_from_fork(job.fork) if job.HasField("fork") else None,
     )
+
+
+def _from_fork(fork: pb.Fork) -> Fork:
+    return Fork(UUID(fork.from_job_id), fork.at_seq, fork.effects, fork.before_path)

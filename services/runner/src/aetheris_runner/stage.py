@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from uuid import UUID
 
+from aetheris_journal.events import CheckpointSaved
 from aetheris_journal.replay import Divergence, Replay
 
 from aetheris_runner.activity import Activity
@@ -23,6 +24,7 @@ from aetheris_runner.scribe import Scribe
 
 if TYPE_CHECKING:
     from aetheris_runner.effects import EffectCall
+    from aetheris_runner.fork import Abandoned
 
 T = TypeVar("T")
 
@@ -59,8 +61,11 @@ class Stage:
         # The effects that can be taken back, by their paths.
         self.owed: dict[str, EffectCall] = {}
         self.progress = Progress(report)
+        # What a fork left behind.
+        self.abandoned: Abandoned | None = None
         # How many branches have come to rest at the gate.
         self.gated_branches = 0
+        self.family = Family(self)
         self._futures: dict[str, asyncio.Future[Ending]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._tools_open = 0
@@ -168,6 +173,17 @@ class Stage:
         """A note has been recorded; the inbox is told once the record is durable."""
         self.replay.consumed.add(note_id)
         self._consumed.append(note_id)
+
+    @property
+    def unsettled(self) -> set[str]:
+        """Notes that are in the chain, or are about to be, and that the inbox may offer again."""
+        return {*self._consumed, *self.hands.inbox.unsettled(self.assignment)}
+
+    def begin_anew(self, saved: CheckpointSaved) -> None:
+        """The agent is about to begin anew, and stands as one does that was taken over here."""
+        self.waits.forget_facts(self.replay.consumed)
+        self.replay.begin_anew(saved)
+        self.owed.clear()
 
     # For the holder.
 

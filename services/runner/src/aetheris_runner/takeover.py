@@ -18,6 +18,7 @@ from aetheris_kernel.errors import ChainBroken, Fenced
 
 from aetheris_runner.approvals import withdraw_all
 from aetheris_runner.core.tail import Tail
+from aetheris_runner.fork import Abandoned, go_on_from
 from aetheris_runner.hands import Hands
 from aetheris_runner.ports import Assignment, Cancelled, Completed, Failed, Outcome
 from aetheris_runner.scribe import Scribe
@@ -27,6 +28,7 @@ from aetheris_runner.scribe import Scribe
 class Taken:
     replay: Replay
     scribe: Scribe
+    abandoned: Abandoned | None = None
 
 
 async def take_over(
@@ -41,7 +43,8 @@ async def take_over(
             raise ChainBroken(f"commit {broken.seq}: {broken.problem}", seq=broken.seq, job_id=assignment.job_id)
         if commits and commits[-1].lease > assignment.lease:
             raise Fenced("a later lease is in the chain", lease=assignment.lease, actual=commits[-1].lease)
-        replay = Replay(event for commit in commits for event in codec.decode(commit.body))
+        own = [event for commit in commits for event in codec.decode(commit.body)]
+        replay = Replay(own)
         ended = _ended(replay.terminal)
         if ended is not None:
             await withdraw_all(hands, assignment, replay)
@@ -58,10 +61,14 @@ async def take_over(
             except Fenced:
                 continue
             scribe.on_stop(stop)
-        return Taken(replay, scribe)
+        if assignment.fork is None:
+            return Taken(replay, scribe)
+        replay, abandoned = await go_on_from(assignment.fork, assignment, own, scribe, hands)
+        return Taken(replay, scribe, abandoned)
 
 
 def created(assignment: Assignment, hands: Hands) -> e.JobCreated:
+    fork = assignment.fork
     return e.JobCreated(
         assignment.agent,
         assignment.tenant,
@@ -69,6 +76,10 @@ def created(assignment: Assignment, hands: Hands) -> e.JobCreated:
         assignment.input,
         assignment.parent_job_id,
         assignment.idempotency_key,
+        assignment.actor,
+        str(fork.source) if fork else "",
+        fork.at_seq if fork else 0,
+        fork.effects if fork else "",
         at=hands.clock.now(),
     )
 

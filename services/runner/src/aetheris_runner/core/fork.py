@@ -1,0 +1,263 @@
+"""A fork's history: what it copies of another job, and what that job did in the rest that is abandoned.
+
+    source   ── a ── b ── pay ──┃── c ── mail ── …
+                      copied    ┃  the abandoned rest
+    fork     ── a ── b ── pay ──┃── d ── mail?   reuse its result · ask a person · block it
+
+What is copied is a fact of the source's chain up to the cut and of nothing else, so whoever takes a fork over
+in the middle of the copying finds the place by counting. An effect is copied as what became of it: as a
+result that another job recorded, for which the ledger makes no row. One without an outcome at the cut is like
+one that has not begun.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from uuid import UUID
+
+from aetheris_journal import events as e
+from aetheris_journal.effect import effect_key
+from aetheris_journal.replay import COMPENSATION, Replay
+
+_BUSINESS_KEY = "once:"
+# The class of the error is loaded wherever an agent runs.
+_ABANDONED = "aetheris.errors:EffectAbandoned"
+_MADE_ELSEWHERE = "nobody knows whether it happened in the job that was forked, and it was given up on"
+_OWN = (e.JobCreated, e.JobLeased, e.JobCompleted, e.JobFailed, e.JobCancelled)
+_EFFECT = (e.EffectStarted, e.EffectCommitted, e.EffectFailed, e.EffectInDoubt, e.EffectResolved)
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    source: UUID
+    at_seq: int
+    effects: str  # reuse, ask or block
+    before_path: str = ""
+
+
+@dataclass(slots=True)
+class _Call:
+    """One effect of the source: its last intent and what became of it."""
+
+    started: e.EffectStarted
+    outcome: e.EffectCommitted | e.EffectFailed | None = None
+    # Nobody knows, or it was given up on.
+    unknown: bool = True
+    abandoned: e.EffectResolved | None = None
+    undone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A call that the abandoned rest has made, perhaps."""
+
+    path: str
+    result: bytes | None  # None: it may have happened, and nobody knows its result
+
+
+class Rest:
+    """The effects of the abandoned rest, each for one call of the fork with the same name and arguments."""
+
+    def __init__(self, made: Iterable[tuple[tuple[str, bytes], Made]], own: Iterable[e.Event]) -> None:
+        self._made: defaultdict[tuple[str, bytes], list[Made]] = defaultdict(list)
+        for call, found in made:
+            self._made[call].append(found)
+        # Each path that has called before has taken one.
+        calls = {
+            (event.path, event.name, event.arguments)
+            for event in own
+            if isinstance(event, e.EffectStarted) or (isinstance(event, e.EffectCommitted) and event.recorded_job_id)
+        }
+        self._taken = Counter((name, arguments) for _, name, arguments in calls)
+
+    def take(self, name: str, arguments: bytes) -> Made | None:
+        call = (name, arguments)
+        place = self._taken[call]
+        self._taken[call] += 1
+        return self._made[call][place] if place < len(self._made[call]) else None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a fork begins with."""
+
+    copies: Sequence[e.Event]
+    made: Sequence[tuple[tuple[str, bytes], Made]]
+
+    def missing(self, own: Sequence[e.Event]) -> Sequence[e.Event]:
+        """The copies that are not in the fork's chain yet; `own` is what its holder has read of that."""
+        return self.copies[self._present(own) :]
+
+    def rest(self, own: Sequence[e.Event]) -> Rest:
+        said = [event for event in own if not isinstance(event, _OWN)]
+        return Rest(self.made, said[self._present(own) :])
+
+    def _present(self, own: Sequence[e.Event]) -> int:
+        said = [event for event in own if not isinstance(event, _OWN)]
+        if said and isinstance(said[0], e.CheckpointSaved) and (not self.copies or said[0] != self.copies[0]):
+            return len(self.copies)  # it has come further than its copies, and begins at a checkpoint of its own
+        return min(len(said), len(self.copies))
+
+
+def history(fork: Fork, job: UUID, source: Iterable[tuple[int, Sequence[e.Event]]]) -> History:
+    kept, rest = _split(fork, source)
+    begin = max((at for at, event in enumerate(kept) if isinstance(event, e.CheckpointSaved)), default=0)
+    earlier, kept = kept[:begin], kept[begin:]
+    settled = _settled(_calls(kept).values())
+    copies = _copied(kept, settled, fork.source, job)
+    known = settled | _settled(_calls(earlier).values())
+    calls = _calls([*earlier, *kept, *rest])
+    made = [
+        ((call.started.name, call.started.arguments), Made(call.started.path, _result(call)))
+        for key, call in calls.items()
+        if key not in known and not call.undone and (call.unknown or isinstance(call.outcome, e.EffectCommitted))
+    ]
+    return History(copies, made)
+
+
+def _result(call: _Call) -> bytes | None:
+    return call.outcome.result if isinstance(call.outcome, e.EffectCommitted) and not call.unknown else None
+
+
+def _split(fork: Fork, source: Iterable[tuple[int, Sequence[e.Event]]]) -> tuple[list[e.Event], list[e.Event]]:
+    kept: list[e.Event] = []
+    rest: list[e.Event] = []
+    for seq, events in source:
+        if seq < fork.at_seq:
+            kept += events
+        elif seq > fork.at_seq:
+            rest += events
+        else:
+            end = _end(events, fork.before_path)
+            kept += events[:end]
+            rest += events[end:]
+    return kept, rest
+
+
+def _end(events: Sequence[e.Event], before_path: str) -> int:
+    """How much of the last commit is copied. Paths begin anew at a checkpoint."""
+    if not before_path:
+        return len(events)
+    anew = max((at for at, event in enumerate(events) if isinstance(event, e.CheckpointSaved)), default=0)
+    places = range(anew, len(events))
+    return next((at for at in places if getattr(events[at], "path", None) == before_path), len(events))
+
+
+def _calls(events: Iterable[e.Event]) -> dict[str, _Call]:
+    """By their keys, in the order of their first intents."""
+    calls: dict[str, _Call] = {}
+    for event in events:
+        if getattr(event, "path", "").startswith(COMPENSATION):
+            continue
+        match event:
+            case e.EffectStarted(key=key):
+                known = calls.get(key)
+                calls[key] = _Call(event)
+                if known is not None:
+                    calls[key].undone = known.undone
+            case e.EffectCommitted(key=key, recorded_job_id=str(other)) if other:
+                started = e.EffectStarted(event.path, event.name, event.arguments, key, event.attempt, at=event.at)
+                calls[key] = _Call(started, event, unknown=False)
+            case e.EffectCommitted(key=key) | e.EffectFailed(key=key) if key in calls:
+                call = calls[key]
+                call.outcome, call.unknown = event, False
+            case e.EffectResolved(key=key) if key in calls:
+                _resolve(calls[key], event)
+            case e.CompensationStarted(key=key) if key in calls:
+                calls[key].unknown = True
+            case e.StepCompensated(key=key) if key in calls:
+                calls[key].undone = True
+    return calls
+
+
+def _resolve(call: _Call, event: e.EffectResolved) -> None:
+    match event.verdict:
+        case e.Verdict.COMMITTED:
+            call.unknown = False
+            call.outcome = e.EffectCommitted(
+                event.path, event.key, event.result, call.started.attempt, timedelta(0), at=event.at
+            )
+        case e.Verdict.NOT_EXECUTED:
+            call.outcome, call.unknown = None, False
+        case _:
+            call.abandoned, call.unknown = event, True
+
+
+def _settled(calls: Iterable[_Call]) -> dict[str, _Call]:
+    """Those whose outcome the agent has seen."""
+    return {call.started.key: call for call in calls if _seen(call)}
+
+
+def _seen(call: _Call) -> bool:
+    if call.abandoned is not None:
+        return True
+    match call.outcome:
+        case e.EffectCommitted():
+            return not call.unknown
+        case e.EffectFailed(retry_at=None):
+            # Under a business key another job may have it by now: then it is called for anew.
+            return not call.started.key.startswith(_BUSINESS_KEY)
+    return False
+
+
+def _copied(kept: Sequence[e.Event], settled: dict[str, _Call], source: UUID, job: UUID) -> list[e.Event]:
+    copies: list[e.Event] = []
+    # Children that had not ended at the cut are like children that have not begun.
+    ended = {event.child_job_id for event in kept if isinstance(event, e.ChildCompleted)}
+    round_ = 0
+    for event in kept:
+        path = getattr(event, "path", "")
+        match event:
+            case _ if isinstance(event, _OWN) or path.startswith(COMPENSATION):
+                continue
+            case e.CompensationStarted() | e.StepCompensated():
+                continue
+            case e.ChildStarted(child_job_id=child) if child not in ended:
+                continue
+            case e.JobWaiting(path="") | e.WaitCompleted(path=""):
+                continue
+            case e.JobWaiting(kind=e.WaitKind.CHILD, name=child) if child not in ended:
+                continue
+            case e.CheckpointSaved():
+                copies.append(event)
+                round_ = Replay(copies).round
+            case _ if isinstance(event, _EFFECT):
+                call = settled.get(event.key)
+                if call is not None and event is _last(call, event):
+                    copies += _outcome(call, source, job, f"{path}@{round_}" if round_ else path)
+            case _:
+                copies.append(event)
+    return copies
+
+
+def _last(call: _Call, event: e.Event) -> e.Event | None:
+    """The event that settled the call, if it is `event`."""
+    if call.abandoned is not None:
+        return call.abandoned
+    if isinstance(event, e.EffectResolved) and isinstance(call.outcome, e.EffectCommitted):
+        return event if call.outcome.at == event.at else None
+    return call.outcome
+
+
+def _outcome(call: _Call, source: UUID, job: UUID, named: str) -> list[e.Event]:
+    started, key = call.started, call.started.key
+    if not key.startswith(_BUSINESS_KEY):
+        key = effect_key(job, named, started.name, started.arguments, None)
+    if isinstance(call.outcome, e.EffectCommitted) and call.abandoned is None:
+        return [
+            replace(
+                call.outcome,
+                key=key,
+                recorded_job_id=call.outcome.recorded_job_id or str(source),
+                name=started.name,
+                arguments=started.arguments,
+            )
+        ]
+    begun = replace(started, key=key, attempt=1, compensate="")
+    if isinstance(call.outcome, e.EffectFailed) and call.abandoned is None:
+        return [begun, replace(call.outcome, key=key, attempt=1)]
+    failure = e.Failure(_ABANDONED, _MADE_ELSEWHERE)
+    return [begun, e.EffectFailed(started.path, key, failure, 1, timedelta(0), at=started.at)]
