@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from uuid import UUID
 
-from aetheris_journal.events import CheckpointSaved
 from aetheris_journal.replay import Divergence, Replay
 
 from aetheris_runner.activity import Activity
@@ -65,7 +64,6 @@ class Stage:
         self.abandoned: Abandoned | None = None
         # How many branches have come to rest at the gate.
         self.gated_branches = 0
-        self.family = Family(self)
         self._futures: dict[str, asyncio.Future[Ending]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._tools_open = 0
@@ -173,17 +171,6 @@ class Stage:
         """A note has been recorded; the inbox is told once the record is durable."""
         self.replay.consumed.add(note_id)
         self._consumed.append(note_id)
-
-    @property
-    def unsettled(self) -> set[str]:
-        """Notes that are in the chain, or are about to be, and that the inbox may offer again."""
-        return {*self._consumed, *self.hands.inbox.unsettled(self.assignment)}
-
-    def begin_anew(self, saved: CheckpointSaved) -> None:
-        """The agent is about to begin anew, and stands as one does that was taken over here."""
-        self.waits.forget_facts(self.replay.consumed)
-        self.replay.begin_anew(saved)
-        self.owed.clear()
 
     # For the holder.
 
