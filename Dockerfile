@@ -1,5 +1,7 @@
 # One target per service, from one set of packages: docker build --target ledger -t aetheris-ledger .
 #
+# Gateway and runner run under Aeterna: `kill -HUP 1` in the container replaces them in place.
+#
 # Every third-party package is checked against its hash. The images run as a user without rights, write nowhere
 # but to /tmp, and hold neither a compiler nor pip. Any base with Python 3.11 or newer and its venv module will do.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
@@ -17,7 +19,7 @@ RUN python3 -m venv --without-pip /opt/aetheris \
 COPY libs libs
 COPY services services
 RUN /tools/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir /wheels \
-       ./libs/kernel ./libs/proto ./libs/journal ./libs/chassis ./libs/sdk \
+       ./libs/aeterna ./libs/kernel ./libs/proto ./libs/journal ./libs/chassis ./libs/sdk \
        ./services/gateway ./services/ledger ./services/runner ./services/scheduler \
     && /tools/bin/pip --python /opt/aetheris/bin/python install --quiet --no-index --no-deps /wheels/*.whl
 
@@ -29,8 +31,9 @@ WORKDIR /tmp
 USER 10001:10001
 
 FROM service AS gateway
+COPY services/gateway/aeterna.yaml /etc/aetheris/aeterna.yaml
 EXPOSE 8080 9090
-ENTRYPOINT ["python", "-m", "aetheris_gateway"]
+ENTRYPOINT ["aeterna", "start", "-c", "/etc/aetheris/aeterna.yaml"]
 
 FROM service AS scheduler
 EXPOSE 9091
@@ -41,5 +44,6 @@ EXPOSE 9093
 ENTRYPOINT ["python", "-m", "aetheris_ledger"]
 
 FROM service AS runner
+COPY services/runner/aeterna.yaml /etc/aetheris/aeterna.yaml
 EXPOSE 9092
-ENTRYPOINT ["python", "-m", "aetheris_runner"]
+ENTRYPOINT ["aeterna", "start", "-c", "/etc/aetheris/aeterna.yaml"]
