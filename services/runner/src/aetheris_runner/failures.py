@@ -1,5 +1,0 @@
-"""Moved to aetheris.driving.failures."""
-
-from aetheris.driving.failures import EXITS, described, revived
-
-__all__ = ["EXITS", "described", "revived"]
