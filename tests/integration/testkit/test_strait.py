@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator
 
 import httpx
@@ -103,3 +104,16 @@ def test_a_namespace_is_gone_when_it_is_left() -> None:
     # Its name and its addresses are free again.
     with network.Namespace() as again:
         assert (again.name, again.host) == (far.name, far.host)
+
+
+def test_a_namespace_whose_maker_was_killed_is_cleared_away() -> None:
+    if cannot := network.refused():
+        pytest.skip(cannot)
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    subprocess.run(["ip", "netns", "add", f"aetheris-{ended.pid}"], check=True)
+    with network.Namespace() as far:
+        left = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
+
+    assert far.name in left
+    assert f"aetheris-{ended.pid}" not in left

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 
 class Namespace:
     """`with Namespace() as far:` makes it and takes it down again."""
@@ -40,6 +42,7 @@ class Namespace:
         _ip("link", "set", self._link, "up")
 
     def __enter__(self) -> Self:
+        _forget_the_dead()
         _ip("netns", "add", self.name)
         try:
             _ip("link", "add", self._link, "type", "veth", "peer", "name", "far", "netns", self.name)
@@ -62,6 +65,15 @@ class Namespace:
         subprocess.run(["ip", "link", "del", self._link], check=False, capture_output=True)
 
 
+def _forget_the_dead() -> None:
+    """A namespace outlives a maker that was killed; its name says who that was."""
+    for line in _ip("netns", "list").splitlines():
+        name = line.split()[0] if line.split() else ""
+        prefix, _, number = name.partition("-")
+        if prefix == "aetheris" and number.isdecimal() and not psutil.pid_exists(int(number)):
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
 def refused() -> str:
     """Why there can be no namespace here; empty where there can."""
     if shutil.which("ip") is None:
@@ -73,7 +85,8 @@ def refused() -> str:
         return str(refusal)
 
 
-def _ip(*arguments: str) -> None:
+def _ip(*arguments: str) -> str:
     done = subprocess.run(["ip", *arguments], check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
