@@ -12,6 +12,7 @@ one that has not begun.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -222,7 +223,7 @@ def _copied(kept: Sequence[e.Event], settled: dict[str, _Call], source: UUID, jo
             case e.JobWaiting(kind=e.WaitKind.CHILD, name=child) if child not in ended:
                 continue
             case e.CheckpointSaved():
-                copies.append(event)
+                copies.append(replace(event, carried=_without_children(event.carried)))
                 round_ = Replay(copies).round
             case _ if isinstance(event, _EFFECT):
                 call = settled.get(event.key)
@@ -231,6 +232,14 @@ def _copied(kept: Sequence[e.Event], settled: dict[str, _Call], source: UUID, jo
             case _:
                 copies.append(event)
     return copies
+
+
+def _without_children(carried: bytes) -> bytes:
+    """The source's children stay the source's: a fork neither waits for them nor ends them."""
+    told = json.loads(carried or b"{}")
+    if not told.get("children"):
+        return carried
+    return json.dumps(told | {"children": []}, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _last(call: _Call, event: e.Event) -> e.Event | None:
