@@ -44,6 +44,11 @@ def in_force() -> Iterator[None]:
         _in_force -= 1
 
 
+def held() -> bool:
+    """Whether agent code of this process is held to the contract now."""
+    return _in_force > 0
+
+
 def _refuse(rule: Rule, what: str) -> None:
     """Raise, if it is agent code that acts."""
     place = acting(sys._getframe(2))
