@@ -88,6 +88,8 @@ class Executed(Definition[R]):
         self.retry = to_retry(retry)
         self.timeout = None if timeout is None else to_span(timeout)
         self.heartbeat = None if heartbeat is None else to_span(heartbeat)
+        # A coroutine that may take its time.
+        self.plain = self.is_async and self.timeout is None and self.heartbeat is None
 
 
 class StepDefinition(Executed[R]):

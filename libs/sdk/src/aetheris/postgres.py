@@ -95,6 +95,8 @@ class TxStepDefinition(StepDefinition[R]):
         if not self.is_async or "tx" not in self.signature.injected:
             raise TypeError(f"{self.name}: a tx_step is an `async def` with a parameter `tx`, the connection")
         self._opened = opened
+        # It must know which step it is.
+        self.plain = False
 
     async def call(self, arguments: dict[str, Any], **injected: Any) -> R:
         if "tx" in injected:

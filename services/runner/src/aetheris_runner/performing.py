@@ -45,15 +45,12 @@ async def perform(
     definition: Executed[Any], arguments: dict[str, Any], beats: Beats, left: Left = forget, **injected: Any
 ) -> Any:
     """What the code returns or raises; TimeoutError where it is given up on."""
-    unlimited = definition.timeout is None and definition.heartbeat is None
-    if definition.is_async and unlimited:
+    if definition.plain:
         try:
             return await definition.call(arguments, **injected)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            raise _from_within(definition) from None
+            raise_if_cancelled()
+            raise from_within(definition) from None
     running: asyncio.Future[Any]
     if definition.is_async:
         running = asyncio.get_running_loop().create_task(_contained(definition, arguments, injected))
@@ -71,11 +68,18 @@ async def perform(
     if over:
         await _give_up(running, definition, over, left)
     if running.cancelled():
-        raise _from_within(definition)
+        raise from_within(definition)
     return running.result()
 
 
-def _from_within(definition: Executed[Any]) -> Exception:
+def raise_if_cancelled() -> None:
+    """While a CancelledError is handled: raise it again unless nobody asked this task to stop."""
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        raise
+
+
+def from_within(definition: Executed[Any]) -> Exception:
     return RuntimeError(f"{definition.name} was cancelled from within")
 
 

@@ -9,6 +9,7 @@ frontier ──► performed ──► committed, or failed for good ──► g
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import random
 
@@ -28,11 +29,19 @@ from aetheris_journal import events as e
 from aetheris_runner import metrics
 from aetheris_runner.core.retry import next_attempt
 from aetheris_runner.core.waits import Wait
-from aetheris_runner.performing import Beats, perform
+from aetheris_runner.performing import Beats, from_within, perform, raise_if_cancelled
 from aetheris_runner.stage import Stage
 
 # How long one agent may keep the event loop to itself between two steps.
 _TURN_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """An attempt has failed and is to be followed by another."""
+
+    at: datetime
+    began: datetime  # the first one
 
 
 class Steps:
@@ -40,7 +49,8 @@ class Steps:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._beats = Beats(stage.progress.say)
+        # For all of the agent: a step whose silence nobody counts needs no watch of its own.
+        pulse_in_hand.set(Beats(stage.progress.say))
         self._turn_began = monotonic()
 
     async def run(self, path: str, definition: StepDefinition[Any], arguments: dict[str, Any]) -> Any:
@@ -59,12 +69,11 @@ class Steps:
         while True:
             if stage.gated:
                 await stage.gate()
-            began = began or stage.now()
-            retry_at = await self._attempt(path, definition, arguments, given, failed + 1, began)
-            if not isinstance(retry_at, datetime):
-                return definition.signature.result.read(retry_at)
-            failed += 1
-            await self._pause(path, definition, retry_at)
+            result = await self._attempt(path, definition, arguments, given, failed + 1, began)
+            if not isinstance(result, _Again):
+                return definition.signature.result.read(result)
+            failed, began = failed + 1, result.began
+            await self._pause(path, definition, result.at)
 
     async def _attempt(
         self,
@@ -73,15 +82,16 @@ class Steps:
         arguments: dict[str, Any],
         given: bytes,
         attempt: int,
-        first_began: datetime,
-    ) -> bytes | datetime:
-        """The result; or when to try again. Raises what the agent shall see of the last failure."""
+        first_began: datetime | None,
+    ) -> bytes | _Again:
+        """The result; or that it is to be tried again. Raises what the agent shall see of the last failure."""
         stage = self._stage
         began = monotonic()
         try:
             result = await self._perform(path, definition, arguments, attempt)
         except (Exception, *EXITS) as error:
             elapsed = timedelta(seconds=monotonic() - began)
+            first_began = first_began or stage.now() - elapsed
             retry_at = self._next(definition, error, attempt, first_began)
             failure = described(error, retryable=retry_at is not None)
             stage.scribe.record(
@@ -89,7 +99,7 @@ class Steps:
             )
             if retry_at is not None:
                 metrics.STEPS.labels("retryable").inc()
-                return retry_at
+                return _Again(retry_at, first_began)
             metrics.STEPS.labels("permanent_failure").inc()
             raise revived(failure) from error
         ended = monotonic()
@@ -110,20 +120,32 @@ class Steps:
         self, path: str, definition: StepDefinition[Any], arguments: dict[str, Any], attempt: int
     ) -> bytes:
         """The step's own code. Inside it there is no agent: what it calls are ordinary functions."""
-        stage = self._stage
-        # Where nobody counts the seconds between its heartbeats, it needs no watch of its own.
-        beats = self._beats if definition.heartbeat is None else Beats(stage.progress.say)
         outside = current.set(None)
         entered = enclosing_step.set(definition.name)
+        try:
+            if definition.plain:
+                return definition.signature.result.write(await definition.call(arguments))
+            return definition.signature.result.write(await self._watched(path, definition, arguments, attempt))
+        except asyncio.CancelledError:
+            raise_if_cancelled()
+            raise from_within(definition) from None
+        finally:
+            enclosing_step.reset(entered)
+            current.reset(outside)
+
+    async def _watched(
+        self, path: str, definition: StepDefinition[Any], arguments: dict[str, Any], attempt: int
+    ) -> Any:
+        """With limits of its own, and the knowledge of which step it is."""
+        stage = self._stage
+        beats = Beats(stage.progress.say)
         watched = pulse_in_hand.set(beats)
         known = step_in_hand.set(StepInHand(str(stage.job_id), stage.named(path), attempt, stage.assignment.lease))
         try:
-            return definition.signature.result.write(await perform(definition, arguments, beats))
+            return await perform(definition, arguments, beats)
         finally:
             step_in_hand.reset(known)
             pulse_in_hand.reset(watched)
-            enclosing_step.reset(entered)
-            current.reset(outside)
 
     def _next(
         self, definition: StepDefinition[Any], error: BaseException, attempt: int, began: datetime
