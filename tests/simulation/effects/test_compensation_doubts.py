@@ -1,0 +1,76 @@
+"""E6, J9: what stands between a job and its end: a doubt that only a person can settle, a cancel that comes late."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from aetheris import Unchanged, agent, tool
+from aetheris_journal import events as e
+from aetheris_journal.events import Source, Verdict
+from aetheris_ledger.core.effect import Note
+from aetheris_runner import ports
+from aetheris_testkit.world import JOB, World, turns
+
+
+async def test_e6_a_cancelled_job_does_not_end_over_a_doubt_that_it_would_have_to_take_back():
+    world = World()
+
+    async def undo(result: str, *, idempotency_key: str) -> None:
+        await world.outside.do(idempotency_key, f"undo {result}")
+
+    @tool(compensate=undo)
+    async def act() -> str:
+        await asyncio.get_running_loop().create_future()
+        return ""
+
+    @agent("acts")
+    async def acts() -> str:
+        return await act()
+
+    run, assignment, _ = world.run(acts, 1)
+    held = asyncio.ensure_future(run.hold(assignment))
+    while not world.store.rows:
+        await turns(1)
+    held.cancel()
+    await asyncio.wait([held])
+    await run.close()
+    world.cancelled = "too dear"
+    parked = await world.drive(acts, JOB)
+    ((key, row),) = world.store.rows.items()
+    world.store.rows[key] = replace(row, note=Note(Verdict.COMMITTED, Source.PERSON, b'"it"', "ann"))
+
+    assert isinstance(parked, ports.Parked)
+    assert (parked.reason, parked.operator) == ("in doubt: act", True)
+    assert await world.drive(acts, JOB) == ports.Cancelled("too dear")
+    assert list(world.outside.results.values()) == ["undo it"]
+
+
+async def test_e6_a_cancel_of_a_job_that_failed_and_waits_to_take_back_leaves_it_failed():
+    world = World()
+    refused = asyncio.Event()
+
+    async def undo(*, idempotency_key: str) -> None:
+        if not refused.is_set():
+            refused.set()
+            raise Unchanged("closed")
+        await world.outside.do(idempotency_key, "undo")
+
+    @tool(compensate=undo)
+    async def act(*, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, "act"))
+
+    @agent("acts")
+    async def acts() -> None:
+        await act()
+        raise ValueError("no")
+
+    run, assignment, _ = world.run(acts, 1)
+    parked = await run.hold(assignment)
+    outcome = await run.hold(replace(assignment, lease=2, cancel_requested=True, cancel_reason="too late"))
+    await run.close()
+
+    assert isinstance(parked, ports.Parked)
+    assert isinstance(outcome, ports.Failed)
+    assert list(world.outside.results.values()) == ["act", "undo"]
+    assert [type(event) for event in world.events(JOB) if isinstance(event, e.TERMINAL)] == [e.JobFailed]
