@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from aetheris_journal.events import WaitKind
-from aetheris_runner.core.waits import Delivered, Note, Wait, Waits
+from aetheris_runner.core.waits import Delivered, Note, NoteKind, Wait, Waits
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -120,3 +120,64 @@ def test_a_new_lease_lets_what_an_operator_held_up_try_again():
 
     assert [another.wait for another in waits.leased_again()] == [held_up]
     assert waits.wants_notes
+
+
+def message(number: int, channel: str = "orders") -> Note:
+    return Note(f"m{number}", channel, b"1", "ann", NoteKind.MESSAGE)
+
+
+def listening(path: str, channel: str = "orders") -> Wait:
+    return Wait(path, WaitKind.MESSAGE, channel, None)
+
+
+def test_messages_go_to_the_waits_of_their_channel_one_each_and_the_earliest_first():
+    waits = Waits()
+    first, second = listening("1.0.0"), listening("0")
+    waits.open(first)
+    waits.open(second)
+    waits.open(listening("3", "other"))
+
+    ended = waits.deliver([message(1), message(2), message(3)])
+
+    assert ended == [Delivered(first, message(1)), Delivered(second, message(2))]
+    assert waits.open(listening("5")) == Delivered(listening("5"), message(3))
+
+
+def test_a_message_and_a_signal_of_one_name_end_each_their_own_wait():
+    waits = Waits()
+    waits.open(wait("0", "orders"))
+    waits.open(listening("1"))
+
+    assert waits.deliver([message(1)]) == [Delivered(listening("1"), message(1))]
+    assert waits.deliver([Note("s1", "orders", b"1", "ann")])[0].wait == wait("0", "orders")
+
+
+def test_a_decision_ends_the_question_of_its_name_whether_it_comes_before_or_after():
+    waits = Waits()
+    decided = Note("d1", "3@2", b"{}", "ann", NoteKind.DECISION)
+    asked = Wait("3", WaitKind.APPROVAL, "manager", None, "3@2")
+    waits.open(Wait("4", WaitKind.APPROVAL, "manager", None, "4@2"))
+    waits.open(asked)
+
+    assert waits.deliver([decided]) == [Delivered(asked, decided)]
+    assert waits.open(asked) == Delivered(asked, decided)
+    assert "approval: manager" in waits.reason
+
+
+def test_a_wait_that_was_withdrawn_takes_no_message_from_those_that_stay():
+    waits = Waits()
+    waits.open(listening("0"))
+    waits.open(listening("1"))
+    waits.withdraw("0")
+
+    assert waits.deliver([message(1)]) == [Delivered(listening("1"), message(1))]
+
+
+def test_facts_that_are_history_end_no_wait_and_others_still_do():
+    waits = Waits()
+    waits.deliver([GO, Note("n2", "stay", b"2", "ann"), message(1)])
+    waits.forget_facts({"n1"})
+
+    assert waits.open(wait("0")) is None
+    assert waits.open(wait("1", "stay")) is not None
+    assert waits.open(listening("2")) == Delivered(listening("2"), message(1))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from itertools import islice
 
 from aetheris_journal.events import WaitKind
 
@@ -54,7 +55,7 @@ class TimeUp:
 
 @dataclass(frozen=True, slots=True)
 class Another:
-    """A new lease: try again what an operator or another job held up."""
+    """Look again: what was held up by an operator or another job, or what a child's end is."""
 
     wait: Wait
 
@@ -65,7 +66,11 @@ Ending = Delivered | TimeUp | Another
 TOKEN = "awakeable/"
 
 # What the inbox may end. A deadline ends such a wait only after one more look into it.
-HEARD = (WaitKind.SIGNAL, WaitKind.MESSAGE, WaitKind.APPROVAL)
+HEARD = {
+    WaitKind.SIGNAL: NoteKind.SIGNAL,
+    WaitKind.MESSAGE: NoteKind.MESSAGE,
+    WaitKind.APPROVAL: NoteKind.DECISION,
+}
 
 
 class Waits:
@@ -73,6 +78,8 @@ class Waits:
 
     def __init__(self) -> None:
         self._open: dict[str, Wait] = {}
+        # Of those, who listens for which note: by kind and name, in the order in which they began.
+        self._listeners: dict[NoteKind, dict[str, dict[str, Wait]]] = {kind: {} for kind in NoteKind}
         self._signals: dict[str, Note] = {}
         self._decisions: dict[str, Note] = {}
         self._mail: Mail[Note] = Mail()
@@ -86,11 +93,14 @@ class Waits:
         if note is not None:
             return Delivered(wait, note)
         self._open[wait.path] = wait
+        if wait.kind in HEARD:
+            self._listeners[HEARD[wait.kind]].setdefault(wait.key or wait.name, {})[wait.path] = wait
         return None
 
     def withdraw(self, path: str) -> None:
         """Whoever waited there does not any more."""
-        self._open.pop(path, None)
+        if path in self._open:
+            self._close(path)
 
     def deliver(self, notes: Iterable[Note], after: str = "") -> list[Delivered]:
         """Notes from the inbox, in its order and behind the note `after`. Those that nobody waits for yet are
@@ -103,7 +113,7 @@ class Waits:
                 case NoteKind.DECISION:
                     self._decisions.setdefault(note.name, note)
                 case NoteKind.MESSAGE:
-                    self._mail.put(note, after, self._channels)
+                    self._mail.put(note, after, self._listeners[NoteKind.MESSAGE])
             ended += self._end_for(note)
             after = note.note_id
         return ended
@@ -120,7 +130,7 @@ class Waits:
     @property
     def missing(self) -> list[str]:
         """Channels that somebody waits on and whose messages did not fit when they came."""
-        return self._mail.missing(self._channels)
+        return self._mail.missing(self._listeners[NoteKind.MESSAGE])
 
     def reread(self, channel: str) -> str:
         return self._mail.reread(channel)
@@ -139,6 +149,18 @@ class Waits:
         self._signals = {name: note for name, note in self._signals.items() if note.note_id not in gone}
         self._decisions = {name: note for name, note in self._decisions.items() if note.note_id not in gone}
 
+    @property
+    def children(self) -> set[str]:
+        """The children that somebody waits for."""
+        return {w.name for w in self._open.values() if w.kind is WaitKind.CHILD}
+
+    def for_child(self, job_id: str) -> list[Wait]:
+        return [w for w in self._open.values() if w.kind is WaitKind.CHILD and w.name == job_id]
+
+    def child_ended(self, job_id: str) -> list[Another]:
+        """A child's end is a fact, and ends every wait for it."""
+        return [Another(self._open.pop(wait.path)) for wait in self.for_child(job_id)]
+
     def contested(self, now: datetime) -> list[Wait]:
         """Waits whose time is over, and which the inbox may end all the same."""
         return [w for w in self._open.values() if w.kind in HEARD and w.deadline is not None and w.deadline <= now]
@@ -150,7 +172,7 @@ class Waits:
 
     def give_up(self, contested: Iterable[Wait]) -> list[TimeUp]:
         """Those of `contested` that nothing has ended since."""
-        return [TimeUp(self._open.pop(wait.path)) for wait in contested if self._open.get(wait.path) is wait]
+        return [TimeUp(self._close(wait.path)) for wait in contested if self._open.get(wait.path) is wait]
 
     def leased_again(self) -> list[Another]:
         held_up = [w for w in self._open.values() if w.kind is WaitKind.OPERATOR]
@@ -167,7 +189,7 @@ class Waits:
 
     @property
     def wants_notes(self) -> bool:
-        return any(w.kind in HEARD for w in self._open.values())
+        return any(self._listeners.values())
 
     @property
     def reason(self) -> str:
@@ -175,10 +197,6 @@ class Waits:
         waits = sorted(self._open.values(), key=lambda w: (w.kind is not WaitKind.OPERATOR, w.path))
         shown = ", ".join(_said(wait) for wait in waits[:3])
         return shown if len(waits) <= 3 else f"{shown} and {len(waits) - 3} more"
-
-    @property
-    def _channels(self) -> set[str]:
-        return {w.name for w in self._open.values() if w.kind is WaitKind.MESSAGE}
 
     def _note_for(self, wait: Wait) -> Note | None:
         match wait.kind:
@@ -193,21 +211,23 @@ class Waits:
     def _end_for(self, note: Note) -> list[Delivered]:
         """What `note` ends: every wait for a signal, one for a message, the earliest."""
         ended = []
-        for wait in [w for w in self._open.values() if _listens(w, note)]:
+        listeners = self._listeners[note.kind].get(note.name, {}).values()
+        for wait in list(islice(listeners, 1 if note.kind is NoteKind.MESSAGE else None)):
             found = self._note_for(wait)
-            if found is not None:
-                ended.append(Delivered(self._open.pop(wait.path), found))
+            if found is None:
+                break
+            ended.append(Delivered(self._close(wait.path), found))
         return ended
 
-
-def _listens(wait: Wait, note: Note) -> bool:
-    match note.kind:
-        case NoteKind.SIGNAL:
-            return wait.kind is WaitKind.SIGNAL and wait.name == note.name
-        case NoteKind.DECISION:
-            return wait.kind is WaitKind.APPROVAL and wait.key == note.name
-        case NoteKind.MESSAGE:
-            return wait.kind is WaitKind.MESSAGE and wait.name == note.name
+    def _close(self, path: str) -> Wait:
+        """An open wait is over."""
+        wait = self._open.pop(path)
+        if wait.kind in HEARD:
+            waiting, name = self._listeners[HEARD[wait.kind]], wait.key or wait.name
+            del waiting[name][path]
+            if not waiting[name]:
+                del waiting[name]
+        return wait
 
 
 def _said(wait: Wait) -> str:
@@ -221,5 +241,7 @@ def _said(wait: Wait) -> str:
             return f"message: {wait.name}"
         case WaitKind.APPROVAL:
             return f"approval: {wait.name}"
+        case WaitKind.CHILD:
+            return f"child: {wait.name}"
         case _:
             return wait.name
