@@ -415,6 +415,7 @@ async def test_openapi_describes_every_route_and_the_page_shows_it(world, http):
 
     of_a_job = [
         "events",
+        "commits",
         "trace",
         "trace/page",
         "verify",
@@ -433,6 +434,8 @@ async def test_openapi_describes_every_route_and_the_page_shows_it(world, http):
         *(f"/api/{name}" for name in house),
         "/api/jobs/{job_id}",
         *(f"/api/jobs/{{job_id}}/{rest}" for rest in of_a_job),
+        "/approvals",
+        "/effects",
         "/api/approvals",
         "/api/approvals/{approval_id}",
         *(f"/api/approvals/{{approval_id}}/{rest}" for rest in ("approve", "reject", "delegate")),

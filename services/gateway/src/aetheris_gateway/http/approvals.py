@@ -8,11 +8,12 @@ from aetheris_kernel.errors import Invalid
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
+from starlette.responses import Response
 
 from aetheris_gateway.core import intake
 from aetheris_gateway.core.approval import State
 from aetheris_gateway.desk import Desk
-from aetheris_gateway.http import body, models, questions
+from aetheris_gateway.http import body, models, pages, questions
 from aetheris_gateway.http.render import JsonResponse
 
 
@@ -34,6 +35,7 @@ class FailedBody(body.Body):
     error: str = Field(max_length=1024, description="What went wrong.")
 
 
+PAGE_ROWS = 50
 _ANY = {"requestBody": {"required": False, "content": {"application/json": {"schema": {}}}}}
 
 
@@ -60,6 +62,12 @@ def router(desk: Desk) -> APIRouter:
         )
         page = await desk.approvals.list(desk.identity.caller(request.headers), wanted)
         return JsonResponse(questions.approval_page(page))
+
+    @routes.get("/approvals", summary="What waits for a decision, as a page")
+    async def inbox(request: Request, cursor: Annotated[str, Query(max_length=1024)] = "") -> Response:
+        caller = desk.identity.caller(request.headers)
+        page = await desk.approvals.list(caller, pb.ListApprovalsRequest(page_size=PAGE_ROWS, page_token=cursor))
+        return pages.approvals(caller.person, questions.approval_page(page))
 
     @routes.get("/api/approvals/{approval_id}", response_model=models.Approval, summary="Show an approval")
     async def approval(approval_id: str, request: Request) -> JsonResponse:

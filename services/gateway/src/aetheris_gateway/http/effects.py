@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
+from urllib.parse import quote
 
-from aetheris_kernel.errors import Invalid
+from aetheris_kernel.errors import Invalid, Refusal
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.ledger.v1 import event_pb2
 from aetheris_proto.ledger.v1 import ledger_pb2 as ledger_pb
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
+from starlette.responses import Response
 
 from aetheris_gateway.core import intake
 from aetheris_gateway.desk import Desk
 from aetheris_gateway.desk.effects import VERDICTS_OF_PEOPLE
-from aetheris_gateway.http import body, models, views
-from aetheris_gateway.http.render import JsonResponse
+from aetheris_gateway.http import body, models, pages, views
+from aetheris_gateway.http.render import JsonResponse, embed
+from aetheris_gateway.identity import Caller
+
+PAGE_ROWS = 20
+_LOOK_S = 2.0
 
 
 class ResolveBody(body.Body):
@@ -42,6 +49,14 @@ def router(desk: Desk) -> APIRouter:
         wanted = pb.ListEffectsRequest(state=_state(state), job_id=job, page_size=limit, page_token=cursor)
         return JsonResponse(views.effect_page(await desk.effects.list(desk.identity.caller(request.headers), wanted)))
 
+    @routes.get("/effects", summary="Effects in doubt, as a page")
+    async def doubts(request: Request, cursor: Annotated[str, Query(max_length=1024)] = "") -> Response:
+        caller = desk.identity.caller(request.headers)
+        wanted = pb.ListEffectsRequest(state="EFFECT_STATE_IN_DOUBT", page_size=PAGE_ROWS, page_token=cursor)
+        page = await desk.effects.list(caller, wanted)
+        rows = await asyncio.gather(*(_doubtful(desk, caller, effect) for effect in page.effects))
+        return pages.effects(rows, page.next_page_token or None)
+
     # The key may hold any printable character, so it is percent-encoded in the address, slashes too.
     @routes.post(
         "/api/effects/{key:path}/resolve",
@@ -61,6 +76,22 @@ def router(desk: Desk) -> APIRouter:
         return JsonResponse(views.effect(response.effect))
 
     return routes
+
+
+async def _doubtful(desk: Desk, caller: Caller, effect: ledger_pb.Effect) -> pages.Doubtful:
+    """With what the trace says, where it is to be had while somebody waits for the page."""
+    address = f"/api/effects/{quote(effect.key, safe='')}/resolve"
+    shown = views.effect(effect)
+    try:
+        async with asyncio.timeout(_LOOK_S):
+            told = await desk.record.trace(caller, effect.job_id)
+    except (TimeoutError, Refusal):
+        return pages.Doubtful(shown, address, "", "", None)
+    for step in told.trace.steps:
+        if step.key == effect.key:
+            reason = step.doubts[-1].reason if step.doubts else ""
+            return pages.Doubtful(shown, address, step.path, reason, embed(step.arguments))
+    return pages.Doubtful(shown, address, "", "", None)
 
 
 def _verdict(text: str) -> event_pb2.EffectResolved.Verdict:

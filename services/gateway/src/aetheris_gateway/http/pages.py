@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,13 +14,15 @@ from aetheris_journal.codec import from_timestamp
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from aetheris_gateway.core.approval import Person
 from aetheris_gateway.core.steps import Attempt, Kind, Lease, Status, Step, Trace
 from aetheris_gateway.core.timeline import Timeline
 from aetheris_gateway.desk.record import Told
 from aetheris_gateway.http import models, views
-from aetheris_gateway.http.render import Json, moment
+from aetheris_gateway.http.render import Json, dumps, moment
 
 STEPS_A_PAGE = 500
+HOLDINGS_MAX = 200
 _VALUE_CHARS_MAX = 20_000
 _DEPTH_MAX = 40
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
@@ -57,6 +59,25 @@ class Row:
 async def trace(told: Told, verdict: models.Verdict | None, *, now: datetime, page: int = 1) -> HTMLResponse:
     # Thousands of rows take a while, and others are being served.
     return await asyncio.to_thread(_trace, told, verdict, now, page)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """An effect in doubt, with what its job's record says about it."""
+
+    effect: models.Effect
+    address: str
+    path: str
+    reason: str
+    arguments: Any
+
+
+def approvals(person: Person, page: models.ApprovalPage) -> HTMLResponse:
+    return _rendered("approvals.html", person=person, approvals=page.approvals, next_cursor=page.next_cursor)
+
+
+def effects(rows: Sequence[Doubtful], next_cursor: str | None) -> HTMLResponse:
+    return _rendered("effects.html", effects=rows, next_cursor=next_cursor)
 
 
 def document(openapi: Mapping[str, Any]) -> HTMLResponse:
@@ -130,6 +151,9 @@ def _trace(told: Told, verdict: models.Verdict | None, now: datetime, page: int)
         rows=[_row(step, line, now, shown[place - 1] if place else None) for place, step in enumerate(shown)],
         holders=found.holders,
         leases=[_lease(lease, line, now) for lease in found.leases],
+        holdings=[views.lease(lease) for lease in found.leases[:HOLDINGS_MAX]],
+        holdings_left=max(0, len(found.leases) - HOLDINGS_MAX),
+        children=any(step.child_job_id for step in found.steps),
         squeezes=[
             {"left": 1000 * s.left, "width": round(1000 * (s.right - s.left), 2), "lasted": span(s.lasted)}
             for s in line.squeezes
@@ -272,6 +296,14 @@ def _indented(text: str) -> str:
     return "".join(out)
 
 
+def _agreed(asked: models.Approval) -> str:
+    """The arguments that others have said yes to, or as they were asked. Whole, since they are sent back."""
+    edits = (decision.arguments for decision in asked.decisions if decision.answer == "yes")
+    edited = next(edits, None)
+    value = asked.arguments if edited is None else edited
+    return _indented(value.text) if isinstance(value, Json) else str(value)
+
+
 def _clock(text: str | None) -> str:
     """A moment to the millisecond, in UTC."""
     return "" if text is None else re.sub(r"T(\d\d:\d\d:\d\d\.\d{3})\d*Z", r" \1", text)
@@ -282,5 +314,7 @@ def _duration(milliseconds: float | None) -> str:
 
 
 _environment.filters["pretty"] = _pretty
+_environment.filters["agreed"] = _agreed
+_environment.filters["shown"] = lambda value: _pretty(Json(dumps(value)))
 _environment.filters["clock"] = _clock
 _environment.filters["duration"] = _duration
