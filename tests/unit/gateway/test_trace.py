@@ -417,3 +417,16 @@ def test_paths_of_another_kind_come_last_and_harm_nothing():
     paths = ["x", "1", "1.x", "9" * 5000, "1.2", "²"]
 
     assert sorted(paths, key=program_order)[:2] == ["1", "1.2"]
+
+
+def test_what_is_taken_back_stands_behind_the_program_in_the_order_in_which_it_happened():
+    steps = trace_of(
+        [CREATED, started("0", 1), committed("0", 2), started("2.1.0", 3), committed("2.1.0", 4),
+         started("~2.1.0", 5), committed("~2.1.0", 6), started("~0", 7), committed("~0", 8)]
+    ).steps  # fmt: skip
+
+    assert [found.path for found in steps] == ["0", "2.1.0", "~2.1.0", "~0"]
+    assert [(found.undoes, found.depth, found.block, found.branch) for found in steps[1:3]] == [
+        ("", 1, "2", "1"),
+        ("2.1.0", 0, "", ""),
+    ]

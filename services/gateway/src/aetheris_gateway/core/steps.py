@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
 
 from aetheris_journal.events import Failure, Source, Verdict, WaitKind
+from aetheris_journal.replay import COMPENSATION
 
 
 class Kind(StrEnum):
@@ -120,20 +122,25 @@ class Step:
         return max((attempt.number for attempt in self.tries), default=1)
 
     @property
+    def undoes(self) -> str:
+        """The path of the effect that it takes back, or nothing. Such a step stands in no block."""
+        return self.path.removeprefix(COMPENSATION) if self.path.startswith(COMPENSATION) else ""
+
+    @property
     def depth(self) -> int:
         """How many parallel blocks it stands in."""
-        return (len(self.path.split(".")) - 1) // 2
+        return 0 if self.undoes else (len(self.path.split(".")) - 1) // 2
 
     @property
     def block(self) -> str:
         """The path of the parallel block it stands in, or nothing."""
-        return ".".join(self.path.split(".")[:-2])
+        return "" if self.undoes else ".".join(self.path.split(".")[:-2])
 
     @property
     def branch(self) -> str:
         """Which branch of its block, or nothing."""
         parts = self.path.split(".")
-        return parts[-2] if len(parts) > 2 else ""
+        return parts[-2] if len(parts) > 2 and not self.undoes else ""
 
 
 @dataclass(slots=True)
@@ -182,6 +189,13 @@ class Trace:
 
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+def in_order(steps: Iterable[Step]) -> list[Step]:
+    """As the program has them; what was taken back comes behind, as it happened."""
+    each = list(steps)
+    program = sorted((step for step in each if not step.undoes), key=lambda step: program_order(step.path))
+    return program + sorted((step for step in each if step.undoes), key=lambda step: step.started_at)
 
 
 def program_order(path: str) -> tuple[tuple[int, int, str], ...]:

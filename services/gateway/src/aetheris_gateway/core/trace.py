@@ -26,7 +26,7 @@ from aetheris_gateway.core.steps import (
     Step,
     Trace,
     Wait,
-    program_order,
+    in_order,
 )
 
 _VALUES = {
@@ -57,7 +57,7 @@ class _Fold:
         _SEE[type(event)](self, event)
 
     def trace(self) -> Trace:
-        self._trace.steps = sorted(self._steps.values(), key=lambda step: program_order(step.path))
+        self._trace.steps = in_order(self._steps.values())
         return self._trace
 
     # --- the job
