@@ -43,6 +43,14 @@ async def trusts(job: str) -> None:
     await tell(job, "went on")
 
 
+@agent("asks-later")
+async def asks_later() -> list[Any]:
+    await sleep("300ms")
+    handle = await awakeable()
+    verdict = await approval("manager", title="Now?", detail=handle.token)
+    return [verdict.approved, await signal("early", timeout="1ms")]
+
+
 @agent("orders")
 async def orders(job: str) -> Any:
     handle = await awakeable(timeout="1h")

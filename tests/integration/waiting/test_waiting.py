@@ -155,6 +155,29 @@ async def test_a_token_ends_the_wait_once_and_the_same_again_is_a_success(api: A
     assert forged.status_code == 400
 
 
+async def test_what_a_job_asks_of_a_gateway_that_is_away_is_asked_once_it_is_back(suite: Suite, api: Any):
+    """H2: and a signal that was accepted before is not beaten by a deadline."""
+    job_id = await api.submit("asks-later")
+    assert (await api.post(f"/api/jobs/{job_id}/signal", {"correlation_key": "early", "payload": 7})).status_code == 200
+    suite.kill("gateway", signal.SIGKILL)
+    await suite.ended("gateway")
+
+    asking_at = time.monotonic() + 1.0
+
+    async def asking() -> bool:
+        return time.monotonic() > asking_at
+
+    await until(asking)
+    await suite.start("gateway")
+    question = await question_of(api, job_id)
+    yes = await api.post(f"/api/approvals/{question}/approve", actor="ann", roles="manager")
+    job = await api.job(job_id, wait=20)
+
+    assert yes.status_code == 200
+    assert job["result"] == [True, 7]
+    assert await api.intact(job_id)
+
+
 async def test_h7_timers_survive_the_restart_of_everybody_and_a_sleep_of_centuries_is_accepted(suite: Suite, api: Any):
     began = time.monotonic()
     soon, never = await api.submit("naps", "2s"), await api.submit("naps", "15000w")
