@@ -157,17 +157,21 @@ class Load:
             found = [] if asked is None else asked.json()["approvals"]
             if found:
                 verb = "approve" if approved else "reject"
-                await self._say(f"/api/approvals/{found[0]['id']}/{verb}", {}, {200, 409})
+                await self._say(f"/api/approvals/{found[0]['id']}/{verb}", {}, {200, 409}, _BOB)
                 return
             await asyncio.sleep(_AGAIN_S)
         self.surprises.append(f"nobody was asked about {job_id} for {PATIENCE_S:.0f} s")
 
-    async def _say(self, path: str, body: dict[str, Any] | None, wanted: set[int]) -> httpx.Response | None:
+    async def _say(
+        self, path: str, body: dict[str, Any] | None, wanted: set[int], headers: dict[str, str] | None = None
+    ) -> httpx.Response | None:
         """Until it is answered; a gateway that is away, or says that others are, is asked again."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             try:
-                answer = await (self._api.get(path) if body is None else self._api.post(path, json=body, headers=_BOB))
+                answer = await (
+                    self._api.get(path) if body is None else self._api.post(path, json=body, headers=headers)
+                )
             except httpx.TransportError:
                 pass
             else:

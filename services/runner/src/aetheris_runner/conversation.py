@@ -31,9 +31,10 @@ async def converse(
     except grpc.aio.AioRpcError as error:
         return error
     except asyncio.CancelledError:
-        # A read raises this for a call that was cancelled, too; let out, it would end a task that nobody cancelled.
+        # A read raises this for a call that was cancelled, too, whatever its status says: the peer's may have been
+        # faster. Let out, it would end a task that nobody cancelled.
         task = asyncio.current_task()
-        if task is None or task.cancelling() or not call.cancelled():
+        if task is None or task.cancelling():
             raise
         return None
     finally:
