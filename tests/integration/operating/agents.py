@@ -1,0 +1,53 @@
+"""Agents whose tools leave a line in a file, so that their calls can be counted from outside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from aetheris import EffectBlocked, agent, current_effect, signal, tool
+
+FOLDER = Path(os.environ["OPERATING_FOLDER"])
+
+
+def told(what: str) -> int:
+    """How often this has been said by now."""
+    file = FOLDER / "calls.txt"
+    with file.open("a") as out:
+        out.write(f"{what}\n")
+    return file.read_text().splitlines().count(what)
+
+
+@tool
+async def pay(name: str, *, idempotency_key: str) -> str:
+    return f"receipt {told(f'pay {name}')}"
+
+
+@tool
+async def mail(name: str, *, idempotency_key: str) -> str:
+    return f"letter {told(f'mail {name}')}"
+
+
+@tool
+async def stumble(name: str, *, idempotency_key: str) -> str:
+    effect = current_effect()
+    told(f"stumble {name}")
+    if effect is not None and effect.attempt == 1:
+        raise ConnectionError("the line went dead")
+    return "done"
+
+
+@agent("letters")
+async def letters(name: str) -> list[str]:
+    paid = await pay(name)
+    said = await signal("go")
+    try:
+        sent = await mail(name)
+    except EffectBlocked:
+        sent = "blocked"
+    return [paid, said, sent]
+
+
+@agent("unsure")
+async def unsure(name: str) -> str:
+    return str(await stumble(name))
