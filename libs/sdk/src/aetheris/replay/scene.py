@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any, NoReturn, TypeVar
 
+from aetheris_journal import events as e
 from aetheris_journal.replay import Divergence, Replay
 
 from aetheris.contract.frames import Place, nearest
@@ -23,11 +24,15 @@ T = TypeVar("T")
 _begun_at: ContextVar[Place | None] = ContextVar("aetheris_replay_begun_at", default=None)
 
 _STOP_S = 1.0
+_SHOWN = 2_000
 
 
 class Scene:
-    def __init__(self, record: Replay, advanced: Callable[[int], None]) -> None:
+    def __init__(self, record: Replay, advanced: Callable[[int], None], saved: e.CheckpointSaved | None = None) -> None:
         self.record = record
+        # The checkpoint that this part of the record ends with, and whether the agent has come to one.
+        self.saved = saved
+        self.begun_anew = False
         self.commands = 0
         self.mismatch: Mismatch | None = None
         self.frontier: list[Frontier] = []
@@ -59,6 +64,12 @@ class Scene:
     async def rest(self, path: str, next_: str) -> NoReturn:
         """Nothing is on record for this branch from here on."""
         self.frontier.append(Frontier(path, next_, here()))
+        await self.for_good()
+
+    async def begin_anew(self) -> NoReturn:
+        """The agent has come to a checkpoint, and nothing of it goes on."""
+        self.begun_anew = True
+        self.still.set()
         await self.for_good()
 
     async def halt(self, mismatch: Mismatch) -> NoReturn:
@@ -125,6 +136,11 @@ class Scene:
 def here() -> Place | None:
     """The line of agent code that gives the command, or that began the branch that does."""
     return nearest(sys._getframe(1)) or _begun_at.get()
+
+
+def checkpoint_said(state: bytes) -> str:
+    text = state.decode("utf-8", "replace")
+    return f"checkpoint({text if len(text) <= _SHOWN else text[:_SHOWN] + '…'})"
 
 
 def place_of(path: str) -> list[int]:
