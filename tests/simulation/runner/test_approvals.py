@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -371,6 +372,29 @@ async def test_a_gateway_that_is_away_is_asked_again_when_the_job_comes_back():
 
     assert isinstance(outcome, ports.Completed)
     assert parks == ["approval: manager: the gateway is away", "approval: manager"]
+
+
+async def test_a_yes_is_not_lost_to_a_deadline_that_passes_while_the_gateway_is_away():
+    """H6: the approver was told 200, so the question waits for the gateway, for as long as it takes."""
+    world = World()
+    began = world.clock.now()
+
+    def meanwhile(parked: ports.Parked) -> bool:
+        if not world.desk.away:
+            world.desk.decide(JOB, "0", roles=["manager"], **YES)
+            world.desk.away = world.inbox.away = True
+        elif world.clock.now() - began > timedelta(minutes=70):
+            world.desk.away = world.inbox.away = False
+        assert parked.wake_at is not None
+        assert parked.wake_at > world.clock.now()
+        return False
+
+    world.meanwhile = meanwhile
+    outcome = await world.drive(charging(world, expires="1h"), JOB)
+
+    assert isinstance(outcome, ports.Completed)
+    assert json.loads(outcome.result)[0] == 42
+    assert [end.timed_out for end in ends(world)] == [False]
 
 
 async def test_whoever_submitted_the_job_does_not_answer_and_the_question_stays():

@@ -2,7 +2,8 @@
 
     woken, leased ───► read on ──► waits end
     a deadline ──────► withdraw the question ──► read on ──► what came wins; else the time is over
-    the inbox away ──► listen again soon; a deadline that has waited for it long enough wins
+    the inbox away ──► listen again soon; a deadline that has waited for it long enough wins, but not over a
+                       question: somebody may have been told that their answer counts
 
 A note that was accepted before its wait's deadline is never beaten by it, because whoever says "timed out"
 has looked once more since. However often the job is woken, a note is fetched once; a message that there
@@ -60,11 +61,10 @@ class Listening:
 
     def _wanted(self) -> bool:
         stage = self._stage
-        if stage.waits.contested(stage.time):
-            return True
-        if not stage.waits.wants_notes or (stage.deaf_until is not None and stage.time < stage.deaf_until):
-            return False
-        return not self._heard or bool(stage.waits.missing)
+        contested = stage.waits.contested(stage.time)
+        if stage.deaf_until is not None and stage.time < stage.deaf_until:
+            return any(wait.kind is not WaitKind.APPROVAL for wait in contested)
+        return bool(contested) or (stage.waits.wants_notes and (not self._heard or bool(stage.waits.missing)))
 
     async def _listen(self) -> None:
         stage = self._stage
@@ -81,6 +81,7 @@ class Listening:
             self._heard = False
             stage.deaf_until = stage.time + self._again
             self._again = min(2 * self._again, AGAIN_MAX)
+            contested = [wait for wait in contested if wait.kind is not WaitKind.APPROVAL]
         except Refusal as refusal:
             stage.stop(refusal)
         finally:

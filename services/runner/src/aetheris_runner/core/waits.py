@@ -182,6 +182,11 @@ class Waits:
     def wake_at(self) -> datetime | None:
         return min((w.deadline for w in self._open.values() if w.deadline is not None), default=None)
 
+    def wake_after(self, now: datetime) -> datetime | None:
+        """The earliest deadline that is not over."""
+        deadlines = (w.deadline for w in self._open.values() if w.deadline is not None)
+        return min((at for at in deadlines if at > now), default=None)
+
     @property
     def needs_operator(self) -> bool:
         """True where nothing but a person can move the job."""
