@@ -10,7 +10,6 @@ import asyncio
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import copy_context
 from datetime import timedelta
 from functools import partial, update_wrapper
 from typing import Any, Generic, TypeVar, cast, overload
@@ -22,6 +21,7 @@ from aetheris.contract.frames import drives
 from aetheris.durations import to_span
 from aetheris.errors import ContractViolation
 from aetheris.retry import Retry, to_retry
+from aetheris.threads import threads
 from aetheris.values import Signature, canonical
 
 R = TypeVar("R")
@@ -54,20 +54,19 @@ class Definition(Generic[R]):
     @drives
     async def call(self, arguments: dict[str, Any], **injected: Any) -> R:
         """The function itself. A plain function runs in a thread, so that it blocks nobody."""
+        if not self.is_async:
+            return await self.begin(arguments, **injected)
         args, kwargs = self.signature.spread(arguments)
         kwargs.update({name: value for name, value in injected.items() if name in self.signature.injected})
-        if self.is_async:
-            return await self.function(*args, **kwargs)  # type: ignore[no-any-return]
-        return await asyncio.to_thread(self.function, *args, **kwargs)
+        return await self.function(*args, **kwargs)  # type: ignore[no-any-return]
 
     def begin(self, arguments: dict[str, Any], **injected: Any) -> asyncio.Future[R]:
         """The same under way by itself: a task, or a thread, which nothing can stop."""
-        loop = asyncio.get_running_loop()
         if self.is_async:
-            return loop.create_task(self.call(arguments, **injected))
+            return asyncio.get_running_loop().create_task(self.call(arguments, **injected))
         args, kwargs = self.signature.spread(arguments)
         kwargs.update({name: value for name, value in injected.items() if name in self.signature.injected})
-        return loop.run_in_executor(None, partial(copy_context().run, self.function, *args, **kwargs))
+        return threads.start(partial(self.function, *args, **kwargs))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
