@@ -110,11 +110,11 @@ async def test_edited_arguments_come_with_a_diff(world, http):
     assert b'"arguments":{"a": 1.0},"diff":[]' in (await world.notes(job))[1].payload
 
 
-async def test_on_a_trusted_network_only_who_is_asked_may_answer(empty_world):
+async def test_on_a_trusted_network_only_who_is_asked_may_answer(empty_world, until):
     world = empty_world
     await world.start_scheduler()
     await world.start_ledger()
-    await world.start_gateway(trust_network=True)
+    await world.start_gateway(trust_network=True, sweep_every_s=60)
     job = world.scheduler.add()
     async with world.http() as http:
         approval = await ask(world, job, approver="buyer")
@@ -124,6 +124,7 @@ async def test_on_a_trusted_network_only_who_is_asked_may_answer(empty_world):
             assert (answer.status_code, answer.json()["error"]["code"]) == (403, "FORBIDDEN"), who
             assert reader.json()["state"] == "pending"
         answer = await http.post(f"/api/approvals/{approval}/approve", headers=ANN)
+        await until(lambda: world.scheduler.wakes == [job])  # without waiting for the sweep
 
     assert (answer.status_code, answer.json()["state"]) == (200, "approved")
 
