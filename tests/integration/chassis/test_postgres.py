@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
@@ -12,6 +14,7 @@ import structlog
 from aetheris_chassis.postgres import acquiring, open_pool
 from aetheris_kernel.errors import Invalid, Unavailable
 from aetheris_testkit.postgres import throwaway_server
+from aetheris_testkit.strait import Strait
 
 
 @pytest.fixture
@@ -122,6 +125,26 @@ async def test_a_connection_closed_between_two_statements_is_unavailable(pool):
             await query_twice(killer)
 
     assert await answer_of(pool) == 1
+
+
+async def test_a_connection_that_was_told_of_its_end_and_has_not_seen_it_is_unavailable(postgres_server):
+    """Between the two the client takes no statement, and the pool does not know yet."""
+    sockets = parse_qs(urlsplit(postgres_server.dsn()).query)["host"][0]
+    with tempfile.TemporaryDirectory(prefix="aetheris-") as folder:
+        async with (
+            Strait(f"unix:{sockets}/.s.PGSQL.5432", f"unix:{folder}/.s.PGSQL.5432", ends=False),
+            open_pool(f"postgresql://postgres@/postgres?host={folder}", size_max=1) as pool,
+        ):
+            async with acquiring(pool) as connection:
+                pid = await connection.fetchval("SELECT pg_backend_pid()")
+            postgres_server.sql(f"SELECT pg_terminate_backend({pid}, 5000)")
+            for _ in range(20):  # until it has been told
+                await asyncio.sleep(0.005)
+            with pytest.raises(Unavailable, match="closing"):
+                async with acquiring(pool) as connection:
+                    await connection.fetchval("SELECT 1")
+            async with acquiring(pool) as connection:
+                assert await connection.fetchval("SELECT 1") == 1
 
 
 async def test_a_full_server_is_unavailable(postgres_server, database):

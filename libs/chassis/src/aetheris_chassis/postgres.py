@@ -121,6 +121,11 @@ async def acquiring(pool: Pool, *, wait_s: float = ACQUIRE_S) -> AsyncIterator[P
         if _gone(connection):
             raise Unavailable("the database closed the connection") from fault
         raise
+    except asyncpg.InternalClientError as fault:
+        # It was told that it is over, and the end itself is still on its way: the client waits for the rest of what
+        # the database said, and takes no statement meanwhile.
+        connection.terminate()
+        raise Unavailable("the database is closing the connection") from fault
     finally:
         await _released(pool, connection)
 

@@ -27,12 +27,14 @@ class Way(Enum):
 
 
 class Strait:
-    """`listen` is host:port or unix:/path; with port 0, `address` has the real one."""
+    """`listen` is host:port or unix:/path; with port 0, `address` has the real one. Without `ends`, nobody is told
+    that the other side has closed."""
 
-    def __init__(self, to: str, listen: str = "127.0.0.1:0") -> None:
+    def __init__(self, to: str, listen: str = "127.0.0.1:0", *, ends: bool = True) -> None:
         self._to = parse_address(to, setting="to")
         self._listen = parse_address(listen, setting="listen")
         self._open = {way: asyncio.Event() for way in Way}
+        self._ends = ends
         self._words: list[bytes] = []
         self.answer_held = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -114,6 +116,8 @@ class Strait:
             await writer.drain()
         # The end of a connection is a word, too.
         await self._open[way].wait()
+        if not self._ends:
+            await asyncio.get_running_loop().create_future()
 
     def _heed(self, chunk: bytes) -> None:
         while self._words and self._words[0] in chunk:
