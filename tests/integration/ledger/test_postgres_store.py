@@ -286,6 +286,7 @@ PLANS = [
     ("bodies", "commits_pkey"),
     ("load_commits", "commits_pkey"),
     ("moved_chains", "commits_pkey"),
+    ("last_checkpoint", "commits_checkpoints"),
     ("move_effects", "effects_pkey"),
     ("effects_named", "effects_pkey"),
     ("effects_started", "effects_by_job"),
@@ -334,7 +335,7 @@ async def test_the_parent_check_touches_a_few_pages_a_row_in_a_large_table(datab
     await filled(connection)
     jobs = sorted(row[0] for row in await connection.fetch("SELECT DISTINCT job_id FROM ledger.commits LIMIT 500"))
     parent = bytes.fromhex("ab" * 32)
-    values = (jobs, [61] * 500, [parent] * 500, [1] * 500, [parent] * 500, [b"x"] * 500, 1)
+    values = (jobs, [61] * 500, [parent] * 500, [1] * 500, [parent] * 500, [b"x"] * 500, 1, [False] * 500)
 
     explained = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {Q.append_commits}", *values)
 

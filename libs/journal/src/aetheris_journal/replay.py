@@ -11,6 +11,7 @@ where the two differ, the agent's code is no longer the code that made the recor
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -95,7 +96,27 @@ class ValueRecord:
         return f"{self.kind.name.lower()} value"
 
 
-Record = StepRecord | EffectRecord | WaitRecord | ValueRecord
+@dataclass(frozen=True, slots=True)
+class ChildRecord:
+    agent: str
+    input: bytes
+    queue: str
+    parent_close: str
+    job_id: str = ""
+
+    def __str__(self) -> str:
+        return f"child {self.agent}({_shown(self.input)})"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """Never recorded at a place: what is behind a checkpoint does not see it."""
+
+    def __str__(self) -> str:
+        return "a checkpoint"
+
+
+Record = StepRecord | EffectRecord | WaitRecord | ValueRecord | ChildRecord | CheckpointRecord
 
 
 def _shown(arguments: bytes) -> str:
@@ -115,6 +136,12 @@ class Replay:
         self.consumed: set[str] = set()
         # How often the agent has begun anew at a checkpoint.
         self.round = 0
+        # What the last checkpoint saved; None before the first.
+        self.state: bytes | None = None
+        # Children that were asked for and are not known to have ended, by their job ids.
+        self.children: dict[str, ChildRecord] = {}
+        # How the others ended.
+        self.child_ends: dict[str, e.ChildCompleted] = {}
         # The paths of the questions that nobody has answered and that are not over.
         self.questions: set[str] = set()
         # Effects of this job that can be taken back, wherever they stand; asking leaves them here.
@@ -178,6 +205,66 @@ class Replay:
         if not isinstance(record, ValueRecord) or record.kind is not kind:
             raise Divergence(path, str(record), str(actual))
         return record
+
+    def child(self, path: str, agent: str, given: bytes, queue: str, parent_close: str) -> ChildRecord | None:
+        actual = ChildRecord(agent, given, queue, parent_close)
+        record = self._take(path, actual)
+        if record is None:
+            return None
+        if not isinstance(record, ChildRecord) or replace(record, job_id="") != actual:
+            raise Divergence(path, str(record), str(actual))
+        return record
+
+    def checkpoint(self, path: str) -> None:
+        """The agent is about to begin anew, which forgets the record: nothing may be left of it."""
+        record = self._take(path, CheckpointRecord())
+        if record is not None:
+            raise Divergence(path, str(record), str(CheckpointRecord()))
+        for later, left in self._records.items():
+            raise Divergence(later, str(left), f"{CheckpointRecord()} at {path}")
+
+    def begin_anew(self, saved: e.CheckpointSaved) -> None:
+        """All that was before is history, except for what the checkpoint carries on."""
+        carried = json.loads(saved.carried or b"{}")
+        self.state, self.round = saved.state, carried.get("round", self.round + 1)
+        self.consumed = set(carried.get("notes", ()))
+        self.children = {
+            told["job_id"]: ChildRecord(
+                told["agent"], told["input"].encode(), told["queue"], told["parent_close"], told["job_id"]
+            )
+            for told in carried.get("children", ())
+        }
+        self.outcomes = 0
+        for known in (
+            self._records, self.signals, self.child_ends, self.questions, self.undoable, self.compensating,
+            self.compensated,
+        ):  # fmt: skip
+            known.clear()
+
+    def carried(self, notes: Iterable[str]) -> bytes:
+        """What a checkpoint that is saved now carries on: `notes` that the inbox may offer again, and children."""
+        children = [
+            {
+                "job_id": child.job_id,
+                "agent": child.agent,
+                "queue": child.queue,
+                "input": child.input.decode(),
+                "parent_close": child.parent_close,
+            }
+            for child in self.children.values()
+        ]
+        told = {"round": self.round + 1, "notes": sorted(notes), "children": children}
+        return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def child_started(self, started: e.ChildStarted) -> ChildRecord:
+        record = ChildRecord(started.agent, started.input, started.queue, started.parent_close, started.child_job_id)
+        if record.job_id not in self.child_ends:
+            self.children[record.job_id] = record
+        return record
+
+    def child_completed(self, completed: e.ChildCompleted) -> None:
+        self.child_ends[completed.child_job_id] = completed
+        self.children.pop(completed.child_job_id, None)
 
     @property
     def left(self) -> Mapping[str, Record]:
@@ -251,6 +338,12 @@ class Replay:
                     self.questions.add(path)
             case e.WaitCompleted(path=path):
                 self._complete(path, event)
+            case e.ChildStarted(path=path):
+                self._records[path] = self.child_started(event)
+            case e.ChildCompleted():
+                self.child_completed(event)
+            case e.CheckpointSaved():
+                self.begin_anew(event)
             case e.ValueRecorded(path=path):
                 self._records[path] = ValueRecord(event.kind, event.value)
             case e.JobCompleted() | e.JobFailed() | e.JobCancelled():

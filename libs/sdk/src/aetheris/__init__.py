@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from aetheris.approvals import ApprovalExpired, ApprovalRejected, Verdict, approval
 from aetheris.awakeables import Awakeable, AwakeableFailed, awakeable
-from aetheris.context import compensate, gather, now, random, receive, signal, sleep, uuid
+from aetheris.children import Child, ChildCancelled, ChildFailed, spawn
+from aetheris.context import checkpoint, compensate, gather, now, random, receive, signal, sleep, uuid
 from aetheris.definitions import agent, step, tool
 from aetheris.errors import (
     AetherisError,
@@ -19,6 +20,7 @@ from aetheris.errors import (
     ValueRefused,
     WaitTimedOut,
 )
+from aetheris.mapping import MapFailed, map  # noqa: A004 - what it is called everywhere
 from aetheris.outcomes import DidNotHappen, Effect, Happened, Unknown, current_effect
 from aetheris.progress import heartbeat
 from aetheris.retry import Retry
@@ -33,6 +35,9 @@ __all__ = [
     "AsyncClient",
     "Awakeable",
     "AwakeableFailed",
+    "Child",
+    "ChildCancelled",
+    "ChildFailed",
     "Client",
     "ContractViolation",
     "DidNotHappen",
@@ -41,6 +46,7 @@ __all__ = [
     "EffectBlocked",
     "EffectSpent",
     "Happened",
+    "MapFailed",
     "Permanent",
     "Retry",
     "RetryAfter",
@@ -53,15 +59,18 @@ __all__ = [
     "agent",
     "approval",
     "awakeable",
+    "checkpoint",
     "compensate",
     "current_effect",
     "gather",
     "heartbeat",
+    "map",
     "now",
     "random",
     "receive",
     "signal",
     "sleep",
+    "spawn",
     "step",
     "tool",
     "uuid",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, overload
 from uuid import UUID
 
 from aetheris.durations import to_span
@@ -17,7 +17,9 @@ from aetheris.durations import to_span
 if TYPE_CHECKING:
     from aetheris.approvals import Question, Verdict
     from aetheris.awakeables import Awakeable
+    from aetheris.children import Child, Spawn
     from aetheris.definitions import StepDefinition, ToolDefinition
+    from aetheris.mapping import Work
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -44,6 +46,14 @@ class Context(Protocol):
     async def awakened(self, handle: Awakeable) -> Any: ...
 
     async def gather(self, branches: tuple[Awaitable[Any], ...]) -> list[Any]: ...
+
+    async def map(self, work: Work) -> list[Any]: ...
+
+    async def spawn(self, asked: Spawn) -> Child: ...
+
+    async def child(self, child: Child) -> Any: ...
+
+    async def checkpoint(self, state: Any) -> NoReturn: ...
 
     async def value(self, kind: str) -> Any: ...
 
@@ -124,6 +134,16 @@ async def random() -> float:
 async def uuid() -> UUID:
     """A fresh UUIDv7, recorded."""
     return UUID(await _context("uuid()").value("uuid"))
+
+
+async def checkpoint(state: Any) -> NoReturn:
+    """Begin anew from the top, with `state` as the agent's keyword argument of that name, and forget what was
+    before: a job that goes on for years is taken over at the cost of what it did since its last checkpoint.
+
+    Never returns. It is for the agent itself, not for a branch of it. What was done before is settled: it is
+    not compensated any more, and a signal that was read is forgotten. Children go on.
+    """
+    await _context("checkpoint()").checkpoint(state)
 
 
 async def compensate() -> None:

@@ -51,6 +51,9 @@ class MemoryInbox:
         self.fetched.append(len(page))
         return ports.Page(page, len(found) > len(page))
 
+    def unsettled(self, job: ports.Assignment) -> Sequence[str]:
+        return ()
+
     def settle(self, job: ports.Assignment, note_ids: Sequence[str]) -> None:
         if self.process is not None and self.process.crashed.is_set():
             return

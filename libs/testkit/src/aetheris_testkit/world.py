@@ -21,9 +21,11 @@ from uuid import UUID
 from aetheris.definitions import AgentDefinition
 from aetheris.replay import check
 from aetheris_journal import codec
-from aetheris_journal.chain import Commit
+from aetheris_journal.chain import GENESIS, Commit
 from aetheris_journal.effect import Change, State
 from aetheris_journal.events import Event, Source, Verdict
+from aetheris_journal.replay import ChildRecord
+from aetheris_kernel.errors import Unavailable
 from aetheris_ledger.core import append as ledger
 from aetheris_ledger.core.effect import Note as LedgerNote
 from aetheris_ledger.core.effect import witnessed
@@ -122,6 +124,11 @@ class MemoryJournal:
         (page,) = await self._store.load([Want(job_id)])
         return page.commits
 
+    async def load_last(self, job_id: UUID) -> ports.Stretch:
+        seq = await self._store.last_checkpoint(job_id)
+        (page,) = await self._store.load([Want(job_id, max(seq - 1, 0))])
+        return ports.Stretch(page.commits, GENESIS if page.anchor is None else page.anchor.hash)
+
     async def note(self, tenant: str, job_id: UUID, key: str) -> effect.Note | None:
         row = await self._store.effect(tenant, key)
         if row is None or row.note is None:
@@ -161,6 +168,22 @@ class MemoryWitness:
         noted = None if row is None else witnessed(row, note, job=late.job_id, lease=late.lease)
         if noted is not None:
             self._store.rows[late.tenant, late.key] = noted
+
+
+class NoChildren:
+    """A scheduler that is away, for jobs that have no children: `household` has one."""
+
+    async def submit(self, parent: ports.Assignment, child: ChildRecord) -> None:
+        raise Unavailable("no scheduler here")
+
+    async def ended(self, parent: ports.Assignment, after: int | None, named: Sequence[str]) -> ports.EndedChildren:
+        raise Unavailable("no scheduler here")
+
+    async def outcome(self, parent: ports.Assignment, job_id: str) -> ports.ChildOutcome:
+        raise Unavailable("no scheduler here")
+
+    async def cancel(self, parent: ports.Assignment, job_id: str, reason: str) -> None:
+        raise Unavailable("no scheduler here")
 
 
 @dataclass(slots=True)
@@ -211,7 +234,7 @@ class World:
         process = Process(fuse)
         self.outside.process = self.inbox.process = self.desk.process = self.witness.process = process
         journal = MemoryJournal(self.store, process)
-        hands = Hands(journal, self.inbox, self.clock, f"runner-{self.crashes}", self.witness, self.desk)
+        hands = Hands(journal, self.inbox, self.clock, f"runner-{self.crashes}", self.witness, self.desk, NoChildren())
         return process, journal, hands
 
     async def drive(
@@ -306,6 +329,7 @@ def _asked(append: Append) -> ledger.Append:
             )
             for change in append.changes
         ],
+        append.checkpoint,
     )
 
 

@@ -37,7 +37,14 @@ job_id = lru_cache(maxsize=16_384)(parse_job_id)
 def append(message: pb.Append) -> Append:
     changes = [_change(change) for change in message.effects] if message.effects else ()
     return Append(
-        job_id(message.job_id), message.tenant, message.seq, message.parent, message.lease, message.body, changes
+        job_id(message.job_id),
+        message.tenant,
+        message.seq,
+        message.parent,
+        message.lease,
+        message.body,
+        changes,
+        message.checkpoint,
     )
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import grpc
 import structlog
@@ -145,21 +146,34 @@ class JournalStream:
         try:
             want = convert.want(message)
             async with self._loading:
+                if message.from_checkpoint:
+                    want = Want(want.job, max(await self._last_checkpoint(want.job) - 1, 0))
+                begins = want.after > 0
                 while True:
                     await self._until_room()
                     page = await self._page(want)
                     for loaded, weight in _chunks(message.id, page):
+                        if begins and page.anchor is not None:
+                            loaded.parent, begins = page.anchor.hash, False
                         self._put_loaded(loaded, weight)
                     if not page.more:
                         break
                     if page.commits:
                         want = Want(want.job, page.commits[-1].seq)
         except Refusal as refusal:
-            self._put_loaded(pb.Loaded(id=message.id, complete=True, message=refusal.message), _ANSWER_BYTES)
+            told = pb.Loaded(id=message.id, complete=True, message=refusal.message, reason=refusal.reason)
+            self._put_loaded(told, _ANSWER_BYTES)
         except Exception as fault:
             log.error("a load failed", job_id=message.job_id, exc_info=fault)
             problem = "the ledger failed; its log says more"
-            self._put_loaded(pb.Loaded(id=message.id, complete=True, message=problem), _ANSWER_BYTES)
+            told = pb.Loaded(id=message.id, complete=True, message=problem, reason=Unavailable.reason)
+            self._put_loaded(told, _ANSWER_BYTES)
+
+    async def _last_checkpoint(self, job: UUID) -> int:
+        try:
+            return await self._reader.last_checkpoint(job)
+        except Unavailable:
+            return await retrying(lambda: self._reader.last_checkpoint(job), deadline_s=_LOAD_PATIENCE_S)
 
     async def _page(self, want: Want) -> Page:
         try:

@@ -25,6 +25,7 @@ class MemoryStore:
         self._clock = clock or SystemClock()
         # Open to tests: what was written, and what a tampering hand would edit.
         self.chains: dict[UUID, dict[int, Commit]] = {}
+        self.checkpoints: dict[UUID, int] = {}
         self.rows: dict[tuple[str, str], Effect] = {}
 
     async def append(self, appends: Sequence[Append]) -> Sequence[Answer]:
@@ -46,6 +47,9 @@ class MemoryStore:
                 room -= len(chain[seq].body)
             pages.append(Page(chain.get(want.after), commits, len(commits) < len(behind)))
         return pages
+
+    async def last_checkpoint(self, job: UUID) -> int:
+        return self.checkpoints.get(job, 0)
 
     async def moved(self, tails: Mapping[UUID, int]) -> Mapping[UUID, int]:
         now = {job: max(self.chains.get(job, {}), default=0) for job in tails}
@@ -97,6 +101,8 @@ class MemoryStore:
             digest = commit_hash(append.parent, append.job, append.seq, append.lease, time_us, append.body)
             commit = Commit(append.seq, append.lease, time_us, digest, append.body)
             self.chains.setdefault(append.job, {})[append.seq] = commit
+            if append.checkpoint:
+                self.checkpoints[append.job] = append.seq
             for move in wanted:
                 self.rows[append.tenant, move.key] = moved(
                     rows.get(move.key), move, tenant=append.tenant, job=append.job,

@@ -59,6 +59,11 @@ class PostgresStore:
         async with _acquiring(self._reading) as connection:
             return await _load(connection, wants, commits_max, bytes_max)
 
+    async def last_checkpoint(self, job: UUID) -> int:
+        async with _acquiring(self._reading) as connection:
+            found = await connection.fetchval(Q.last_checkpoint, job)
+        return found or 0
+
     async def moved(self, tails: Mapping[UUID, int]) -> Mapping[UUID, int]:
         async with _acquiring(self._reading) as connection:
             found = await connection.fetch(Q.moved_chains, list(tails.keys()), list(tails.values()))

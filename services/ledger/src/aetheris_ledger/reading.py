@@ -34,6 +34,9 @@ class Reader:
             raise ChainBroken(f"commit {found.seq}: {found.problem}", job_id=str(want.job), seq=found.seq)
         return page
 
+    async def last_checkpoint(self, job: UUID) -> int:
+        return await self._store.last_checkpoint(job)
+
     async def pages(self, want: Want) -> AsyncIterator[Page]:
         """All of a chain that is there now. The last page, and only that, has no `more`."""
         while True:

@@ -74,6 +74,9 @@ class Store(Protocol):
         """A page for each want. `bytes_max` bounds all pages together, give or take one commit; wants that
         come after it was reached get an empty page with `more`."""
 
+    async def last_checkpoint(self, job: UUID) -> int:
+        """The commit with the last checkpoint of a chain; 0 where it has none."""
+
     async def moved(self, tails: Mapping[UUID, int]) -> Mapping[UUID, int]:
         """The last seq of each of these chains that is longer than said."""
 

@@ -153,6 +153,7 @@ async def _insert(
         hashes,
         [item.append.body for item in items],
         time_us,
+        [item.append.checkpoint for item in items],
     )
     if len(inserted) == len(items):
         return {item.place for item in items}

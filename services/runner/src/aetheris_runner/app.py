@@ -21,6 +21,7 @@ from aetheris_runner.hands import Hands
 from aetheris_runner.inbox import GatewayInbox
 from aetheris_runner.journal import LedgerJournal
 from aetheris_runner.late import LedgerWitness
+from aetheris_runner.relatives import SchedulerChildren
 from aetheris_runner.session import Session
 from aetheris_runner.settings import Settings
 from aetheris_runner.succession import Succession
@@ -53,7 +54,9 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
     ):
         journal, inbox = LedgerJournal(ledger), GatewayInbox(gateway)
         witness = LedgerWitness(ledger, scheduler)
-        hands = Hands(journal, inbox, clock, settings.runner_id, witness, GatewayDesk(gateway))
+        hands = Hands(
+            journal, inbox, clock, settings.runner_id, witness, GatewayDesk(gateway), SchedulerChildren(scheduler)
+        )
         crew = Crew(agents, hands, warm_max=settings.warm_max)
         session = Session(
             scheduler,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from aetheris_journal import events as e
 
-from aetheris_runner import compensation, ports
+from aetheris_runner import children, compensation, ports
 from aetheris_runner.ports import Outcome
 from aetheris_runner.stage import Stage
 
 
 async def complete(stage: Stage, result: bytes) -> Outcome:
-    """The agent has returned. The last step and this are one commit."""
+    """The agent has returned. The last step and this are one commit, unless there are children to tell."""
+    await children.close_all(stage)
     stage.scribe.record(e.JobCompleted(result, at=stage.now()), value_bytes=len(result))
     return ports.Completed(result)
 
@@ -32,4 +33,5 @@ async def cancel(stage: Stage) -> Outcome:
 
 async def _undo(stage: Stage) -> None:
     stage.unwind()
+    await children.close_all(stage)
     await compensation.undo_all(stage)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aetheris_kernel.clock import Clock
 
-from aetheris_runner.ports import Desk, Inbox, Journal, Witness
+from aetheris_runner.ports import Children, Desk, Inbox, Journal, Witness
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +17,4 @@ class Hands:
     runner_id: str
     witness: Witness
     desk: Desk
+    children: Children

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 import grpc
@@ -36,6 +36,9 @@ class GatewayInbox:
         request = pb.FetchRequest(job_id=str(job.job_id), tenant=job.tenant, after_note_id=after)
         page = await retrying(lambda: self._stub.Fetch(request, timeout=5), deadline_s=FETCH_DEADLINE_S)
         return Page([_from_note(note) for note in page.notes], page.more)
+
+    def unsettled(self, job: Assignment) -> Collection[str]:
+        return self._unsettled.get((job.tenant, job.job_id), ())
 
     def settle(self, job: Assignment, note_ids: Sequence[str]) -> None:
         self._unsettled[job.tenant, job.job_id].extend(note_ids)

@@ -15,16 +15,16 @@ from uuid import UUID
 import grpc
 import structlog
 from aetheris_chassis.client import retrying
-from aetheris_journal.chain import Commit
+from aetheris_journal.chain import GENESIS, Commit
 from aetheris_journal.events import Source, Verdict
-from aetheris_kernel.errors import Conflict, Unavailable
+from aetheris_kernel.errors import ChainBroken, Conflict, Refusal, Unavailable
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 from aetheris_proto.ledger.v1 import ledger_pb2_grpc as rpc
 
 from aetheris_runner.conversation import converse
 from aetheris_runner.core import effect
 from aetheris_runner.core.tail import Append
-from aetheris_runner.ports import Answer, Decision
+from aetheris_runner.ports import Answer, Decision, Stretch
 
 log = structlog.get_logger()
 
@@ -46,7 +46,8 @@ class _Sent:
 @dataclass(slots=True)
 class _Loading:
     message: pb.Load
-    chain: asyncio.Future[Sequence[Commit]]
+    chain: asyncio.Future[Stretch]
+    parent: bytes = GENESIS
     commits: list[Commit] = field(default_factory=list)
 
 
@@ -70,10 +71,16 @@ class LedgerJournal:
         return answer
 
     async def load(self, job_id: UUID) -> Sequence[Commit]:
+        return (await self._load(pb.Load(job_id=str(job_id)))).commits
+
+    async def load_last(self, job_id: UUID) -> Stretch:
+        return await self._load(pb.Load(job_id=str(job_id), from_checkpoint=True))
+
+    async def _load(self, message: pb.Load) -> Stretch:
         self._number += 1
-        number = self._number
-        chain: asyncio.Future[Sequence[Commit]] = asyncio.get_running_loop().create_future()
-        self._loads[number] = _Loading(pb.Load(id=number, job_id=str(job_id)), chain)
+        number = message.id = self._number
+        chain: asyncio.Future[Stretch] = asyncio.get_running_loop().create_future()
+        self._loads[number] = _Loading(message, chain)
         self._enqueue(number)
         try:
             return await chain
@@ -98,6 +105,7 @@ class LedgerJournal:
             self._queue = sorted([*self._appends, *self._loads])
             for loading in self._loads.values():
                 loading.commits.clear()
+                loading.parent = GENESIS
             if self._queue:
                 self._queued.set()
             answers = self._answers
@@ -144,10 +152,11 @@ class LedgerJournal:
             if loading is None or loading.chain.done():
                 continue
             loading.commits.extend(map(_from_commit, loaded.commits))
+            loading.parent = loaded.parent or loading.parent
             if loaded.message:
-                loading.chain.set_exception(Unavailable(loaded.message))
+                loading.chain.set_exception(_refusal(loaded))
             elif loaded.complete:
-                loading.chain.set_result(loading.commits)
+                loading.chain.set_result(Stretch(loading.commits, loading.parent))
 
     def _again(self, number: int) -> None:
         if number in self._appends:
@@ -163,6 +172,7 @@ def _to_append(number: int, append: Append) -> pb.Append:
         parent=append.parent,
         lease=append.lease,
         body=append.body,
+        checkpoint=append.checkpoint,
         effects=[
             pb.EffectChange(
                 key=change.key,
@@ -174,6 +184,17 @@ def _to_append(number: int, append: Append) -> pb.Append:
             for change in append.changes
         ],
     )
+
+
+def _refusal(loaded: pb.Loaded) -> Refusal:
+    match loaded.reason:
+        case "CHAIN_BROKEN":
+            return ChainBroken(loaded.message)
+        case "" | "UNAVAILABLE":
+            # A ledger of before says nothing.
+            return Unavailable(loaded.message)
+        case _:
+            return Conflict(loaded.message)
 
 
 def _from_appended(appended: pb.Appended) -> Answer:

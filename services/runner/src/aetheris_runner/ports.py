@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -11,8 +11,9 @@ from typing import Protocol
 from uuid import UUID
 
 from aetheris import approvals
-from aetheris_journal.chain import Commit
+from aetheris_journal.chain import GENESIS, Commit
 from aetheris_journal.events import Failure
+from aetheris_journal.replay import ChildRecord
 
 from aetheris_runner.core import effect, waits
 from aetheris_runner.core.fork import Fork
@@ -58,12 +59,23 @@ class Notice(IntEnum):
     LOST = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The end of a chain, and the hash that its first commit continues."""
+
+    commits: Sequence[Commit]
+    parent: bytes = GENESIS
+
+
 class Journal(Protocol):
     def append(self, append: Append) -> asyncio.Future[Answer]:
         """Never gives up: an append is sent again until it is answered."""
 
     async def load(self, job_id: UUID) -> Sequence[Commit]:
         """The whole chain, empty where there is none."""
+
+    async def load_last(self, job_id: UUID) -> Stretch:
+        """The chain from its last checkpoint on; all of it where it has none."""
 
     async def note(self, tenant: str, job_id: UUID, key: str) -> effect.Note | None:
         """What somebody left at the ledger about an effect in doubt."""
@@ -122,6 +134,9 @@ class Inbox(Protocol):
         """What has come for a job behind the note `after` and is not settled. Raises Unavailable once the
         inbox has been away for some seconds."""
 
+    def unsettled(self, job: Assignment) -> Collection[str]:
+        """What was settled here and the inbox has not heard of yet."""
+
     def settle(self, job: Assignment, note_ids: Sequence[str]) -> None:
         """These are in the chain now. The inbox learns it soon; a note it still offers is offered in vain."""
 
@@ -146,6 +161,37 @@ class Desk(Protocol):
 
     async def mint(self, job: Assignment, key: str, deadline: datetime | None) -> str:
         """A token with which its bearer can send the signal `key`, once."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedChildren:
+    """Children that have ended, in no order, and up to where that is known."""
+
+    job_ids: Sequence[str]
+    next: int
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOutcome:
+    result: bytes = b""
+    failure: Failure | None = None
+
+
+class Children(Protocol):
+    """The scheduler, as a parent asks it. Everything may be asked again. Raises Unavailable where it is away."""
+
+    async def submit(self, parent: Assignment, child: ChildRecord) -> None:
+        """Make the child, unless it is there."""
+
+    async def ended(self, parent: Assignment, after: int | None, named: Sequence[str]) -> EndedChildren:
+        """Of the children named, and of all behind the number `after`, those that have ended."""
+
+    async def outcome(self, parent: Assignment, job_id: str) -> ChildOutcome:
+        """How a child has ended."""
+
+    async def cancel(self, parent: Assignment, job_id: str, reason: str) -> None:
+        """JobFinished where it has ended."""
 
 
 @dataclass(frozen=True, slots=True)

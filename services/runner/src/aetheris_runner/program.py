@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from aetheris.approvals import Question, Verdict
 from aetheris.awakeables import Awakeable
-from aetheris.definitions import StepDefinition, ToolDefinition
+from aetheris.children import Child, Spawn
+from aetheris.definitions import AgentDefinition, StepDefinition, ToolDefinition
 from aetheris.driving.branch import current_branch
 from aetheris.driving.verdicts import Verdicts
 from aetheris.errors import WaitTimedOut
+from aetheris.mapping import Work
 from aetheris.values import canonical
 from aetheris_journal import events as e
 from aetheris_journal.effect import effect_key
 from pydantic_core import from_json
 
-from aetheris_runner import approvals, awakeables, branches, compensation, served
+from aetheris_runner import approvals, awakeables, branches, checkpoint, children, compensation, mapped, served
 from aetheris_runner.effects import EffectCall
 from aetheris_runner.keys import Keys
 from aetheris_runner.stage import Stage
@@ -32,8 +34,10 @@ from aetheris_runner.waiting import wait_for
 class Program:
     """The `Context` of one run's agent."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def __init__(self, stage: Stage, definition: AgentDefinition[Any]) -> None:
+        self._stage, self._definition = stage, definition
+        # A checkpoint is saved: whatever the agent does now, it begins anew.
+        self.over = False
         self._steps = Steps(stage)
         self._keys = Keys(stage.activity)
         self.verdicts = Verdicts()
@@ -80,6 +84,21 @@ class Program:
     async def gather(self, work: tuple[Awaitable[Any], ...]) -> list[Any]:
         return await branches.gather(self._stage, self._take(), work)
 
+    async def map(self, work: Work) -> list[Any]:
+        return await mapped.run(self._stage, self._take(), work)
+
+    async def spawn(self, asked: Spawn) -> Child:
+        return await children.spawn(self._stage, self._take(), asked)
+
+    async def child(self, child: Child) -> Any:
+        return await children.result(self._stage, self._take(), child)
+
+    async def checkpoint(self, state: Any) -> NoReturn:
+        await checkpoint.save(self._stage, self._take(), self._definition, state)
+        self.over = True
+        await self._stage.make_safe()
+        raise checkpoint.Anew
+
     async def value(self, kind: str) -> Any:
         return await served.serve(self._stage, self._take(), kind)
 
@@ -88,6 +107,9 @@ class Program:
 
     def _take(self) -> str:
         """The place of the next command, which nobody comes to past a no that was not looked at."""
+        if self.over:
+            # A `finally` that gives commands is not heard any more.
+            raise checkpoint.Anew
         branch = current_branch.get()
         self.verdicts.insist(branch.prefix)
         return branch.take()

@@ -20,11 +20,12 @@ from aetheris.context import current
 from aetheris.definitions import AgentDefinition
 from aetheris.driving.branch import Branch, current_branch
 from aetheris.driving.failures import EXITS, described
-from aetheris.driving.input import read_input
+from aetheris.driving.input import first_arguments
 from aetheris_journal import events as e
 from aetheris_journal.replay import Divergence
 
 from aetheris_runner import approvals, compensation, ending, ports
+from aetheris_runner.checkpoint import Anew
 from aetheris_runner.core.waits import Note
 from aetheris_runner.hands import Hands
 from aetheris_runner.late import late_outcomes
@@ -76,6 +77,7 @@ class Run:
     def hear(self) -> None:
         """Something came for the job."""
         self._listening.hear()
+        self._stage.family.hear()
         self._stage.nudged.set()
 
     def cancel(self, reason: str) -> None:
@@ -106,6 +108,9 @@ class Run:
             Note(ended.source_id, name, ended.payload, ended.actor) for name, ended in taken.replay.signals.items()
         )
         self._listening.begin(taken.replay.consumed)
+        if taken.replay.round and taken.replay.consumed:
+            # So that the next checkpoint need not carry them on.
+            self._hands.inbox.settle(stage.assignment, sorted(taken.replay.consumed))
         self._tell_progress()
         agent = self._spawn(self._drive())
         # After the agent's first turn: a job of quick steps is one commit.
@@ -131,6 +136,7 @@ class Run:
         self._tell_progress()
         stage.scribe.open(leased(stage.assignment, self._version, self._hands))
         self._listening.hear()
+        stage.family.hear()
         stage.end(stage.waits.leased_again())
         stage.nudged.set()
         asyncio.get_running_loop().call_soon(stage.scribe.send_soon)
@@ -145,19 +151,27 @@ class Run:
         """The agent from end to end. Its last step and the job's end are one commit. None where the job is
         cancelled: this task may be too, so it does not have the last word."""
         stage = self._stage
-        current_branch.set(Branch())
-        program = Program(stage)
-        current.set(program)
-        try:
-            result = await self._definition.call(read_input(self._definition, stage.assignment.input))
-            program.verdicts.insist()
-            written = self._definition.signature.result.write(result)
-            stage.replay.finish()
-        except Divergence:
-            raise
-        except (Exception, *EXITS) as error:
-            return None if stage.halting else await ending.fail(stage, described(error))
-        return None if stage.halting else await ending.complete(stage, written)
+        while True:
+            current_branch.set(Branch())
+            program = Program(stage, self._definition)
+            current.set(program)
+            try:
+                given = first_arguments(self._definition, stage.assignment.input, stage.replay.state)
+                result = await self._definition.call(given)
+                if program.over:
+                    continue
+                program.verdicts.insist()
+                written = self._definition.signature.result.write(result)
+                stage.replay.finish()
+            except Divergence:
+                raise
+            except Anew:
+                continue
+            except (Exception, *EXITS) as error:
+                if program.over:
+                    continue
+                return None if stage.halting else await ending.fail(stage, described(error))
+            return None if stage.halting else await ending.complete(stage, written)
 
     async def _watch(self) -> Outcome:
         stage = self._stage
@@ -175,6 +189,7 @@ class Run:
                 continue
             stage.end_due()
             self._listening.soon()
+            stage.family.soon()
             if stage.activity.quiet and not stage.nudged.is_set():
                 outcome = await self._rest()
                 if outcome is not None:

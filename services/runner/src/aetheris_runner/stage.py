@@ -12,10 +12,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from uuid import UUID
 
+from aetheris_journal.events import CheckpointSaved
 from aetheris_journal.replay import Divergence, Replay
 
 from aetheris_runner.activity import Activity
 from aetheris_runner.core.waits import Ending, Note, Wait, Waits
+from aetheris_runner.family import Family
 from aetheris_runner.hands import Hands
 from aetheris_runner.ports import Assignment
 from aetheris_runner.progress import Progress
@@ -64,6 +66,7 @@ class Stage:
         self.abandoned: Abandoned | None = None
         # How many branches have come to rest at the gate.
         self.gated_branches = 0
+        self.family = Family(self)
         self._futures: dict[str, asyncio.Future[Ending]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._tools_open = 0
@@ -172,6 +175,17 @@ class Stage:
         self.replay.consumed.add(note_id)
         self._consumed.append(note_id)
 
+    @property
+    def unsettled(self) -> set[str]:
+        """Notes that are in the chain, or are about to be, and that the inbox may offer again."""
+        return {*self._consumed, *self.hands.inbox.unsettled(self.assignment)}
+
+    def begin_anew(self, saved: CheckpointSaved) -> None:
+        """The agent is about to begin anew, and stands as one does that was taken over here."""
+        self.waits.forget_facts(self.replay.consumed)
+        self.replay.begin_anew(saved)
+        self.owed.clear()
+
     # For the holder.
 
     def end(self, endings: Iterable[Ending]) -> None:
@@ -188,8 +202,11 @@ class Stage:
     @property
     def wake_at(self) -> datetime | None:
         """When the job moves by itself."""
-        deaf_until = self.deaf_until if self.waits.wants_notes else None
-        return min((at for at in (self.waits.wake_at, deaf_until) if at is not None), default=None)
+        if self.deaf_until is None or not self.waits.wants_notes:
+            return self.waits.wake_at
+        # A question whose time is over waits for the inbox, too.
+        deadline = self.waits.wake_after(self.time)
+        return self.deaf_until if deadline is None else min(deadline, self.deaf_until)
 
     def arm(self) -> None:
         """A wait beside branches that still move ends on time without the scheduler."""

@@ -20,7 +20,7 @@ from aetheris_runner.approvals import withdraw_all
 from aetheris_runner.core.tail import Tail
 from aetheris_runner.fork import Abandoned, go_on_from
 from aetheris_runner.hands import Hands
-from aetheris_runner.ports import Assignment, Cancelled, Completed, Failed, Outcome
+from aetheris_runner.ports import Assignment, Cancelled, Completed, Failed, Outcome, Stretch
 from aetheris_runner.scribe import Scribe
 
 
@@ -37,13 +37,17 @@ async def take_over(
     """The job's record and the pen for it; or its outcome, where its chain has ended already."""
     while True:
         fresh = assignment.lease == 1
-        commits = () if fresh else await hands.journal.load(assignment.job_id)
-        broken = first_break(assignment.job_id, commits)
+        stretch = Stretch(()) if fresh else await _loaded(assignment, hands)
+        commits = stretch.commits
+        before = commits[0].seq - 1 if commits else 0
+        broken = first_break(assignment.job_id, commits, after=before, parent=stretch.parent)
         if broken is not None:
             raise ChainBroken(f"commit {broken.seq}: {broken.problem}", seq=broken.seq, job_id=assignment.job_id)
         if commits and commits[-1].lease > assignment.lease:
             raise Fenced("a later lease is in the chain", lease=assignment.lease, actual=commits[-1].lease)
         own = [event for commit in commits for event in codec.decode(commit.body)]
+        if before:
+            own = _from_checkpoint(own)
         replay = Replay(own)
         ended = _ended(replay.terminal)
         if ended is not None:
@@ -52,7 +56,7 @@ async def take_over(
         seq, head = (commits[-1].seq, commits[-1].hash) if commits else (0, GENESIS)
         tail = Tail(assignment.job_id, assignment.tenant, assignment.lease, codec.encode, seq=seq, head=head)
         scribe = Scribe(tail, hands.journal, stop if fresh else _nobody)
-        if replay.created is None:
+        if not commits:
             scribe.open(created(assignment, hands))
         scribe.open(leased(assignment, version, hands))
         if not fresh:
@@ -65,6 +69,26 @@ async def take_over(
             return Taken(replay, scribe)
         replay, abandoned = await go_on_from(assignment.fork, assignment, own, scribe, hands)
         return Taken(replay, scribe, abandoned)
+
+
+async def _loaded(assignment: Assignment, hands: Hands) -> Stretch:
+    """The chain from its last checkpoint on. What a fork has left behind is told by all of it."""
+    if assignment.fork is not None:
+        return Stretch(await hands.journal.load(assignment.job_id))
+    stretch = await hands.journal.load_last(assignment.job_id)
+    first = stretch.commits[0] if stretch.commits else None
+    if first is None or first.seq == 1:
+        return stretch
+    if any(isinstance(event, e.CheckpointSaved) for event in codec.decode(first.body)):
+        return stretch
+    # The ledger's hint is only that.
+    return Stretch(await hands.journal.load(assignment.job_id))
+
+
+def _from_checkpoint(events: list[e.Event]) -> list[e.Event]:
+    """What the first commit has before its checkpoint belongs to what was not read."""
+    first = next(number for number, event in enumerate(events) if isinstance(event, e.CheckpointSaved))
+    return events[first:]
 
 
 def created(assignment: Assignment, hands: Hands) -> e.JobCreated:

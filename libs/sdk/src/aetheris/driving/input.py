@@ -7,11 +7,33 @@ from typing import Any
 from pydantic_core import from_json
 
 from aetheris.definitions import AgentDefinition
-from aetheris.errors import AetherisError, ValueRefused
+from aetheris.errors import AetherisError, ContractViolation, ValueRefused
+
+# The parameter that gets what a checkpoint saved.
+STATE = "state"
 
 
 class InputRefused(AetherisError):
     """The submission does not fit the agent. The job fails with this, before its first step."""
+
+
+def first_arguments(definition: AgentDefinition[Any], data: bytes, state: bytes | None) -> dict[str, Any]:
+    """What the agent is called with: its submission, and behind a checkpoint the state that it left."""
+    arguments = read_input(definition, data)
+    if state is not None:
+        if STATE not in definition.signature.names:
+            raise InputRefused(f"agent {definition.name!r} has a checkpoint, and takes no {STATE!r} any more")
+        arguments[STATE] = definition.signature.codec(STATE).read(state)
+    return arguments
+
+
+def write_state(definition: AgentDefinition[Any], path: str, state: Any) -> bytes:
+    """The state of a checkpoint at `path`, as it is recorded."""
+    if "." in path:
+        raise ContractViolation("checkpoint() begins the agent anew, so a branch of gather() or map() cannot call it")
+    if STATE not in definition.signature.names:
+        raise ContractViolation(f"agent {definition.name!r} calls checkpoint(): give it a parameter `{STATE}=None`")
+    return definition.signature.codec(STATE).write(state)
 
 
 def read_input(definition: AgentDefinition[Any], data: bytes) -> dict[str, Any]:

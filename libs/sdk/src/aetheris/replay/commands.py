@@ -6,23 +6,26 @@ How the answer is found is all that differs: `reader` looks at the same place, `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from aetheris_journal import events as e
 from aetheris_journal.effect import State, effect_key
-from aetheris_journal.replay import EffectRecord, StepRecord, ValueRecord, WaitRecord
+from aetheris_journal.replay import ChildRecord, EffectRecord, StepRecord, ValueRecord, WaitRecord
 from pydantic_core import from_json
 
+from aetheris import mapping
 from aetheris.approvals import Question, Verdict, read_verdict
 from aetheris.awakeables import Awakeable, read_completion, read_token
+from aetheris.children import Child, Spawn, read_end
 from aetheris.context import current, enclosing_step
 from aetheris.contract.frames import drives
-from aetheris.definitions import StepDefinition, ToolDefinition
+from aetheris.definitions import AgentDefinition, StepDefinition, ToolDefinition
 from aetheris.driving.branch import Branch, current_branch
 from aetheris.driving.failures import EXITS, described, revived
+from aetheris.driving.input import write_state
 from aetheris.driving.verdicts import Verdicts
 from aetheris.durations import moment_after
 from aetheris.errors import EffectAbandoned, WaitTimedOut
@@ -39,6 +42,7 @@ class Commands(ABC):
 
     def __init__(self, scene: Scene, job_id: UUID) -> None:
         self.scene, self.job_id = scene, job_id
+        self.definition: AgentDefinition[Any]
         self.verdicts = Verdicts()
 
     # How an answer is found. Where there is none, the branch rests for good.
@@ -55,6 +59,12 @@ class Commands(ABC):
 
     @abstractmethod
     async def find_value(self, path: str, asked: ValueRecord) -> bytes: ...
+
+    @abstractmethod
+    async def find_child(self, path: str, asked: ChildRecord) -> ChildRecord: ...
+
+    @abstractmethod
+    async def find_checkpoint(self, path: str, state: bytes) -> NoReturn: ...
 
     # What the agent gives.
 
@@ -122,6 +132,35 @@ class Commands(ABC):
             [self._branch(f"{path}.{number}.", work) for number, work in enumerate(branches)]
         )
         return [task.result() for task in tasks]
+
+    async def map(self, work: mapping.Work) -> list[Any]:
+        path = self._take()
+        numbers: Sequence[int] = range(len(work.items))
+        mark = self.scene.record.left.get(path)
+        if isinstance(mark, StepRecord) and mark.name == mapping.MARK:
+            asked = StepRecord(mapping.MARK, work.arguments, b"")
+            numbers = mapping.read_begun((await self.find_step(path, asked, None)).result)
+        tasks = await self.scene.together([self._item(f"{path}.{number}.", work, number) for number in numbers])
+        return work.settled(dict(zip(numbers, (task.result() for task in tasks), strict=True)))
+
+    async def spawn(self, asked: Spawn) -> Child:
+        path = self._take()
+        wanted = ChildRecord(asked.agent, asked.input, asked.queue, asked.on_parent_close)
+        return Child((await self.find_child(path, wanted)).job_id, asked.result)
+
+    async def child(self, child: Child) -> Any:
+        await self._waited(e.WaitKind.CHILD, child.job_id)
+        return read_end(child, self.scene.record.child_ends[child.job_id])
+
+    async def checkpoint(self, state: Any) -> NoReturn:
+        path = self._take()
+        await self.find_checkpoint(path, write_state(self.definition, path, state))
+
+    async def _item(self, prefix: str, work: mapping.Work, number: int) -> Any:
+        try:
+            return await self._branch(prefix, work.call(number))
+        except Exception as error:
+            return mapping.failed(error)
 
     @drives
     async def _branch(self, prefix: str, work: Awaitable[Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -16,12 +17,12 @@ from aetheris.contract.frames import Place, is_own
 from aetheris.definitions import AgentDefinition
 from aetheris.driving.branch import Branch, current_branch
 from aetheris.driving.failures import EXITS, described
-from aetheris.driving.input import read_input
+from aetheris.driving.input import first_arguments
 from aetheris.errors import AetherisError
 from aetheris.history import History
 from aetheris.replay.commands import Commands
 from aetheris.replay.reader import Reader
-from aetheris.replay.scene import Scene, place_of
+from aetheris.replay.scene import Scene, checkpoint_said, place_of
 from aetheris.replay.verdict import Frontier, Mismatch, Outcome, Verdict
 
 _SHOWN = 2_000
@@ -64,11 +65,34 @@ async def replay_events(
     job_id: UUID,
     advanced: Callable[[int], None] = lambda commands: None,
 ) -> Verdict:
+    """One round after the other: each from a checkpoint to the next, the last to the end."""
+    before = 0
+    while True:
+        told, saved, events = _round(events)
+
+        def counted(commands: int, so_far: int = before) -> None:
+            advanced(so_far + commands)
+
+        verdict = await _replay_round(definition, told, saved, job_id, counted)
+        before += verdict.commands
+        if verdict.outcome is Outcome.DIVERGED or saved is None:
+            return replace(verdict, commands=before)
+
+
+async def _replay_round(
+    definition: AgentDefinition[Any],
+    events: Sequence[e.Event],
+    saved: e.CheckpointSaved | None,
+    job_id: UUID,
+    advanced: Callable[[int], None],
+) -> Verdict:
     record = Replay(events)
-    scene = Scene(record, advanced)
+    scene = Scene(record, advanced, saved)
     agent = scene.spawn(drive(scene, definition, Reader(scene, job_id)))
     await _until_still(scene, agent)
-    mismatch = scene.mismatch or (_compared(scene, record, agent.result()) if agent.done() else _rested(scene, record))
+    mismatch = scene.mismatch
+    if mismatch is None and not scene.begun_anew:
+        mismatch = _compared(scene, record, agent.result()) if agent.done() else _rested(scene, record)
     frontier = tuple(scene.frontier)
     if agent.done() and mismatch is None and record.terminal is None:
         frontier += (Frontier("end", said(agent.result()[0])),)
@@ -81,6 +105,15 @@ async def replay_events(
     return Verdict(outcome, str(job_id), definition.name, scene.commands, ended, mismatch, frontier)
 
 
+def _round(events: Sequence[e.Event]) -> tuple[Sequence[e.Event], e.CheckpointSaved | None, Sequence[e.Event]]:
+    """Up to the next checkpoint, that checkpoint, and what the agent that begins anew there has on record."""
+    begun = 1 if len(events) > 1 and isinstance(events[1], e.CheckpointSaved) else 0
+    for place, event in enumerate(events[begun + 1 :], begun + 1):
+        if isinstance(event, e.CheckpointSaved):
+            return events[:place], event, (events[0], *events[place:])
+    return events, None, ()
+
+
 _ENDS: dict[type, str] = {e.JobCompleted: "completed", e.JobFailed: "failed", e.JobCancelled: "cancelled"}
 Ending = e.JobCompleted | e.JobFailed
 
@@ -90,9 +123,10 @@ async def drive(scene: Scene, definition: AgentDefinition[Any], commands: Comman
     created = scene.record.created
     assert created is not None
     current_branch.set(Branch())
+    commands.definition = definition
     current.set(commands)
     try:
-        result = await definition.call(read_input(definition, created.input))
+        result = await definition.call(first_arguments(definition, created.input, scene.record.state))
         commands.verdicts.insist()
         return e.JobCompleted(definition.signature.result.write(result), at=created.at), None
     except (Exception, *EXITS) as error:
@@ -118,7 +152,7 @@ async def _until_still(scene: Scene, agent: asyncio.Task[Any]) -> None:
 def _compared(scene: Scene, record: Replay, last: tuple[Ending, Place | None]) -> Mismatch | None:
     """The agent has ended."""
     ending, place = last
-    left = _left(record)
+    left = _left(record) or _unsaved(scene)
     if left is not None:
         path, recorded = left
         return Mismatch(path, recorded, said(ending), place)
@@ -130,13 +164,18 @@ def _compared(scene: Scene, record: Replay, last: tuple[Ending, Place | None]) -
 def _rested(scene: Scene, record: Replay) -> Mismatch | None:
     """Every branch stands where the record has no more for it."""
     ahead = min(scene.frontier, key=lambda each: place_of(each.path))
-    left = _left(record)
+    left = _left(record) or _unsaved(scene)
     if left is not None and (place_of(left[0]) <= place_of(ahead.path) or not isinstance(record.terminal, Ending)):
         path, recorded = left
         return Mismatch(path, recorded, ahead.next, ahead.place)
     if isinstance(record.terminal, Ending):
         return Mismatch(ahead.path, said(record.terminal), ahead.next, ahead.place)
     return None
+
+
+def _unsaved(scene: Scene) -> tuple[str, str] | None:
+    """The checkpoint that ends the round, where the agent has not come to it."""
+    return None if scene.saved is None else (scene.saved.path, checkpoint_said(scene.saved.state))
 
 
 def _left(record: Replay) -> tuple[str, str] | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from aetheris_journal import events as e
 from aetheris_journal.effect import State
-from aetheris_journal.replay import EffectRecord, StepRecord, ValueRecord, WaitRecord
+from aetheris_journal.replay import ChildRecord, Divergence, EffectRecord, StepRecord, ValueRecord, WaitRecord
 
 from aetheris.replay.commands import Commands, Run
+from aetheris.replay.scene import checkpoint_said, here
+from aetheris.replay.verdict import Mismatch
 
 # Where an effect stands when the agent has its outcome.
 _SETTLED = (State.COMMITTED, State.COMPENSATED, State.ABANDONED)
@@ -37,6 +41,26 @@ class Reader(Commands):
         assert record.completed is not None
         return record.completed
 
+    async def find_child(self, path: str, asked: ChildRecord) -> ChildRecord:
+        return await self.scene.ask(
+            path,
+            asked,
+            lambda replay: replay.child(path, asked.agent, asked.input, asked.queue, asked.parent_close),
+        )
+
     async def find_value(self, path: str, asked: ValueRecord) -> bytes:
         record = await self.scene.ask(path, asked, lambda replay: replay.value(path, asked.kind))
         return record.value
+
+    async def find_checkpoint(self, path: str, state: bytes) -> NoReturn:
+        scene, saved = self.scene, self.scene.saved
+        scene.command()
+        try:
+            scene.record.checkpoint(path)
+        except Divergence as divergence:
+            await scene.halt(Mismatch(divergence.path, divergence.recorded, divergence.actual, here()))
+        if saved is None:
+            await scene.rest(path, checkpoint_said(state))
+        if (saved.path, saved.state) != (path, state):
+            await scene.halt(Mismatch(saved.path, checkpoint_said(saved.state), checkpoint_said(state), here()))
+        await scene.begin_anew()

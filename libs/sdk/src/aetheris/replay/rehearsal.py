@@ -19,7 +19,7 @@ from uuid import UUID
 
 from aetheris_journal import events as e
 from aetheris_journal.effect import State
-from aetheris_journal.replay import EffectRecord, Record, Replay, StepRecord, ValueRecord, WaitRecord
+from aetheris_journal.replay import ChildRecord, EffectRecord, Record, Replay, StepRecord, ValueRecord, WaitRecord
 
 from aetheris.awakeables import write_token
 from aetheris.definitions import AgentDefinition
@@ -28,7 +28,7 @@ from aetheris.errors import AetherisError
 from aetheris.history import History
 from aetheris.replay.commands import Commands, Run
 from aetheris.replay.driver import drive, said
-from aetheris.replay.scene import Scene, here, place_of
+from aetheris.replay.scene import Scene, checkpoint_said, here, place_of
 from aetheris.replay.verdict import Frontier
 from aetheris.values import canonical
 
@@ -165,6 +165,18 @@ class Rehearsal(Commands):
             case _:
                 return canonical(str(UUID(int=self._random.getrandbits(128), version=4)))
 
+    async def find_child(self, path: str, asked: ChildRecord) -> ChildRecord:
+        found = self._answer(path, asked, asked.agent)
+        if not isinstance(found, ChildRecord):
+            await self._missing(path, asked, "a record that has this child")
+        return found
+
+    async def find_checkpoint(self, path: str, state: bytes) -> NoReturn:
+        """What comes behind one is another rehearsal."""
+        self.scene.command()
+        self.decided[path] = checkpoint_said(state)
+        await self.scene.begin_anew()
+
     def _answer(self, path: str, asked: Record, name: str) -> Record | bytes | None:
         """What the record or the caller has for a call, which is decided with that."""
         self.scene.command()
@@ -222,12 +234,16 @@ def shown(record: Record) -> str:
             return f"step {name}({given.decode('utf-8', 'replace')})"
         case EffectRecord(name=name, arguments=given):
             return f"tool {name}({given.decode('utf-8', 'replace')})"
+        case ChildRecord(agent=agent, input=given):
+            return f"child {agent}({given.decode('utf-8', 'replace')})"
         case WaitRecord(kind=e.WaitKind.TIMER):
             return "sleep"
         case WaitRecord(kind=kind, name=name):
             return f"{kind.name.lower()} {name}"
         case ValueRecord(kind=kind):
             return {e.ValueKind.TIME: "now()", e.ValueKind.RANDOM: "random()"}.get(kind, f"{kind.name.lower()}()")
+        case _:
+            return str(record)
 
 
 def _call(record: Record) -> _Call:
@@ -238,5 +254,9 @@ def _call(record: Record) -> _Call:
             return "tool", name, given
         case WaitRecord(kind=kind, name=name):
             return kind.name, name, b""
+        case ChildRecord(agent=agent, input=given):
+            return "child", agent, given
         case ValueRecord(kind=kind):
             return kind.name, "", b""
+        case _:
+            return str(record), "", b""

@@ -50,6 +50,8 @@ class Append:
     lease: int
     body: bytes
     changes: Sequence[Change] = ()
+    # It holds a checkpoint, says its writer.
+    checkpoint: bool = False
 
 
 @dataclass(slots=True)

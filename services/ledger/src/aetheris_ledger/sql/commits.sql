@@ -4,10 +4,10 @@
 -- has no row before it, and that its parent is zeros was checked. A place that is taken is left as it is, and
 -- its row does not come back: then the caller looks at what stands there. Sorted by the caller, so that two
 -- writers wait for each other in one order.
-INSERT INTO ledger.commits (seq, lease, time_us, job_id, hash, body)
-SELECT a.seq, a.lease, $7, a.job_id, a.hash, a.body
-FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bytea[])
-    AS a (job_id, seq, parent, lease, hash, body)
+INSERT INTO ledger.commits (seq, lease, time_us, job_id, hash, body, checkpoint)
+SELECT a.seq, a.lease, $7, a.job_id, a.hash, a.body, a.checkpoint
+FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bytea[], $8::boolean[])
+    AS a (job_id, seq, parent, lease, hash, body, checkpoint)
 WHERE a.seq = 1
     OR a.parent = (
         SELECT c.hash FROM ledger.commits c
@@ -53,6 +53,12 @@ FROM (
 ) p
 WHERE p.ahead < $4
 ORDER BY p.n, p.seq;
+
+-- name: last_checkpoint
+-- The newest commit of a chain that holds a checkpoint.
+SELECT c.seq FROM ledger.commits c
+WHERE c.job_id = $1 AND c.checkpoint
+ORDER BY c.seq DESC LIMIT 1;
 
 -- name: moved_chains
 -- Which of many chains are longer than said: one statement for everybody who watches.

@@ -14,12 +14,16 @@ CREATE TABLE ledger.commits (
     job_id  uuid   NOT NULL,
     hash    bytea  NOT NULL,
     body    bytea  NOT NULL,
+    -- A hint for readers; what counts is in the body.
+    checkpoint boolean NOT NULL DEFAULT false,
     CONSTRAINT commits_pkey PRIMARY KEY (job_id, seq),
     CONSTRAINT commits_seq_check CHECK (seq >= 1),
     CONSTRAINT commits_lease_check CHECK (lease >= 1),
     CONSTRAINT commits_hash_check CHECK (octet_length(hash) = 32),
     CONSTRAINT commits_body_check CHECK (octet_length(body) BETWEEN 1 AND 1048576)
 );
+
+CREATE INDEX commits_checkpoints ON ledger.commits (job_id, seq) WHERE checkpoint;
 
 -- A hash does not compress, so it is never tried.
 ALTER TABLE ledger.commits ALTER COLUMN hash SET STORAGE EXTERNAL;

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from aetheris_journal.chain import GENESIS
 from aetheris_journal.effect import Change, State, change_of
-from aetheris_journal.events import Event
+from aetheris_journal.events import CheckpointSaved, Event
 
 # What one commit may hold, and what a job may hold that is not durable yet.
 COMMIT_EVENTS_MAX = 500
@@ -39,6 +39,8 @@ class Append:
     lease: int
     body: bytes
     changes: tuple[Change, ...]
+    # It holds a checkpoint.
+    checkpoint: bool = False
 
 
 @dataclass(slots=True)
@@ -111,6 +113,7 @@ class Tail:
             lease=self.lease,
             body=self._encode(item.event for item in self._flight),
             changes=tuple(item.change for item in self._flight if item.change is not None),
+            checkpoint=any(isinstance(item.event, CheckpointSaved) for item in self._flight),
         )
 
     def acknowledge(self, head: bytes) -> Sequence[str]:

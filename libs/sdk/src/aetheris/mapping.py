@@ -1,0 +1,105 @@
+"""One function over many items, side by side."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic_core import from_json
+
+from aetheris.context import _context
+from aetheris.contract.frames import drives
+from aetheris.errors import AetherisError
+from aetheris.values import canonical
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# The name under which a map that failed records which of its items were begun.
+MARK = "map"
+
+
+class MapFailed(AetherisError):
+    """More items failed than are tolerated. `failures` has them all, by the place of the item."""
+
+    def __init__(self, message: str, failures: Mapping[int, Exception] | None = None) -> None:
+        super().__init__(message)
+        self.failures = dict(failures or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is asked for."""
+
+    function: Callable[[Any], Any]
+    items: Sequence[Any]
+    limit: int
+    tolerated: int
+
+    @drives
+    async def call(self, number: int) -> Any:
+        value = self.function(self.items[number])
+        return await value if inspect.isawaitable(value) else value
+
+    @property
+    def arguments(self) -> bytes:
+        return canonical({"items": len(self.items), "tolerated": self.tolerated})
+
+    def settled(self, results: Mapping[int, Any]) -> list[Any]:
+        """What the agent gets, from the results and errors of the items that were begun."""
+        failures = {number: found for number, found in sorted(results.items()) if isinstance(found, _Failed)}
+        if len(failures) > self.tolerated:
+            first = next(iter(failures.values())).error
+            raise MapFailed(
+                f"{len(failures)} of {len(self.items)} items failed, and {self.tolerated} are tolerated; "
+                f"the first with {type(first).__name__}: {first}",
+                {number: failed.error for number, failed in failures.items()},
+            )
+        return [found.error if isinstance(found, _Failed) else found for _, found in sorted(results.items())]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: Exception
+
+
+def failed(error: Exception) -> Any:
+    """An item's error, kept apart from a result that happens to be an exception."""
+    return _Failed(error)
+
+
+def is_failed(result: Any) -> bool:
+    return isinstance(result, _Failed)
+
+
+def write_begun(begun: Iterable[int]) -> bytes:
+    return canonical(sorted(begun))
+
+
+def read_begun(result: bytes) -> list[int]:
+    found: list[int] = from_json(result)
+    return found
+
+
+async def map(  # noqa: A001 - what it is called everywhere
+    function: Callable[[T], Awaitable[R]] | Callable[[T], R],
+    items: Iterable[T],
+    *,
+    limit: int = 10,
+    tolerate: float = 0,
+) -> list[Any]:
+    """`function` of each item, at most `limit` at a time; the results in the order of the items.
+
+    `tolerate` failures (a number, or a fraction of the items below 1) are given back as exceptions in the
+    places of their results. With one more nothing new is begun, what runs comes to its end, and MapFailed is
+    raised with all of them.
+    """
+    given = list(items)
+    if limit < 1:
+        raise ValueError("limit is at least 1")
+    if tolerate < 0:
+        raise ValueError("tolerate is 0 or more")
+    tolerated = int(tolerate * len(given)) if 0 < tolerate < 1 else int(tolerate)
+    return await _context("map()").map(Work(function, given, limit, tolerated))
