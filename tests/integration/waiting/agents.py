@@ -30,8 +30,9 @@ async def listens(count: int) -> list[Any]:
 
 
 @agent("pays")
-async def pays(job: str, amount: int, expires: str | None = None) -> Any:
-    verdict = await approval("manager", title=f"Pay {amount}?", arguments={"amount": amount}, expires=expires)
+async def pays(job: str, amount: int, expires: str | None = None, quorum: int = 1) -> Any:
+    asked = {"amount": amount}
+    verdict = await approval("manager", title=f"Pay {amount}?", arguments=asked, expires=expires, quorum=quorum)
     if verdict.approved:
         await tell(job, f"paid {verdict.arguments['amount']}")
     return [verdict.approved, verdict.actor, verdict.diff]

@@ -80,6 +80,24 @@ async def test_h6_a_role_decides_on_edited_arguments_and_whoever_submitted_does_
     assert api.told("edited") == ["paid 7"]
 
 
+async def test_h6_two_yeses_of_two_people_one_of_them_in_anothers_place(api: Any):
+    job_id = await api.submit("pays", "quorum", 42, None, 2)
+    at = f"/api/approvals/{await question_of(api, job_id)}"
+    first = await api.post(f"{at}/approve", actor="ann", roles="manager")
+    again = await api.post(f"{at}/approve", actor="ann", roles="manager")
+    handed = await api.post(f"{at}/delegate", {"to": "person:bob"}, actor="eve", roles="manager")
+    herself = await api.post(f"{at}/approve", actor="eve", roles="manager")
+    open_still = (await api.job(job_id))["status"]
+    second = await api.post(f"{at}/approve", actor="bob")
+    job = await api.job(job_id, wait=20)
+
+    assert [a.status_code for a in (first, again, handed, herself, second)] == [200, 200, 200, 403, 200]
+    assert again.json()["yeses"] == 1
+    assert open_still == "parked"
+    assert job["result"] == [True, "bob", []]
+    assert api.told("quorum") == ["paid 42"]
+
+
 async def test_h6_a_no_that_nobody_looks_at_stops_the_job(api: Any):
     job_id = await api.submit("trusts", "trusting")
     question = await question_of(api, job_id)

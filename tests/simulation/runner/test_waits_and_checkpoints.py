@@ -1,0 +1,74 @@
+"""Waits of an agent that begins anew: nothing of an earlier round answers a later one, and nothing is lost between."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from aetheris import agent, approval, awakeable, checkpoint, receive, tool
+from aetheris.definitions import AgentDefinition
+from aetheris_gateway.core.approval import State
+from aetheris_journal.chain import first_break
+from aetheris_runner import ports
+from aetheris_testkit.crash import Fuse
+from aetheris_testkit.world import JOB, World
+
+ROUNDS = 3
+
+
+def endless(world: World) -> AgentDefinition[Any]:
+    """Each round reads a message, asks about it, gives a token away and hears it, and begins anew."""
+
+    @tool(idempotent=True)
+    async def give(token: str, *, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, token))
+
+    @agent("endless")
+    async def endless(state: list[Any] | None = None) -> list[Any]:
+        heard = state or []
+        if len(heard) == ROUNDS:
+            return heard
+        message = await receive()
+        approved = (await approval("manager", title="Go on?", arguments={"message": message})).approved
+        handle = await awakeable()
+        await give(handle.token)
+        await checkpoint([*heard, [message, approved, await handle]])
+        raise AssertionError("a checkpoint does not return")
+
+    return endless
+
+
+def answering(world: World) -> None:
+    for number in range(ROUNDS):
+        world.inbox.message(JOB, number, number)
+
+    def meanwhile(parked: ports.Parked) -> bool:
+        for (_, name), asked in world.desk.approvals.items():
+            if asked.state is State.PENDING:
+                number = json.loads(asked.question.arguments)["message"]
+                world.desk.decide(JOB, name, "ann", number != 1, roles=["manager"])
+        for token in set(world.outside.results.values()):
+            world.desk.complete(token, {"payload": token})
+        return True
+
+    world.meanwhile = meanwhile
+
+
+@pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_no_round_hears_what_was_said_to_another_whatever_crashes(after: bool, cold: bool):
+    measured, fuse = World(), Fuse(-1)
+    answering(measured)
+    await measured.drive(endless(measured), JOB, fuses=[fuse], cold=cold)
+    for number in range(fuse.calls):
+        world = World()
+        answering(world)
+        outcome = await world.drive(endless(world), JOB, fuses=[Fuse(number, after=after)], cold=cold)
+
+        assert isinstance(outcome, ports.Completed), number
+        rounds = json.loads(outcome.result)
+        assert [(message, approved) for message, approved, _ in rounds] == [(0, True), (1, False), (2, True)], number
+        assert len({token for *_, token in rounds}) == ROUNDS, number
+        assert len(world.desk.approvals) == len(world.desk.tokens) == ROUNDS, number
+        assert first_break(JOB, world.commits(JOB)) is None, number
