@@ -87,12 +87,12 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
                 await sleep_forever()
             finally:
                 successor = succession.successor if succession else ""
-                await asyncio.shield(_say_goodbye(crew, session, settings.drain_s, successor))
+                await asyncio.shield(_say_goodbye(crew, session, witness, settings.drain_s, successor))
                 for loop in loops:
                     loop.cancel()
 
 
-async def _say_goodbye(crew: Crew, session: Session, drain_s: float, successor: str) -> None:
+async def _say_goodbye(crew: Crew, session: Session, witness: LedgerWitness, drain_s: float, successor: str) -> None:
     """Hand everything back and see that it was heard, so that nobody waits for a lease to run out."""
     session.leave()
     if successor:
@@ -104,6 +104,11 @@ async def _say_goodbye(crew: Crew, session: Session, drain_s: float, successor: 
     except TimeoutError:
         log.warning("the scheduler did not hear the goodbye; its jobs move when the lease is over")
     await crew.close()
+    try:
+        async with asyncio.timeout(_GOODBYE_S):
+            await witness.settled()
+    except TimeoutError:
+        log.warning("the ledger did not hear what tools brought at the last moment; their effects are in doubt")
 
 
 def _no_services(server: grpc.aio.Server) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 import grpc
 import structlog
 from aetheris_chassis.client import retrying
-from aetheris_chassis.status import refusal_from
 from aetheris_journal import codec
 from aetheris_journal import events as e
 from aetheris_kernel.errors import Refusal, Unavailable
@@ -50,10 +49,17 @@ class LedgerWitness:
         # The oldest go first where there are too many: their jobs have had the longest to find out otherwise.
         self._waiting: deque[LateOutcome] = deque(maxlen=_WAITING_MAX)
         self._due = asyncio.Event()
+        self._told = asyncio.Event()
+        self._told.set()
 
     def report(self, late: LateOutcome) -> None:
         self._waiting.append(late)
+        self._told.clear()
         self._due.set()
+
+    async def settled(self) -> None:
+        """Return when everything that was reported is told."""
+        await self._told.wait()
 
     async def run(self) -> None:
         while True:
@@ -70,6 +76,7 @@ class LedgerWitness:
                 self._waiting.popleft()
             if not self._waiting:
                 self._due.clear()
+                self._told.set()
 
     async def _tell(self, late: LateOutcome) -> None:
         request = ledger_pb.ReportLateOutcomeRequest(
@@ -85,11 +92,10 @@ class LedgerWitness:
 
     async def _wake(self, late: LateOutcome) -> None:
         """If it waits for a person, it need not any more. A job that is held is told to look again."""
-        requeue = scheduler_pb.RequeueRequest(job_id=str(late.job_id))
+        requeue = scheduler_pb.RequeueRequest(job_id=str(late.job_id), actor="late outcome")
         try:
-            await self._scheduler.Requeue(requeue, timeout=5)
-        except grpc.aio.AioRpcError as error:
-            refusal = refusal_from(error)
-            if isinstance(refusal, Unavailable):
-                raise refusal from error
+            await retrying(lambda: self._scheduler.Requeue(requeue, timeout=5), deadline_s=_TRY_S)
+        except Unavailable:
+            raise
+        except Refusal as refusal:
             log.info("not requeued", job_id=str(late.job_id), because=refusal.message)
