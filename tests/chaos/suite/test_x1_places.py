@@ -15,8 +15,9 @@ import pytest
 import pytest_asyncio
 from aetheris_journal import events as e
 from aetheris_testkit import evidence
-from aetheris_testkit.history import Chain, History, Submission, check
+from aetheris_testkit.history import Chain, History, Submission
 from aetheris_testkit.mortal_runner import VARIABLE, Place
+from aetheris_testkit.promises import check
 from aetheris_testkit.suite import Launch, Suite
 
 from .conftest import AGENTS

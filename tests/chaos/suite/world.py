@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 from aetheris_testkit import evidence
 from aetheris_testkit.counter import counting
-from aetheris_testkit.history import Break, Chain, History, Submission, check
+from aetheris_testkit.history import Chain, History, Submission
+from aetheris_testkit.promises import Break, check
 from aetheris_testkit.suite import Launch, Suite
 
 from .load import until

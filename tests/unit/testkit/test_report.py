@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from aetheris_journal import events as e
 from aetheris_testkit.faults import DATABASE, Fault, Kind
-from aetheris_testkit.history import RULES, Chain, History, Link, Row, Submission
+from aetheris_testkit.history import Chain, History, Link, Row, Submission
+from aetheris_testkit.promises import RULES
 from aetheris_testkit.report import recoveries, reported, tally
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,7 +11,8 @@ from statistics import quantiles
 from aetheris_journal import events as e
 
 from aetheris_testkit.faults import Fault, Kind, described
-from aetheris_testkit.history import EFFECT, RULES, Break, Chain, History, Link, check
+from aetheris_testkit.history import EFFECT, Chain, History, Link
+from aetheris_testkit.promises import RULES, Break, check
 
 # Shown of a broken promise; the rest is in the file.
 _SHOWN = 5

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aetheris_journal import events as e
-from aetheris_testkit.history import RULES, Answer, Calls, Chain, History, Link, Row, Signal, Submission, check
+from aetheris_testkit.history import Answer, Calls, Chain, History, Link, Row, Signal, Submission
+from aetheris_testkit.promises import RULES, check
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 JOB, KEY, NOTE = "job-1", "key-1", "note-1"
@@ -218,6 +219,39 @@ BROKEN |= {
 }
 
 
+CHILD = "job-2"
+
+
+def family(*heard: e.Event, end: e.Event = ENDED, parent: str = JOB, state: str = "completed") -> History:
+    """A job that began another one."""
+    begun = e.ChildStarted("0", CHILD, "pay", b"{}", at=AT)
+    child = chain((1, [CREATED, leased(1), end])) if state == "completed" else chain((1, [CREATED, leased(1)]))
+    return History(
+        submissions=[Submission("pay-1", "pay", (JOB,), result=7)],
+        chains={JOB: chain((1, [CREATED, leased(1), begun, *heard, ENDED])), CHILD: child},
+        rows={JOB: Row("completed", "pay-1", b"7"), CHILD: Row(state, "", b"7", parent=parent)},
+    )
+
+
+def told(result: bytes = b"7", failure: e.Failure | None = None, child: str = CHILD) -> e.Event:
+    return e.ChildCompleted("0", child, result, failure, at=AT)
+
+
+ONE_CHILD = "a child is one job and is heard of once"
+BROKEN |= {
+    "a child was begun that is no job": (
+        ONE_CHILD,
+        replace(family(told()), rows={JOB: Row("completed", "pay-1", b"7")}),
+    ),
+    "a child is another's": (ONE_CHILD, family(told(), parent="job-3")),
+    "a child's end was heard twice": (ONE_CHILD, family(told(), told())),
+    "the end of somebody else's child was heard": (ONE_CHILD, family(told(), told(child="job-3"))),
+    "a child's end was heard otherwise than it was": (ONE_CHILD, family(told(b"8"))),
+    "a child that completed was heard to have failed": (ONE_CHILD, family(told(b"", e.Failure("E", "no")))),
+    "a child was left behind": (ONE_CHILD, family(state="ready")),
+}
+
+
 def test_a_whole_history_breaks_no_promise() -> None:
     assert check(WHOLE) == []
 
@@ -242,6 +276,8 @@ ALLOWED: dict[str, Callable[[], History]] = {
     ),
     "a signal that comes after the end is refused": lambda: with_answers(Answer(200, 2.5, NOTE), Answer(409, 9.0)),
     "a job that failed took back what it did, newest first": lambda: booked("b-2", "b-1"),
+    "a child's end was heard once, as it was": lambda: family(told()),
+    "nobody waited for a child": family,
     "a job completed and kept what it did": lambda: booked(end=ENDED),
     "a job that must fail failed": lambda: replace(
         with_chain(*COMMITS[:2], (2, [HEARD, FAILED])),
