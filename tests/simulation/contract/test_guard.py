@@ -158,7 +158,13 @@ async def test_s1_a_loop_in_c_is_watched_too(written: Written):
 @pytest.mark.parametrize("act", ["time.time()", "open('/etc/hostname')", "moment.now()"])
 async def test_s1_branches_and_functions_that_an_agent_calls_are_agent_code(act: str, written: Written):
     more = f"async def branch():\n    return deeper()\n\ndef deeper():\n    {act}\n"
-    for body in ("await gather(branch())", "await branch()", "list(map(lambda _: deeper(), 'a'))"):
+    for body in (
+        "await gather(branch())",
+        "await branch()",
+        "list(map(lambda _: deeper(), 'a'))",
+        "await aetheris.map(lambda _: branch(), 'a')",
+        "await aetheris.map(lambda _: deeper(), 'a')",
+    ):
         outcome = await World().drive(written.agent(body, more=more), JOB)
 
         assert isinstance(outcome, ports.Failed), body
