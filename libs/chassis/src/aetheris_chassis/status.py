@@ -122,6 +122,9 @@ async def abort(context: Any, failure: Exception, method: str) -> None:
     if isinstance(refusal, Refusal) and (kind := kind_of(refusal)) is not None:
         trailers = ((DETAILS_KEY, grpc_status(refusal).SerializeToString()),)
         await context.abort(GRPC[kind], refusal.message, trailers)
+    if isinstance(cause, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
+        # A method that the contract has and this service does not: so says the generated base class.
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented here")
     error_id = secrets.token_hex(8)
     log.error("call failed", method=method, error_id=error_id, exc_info=failure)
     await context.abort(grpc.StatusCode.INTERNAL, INTERNAL_TEXT, ((ERROR_ID_KEY, error_id),))

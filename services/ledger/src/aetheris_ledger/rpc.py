@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
 from aetheris_kernel.clock import Clock
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 from aetheris_proto.ledger.v1 import ledger_pb2_grpc
@@ -60,10 +59,6 @@ class Ledger(ledger_pb2_grpc.LedgerServicer):
     async def Verify(self, request: pb.VerifyRequest, context: Any) -> pb.VerifyResponse:
         async with self._verifying:
             return convert.report(await verify(self._store, convert.job_id(request.job_id)))
-
-    async def Export(self, request: pb.ExportRequest, context: Any) -> None:
-        # The generated base class raises NotImplementedError, which the chassis would call our fault.
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this ledger does not sign exports")
 
     async def ListEffects(self, request: pb.ListEffectsRequest, context: Any) -> pb.ListEffectsResponse:
         listing = convert.listing(request)
