@@ -94,6 +94,15 @@ async def test_tenants_do_not_repeat_each_other(database):
         assert await store.standing(signal(job, "go", tenant="c")) is None
 
 
+async def test_a_job_hears_nobody_but_its_tenant(database):
+    job = CLOCK.new_id()
+    async with opened(database) as store:
+        await store.accept([signal(job, "go", b'"theirs"', tenant="b"), signal(job, "go", b'"ours"', tenant="a")])
+        ours, _ = await store.fetch(job, None, 10, tenant="a")
+
+        assert [note.payload for note in ours] == [b'"ours"']
+
+
 async def test_a_batch_keeps_its_order(database):
     jobs = [CLOCK.new_id() for _ in range(3)]
     async with opened(database) as store:
@@ -332,7 +341,7 @@ async def test_the_inbox_is_asked_through_its_small_indexes(database):
         await connection.execute("ANALYZE gateway.notes")
         job = CLOCK.new_id()
         plans = {
-            "notes_unsettled": await _plan(connection, queries.fetch, job, None, 100, 1000),
+            "notes_unsettled": await _plan(connection, queries.fetch, job, None, 100, 1000, ""),
             "notes_unwoken": await _plan(connection, queries.unwoken, 0, timedelta(seconds=1), 100),
             "notes_signal_once": await _plan(connection, queries.standing_signals, [job], ["default"], ["x"]),
             "notes_message_once": await _plan(connection, queries.standing_messages, [job], ["default"], ["x"]),

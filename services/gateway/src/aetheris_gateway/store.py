@@ -112,10 +112,10 @@ class NoteStore:
                     found[asked[row["place"] - 1][0]] = row["id"]
         return found
 
-    async def fetch(self, job_id: UUID, after: UUID | None, limit: int) -> tuple[list[Note], bool]:
+    async def fetch(self, job_id: UUID, after: UUID | None, limit: int, *, tenant: str = "") -> tuple[list[Note], bool]:
         """The oldest unsettled notes of a job, and whether more wait behind them."""
         async with acquiring(self._pool) as connection:
-            rows = await connection.fetch(_sql.fetch, job_id, after, limit + 1, FETCH_BYTES_MAX)
+            rows = await connection.fetch(_sql.fetch, job_id, after, limit + 1, FETCH_BYTES_MAX, tenant)
             if not rows and after is not None and not await connection.fetchval(_sql.is_of_job, after, job_id):
                 raise Invalid("the job has no such note", field="after_note_id")
         notes = [

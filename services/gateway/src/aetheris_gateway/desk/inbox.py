@@ -141,7 +141,8 @@ class Inbox:
     async def fetch(self, request: signals_pb.FetchRequest) -> signals_pb.FetchResponse:
         after = _note_id(request.after_note_id, "after_note_id") if request.after_note_id else None
         size = page_size(request.page_size, default=NOTES_MAX, most=NOTES_MAX)
-        notes, more = await self._store.fetch(parse_job_id(request.job_id), after, size)
+        tenant = intake.name(request.tenant, "tenant") if request.tenant else ""
+        notes, more = await self._store.fetch(parse_job_id(request.job_id), after, size, tenant=tenant)
         return signals_pb.FetchResponse(notes=[_to_wire(note) for note in notes], more=more)
 
     async def settle(self, request: signals_pb.SettleRequest) -> signals_pb.SettleResponse:

@@ -35,14 +35,15 @@ JOIN gateway.notes AS note
 
 -- name: fetch
 -- What a job has not settled, oldest first, after a note or from the beginning: at most $3 notes, and of
--- those no more than fit in $4 bytes, but always the first.
+-- those no more than fit in $4 bytes, but always the first. With a tenant ($5), only what that one's people
+-- said: while the scheduler is away nobody knows whose a job is, and what others say to it is kept, too.
 SELECT page.*
 FROM (
     SELECT id, kind, name, message_id, payload, actor, accepted_at,
         sum(octet_length(payload) + 1024) OVER (ORDER BY position) - octet_length(payload) - 1024 AS bytes_before
     FROM (
         SELECT * FROM gateway.notes
-        WHERE job_id = $1 AND settled_at IS NULL
+        WHERE job_id = $1 AND settled_at IS NULL AND ($5::text = '' OR tenant = $5)
             AND ($2::uuid IS NULL OR position > (SELECT position FROM gateway.notes WHERE id = $2 AND job_id = $1))
         ORDER BY position
         LIMIT $3
