@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+from aetheris_gateway.core.approval import State as Asked
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_journal.effect import State
@@ -210,7 +211,8 @@ class _Trial:
 
     async def _meanwhile(self, parked: ports.Parked) -> None:
         """What the world does while the job waits: a person decides, a sender sends, or time passes."""
-        if await self._decided():
+        resolved, answered = await self._resolved(), self._answered()
+        if resolved or answered:
             return
         waiting = {
             event.path: event.name
@@ -226,7 +228,19 @@ class _Trial:
         gap = parked.wake_at - self.world.clock.now()
         self.world.clock.advance(max(gap, timedelta(0)).total_seconds())
 
-    async def _decided(self) -> bool:
+    def _answered(self) -> bool:
+        """Whoever was asked says yes or no, and whoever holds a token uses it; true where that was news."""
+        desk, notes = self.world.desk, self.world.inbox.notes
+        before = len(notes.get(JOB, []))
+        for (job_id, name), approval in list(desk.approvals.items()):
+            if approval.state is Asked.PENDING:
+                yes = int(approval.question.title) % 3 > 0
+                desk.decide(job_id, name, "ann", yes, roles=["manager"], comment="too dear")
+        for token in desk.tokens:
+            desk.complete(token, {"payload": "told"})
+        return len(notes.get(JOB, [])) > before
+
+    async def _resolved(self) -> bool:
         """A person looks at the world for every effect in doubt."""
         world, decided = self.world, False
         for (_, key), row in list(world.store.rows.items()):

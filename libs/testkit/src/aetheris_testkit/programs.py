@@ -19,6 +19,8 @@ from aetheris import (
     Retry,
     Unchanged,
     agent,
+    approval,
+    awakeable,
     compensate,
     current_effect,
     gather,
@@ -38,7 +40,7 @@ from aetheris.outcomes import step_in_hand
 KINDS = {
     "step": 4, "durable": 2, "again": 2, "fails": 1,
     "plain": 2, "verified": 3, "idempotent": 2, "once": 2, "declined": 1, "busy": 2, "undoable": 3,
-    "sleep": 2, "signal": 3, "timeout": 1, "now": 1, "random": 1, "uuid": 1,
+    "sleep": 2, "signal": 3, "timeout": 1, "approval": 2, "awakeable": 1, "now": 1, "random": 1, "uuid": 1,
     "both": 3, "caught": 2,
 }  # fmt: skip
 # Only in the main branch: which of two branches gets which message is nobody's promise.
@@ -249,6 +251,12 @@ def agent_of(program: Program, world: Changed) -> AgentDefinition[Any]:
                 return await signal(name)
             case "timeout":
                 return await _in_time(number)
+            case "approval":
+                verdict = await approval("manager", title=str(number))
+                return "yes" if verdict.approved else f"no: {verdict.comment}"
+            case "awakeable":
+                handle = await awakeable()
+                return [await Steps.durable(number, handle.token), await handle]
             case "receive":
                 return await receive()
             case "compensate":
