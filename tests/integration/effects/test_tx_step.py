@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from aetheris import Retry, agent, step
+from aetheris import Retry, agent, checkpoint, step
 from aetheris.definitions import AgentDefinition
 from aetheris.postgres import DatabaseAway, tx_step
 from aetheris_journal import events as e
@@ -233,3 +233,19 @@ async def _kill(database: str, pid: int) -> None:
     connection = await asyncpg.connect(database)
     await connection.execute("SELECT pg_terminate_backend($1)", pid)
     await connection.close()
+
+
+async def test_each_round_of_an_agent_that_begins_anew_writes_its_own_row(database: str, bookings: Booked):
+    @tx_step(dsn=database)
+    async def book(tx: asyncpg.Connection, order_id: str) -> None:
+        await tx.execute("INSERT INTO bookings (order_id) VALUES ($1)", order_id)
+
+    @agent("rounds")
+    async def rounds(state: int = 0) -> int:
+        await book("the same")
+        if state < 2:
+            await checkpoint(state + 1)
+        return state
+
+    assert await World().drive(rounds, JOB) == ports.Completed(b"2")
+    assert await bookings() == ["the same"] * 3
