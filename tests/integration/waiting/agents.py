@@ -19,9 +19,15 @@ def tell(job: str, what: str) -> None:
         file.write(f"{what}\n")
 
 
-@step
-async def number(value: int) -> int:
-    return value
+def take_back(job: str) -> None:
+    with (FOLDER / f"{job}.txt").open("a") as file:
+        file.write("taken back\n")
+
+
+@tool(compensate=take_back)
+def begin(job: str) -> None:
+    with (FOLDER / f"{job}.txt").open("a") as file:
+        file.write("began\n")
 
 
 @agent("listens")
@@ -93,7 +99,7 @@ async def doubtful() -> None:
 
 @agent("rests")
 async def rests(job: str, where: str) -> str:
-    await tell(job, "began")
+    await begin(job)
     match where:
         case "working":
             for _ in range(600):

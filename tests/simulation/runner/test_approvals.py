@@ -287,6 +287,39 @@ async def test_a_no_that_nobody_looks_at_stops_the_job(look: str, answers: list[
     assert world.outside.calls == {}
 
 
+async def test_a_no_that_nobody_looks_at_takes_back_what_was_done():
+    world = World()
+
+    @tool(idempotent=True)
+    async def refund(*, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, "refunded"))
+
+    @tool(compensate=refund)
+    async def charge(*, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, "charged"))
+
+    @tool
+    async def ship(*, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, "shipped"))
+
+    @agent("shop")
+    async def shop() -> None:
+        await charge()
+        await approval("manager", title="Ship?")
+        await ship()
+
+    def meanwhile(parked: ports.Parked) -> bool:
+        world.desk.decide(JOB, "1", roles=["manager"], **NO)
+        return True
+
+    world.meanwhile = meanwhile
+    outcome = await world.drive(shop, JOB)
+
+    assert isinstance(outcome, ports.Failed)
+    assert sorted(world.outside.results.values()) == ["charged", "refunded"]
+    assert [type(event) for event in world.events(JOB)][-2:] == [e.StepCompensated, e.JobFailed]
+
+
 async def test_a_no_that_was_looked_at_stops_nothing():
     world = World()
     answered_by(world, NO)

@@ -103,7 +103,8 @@ async def test_a_cancelled_job_ends_in_the_chain_and_runs_nothing_more():
     await run.close()
 
 
-async def test_an_agent_that_will_not_hear_of_a_cancel_is_cancelled_all_the_same():
+async def test_an_agent_that_will_not_hear_of_a_cancel_is_cancelled_all_the_same(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("aetheris_runner.stage._STOP_S", 0.05)
     world = World()
 
     @agent("deaf")
