@@ -155,6 +155,7 @@ class Household:
             await self._claim()
             if not self._held:
                 if not self.open:
+                    await self._replayed()
                     return
                 self._pass_time()
                 orders, self._orders = self._orders, []
@@ -171,6 +172,12 @@ class Household:
             else:
                 await self._settle(warm=warm)
         raise AssertionError(f"still open after {ROUNDS_MAX} rounds: {self.open}")
+
+    async def _replayed(self) -> None:
+        """Whatever crashed, every record replays to its end."""
+        for job in self.scheduler.jobs.values():
+            if job.state.ended and self.world.commits(job.id):
+                await self.world.replayed(self._agents[job.agent], job.id)
 
     @property
     def open(self) -> Sequence[Job]:
