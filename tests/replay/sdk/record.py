@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from aetheris.driving.agents import load_agents
 from aetheris_runner import ports
 from aetheris_runner.run import Run
 from aetheris_testkit.crash import Fuse
+from aetheris_testkit.household import Household
 from aetheris_testkit.world import World
 
 RELEASES = Path(__file__).parent / "releases"
@@ -70,6 +71,7 @@ async def main() -> None:
     agents = load_agents([str(folder / "shop.py")])
     for number, (name, (agent, given, answer)) in enumerate(JOBS.items(), 1):
         await _record(folder, name, number, agents[agent], given, answer)
+    await _record_family(folder, agents)
     await _record(folder, "waiting", 101, agents[WAITING], JOBS[WAITING][1], nobody, stop_at=2)
     await _record(folder, "cancelled", 102, agents[CANCELLED], JOBS[CANCELLED][1], yes_twice, cancel_at=3)
 
@@ -93,6 +95,19 @@ async def _record(
             break
         answer(world, job_id)
         world.pass_time(job_id, outcome)
+    _keep(folder, name, world, job_id)
+
+
+async def _record_family(folder: Path, agents: Mapping[str, AgentDefinition[Any]]) -> None:
+    house = Household([agents["family"], agents["kid"], agents["naughty"]])
+    job_id = await house.submit(agents["family"], b"{}")
+    await house.live(warm=False)
+    _keep(folder, "family", house.world, job_id)
+    for child in house.children(job_id)[:2]:
+        _keep(folder, child.agent, house.world, child.id)
+
+
+def _keep(folder: Path, name: str, world: World, job_id: UUID) -> None:
     kept = history.of_commits(job_id, world.commits(job_id))
     file = folder / f"{name}{history.SUFFIX}"
     file.write_text(history.dump(kept), "utf-8")

@@ -8,6 +8,7 @@ from typing import Any
 from aetheris import (
     ApprovalRejected,
     AwakeableFailed,
+    ChildFailed,
     DidNotHappen,
     Retry,
     Unchanged,
@@ -15,14 +16,17 @@ from aetheris import (
     agent,
     approval,
     awakeable,
+    checkpoint,
     compensate,
     current_effect,
     gather,
+    map,  # noqa: A004
     now,
     random,
     receive,
     signal,
     sleep,
+    spawn,
     step,
     tool,
     uuid,
@@ -161,3 +165,36 @@ async def caught() -> str:
     except ApprovalRejected as error:
         return str(error)
     return "it went on"
+
+
+@step
+async def price(number: int) -> int:
+    if number == 2:
+        raise ValueError("no price")
+    return number * 10
+
+
+@agent
+async def kid(number: int) -> str:
+    return (await look_up(f"kid-{number}")).id
+
+
+@agent
+async def naughty(number: int) -> None:
+    await sleep("1m")
+    raise ValueError(f"no {number}")
+
+
+@agent
+async def family(state: list[str] | None = None) -> list[str]:
+    seen = list(state or [])
+    seen += [str(each) for each in await map(price, range(4), limit=2, tolerate=1)]
+    good, bad = await spawn(kid, len(seen)), await spawn("naughty", len(seen), on_parent_close="abandon")
+    seen.append(await good)
+    try:
+        await bad
+    except ChildFailed as error:
+        seen.append(f"{error.type} {error.message}")
+    if len(seen) < 12:
+        await checkpoint(seen)
+    return seen
