@@ -82,7 +82,12 @@ def test_what_cores_take_from_the_journal_is_pure(module: str) -> None:
 
 
 def test_the_chassis_knows_no_service() -> None:
-    assert roots(PACKAGES["aetheris_chassis"]) & OURS <= {"aetheris_chassis", "aetheris_kernel", "aetheris_proto"}
+    known = {"aeterna", "aetheris_chassis", "aetheris_kernel", "aetheris_proto"}
+    assert roots(PACKAGES["aetheris_chassis"]) & OURS <= known
+
+
+def test_aeterna_knows_nobody() -> None:
+    assert roots(PACKAGES["aeterna"]) & OURS <= {"aeterna"}
 
 
 def test_the_sdk_needs_no_service() -> None:
@@ -103,7 +108,7 @@ def test_a_package_asks_for_the_siblings_it_imports_and_no_others(package: str) 
     distributions = {"aetheris": "aetheris-sdk"}
     used = (roots(PACKAGES[package]) & OURS) - {package}
     text = project(package).read_text()
-    asked = {line.split('"')[1] for line in text.splitlines() if line.startswith('  "aetheris-')}
+    asked = {line.split('"')[1] for line in text.splitlines() if line.startswith(('  "aetheris-', '  "aeterna"'))}
     wanted = {distributions.get(name, name.replace("_", "-")) for name in used}
     if package == "aetheris":
         # `aetheris run` starts the embedded suite where that is installed, and says so where it is not.

@@ -39,7 +39,7 @@ def asked_for(project: Path) -> Iterator[Requirement]:
         described.get("build-system", {}).get("requires", []),
     ):
         for line in lines:
-            if not line.startswith("aetheris-"):
+            if not line.startswith(("aetheris-", "aeterna")):
                 yield Requirement(line)
 
 
