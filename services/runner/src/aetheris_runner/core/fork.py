@@ -197,7 +197,7 @@ def _seen(call: _Call) -> bool:
         return True
     match call.outcome:
         case e.EffectCommitted():
-            return not call.unknown
+            return True
         case e.EffectFailed(retry_at=None):
             # Under a business key another job may have it by now: then it is called for anew.
             return not call.started.key.startswith(_BUSINESS_KEY)
