@@ -9,11 +9,13 @@ from datetime import timedelta
 
 import httpx
 from aetheris import (
+    ChildFailed,
     DidNotHappen,
     Happened,
     Retry,
     agent,
     approval,
+    checkpoint,
     current_effect,
     gather,
     now,
@@ -21,10 +23,12 @@ from aetheris import (
     receive,
     signal,
     sleep,
+    spawn,
     step,
     tool,
     uuid,
 )
+from aetheris import map as amap
 from aetheris_testkit.mortal_runner import Place, reach
 
 # Long enough for a provider that answers late, short enough to notice one that was cut off.
@@ -214,6 +218,44 @@ async def hold(number: int) -> object:
 @agent("stubborn")
 async def stubborn(number: int) -> list[int]:
     return [await shaky(number), await busy(number + 1), await shaky(number + 2)]
+
+
+@agent("leaf")
+async def leaf(number: int, after_s: float) -> int:
+    return await charge(number, after_s)
+
+
+@agent("stray")
+async def stray(number: int) -> int:
+    await book(number)
+    raise ValueError(f"{number} is lost")
+
+
+@agent("family")
+async def family(number: int, after_s: float) -> list[object]:
+    """Children side by side; one of them fails."""
+    leaves = [await spawn(leaf, number + each, after_s) for each in range(2)]
+    lost = await spawn("stray", number + 5)
+    found: list[object] = [await one for one in leaves]
+    try:
+        await lost
+    except ChildFailed as failed:
+        found.append(failed.type)
+    return found
+
+
+@agent("spread")
+async def spread(number: int) -> list[int]:
+    return [int(each) for each in await amap(charge, [number + each for each in range(5)], limit=2)]
+
+
+@agent("rounds")
+async def rounds(number: int, state: int = 0) -> int:
+    """Forgets what was before, three times."""
+    await charge(number + state)
+    if state < 3:
+        await checkpoint(state + 1)
+    return number + state
 
 
 @agent("mailbox")

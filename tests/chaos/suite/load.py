@@ -58,8 +58,11 @@ def drawn(dice: random.Random, number: int) -> Shape:
         lambda: Shape("mailbox", [len(letters := _letters(dice))], [*letters], letters=letters),
         lambda: Shape("permit", [number], [number, ["bob"]], approved=True),
         lambda: Shape("permit", [number], [False, ["bob"]], approved=False),
+        lambda: Shape("family", [number, after_s], [number, number + 1, "ValueError"]),
+        lambda: Shape("spread", [number], [number + each for each in range(5)]),
+        lambda: Shape("rounds", [number], number + 3),
     ]
-    return dice.choices(shapes, [2, 4, 2, 2, 3, 2, 3, 1, 1, 1, 1, 2, 2, 2, 1, 1])[0]()
+    return dice.choices(shapes, [2, 4, 2, 2, 3, 2, 3, 1, 1, 1, 1, 2, 2, 2, 1, 1, 2, 1, 2])[0]()
 
 
 def _letters(dice: random.Random) -> tuple[str, ...]:

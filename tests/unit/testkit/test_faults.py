@@ -20,11 +20,13 @@ def test_the_same_seed_draws_the_same_faults() -> None:
 
 def test_a_short_drill_has_one_of_each_kind() -> None:
     for seed in range(50):
-        kinds = {
-            planned.kind for planned in plan(random.Random(seed), 20.0, runners=RUNNERS, far="runner-3", lease_s=2.0)
-        }
+        planned = plan(random.Random(seed), 15.0, runners=RUNNERS, far="runner-3", lease_s=2.0)
+        kinds = {one.kind for one in planned}
+        killed = {one.target.partition("-")[0] for one in planned if one.kind is Kind.KILL}
 
         assert kinds == set(WEIGHTS) == set(Kind)
+        assert "runner" in killed
+        assert killed & set(SERVICES)
 
 
 def test_faults_come_in_order_within_their_time_and_each_has_a_victim_of_its_kind() -> None:

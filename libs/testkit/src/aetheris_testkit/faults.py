@@ -66,30 +66,42 @@ WEIGHTS: Mapping[Kind, int] = {
 def plan(
     dice: random.Random, duration_s: float, *, runners: Sequence[str], far: str = "", lease_s: float
 ) -> list[Planned]:
-    """Faults for so long. The first ones are one of each kind, so that a short drill has them all."""
+    """Faults for so long. The first ones are one of each kind, a runner and a service killed among them, so that a
+    short drill has them all."""
     kinds = [kind for kind in WEIGHTS if kind is not Kind.CUT or far]
-    opening = dice.sample(kinds, len(kinds))
+    victims: dict[Kind, Sequence[str]] = {
+        Kind.FREEZE: runners,
+        Kind.CUT: [far],
+        Kind.RESTART_DATABASE: [DATABASE],
+        Kind.KILL_BACKENDS: [DATABASE],
+    }
+    opening = [(kind, victims[kind]) for kind in kinds if kind is not Kind.KILL]
+    opening += [(Kind.KILL, runners), (Kind.KILL, SERVICES)]
+    dice.shuffle(opening)
     planned: list[Planned] = []
     at_s = dice.uniform(1.0, 2.0)
     while at_s < duration_s:
-        kind = opening.pop() if opening else dice.choices(kinds, [WEIGHTS[kind] for kind in kinds])[0]
-        planned.append(_drawn(dice, kind, at_s, runners, far, lease_s))
+        if opening:
+            kind, among = opening.pop()
+        else:
+            kind = dice.choices(kinds, [WEIGHTS[kind] for kind in kinds])[0]
+            # Runners are killed as often as all services together.
+            among = victims.get(kind) or dice.choice([runners, SERVICES])
+        planned.append(Planned(at_s, kind, dice.choice(among), _gone_for(dice, kind, lease_s)))
         at_s += dice.uniform(0.6, 1.8)
     return planned
 
 
-def _drawn(dice: random.Random, kind: Kind, at_s: float, runners: Sequence[str], far: str, lease_s: float) -> Planned:
+def _gone_for(dice: random.Random, kind: Kind, lease_s: float) -> float:
     match kind:
         case Kind.KILL:
-            # Runners are killed as often as all services together.
-            victims = list(runners) if dice.random() < 0.5 else list(SERVICES)
-            return Planned(at_s, kind, dice.choice(victims), dice.uniform(0.0, 1.5))
+            return dice.uniform(0.0, 1.5)
         case Kind.FREEZE:
-            return Planned(at_s, kind, dice.choice(list(runners)), lease_s * dice.uniform(1.2, 2.5))
+            return lease_s * dice.uniform(1.2, 2.5)
         case Kind.CUT:
             # Also for less than a lease: then nobody may have noticed.
-            return Planned(at_s, kind, far, lease_s * dice.uniform(0.3, 2.5))
-    return Planned(at_s, kind, DATABASE, 0.0)
+            return lease_s * dice.uniform(0.3, 2.5)
+    return 0.0
 
 
 class Striker:

@@ -119,6 +119,8 @@ def tally(history: History) -> dict[str, int]:
         "attempts that failed and were retried": sum(
             isinstance(event, e.StepFailed | e.EffectFailed) and event.retry_at is not None for event in events
         ),
+        "children": kinds[e.ChildStarted],
+        "checkpoints": kinds[e.CheckpointSaved],
         "effects taken back": kinds[e.StepCompensated],
     }
 
