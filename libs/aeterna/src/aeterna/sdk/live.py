@@ -184,7 +184,10 @@ class LiveConnections:
 
         async def adopt_next() -> None:
             for each in waiting:
-                await loop.connect_accepted_socket(self._inherited(each), each.sock)
+                try:
+                    await loop.connect_accepted_socket(self._inherited(each), each.sock)
+                except OSError:
+                    each.sock.close()  # one that cannot go on is no reason to lose the others
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(ADOPTERS):
