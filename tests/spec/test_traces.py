@@ -158,6 +158,8 @@ class House:
                 self.send()
             self.happens(lifecycle.Lease(self.session))
             lease = self.row.lease
+            # What is said under a former lease counts no more, also where the same session has the job again.
+            assert not any(lifecycle.holds(self.row, self.session, former) for former in range(lease))
             self.seen.append(Step("leased", 0, lease))
             assignment = self.world.assignment(program, JOB, lease, b'{"args":[]}')
             assignment = replace(assignment, cancel_requested=self.row.cancel, cancel_reason="enough")

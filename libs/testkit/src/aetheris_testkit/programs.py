@@ -32,6 +32,7 @@ from aetheris import (
     tool,
     uuid,
 )
+from aetheris import map as each
 from aetheris import random as random_number
 from aetheris.definitions import AgentDefinition
 from aetheris.outcomes import step_in_hand
@@ -41,12 +42,14 @@ KINDS = {
     "step": 4, "durable": 2, "again": 2, "fails": 1,
     "plain": 2, "verified": 3, "idempotent": 2, "once": 2, "declined": 1, "busy": 2, "undoable": 3,
     "sleep": 2, "signal": 3, "timeout": 1, "approval": 2, "awakeable": 1, "now": 1, "random": 1, "uuid": 1,
-    "both": 3, "caught": 2,
+    "both": 3, "map": 1, "caught": 2,
 }  # fmt: skip
 # Only in the main branch: which of two branches gets which message is nobody's promise.
 MAIN = {**KINDS, "receive": 2, "compensate": 1}
 SIGNALS = ("x", "y")
 DEPTH_MAX = 2
+# How often a map runs its block.
+ITEMS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +100,10 @@ def _drawn(dice: random.Random, size: int, numbers: _Numbers, depth: int) -> Pro
         weights = MAIN if depth == 0 else KINDS
         (kind,) = dice.choices(list(weights), list(weights.values()))
         number = numbers.next()
-        if kind in ("both", "caught"):
+        if kind in ("both", "map", "caught"):
             if depth == DEPTH_MAX:
                 continue
-            count = 1 if kind == "caught" else dice.randint(2, 3)
+            count = dice.randint(2, 3) if kind == "both" else 1
             room = max(size - 1, count)
             branches = tuple(
                 _drawn(dice, dice.randint(1, max(1, room // count)), numbers, depth + 1) for _ in range(count)
@@ -266,6 +269,10 @@ def agent_of(program: Program, world: Changed) -> AgentDefinition[Any]:
                 return await Steps.durable(number, await _value(command.kind))
             case "both":
                 return list(await gather(*(run(branch) for branch in command.branches)))
+            case "map":
+                # Two at a time, so that the third begins when one of them has ended, whichever that is.
+                found = await each(lambda _: run(command.branches[0]), range(ITEMS), limit=2, tolerate=ITEMS)
+                return [str(result) for result in found]
             case "caught":
                 try:
                     return await run(command.branches[0])
