@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from aetheris import agent, approval, awakeable, checkpoint, receive, tool
+from aetheris import WaitTimedOut, agent, approval, awakeable, checkpoint, receive, signal, tool
 from aetheris.definitions import AgentDefinition
 from aetheris_gateway.core.approval import State
 from aetheris_journal.chain import first_break
 from aetheris_runner import ports
+from aetheris_runner.core.waits import Note
 from aetheris_testkit.crash import Fuse
 from aetheris_testkit.world import JOB, World
 
@@ -72,3 +73,27 @@ async def test_no_round_hears_what_was_said_to_another_whatever_crashes(after: b
         assert len({token for *_, token in rounds}) == ROUNDS, number
         assert len(world.desk.approvals) == len(world.desk.tokens) == ROUNDS, number
         assert first_break(JOB, world.commits(JOB)) is None, number
+
+
+@pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
+async def test_a_signal_that_ended_a_wait_is_history_behind_a_checkpoint_and_one_that_did_not_is_not(cold: bool):
+    world = World()
+
+    @agent("twice")
+    async def twice(state: list[Any] | None = None) -> list[Any]:
+        if state is None:
+            await checkpoint([await signal("go")])
+        try:
+            again = await signal("go", timeout="1h")
+        except WaitTimedOut:
+            again = "late"
+        return [*(state or []), again, await signal("other")]
+
+    def meanwhile(parked: ports.Parked) -> bool:
+        world.inbox.say(JOB, Note("n2", "other", b"2", "ann"))
+        world.inbox.say(JOB, Note("n1", "go", b"1", "ann"))
+        return False
+
+    world.meanwhile = meanwhile
+
+    assert await world.drive(twice, JOB, cold=cold) == ports.Completed(b'[1,"late",2]')
