@@ -75,7 +75,7 @@ def plan(
         Kind.RESTART_DATABASE: [DATABASE],
         Kind.KILL_BACKENDS: [DATABASE],
     }
-    opening = [(kind, victims[kind]) for kind in kinds if kind is not Kind.KILL]
+    opening: list[tuple[Kind, Sequence[str]]] = [(kind, victims[kind]) for kind in kinds if kind is not Kind.KILL]
     opening += [(Kind.KILL, runners), (Kind.KILL, SERVICES)]
     dice.shuffle(opening)
     planned: list[Planned] = []
