@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from aetheris.errors import AetherisError
-from aetheris.replay.rehearsal import Answers, rehearse
+from aetheris.replay.rehearsal import Answers, in_program_order, rehearse
+from aetheris_journal import events as e
+from aetheris_journal.replay import ASIDE, COMPENSATION, Replay
 
 from tests.replay.sdk.conftest import Shop
 
@@ -125,6 +129,18 @@ async def test_values_beyond_the_record_are_the_same_every_time(shop: Shop):
     numbers = one.decided[-1]
     assert numbers.split(",")[1:] == other.decided[-1].split(",")[1:]
     assert one.missing == ()
+
+
+def test_what_the_runner_did_beside_the_program_is_no_decision():
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    record = Replay([
+        e.EffectStarted("10", "charge", b"{}", "k", 1, at=now),
+        e.EffectStarted("9", "charge", b"{}", "l", 1, at=now),
+        e.EffectStarted(f"{COMPENSATION}9", "refund", b"{}", "m", 1, at=now),
+        e.JobWaiting(f"{ASIDE}10", e.WaitKind.APPROVAL, "operator", at=now),
+    ])  # fmt: skip
+
+    assert [path for path, _ in in_program_order(record)] == ["9", "10"]
 
 
 def test_answers_are_json_under_a_name():

@@ -19,7 +19,16 @@ from uuid import UUID
 
 from aetheris_journal import events as e
 from aetheris_journal.effect import State
-from aetheris_journal.replay import ChildRecord, EffectRecord, Record, Replay, StepRecord, ValueRecord, WaitRecord
+from aetheris_journal.replay import (
+    COMPENSATION,
+    ChildRecord,
+    EffectRecord,
+    Record,
+    Replay,
+    StepRecord,
+    ValueRecord,
+    WaitRecord,
+)
 
 from aetheris.awakeables import write_token
 from aetheris.definitions import AgentDefinition
@@ -224,7 +233,9 @@ async def rehearse(
 
 
 def in_program_order(record: Replay) -> list[tuple[str, Record]]:
-    return sorted(record.left.items(), key=lambda each: place_of(each[0]))
+    """The agent's own commands; what its runner did beside them is no decision of its code."""
+    own = ((path, each) for path, each in record.left.items() if not path.startswith(COMPENSATION))
+    return sorted(own, key=lambda each: place_of(each[0]))
 
 
 def shown(record: Record) -> str:
