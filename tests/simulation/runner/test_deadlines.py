@@ -11,6 +11,7 @@ from aetheris import WaitTimedOut, agent, gather, signal, sleep, step
 from aetheris.definitions import AgentDefinition
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
+from aetheris_kernel.errors import Invalid
 from aetheris_runner import ports
 from aetheris_runner.core.waits import Note
 from aetheris_testkit.crash import Fuse
@@ -276,3 +277,20 @@ async def test_a_deadline_beside_a_branch_that_moves_is_kept_without_the_schedul
     assert await held == ports.Completed(b"null")
     assert late == ["late"]
     await run.close()
+
+
+async def test_an_inbox_that_refuses_ends_no_wait_and_the_job_is_handed_back():
+    world = World()
+
+    async def refuses(job: ports.Assignment, after: str) -> ports.Page:
+        raise Invalid("no such note")
+
+    def meanwhile(parked: ports.Parked) -> bool:
+        world.inbox.fetch = refuses  # type: ignore[method-assign]
+        return False
+
+    world.meanwhile = meanwhile
+    with pytest.raises(Invalid):
+        await world.drive(patient, JOB)
+
+    assert ends(world) == []

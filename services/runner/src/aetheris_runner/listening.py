@@ -84,6 +84,7 @@ class Listening:
             contested = [wait for wait in contested if wait.kind is not WaitKind.APPROVAL]
         except Refusal as refusal:
             stage.stop(refusal)
+            return
         finally:
             self._under_way = False
         stage.end(stage.waits.give_up(contested))
