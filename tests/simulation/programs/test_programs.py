@@ -37,6 +37,26 @@ async def test_a_program_says_what_each_of_its_commands_brought() -> None:
     assert shown(program) == "[(step 1) (both [(verified 3)] [(signal x)]) (caught [(fails 6)]) (receive 7)]"
 
 
+BRINGS = {
+    "step": '["step 1"]', "durable": '["durable 1"]', "again": '["again 1"]', "fails": "ValueError step 1 fails",
+    "plain": '["plain 1"]', "verified": '["verified 1"]', "idempotent": '["idempotent 1"]', "once": '["once x"]',
+    "declined": "aetheris_testkit.programs:Declined tool 1 is declined",
+    "busy": '["busy 1"]', "undoable": '["undoable 1"]',
+    "sleep": '["slept"]', "signal": '["x!"]', "timeout": '["too late"]', "approval": '["yes"]',
+    "awakeable": '[["durable 1","told"]]', "now": '["durable 1"]', "random": '["durable 1"]', "uuid": '["durable 1"]',
+    "both": '[[["step 2"],["step 2"]]]', "map": "[[\"['step 2']\",\"['step 2']\",\"['step 2']\"]]",
+    "caught": '[["step 2"]]', "receive": "[0]", "compensate": "[null]",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MAIN)
+async def test_each_kind_of_command_does_what_it_is_named_for(kind: str) -> None:
+    branches = {"both": 2, "map": 1, "caught": 1}.get(kind, 0)
+    ended = await run((Command(kind, 1, ((Command("step", 2),),) * branches, "x"),))
+
+    assert " ".join(ended.answer[1:]) == BRINGS[kind]
+
+
 async def test_a_frozen_runner_is_taken_over_and_fenced() -> None:
     program = (Command("verified", 1), Command("signal", 2, (), "x"), Command("verified", 3))
     reference = await run(program)

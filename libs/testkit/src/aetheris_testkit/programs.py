@@ -167,8 +167,9 @@ class Steps:
     async def fails(number: int) -> str:
         raise ValueError(f"step {number} fails")
 
+    # A step that has a limit knows which attempt it is.
     @staticmethod
-    @step(retry=PATIENT)
+    @step(retry=PATIENT, timeout="10m")
     async def again(number: int) -> str:
         in_hand = step_in_hand.get()
         assert in_hand is not None

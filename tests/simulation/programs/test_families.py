@@ -1,0 +1,98 @@
+"""X1 over random families: a parent starts random programs, and one process after the other dies under them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aetheris import agent, gather, spawn
+from aetheris.definitions import AgentDefinition
+from aetheris_journal.chain import first_break
+from aetheris_ledger.verify import verify
+from aetheris_scheduler.core.job import State
+from aetheris_testkit.crash import Fuse
+from aetheris_testkit.household import Household
+from aetheris_testkit.programs import KINDS, Program, agent_of, commands, draw, shown
+from aetheris_testkit.world import World
+
+CHUNKS, CHUNK, CHILDREN = 4, 3, 3
+# What needs nobody from outside; the rest is what the other files here are about.
+ALONE = set(KINDS) - {"signal", "approval", "awakeable", "plain", "idempotent", "once", "timeout", "declined"}
+
+
+def alone(seed: int) -> Program:
+    """The first program from this seed on that needs nobody."""
+    for each in range(seed, seed + 1_000):
+        program = draw(each, 3)
+        if {command.kind for command in commands(program)} <= ALONE:
+            return program
+    raise AssertionError("no such program")
+
+
+def family(world: World, programs: Sequence[Program]) -> list[AgentDefinition[Any]]:
+    """A parent that awaits one child, then the rest side by side; a failed one is an answer."""
+    children: list[AgentDefinition[Any]] = []
+    for number, program in enumerate(programs):
+        made = agent_of(program, world.outside)
+        children.append(agent(f"child-{number}")(made.function))
+
+    async def end_of(child: AgentDefinition[Any]) -> str:
+        try:
+            return str(await (await spawn(child)))
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+    @agent("parent")
+    async def parent() -> list[Any]:
+        first = await end_of(children[0])
+        return [first, *await gather(*(end_of(child) for child in children[1:]))]
+
+    return [parent, *children]
+
+
+async def lived(programs: Sequence[Program], fuses: Sequence[Fuse], *, warm: bool) -> tuple[Household, UUID, int]:
+    world = World()
+    agents = family(world, programs)
+    house = Household(agents, world)
+    parent = await house.submit(agents[0])
+    counting = Fuse(-1)
+    await house.live([*fuses, counting], warm=warm)
+    return house, parent, counting.calls
+
+
+async def held_to(reference: Household, house: Household, root: UUID) -> None:
+    """As without a fault: the same end of everybody, the same changes of the world, each once."""
+    outside = house.world.outside
+    assert set(outside.calls.values()) <= {1}
+    assert outside.without_intent == []
+    assert sorted(outside.results.values()) == sorted(reference.world.outside.results.values())
+    assert len(house.scheduler.jobs) == len(reference.scheduler.jobs)
+    (before,) = [job for job in reference.scheduler.jobs.values() if job.parent is None]
+    after = house.scheduler.jobs[root]
+    assert (after.state, after.result, after.failure) == (before.state, before.result, before.failure)
+    for job in house.scheduler.jobs.values():
+        assert job.state in (State.COMPLETED, State.FAILED)
+        assert first_break(job.id, house.world.commits(job.id)) is None
+        report = await verify(house.world.store, job.id)
+        assert report.intact, report.problem
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+async def test_a_family_comes_to_the_same_end_whatever_dies_under_it(chunk: int) -> None:
+    for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK):
+        dice = random.Random(seed)
+        programs = [alone(dice.randrange(100_000)) for _ in range(CHILDREN)]
+        reference, root, writes = await lived(programs, [], warm=True)
+        await held_to(reference, reference, root)
+        for _ in range(10):
+            fuses = [Fuse(dice.randrange(writes), after=dice.random() < 0.5) for _ in range(dice.randint(1, 3))]
+            where = f"seed {seed}: {[(fuse.step, fuse.after) for fuse in fuses]} in {[shown(one) for one in programs]}"
+            try:
+                house, root, _ = await lived(programs, fuses, warm=dice.random() < 0.5)
+                await held_to(reference, house, root)
+            except AssertionError as wrong:
+                raise AssertionError(f"{where}: {wrong}") from wrong
