@@ -28,4 +28,5 @@ def heartbeat(fraction: float | None = None, note: str = "") -> None:
         raise ValueError("fraction is a number from 0 to 1")
     pulse = pulse_in_hand.get()
     if pulse is not None:
-        pulse.beat(fraction, note[:NOTE_CHARACTERS_MAX])
+        # Whatever a note was made of, it can be sent.
+        pulse.beat(fraction, note.encode("utf-8", "replace").decode()[:NOTE_CHARACTERS_MAX])
