@@ -81,7 +81,7 @@ async def test_r1_a_job_is_exported_and_replays_with_nobody_who_executes(world, 
     await world.append(job_id, *paid(UUID(job_id)))
     file = tmp_path / "a.history.json"
     exported = await aetheris("export", job_id, "-o", str(file))
-    replayed = await aetheris("replay", job_id, "--agents", str(shop))
+    replayed = await aetheris("replay", "--job", job_id, "--agents", str(shop))
     from_file = await aetheris("replay", str(file), "--agents", str(shop), "--json")
     unknown = await aetheris("export", "018f0000-0000-7000-8000-000000000009")
 
@@ -127,12 +127,14 @@ async def test_what_if_shows_other_decisions_on_recorded_results(aetheris, shop,
     what_if = ("replay", file, "--what-if", "--agents", str(shop))
     missing = await aetheris(*what_if)
     answered = await aetheris(*what_if, "--answer", 'charge="twice"', "--json")
+    neither = await aetheris("replay", "--agents", str(shop))
     alone = await aetheris("replay", file, "--answer", "a=1", "--agents", str(shop))
 
     assert missing.code == 1
     assert '+tool charge({"total":1})' in missing.out.splitlines()
     assert "stopped at 2: tool charge({\"total\":1}) has no recorded result: give --answer 'charge=…'" in missing.out
     assert json.loads(answered.out)["decided"][-2:] == ['tool charge({"total":1})', 'the result "twice"']
+    assert (neither.code, "name one job or file" in neither.err) == (2, True)
     assert (alone.code, "go with --what-if" in alone.err) == (2, True)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from aetheris.replay import Outcome, driver, replay
+from aetheris.replay import Outcome, Verdict, driver, replay
+from aetheris.replay.child import ReplayFailed, Sandbox
 from aetheris_journal import events as e
 
 from tests.replay.sdk.conftest import Shop
@@ -169,3 +172,38 @@ async def shop(message: str = "m"):
     history = await shop.run(program)
 
     assert (await replay(shop.write(program), history)).outcome is Outcome.SAME
+
+
+async def test_a_sandbox_tells_how_far_a_long_history_is(shop: Shop):
+    program = """
+@step
+async def count(n: int) -> int:
+    return n
+
+@agent("shop")
+async def shop(message: str = ""):
+    for n in range(250):
+        await count(n)
+    return n
+"""
+    history = await shop.run(program)
+    seen: list[tuple[int, int]] = []
+
+    def replayed() -> Verdict:
+        with Sandbox([str(shop.file)]) as sandbox:
+            return sandbox.replay(history, "a file", lambda done, of: seen.append((done, of)))
+
+    assert (await asyncio.to_thread(replayed)).outcome is Outcome.SAME
+    assert seen == [(100, 250), (200, 250)]
+
+
+async def test_a_sandbox_that_is_held_between_two_commands_is_ended(shop: Shop):
+    history = await shop.run(PROGRAM, SIGNALS)
+    shop.write(PROGRAM.replace('await sleep("3h")', "while True: pass"))
+
+    def replayed() -> Verdict:
+        with Sandbox([str(shop.file)], silence_s=2.0) as sandbox:
+            return sandbox.replay(history, "a file")
+
+    with pytest.raises(ReplayFailed, match="held the process for 2 s between two commands"):
+        await asyncio.to_thread(replayed)

@@ -39,7 +39,10 @@ def export(
 
 
 def replay(
-    job: Annotated[str, typer.Argument(metavar="JOB|FILE", help="A job's id, or a file that `aetheris export` wrote.")],
+    subject: Annotated[
+        str, typer.Argument(metavar="[JOB|FILE]", help="A job's id, or a file that `aetheris export` wrote.")
+    ] = "",
+    named: Annotated[str, typer.Option("--job", help="The same, as an option.")] = "",
     agents: Annotated[
         list[str] | None, typer.Option("--agents", help="The file or module with the agent's code; may be repeated.")
     ] = None,
@@ -62,6 +65,9 @@ def replay(
     """
     if (live_steps or answer) and not what_if:
         raise typer.BadParameter("--live-steps and --answer go with --what-if")
+    if bool(subject) == bool(named):
+        raise typer.BadParameter("name one job or file", param_hint="JOB|FILE")
+    job = subject or named
     found = history.read(Path(job)) if _is_file(job) else _fetched(job, url)
     with Sandbox(agents or [], live=live_steps) as sandbox:
         if what_if:
