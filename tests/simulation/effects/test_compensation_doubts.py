@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from uuid import UUID
 
 from aetheris import Unchanged, agent, tool
 from aetheris_journal import events as e
@@ -11,6 +12,8 @@ from aetheris_journal.events import Source, Verdict
 from aetheris_ledger.core.effect import Note
 from aetheris_runner import ports
 from aetheris_testkit.world import JOB, World, turns
+
+OTHER = UUID("018f0000-0000-7000-8000-000000000002")
 
 
 async def test_e6_a_cancelled_job_does_not_end_over_a_doubt_that_it_would_have_to_take_back():
@@ -44,6 +47,39 @@ async def test_e6_a_cancelled_job_does_not_end_over_a_doubt_that_it_would_have_t
     assert (parked.reason, parked.operator) == ("in doubt: act", True)
     assert await world.drive(acts, JOB) == ports.Cancelled("too dear")
     assert list(world.outside.results.values()) == ["undo it"]
+
+
+async def test_what_an_error_says_is_written_down_whatever_it_is_made_of():
+    """Half a character would make the commit, or the park, unwritable, and the job would hang."""
+    world = World()
+
+    async def undo() -> None:
+        raise Unchanged("half \ud800")
+
+    @tool(compensate=undo)
+    async def act() -> None: ...
+
+    @tool
+    async def doubtful() -> None:
+        raise ValueError("half \ud800")
+
+    @agent("acts")
+    async def acts() -> None:
+        await act()
+        raise ValueError("half \ud800")
+
+    @agent("doubts")
+    async def doubts() -> None:
+        await doubtful()
+
+    parked = await world.drive(acts, JOB)
+    doubting = await world.drive(doubts, OTHER)
+
+    assert isinstance(parked, ports.Parked)
+    assert parked.reason == "compensation failed: act.compensate: half ?"
+    assert isinstance(doubting, ports.Parked)
+    (doubt,) = [event for event in world.events(OTHER) if isinstance(event, e.EffectInDoubt)]
+    assert doubt.reason == "it raised ValueError: half ?"
 
 
 async def test_e6_a_cancel_of_a_job_that_failed_and_waits_to_take_back_leaves_it_failed():

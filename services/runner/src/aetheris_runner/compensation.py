@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from time import monotonic
 
+from aetheris.driving.failures import cut
 from aetheris.errors import EffectAbandoned
 from aetheris.values import canonical
 from aetheris_journal import events as e
@@ -124,4 +125,4 @@ async def _settled(stage: Stage, call: EffectCall, record: EffectRecord | None) 
 
 
 async def _for_operator(stage: Stage, path: str, reason: str) -> None:
-    await stage.wait(Wait(path, e.WaitKind.OPERATOR, reason[:1_024], None))
+    await stage.wait(Wait(path, e.WaitKind.OPERATOR, cut(reason, 1_024), None))

@@ -21,7 +21,7 @@ from typing import Any
 
 from aetheris.context import current
 from aetheris.definitions import ToolDefinition
-from aetheris.driving.failures import EXITS, described, revived
+from aetheris.driving.failures import EXITS, cut, described, revived
 from aetheris.errors import EffectAbandoned, EffectSpent, Unchanged, ValueRefused
 from aetheris.outcomes import DidNotHappen, Effect, Happened, Unknown, effect_in_hand
 from aetheris.progress import pulse_in_hand
@@ -288,7 +288,7 @@ class EffectCall:
         """Say that nobody knows, so that everybody can see it while the way out is looked for."""
         stage = self.stage
         self.state = State.IN_DOUBT
-        ticket = stage.scribe.record(e.EffectInDoubt(self.path, self.key, reason[:1_024], at=stage.now()))
+        ticket = stage.scribe.record(e.EffectInDoubt(self.path, self.key, cut(reason, 1_024), at=stage.now()))
         metrics.EFFECTS.labels("in_doubt").inc()
         await stage.scribe.durable(ticket)
 

@@ -27,7 +27,7 @@ def described(error: BaseException, *, retryable: bool = False) -> Failure:
     if isinstance(error, StepFailed) and error.error_type:
         name = error.error_type
     stack = "".join(traceback.format_exception(error))
-    return Failure(name, _cut(str(error), _MESSAGE_MAX), retryable, _cut(stack, _STACK_MAX))
+    return Failure(name, cut(str(error), _MESSAGE_MAX), retryable, cut(stack, _STACK_MAX))
 
 
 def revived(failure: Failure) -> Exception:
@@ -55,6 +55,7 @@ def _class(name: str) -> type[Exception] | None:
     return None
 
 
-def _cut(text: str, bytes_max: int) -> str:
+def cut(text: str, bytes_max: int) -> str:
+    """Text that can be written down, whatever it was made of."""
     # Through bytes: a lone surrogate in a message would make the whole commit unwritable.
     return text.encode("utf-8", "replace")[:bytes_max].decode("utf-8", "ignore")
