@@ -53,7 +53,7 @@ async def after(tmp_path_factory: pytest.TempPathFactory, counter: str) -> Async
             return not suite.runners
 
         with contextlib.suppress(TimeoutError):
-            await until(all_dead, within_s=15)
+            await until(all_dead)
         # Whoever lives has not come to its place.
         assert [place.value for place in PLACES if victims[place] in suite.runners] == []
         await suite.start_runner()
