@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from aetheris.cli import effects, jobs, lint, operate, output, people, replay, run, talk, trace
+from aetheris.cli.options import Who, who_types
 from aetheris.client import ApiError, Unreachable
 from aetheris.errors import AetherisError
 
@@ -59,9 +60,15 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    me: Annotated[
+        str, typer.Option("--as", metavar="NAME", envvar="AETHERIS_ACTOR", help="Who you are, for every command.")
+    ] = "",
+    roles: Annotated[
+        str, typer.Option("--roles", envvar="AETHERIS_ROLES", help="The roles you have, comma-separated.")
+    ] = "",
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
 ) -> None:
-    pass
+    who_types.set(Who(me, roles))
 
 
 def main() -> None:

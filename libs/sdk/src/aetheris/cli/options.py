@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -22,13 +23,27 @@ Roles = Annotated[
     typer.Option("--role", metavar="ROLE", help="A role you have; may be repeated; or AETHERIS_ROLES."),
 ]
 
-__all__ = ["DEFAULT_URL", "AsJson", "JobId", "Me", "Roles", "Url", "connected", "json_value"]
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who types, whatever the command."""
+
+    actor: str = ""
+    roles: str = ""  # comma-separated
+
+
+_NOBODY = Who()
+who_types: ContextVar[Who] = ContextVar("who_types", default=_NOBODY)
+
+
+__all__ = ["DEFAULT_URL", "AsJson", "JobId", "Me", "Roles", "Url", "Who", "connected", "json_value", "who_types"]
 
 
 def connected(url: str, me: str = "", roles: Sequence[str] | None = None) -> Client:
-    """Who is asking, every command may say by the environment."""
-    actor = me or os.environ.get("AETHERIS_ACTOR", "")
-    given = roles or [role.strip() for role in os.environ.get("AETHERIS_ROLES", "").split(",") if role.strip()]
+    """Who is asking, every command may say before its name or by the environment."""
+    who = who_types.get()
+    actor = me or who.actor
+    given = roles or [role.strip() for role in who.roles.split(",") if role.strip()]
     if given and not actor:
         raise typer.BadParameter("a role is somebody's: say --as NAME too", param_hint="--role")
     try:
