@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
+from aetheris.history import of_commits
 from aetheris.replay import Outcome, replay
+from aetheris.replay.rehearsal import Answers, rehearse
+from aetheris.values import canonical
+from aetheris_journal import codec
 from aetheris_journal import events as e
+from aetheris_journal.chain import GENESIS, Commit, commit_hash
+from aetheris_testkit.world import JOB
 
 from tests.replay.sdk.conftest import Shop
 
@@ -99,3 +107,35 @@ async def test_a_map_that_failed_replays_to_the_same_failure(shop: Shop):
     assert isinstance(history.events[-1], e.JobFailed)
 
     assert (await replay(shop.write(program), history)).outcome is Outcome.SAME
+
+
+FAMILY = """
+@agent
+async def shop(message: str = "o"):
+    one = await spawn("other", 1)
+    two = await spawn("other", 2)
+    return [await one, await two]
+"""
+
+
+async def test_a_child_without_an_end_rests_and_may_be_answered_for(shop: Shop):
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    given = canonical({"args": (1,), "kwargs": {}})
+    events: list[e.Event] = [
+        e.JobCreated("shop", "default", "default", b"{}", at=now),
+        e.ChildStarted("0", "child-1", "other", given, "cancel", at=now),
+        e.ChildStarted("1", "child-2", "other", given.replace(b"1", b"2"), "cancel", at=now),
+        e.JobWaiting("2", e.WaitKind.CHILD, "child-1", at=now),
+        e.ChildCompleted("0", "child-1", b"10", at=now),
+        e.WaitCompleted("2", at=now),
+        e.JobWaiting("3", e.WaitKind.CHILD, "child-2", at=now),
+    ]
+    body = codec.encode(events)
+    commit = Commit(1, 1, 7, commit_hash(GENESIS, JOB, 1, 1, 7, body), body)
+    history = of_commits(JOB, [commit])
+    verdict = await replay(shop.write(FAMILY), history)
+    answered = await rehearse(shop.write(FAMILY), history, Answers.read(["child:child-2=20"]))
+
+    (stands,) = verdict.frontier
+    assert (verdict.outcome, stands.path, stands.next) == (Outcome.OPEN, "3", "the end of its wait for child 'child-2'")
+    assert answered.decided[-1] == "the result [10,20]"

@@ -149,8 +149,10 @@ class Commands(ABC):
         return Child((await self.find_child(path, wanted)).job_id, asked.result)
 
     async def child(self, child: Child) -> Any:
-        await self._waited(e.WaitKind.CHILD, child.job_id)
-        return read_end(child, self.scene.record.child_ends[child.job_id])
+        completed = await self._waited(e.WaitKind.CHILD, child.job_id)
+        ended = self.scene.record.child_ends.get(child.job_id)
+        # None where somebody answered for it.
+        return read_end(child, ended or e.ChildCompleted("", child.job_id, completed.payload, at=completed.at))
 
     async def checkpoint(self, state: Any) -> NoReturn:
         path = self._take()

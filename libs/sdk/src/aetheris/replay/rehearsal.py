@@ -112,7 +112,8 @@ class Rehearsal(Commands):
         self._began = created.at
         self._now = canonical(created.at.isoformat())
         for _, record in in_program_order(scene.record):
-            self._calls[_call(record)].append(record)
+            if _has_outcome(record):
+                self._calls[_call(record)].append(record)
 
     async def find_step(self, path: str, asked: StepRecord, run: Run | None) -> StepRecord:
         if self._may_run and run is not None:
@@ -133,7 +134,7 @@ class Rehearsal(Commands):
         found = self._answer(path, asked, asked.name)
         if isinstance(found, bytes):
             return replace(asked, state=State.COMMITTED, result=found)
-        if not isinstance(found, EffectRecord) or found.state not in _KNOWN:
+        if not isinstance(found, EffectRecord):
             await self._missing(path, asked, f"--answer '{asked.name}=…'")
         return found
 
@@ -255,6 +256,18 @@ def shown(record: Record) -> str:
             return {e.ValueKind.TIME: "now()", e.ValueKind.RANDOM: "random()"}.get(kind, f"{kind.name.lower()}()")
         case _:
             return str(record)
+
+
+def _has_outcome(record: Record) -> bool:
+    """Whether it can answer a call: what was under way when the record ended cannot."""
+    match record:
+        case StepRecord() if record.failure is not None:
+            return record.retry_at is None
+        case EffectRecord():
+            return record.state in _KNOWN and record.retry_at is None
+        case WaitRecord():
+            return record.completed is not None
+    return True
 
 
 def _call(record: Record) -> _Call:
