@@ -27,8 +27,9 @@ WAIT_MAX_S = 60
 _TOKEN_CHARS_MAX = 1_024
 _OWNERS_MAX = 10_000
 _RUNNER_PAGES_MAX = 20
-# How old the knowledge of who offers what may be, and how long a submission waits for it.
-_OFFERS_S = 1.0
+# How old the knowledge that an agent is offered may be, and that it is not; how long a submission waits for it.
+_OFFERED_S = 10.0
+_UNOFFERED_S = 1.0
 _HINT_S = 0.5
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
 _YEAR_10000 = 253_402_300_800  # seconds since 1970
@@ -174,7 +175,7 @@ class Jobs:
         if job.state != scheduler_pb.JOB_STATE_READY:
             return ""
         wanted, now = {job.agent, "*"}, self._clock.monotonic()
-        if not wanted & self._offers and now - self._offers_at >= _OFFERS_S:
+        if now - self._offers_at >= (_OFFERED_S if wanted & self._offers else _UNOFFERED_S):
             self._offers_at = now
             try:
                 async with asyncio.timeout(_HINT_S):
