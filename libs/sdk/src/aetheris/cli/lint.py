@@ -35,7 +35,8 @@ def lint(
         for each in found:
             output.say(each)
         if not unreadable:
-            output.complain(f"{len(found)} findings" if found else "nothing found")
+            count = f"{len(found)} finding{'' if len(found) == 1 else 's'}"
+            output.complain(count if found else "nothing found")
     raise typer.Exit(2 if unreadable else 1 if found else 0)
 
 
