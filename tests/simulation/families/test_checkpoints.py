@@ -72,8 +72,9 @@ EXPECTED = {
 }
 
 
-async def looped(fuse: Fuse, *, cold: bool) -> tuple[World, ports.Outcome]:
+async def looped(fuse: Fuse, *, cold: bool, slow: bool = False) -> tuple[World, ports.Outcome]:
     world = World()
+    world.inbox.slow = slow
     for n in range(ROUNDS):
         world.inbox.message(JOB, n, n)
     rounds = [0]
@@ -113,6 +114,18 @@ async def test_going_on_and_taking_over_do_the_same(after: bool, cold: bool) -> 
         assert first_break(JOB, world.commits(JOB)) is None, where
         saved = [event for event in world.events(JOB) if isinstance(event, e.CheckpointSaved)]
         assert [json.loads(event.carried)["round"] for event in saved] == [1, 2], where
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_note_read_before_a_checkpoint_is_not_read_again_by_whoever_takes_over(after: bool) -> None:
+    """Although the inbox has not heard that it is settled, and offers it."""
+    counted = Fuse(-1)
+    await looped(counted, cold=False, slow=True)
+    for number in range(counted.calls):
+        _, outcome = await looped(Fuse(number, after=after), cold=False, slow=True)
+
+        assert isinstance(outcome, ports.Completed), number
+        assert json.loads(outcome.result) == EXPECTED, number
 
 
 async def test_only_what_is_behind_the_checkpoint_is_loaded() -> None:
@@ -161,6 +174,7 @@ async def test_effects_before_a_checkpoint_are_settled() -> None:
     async def fails(*, state: int = 0) -> None:
         await do(f"round {state}")
         if state == 0:
+            await do("another")
             await checkpoint(1)
         raise ValueError("enough")
 
@@ -169,7 +183,7 @@ async def test_effects_before_a_checkpoint_are_settled() -> None:
 
     assert isinstance(outcome, ports.Failed)
     assert undone == ["0"]
-    assert Counter(world.outside.results.values()) == {"round 0": 1, "round 1": 1, "undone": 1}
+    assert Counter(world.outside.results.values()) == {"round 0": 1, "another": 1, "round 1": 1, "undone": 1}
 
 
 async def test_nothing_that_an_agent_does_while_it_unwinds_counts() -> None:
@@ -229,8 +243,7 @@ async def test_code_that_comes_to_its_checkpoint_sooner_than_the_record_is_found
             return state
         await now()
         if longer[0]:
-            await now()
-            await sleep(60)
+            await gather(now(), sleep(60))
         return await checkpoint(1)
 
     def shorten(parked: ports.Parked) -> bool:

@@ -19,6 +19,7 @@ from aetheris import (
     signal,
     sleep,
     spawn,
+    step,
     tool,
 )
 from aetheris.definitions import AgentDefinition
@@ -29,7 +30,7 @@ from aetheris_scheduler.core.job import State
 from aetheris_scheduler.core.lifecycle import Cancel
 from aetheris_testkit.crash import Fuse
 from aetheris_testkit.household import Household
-from aetheris_testkit.world import World
+from aetheris_testkit.world import World, turns
 
 Build = Callable[[World], list[AgentDefinition[Any]]]
 
@@ -287,3 +288,51 @@ async def test_the_scheduler_away_holds_a_parent_up_and_nothing_else() -> None:
     await house.live()
 
     assert result_of(house, root) == EXPECTED
+
+
+async def test_a_busy_parent_hears_of_its_child_at_once() -> None:
+    """It is held, for a step of its runs; the child's end ends the wait of another branch."""
+    heard = []
+
+    def build(world: World) -> list[AgentDefinition[Any]]:
+        @agent("leaf")
+        async def leaf() -> int:
+            return 7
+
+        @step
+        async def busy() -> bool:
+            for _ in range(500):
+                await turns(1)
+                if heard:
+                    return True
+            return False
+
+        async def listening() -> None:
+            heard.append(await (await spawn(leaf)))
+
+        @agent("parent")
+        async def parent() -> bool:
+            return (await gather(busy(), listening()))[0]
+
+        return [leaf, parent]
+
+    house, root = await lived(build, Fuse(-1))
+
+    assert result_of(house, root) is True
+
+
+async def test_a_child_that_its_former_holder_was_about_to_submit_is_closed_too() -> None:
+    """Its parent dies between writing the child down and asking for it, and is cancelled before it goes on."""
+    world = World()
+    agents = closing(world)
+    house = Household(agents, world)
+    root = await house.submit(house.agent("parent"), b'{"args":["wait"]}')
+    await house.live([Fuse(1)], once=True)
+    (started,) = [event for event in world.events(root) if isinstance(event, e.ChildStarted)]
+    assert not house.children(root)
+    await house.order(root, Cancel("enough"))
+    await house.live()
+    (child,) = house.children(root)
+
+    assert house.scheduler.jobs[root].state is State.CANCELLED
+    assert (str(child.id), child.state) == (started.child_job_id, State.CANCELLED)

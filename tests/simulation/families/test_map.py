@@ -188,6 +188,39 @@ async def test_what_a_failed_map_had_begun_is_what_every_later_run_begins() -> N
     assert outcome.result == mark.result
 
 
+async def test_what_an_earlier_run_had_begun_is_begun_again_whoever_fails_first() -> None:
+    """The first item failed when the third was under way; taken over, it fails before the third is begun."""
+    world = World()
+
+    @step
+    async def judge(n: int) -> int:
+        if n == 0:
+            raise ValueError("bad")
+        return n
+
+    async def item(n: int) -> int:
+        if n == 0:
+            await sleep(1)
+        found = await judge(n)
+        if n == 2:
+            await sleep(100)
+        return found
+
+    @agent("early")
+    async def early() -> list[int]:
+        try:
+            await map(item, range(9), limit=2)
+        except MapFailed as failed:
+            return sorted(failed.failures)
+        return []
+
+    outcome = await world.drive(early, JOB, cold=True)
+    begun = [event.result for event in world.events(JOB) if isinstance(event, e.StepCommitted) and event.name == "map"]
+
+    assert outcome == ports.Completed(b"[0]")
+    assert begun == [b"[0,1,2]"]
+
+
 @pytest.mark.parametrize(("call", "error"), [({"limit": 0}, "limit"), ({"tolerate": -1}, "tolerate")])
 async def test_what_makes_no_sense_is_refused(call: dict[str, Any], error: str) -> None:
     @agent("wrong")

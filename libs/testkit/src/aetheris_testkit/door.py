@@ -37,6 +37,9 @@ class MemoryInbox:
         # How many notes each fetch gave.
         self.fetched: list[int] = []
         self.page_notes = PAGE_NOTES
+        # While it is, what is settled is not heard of, and lost with the process that says so.
+        self.slow = False
+        self._unheard: dict[UUID, list[str]] = {}
         self._said: set[tuple[UUID, NoteKind, str]] = set()
 
     async def fetch(self, job: ports.Assignment, after: str) -> ports.Page:
@@ -52,12 +55,19 @@ class MemoryInbox:
         return ports.Page(page, len(found) > len(page))
 
     def unsettled(self, job: ports.Assignment) -> Sequence[str]:
-        return ()
+        return self._unheard.get(job.job_id, ())
 
     def settle(self, job: ports.Assignment, note_ids: Sequence[str]) -> None:
         if self.process is not None and self.process.crashed.is_set():
             return
-        self.settled += note_ids
+        if self.slow:
+            self._unheard.setdefault(job.job_id, []).extend(note_ids)
+        else:
+            self.settled += note_ids
+
+    def forget_unheard(self) -> None:
+        """The process that had it to say is gone."""
+        self._unheard.clear()
 
     def say(self, job_id: UUID, note: Note) -> None:
         """A note is accepted, unless it repeats another."""

@@ -119,6 +119,7 @@ class Household:
         self.meanwhile: Callable[[], bool] = lambda: False
         self._agents: Mapping[str, AgentDefinition[Any]] = {agent.name: agent for agent in agents}
         self._orders: list[Order] = []
+        self._changed = asyncio.Event()
         self._held: dict[UUID, _Held] = {}
         self._warm: dict[UUID, Run] = {}
         self._hello: Hello
@@ -134,6 +135,9 @@ class Household:
     def agent(self, name: str) -> AgentDefinition[Any]:
         return self._agents[name]
 
+    async def order(self, job: UUID, steer: lifecycle.Steer) -> None:
+        await self.tick(Tick(orders=[Order(job, steer)]))
+
     def soon(self, steer: lifecycle.Steer, job: UUID) -> None:
         """Somebody wants something of a job, in the next transaction."""
         self._orders.append(Order(job, steer))
@@ -141,14 +145,15 @@ class Household:
     async def tick(self, tick: Tick) -> Ticked:
         """One transaction of the scheduler; whoever holds a job hears its news."""
         ticked = await self.scheduler.tick(tick)
+        self._changed.set()
         for order, steered in zip(tick.orders, ticked.steered, strict=True):
             self._tell(order.job, steered)
         for parent, woken in zip(ticked.parents, ticked.woken, strict=True):
             self._tell(parent, woken)
         return ticked
 
-    async def live(self, fuses: Iterable[Fuse] = (), *, warm: bool = True) -> None:
-        """Until every job has ended, or waits for an operator."""
+    async def live(self, fuses: Iterable[Fuse] = (), *, warm: bool = True, once: bool = False) -> None:
+        """Until every job has ended, or waits for an operator; or, with `once`, until a process has died."""
         lit = chain(fuses, repeat(Fuse(-1)))
         await self._begin(next(lit))
         for _ in range(ROUNDS_MAX):
@@ -161,13 +166,17 @@ class Household:
                 orders, self._orders = self._orders, []
                 await self.tick(Tick(sweep=Sweep(timers=True, deadlines=True), orders=orders))
                 continue
-            crashed = asyncio.ensure_future(self._process.crashed.wait())
+            self._changed.clear()
+            news = [asyncio.ensure_future(event.wait()) for event in (self._process.crashed, self._changed)]
             tasks = {held.task for held in self._held.values()}
-            await asyncio.wait({crashed, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            crashed.cancel()
+            await asyncio.wait({*news, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for each in news:
+                each.cancel()
             if self._process.crashed.is_set():
                 self.crashes += 1
                 await self._die()
+                if once:
+                    return
                 await self._begin(next(lit))
             else:
                 await self._settle(warm=warm)

@@ -232,6 +232,7 @@ class World:
 
     def process(self, fuse: Fuse) -> tuple[Process, MemoryJournal, Hands]:
         process = Process(fuse)
+        self.inbox.forget_unheard()
         self.outside.process = self.inbox.process = self.desk.process = self.witness.process = process
         journal = MemoryJournal(self.store, process)
         hands = Hands(journal, self.inbox, self.clock, f"runner-{self.crashes}", self.witness, self.desk, NoChildren())
