@@ -92,6 +92,7 @@ async def test_a_doubt_is_seen_as_stuck_and_ended(world, aetheris):
         await world.append(job.job_id, [e.EffectInDoubt("0", KEY, "lost", at=NOW)], lease=job.lease)
         await hand.park(job, "in doubt: pay", operator=True)
         stuck = await aetheris("stuck")
+        traced = await aetheris("trace", job.job_id)
         listed = await aetheris("effects", "--state", "in_doubt")
         unsaid = await aetheris("effects", "resolve", KEY)
         twice = await aetheris("effects", "resolve", KEY, "--abandon", "--not-executed")
@@ -104,6 +105,7 @@ async def test_a_doubt_is_seen_as_stuck_and_ended(world, aetheris):
 
     assert (nothing.err, calm.err) == ("aetheris: no effect is in doubt\n", "aetheris: nothing is stuck\n")
     assert job.job_id in stuck.out
+    assert f"pay is in doubt; say what happened: aetheris effects resolve {KEY!r} --committed" in traced.out
     assert KEY in listed.out
     assert "aetheris effects resolve KEY" in listed.err
     assert [said.code for said in (unsaid, twice, unknown)] == [2, 2, 1]

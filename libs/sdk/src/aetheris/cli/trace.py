@@ -98,6 +98,12 @@ def _notes(found: Trace) -> list[str]:
         notes.append(f"held by {', then '.join(holders)}")
     if not found.complete:
         notes.append("the record is longer than this; `--json` of the events has all of it")
+    for step in found.steps:
+        if step.status == "in_doubt" and not found.job.finished:
+            ways = "--committed RESULT | --not-executed | --abandon"
+            notes.append(f"{step.name} is in doubt; say what happened: aetheris effects resolve {step.key!r} {ways}")
+        if step.status == "waiting" and step.waits and step.waits[-1].kind == "approval":
+            notes.append(f"{step.path} waits for a decision: aetheris approvals --job {found.job.id}")
     if found.job.error:
         notes.append(f"error: {found.job.error}")
     if found.job.status == "completed":
