@@ -9,7 +9,7 @@ program leaves the others what they were.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -271,9 +271,7 @@ def agent_of(program: Program, world: Changed) -> AgentDefinition[Any]:
             case "both":
                 return list(await gather(*(run(branch) for branch in command.branches)))
             case "map":
-                # Two at a time, so that the third begins when one of them has ended, whichever that is.
-                found = await each(lambda _: run(command.branches[0]), range(ITEMS), limit=2, tolerate=ITEMS)
-                return [str(result) for result in found]
+                return await _mapped(lambda: run(command.branches[0]))
             case "caught":
                 try:
                     return await run(command.branches[0])
@@ -286,6 +284,15 @@ def agent_of(program: Program, world: Changed) -> AgentDefinition[Any]:
         return await run(program)
 
     return program_agent
+
+
+async def _mapped(block: Callable[[], Awaitable[list[Any]]]) -> list[str]:
+    """Two at a time, so that the third begins when one of them has ended, whichever that is."""
+
+    async def item(_: int) -> Any:
+        return await block()
+
+    return [str(result) for result in await each(item, range(ITEMS), limit=2, tolerate=ITEMS)]
 
 
 async def _in_time(number: int) -> str:
