@@ -46,7 +46,7 @@ async def world(folder: Path, payments: httpx.Client) -> AsyncIterator[tuple[Sui
         yield suite, api, f"http://127.0.0.1:{metrics}/metrics"
 
 
-def runner_under_aeterna(folder: Path, suite: Suite, payments: httpx.Client) -> Supervised:
+def runner_under_aeterna(folder: Path, suite: Suite, payments: httpx.Client, *, soak: str = "100ms") -> Supervised:
     (port,) = free_ports(1)
     settings = {
         "AETHERIS_REPLACEABLE": "true",
@@ -63,7 +63,7 @@ def runner_under_aeterna(folder: Path, suite: Suite, payments: httpx.Client) -> 
         "listeners": [],
         "orchestration": {
             "startup": {"readiness": "notify"},
-            "canary": {"soak_time": "100ms"},
+            "canary": {"soak_time": soak},
             "drain": {"timeout": "25s"},
             "state_handoff": {"enabled": True, "socket_path": str(suite.folder / "srp.sock")},
         },
