@@ -113,8 +113,10 @@ def lent() -> list[str]:
 
 
 @pytest.fixture
-def podman(tmp_path: Path) -> Podman:
-    return Podman(tmp_path)
+def podman(tmp_path: Path) -> Iterator[Podman]:
+    found = Podman(tmp_path)
+    yield found
+    found.run("rmi", "--force", found.image)
 
 
 def status(podman: Podman, name: str) -> dict[str, Any]:
