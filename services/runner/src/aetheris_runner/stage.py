@@ -35,6 +35,9 @@ Report = Callable[[float | None, str], None]
 # How long a forgotten job's tasks are waited for.
 _STOP_S = 5.0
 
+# How often a branch that will not hear of its cancellation is told of it.
+_TOLD_MAX = 10
+
 
 def _unheard(fraction: float | None, note: str) -> None:
     """Nobody asked."""
@@ -162,6 +165,18 @@ class Stage:
         self._tools_open -= 1
         if self.halting:
             self._cancel_branches()
+
+    async def stilled(self) -> None:
+        """Every branch has ended. One that took its cancellation for a failure and went on has come to the gate,
+        and is told again."""
+        mine = asyncio.current_task()
+        for _ in range(_TOLD_MAX):
+            branches = [task for task in self._tasks if task is not mine]
+            if not branches:
+                return
+            for task in branches:
+                task.cancel()
+            await asyncio.wait(branches, timeout=_STOP_S)
 
     def unwind(self) -> None:
         """No branch of the program moves any more. What follows ends the job, and nothing turns it back."""
