@@ -186,6 +186,61 @@ async def test_effects_before_a_checkpoint_are_settled() -> None:
     assert Counter(world.outside.results.values()) == {"round 0": 1, "another": 1, "round 1": 1, "undone": 1}
 
 
+class CancelAt(Fuse):
+    """Somebody cancels the job after one write, and the process dies at a later one."""
+
+    def __init__(self, world: World, cancel: int, step: int) -> None:
+        super().__init__(step)
+        self._world, self._cancel = world, cancel
+
+    def then(self, number: int) -> None:
+        super().then(number)
+        if number == self._cancel:
+            self._world.cancel("enough")
+
+
+def undoable(world: World, *, ends: bool) -> AgentDefinition[Any]:
+    """One effect that can be taken back, and then the end, or a checkpoint and all of it again."""
+
+    async def find(idempotency_key: str) -> Happened | DidNotHappen:
+        return Happened() if idempotency_key in world.outside.results else DidNotHappen()
+
+    @tool(verify=find)
+    async def undo(*, idempotency_key: str) -> None:
+        await world.outside.do(idempotency_key, "undone")
+
+    @tool(verify=find, compensate=undo)
+    async def do(*, idempotency_key: str) -> None:
+        await world.outside.do(idempotency_key, "done")
+
+    @agent("undoable")
+    async def undoable(*, state: int = 0) -> int:
+        await do()
+        if state or ends:
+            return state
+        return await checkpoint(1)
+
+    return undoable
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["at a checkpoint", "at the end"])
+async def test_a_cancel_and_a_crash_in_front_of_a_checkpoint_or_the_end_take_back_what_was_done(ends: bool) -> None:
+    undone = 0
+    for cancel in range(8):
+        for crash in range(cancel + 1, 10):
+            world = World()
+            outcome = await world.drive(undoable(world, ends=ends), JOB, fuses=[CancelAt(world, cancel, crash)])
+            found = Counter(world.outside.results.values())
+            saved = sum(isinstance(event, e.CheckpointSaved) for event in world.events(JOB))
+
+            assert isinstance(outcome, ports.Cancelled | ports.Completed), (cancel, crash, outcome)
+            assert set(world.outside.calls.values()) <= {1}, (cancel, crash)
+            if isinstance(outcome, ports.Cancelled):
+                assert found["done"] == found["undone"] + saved, (cancel, crash)
+                undone += found["undone"]
+    assert undone
+
+
 async def test_nothing_that_an_agent_does_while_it_unwinds_counts() -> None:
     world = World()
     unwound = []

@@ -25,6 +25,9 @@ class Anew(BaseException):
 async def save(stage: Stage, path: str, definition: AgentDefinition[Any], state: Any) -> None:
     """Write it down, and forget what was before. From here on nothing that the agent does counts."""
     written = write_state(definition, path, state)
+    if stage.halting:
+        # The record may hold what was taken back already, and the agent comes no further.
+        await stage.gate()
     await stage.recorded(lambda replay: replay.checkpoint(path))
     if stage.gated:
         await stage.gate()

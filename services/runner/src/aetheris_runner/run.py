@@ -162,7 +162,9 @@ class Run:
                     continue
                 program.verdicts.insist()
                 written = self._definition.signature.result.write(result)
-                stage.replay.finish()
+                if not stage.halting:
+                    # Of a job that is being cancelled the record may hold what was taken back already.
+                    stage.replay.finish()
             except Divergence:
                 raise
             except Anew:
