@@ -33,8 +33,5 @@ async def test_a_cancelled_map_begins_no_item_behind_the_end_of_its_job() -> Non
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.xfail(
-    reason="its next holder takes the compensations in the record for commands of the program", strict=True
-)
 async def test_a_cancelled_program_at_its_end_is_taken_back_across_a_freeze() -> None:
     await endures(DIVERGES, draw(DIVERGES, SIZE), lambda writes: some_fates(DIVERGES, writes, FATES))
