@@ -55,6 +55,24 @@ def test_every_test_that_is_named_exists(document: Path) -> None:
         assert any(wanted.fullmatch(test) for test in TESTS), name
 
 
+GUARANTEES = sorted((ROOT / "docs" / "guarantees").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", GUARANTEES, ids=named)
+def test_a_guarantee_says_what_it_rests_on_and_where_it_ends(page: Path) -> None:
+    text = page.read_text()
+
+    assert "\n**Claim.** " in text
+    for heading in (
+        "## Why it holds",
+        "## Where",
+        "## The tests that prove it",
+        "## What would break it",
+        "## When it does not hold",
+    ):
+        assert f"\n{heading}" in text, heading
+
+
 def test_the_makefile_documents_every_target() -> None:
     shown = subprocess.run(["make", "-C", str(ROOT), "help"], check=True, capture_output=True, text=True).stdout
 

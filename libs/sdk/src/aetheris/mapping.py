@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,7 +15,6 @@ from aetheris.errors import AetherisError
 from aetheris.values import canonical
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 # The name under which a map that failed records which of its items were begun.
 MARK = "map"
@@ -84,7 +83,7 @@ def read_begun(result: bytes) -> list[int]:
 
 
 async def map(  # noqa: A001 - what it is called everywhere
-    function: Callable[[T], Awaitable[R]] | Callable[[T], R],
+    function: Callable[[T], Any],
     items: Iterable[T],
     *,
     limit: int = 10,
