@@ -153,10 +153,10 @@ def seed_of_this_run() -> int:
 
 
 @pytest.mark.timeout(180)
-async def test_twenty_seconds_of_everything_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+async def test_some_seconds_of_everything_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     seed = seed_of_this_run()
     print(f"CHAOS_SEED={seed}")  # noqa: T201
-    report = await drill(tmp_path, seed=seed, duration_s=20.0, per_s=12.0)
+    report = await drill(tmp_path, seed=seed, duration_s=12.0, per_s=12.0)
     print(report)  # noqa: T201
 
     assert report.breaks == []
