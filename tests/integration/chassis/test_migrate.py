@@ -136,6 +136,24 @@ async def test_a_service_does_not_run_on_an_older_schema_and_says_what_to_do(sho
     assert refused.value.facts == {"missing": "0002_pre_total"}
 
 
+async def test_a_service_that_starts_outlives_the_loss_of_its_connection(shop, database):
+    shop.write(m0001_pre_orders=FIRST)
+    await migrate(database, shop.name)
+    other = await asyncpg.connect(database)
+    async with open_pool(database) as pool, asyncio.TaskGroup() as tasks:
+        async with other.transaction():
+            await other.execute("LOCK aetheris.migrations IN ACCESS EXCLUSIVE MODE")
+            starting = tasks.create_task(require_migrated(pool, shop.name))
+            ended = False
+            while not ended:
+                ended = await other.fetchval(
+                    "SELECT bool_or(pg_terminate_backend(pid)) FROM pg_locks"
+                    " WHERE relation = 'aetheris.migrations'::regclass AND NOT granted"
+                )
+        await starting
+    await other.close()
+
+
 async def test_a_table_that_somebody_holds_stops_the_migration_and_not_everybody_else(shop, database):
     shop.write(m0001_pre_orders=FIRST)
     await migrate(database, shop.name)

@@ -19,7 +19,8 @@ import asyncpg
 import structlog
 from aetheris_kernel.errors import Conflict, Unavailable
 
-from aetheris_chassis.postgres import Connection, Pool, acquiring, connected
+from aetheris_chassis.client import retrying
+from aetheris_chassis.postgres import WAIT_S, Connection, Pool, acquiring, connected
 
 log = structlog.get_logger()
 
@@ -88,13 +89,20 @@ async def migrate(dsn: str, package: str, *, phase: Phase | None = None, lock_s:
 
 
 async def require_migrated(pool: Pool, package: str) -> None:
-    """Unavailable while the schema is older than the code. `post` migrations may still be to come."""
+    """Unavailable while the schema is older than the code. `post` migrations may still be to come.
+
+    A database that goes away in the middle of the question is asked again, for as long as one is waited for.
+    """
     needed = [migration for migration in migrations_of(package) if migration.phase == "pre"]
-    async with acquiring(pool) as connection:
-        try:
-            applied = await _applied(connection, package)
-        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-            applied = {}
+
+    async def read() -> dict[str, str]:
+        async with acquiring(pool) as connection:
+            try:
+                return await _applied(connection, package)
+            except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+                return {}
+
+    applied = await retrying(read, deadline_s=WAIT_S)
     missing = [migration.name for migration in needed if migration.name not in applied]
     if missing:
         raise Unavailable(
