@@ -280,8 +280,8 @@ def test_a_successor_that_dies_in_its_soak_gets_nothing_after_that(tmp_path: Pat
 
 
 def test_within_100_ms_of_its_death_nobody_new_is_sent_to_it(tmp_path: Path) -> None:
-    """Who connected before that may have to wait for another. Who comes after is answered at once: by the old one, or by
-    the one of the same release that was started for those who wait, and has a share while it proves itself."""
+    """Who connected before that may have to wait for another. Who comes after is answered at once: by the old one, or
+    by the one of the same release that was started for those who wait, and has a share while it proves itself."""
     took = []
     for i in range(5):
         (tmp_path / str(i)).mkdir()
