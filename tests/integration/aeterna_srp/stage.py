@@ -167,6 +167,8 @@ class Stage:
                 f"never: {self.happened} {[c.facts[-3:] for c in self.children.values()]}"
             )
             self.turn()
+        # What a child says of itself it told the broker before, which hears it now at the latest.
+        self.turn()
         return found
 
     def turn(self) -> None:

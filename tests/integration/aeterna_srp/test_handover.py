@@ -102,6 +102,41 @@ def test_a_successor_that_will_not_give_back_is_killed_and_the_old_one_goes_on(t
         assert stage.saw(Happening.RETURNED) is not None
 
 
+def test_what_a_successor_has_not_taken_yet_is_not_asked_back(stage: Stage) -> None:
+    """Nobody knows whether it owns already, so it is dead before the old one goes on, and killed once only."""
+    old = stage.first('state={"x": 1}')
+    new = stage.puppet(2)
+    stage.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
+    stage.broker.prepare(1, 2)
+    session = new.hears(End).session
+    new.say(Prepared(session))
+    new.hears(Commit)
+    new.say(Installed(session))
+    new.hears(Release)
+
+    stage.broker.return_state(2, 1)
+    new.say(Ready(session))
+    stage.until(lambda: old.said("resumes"))
+
+    assert stage.children[2].process.poll() == -9
+    assert stage.saw(Happening.FAILED, 2) is not None
+    assert stage.saw(Happening.READY, 2) is None
+
+
+def test_asking_back_twice_is_asking_once(stage: Stage) -> None:
+    old = stage.first('state={"x": 1}')
+    new = stage.upgrade(1, 2, "tell=1")
+    stage.until(lambda: new.said("owns") and old.said("retires"))
+
+    stage.broker.return_state(2, 1)
+    stage.broker.return_state(2, 1)
+    stage.until(lambda: old.said("resumes"))
+    stage.until(lambda: new.said("retires"))
+
+    assert [what for what, *_ in stage.happened].count(Happening.RETURNED) == 1
+    assert old.times("resumes") == 1
+
+
 def test_held_state_is_owned_only_after_take_over(stage: Stage) -> None:
     stage.commits = False
     old = stage.first('state={"x": 1}')

@@ -156,15 +156,18 @@ class Broker:
             self._report(Happening.RETURNED, new, "")
             return
         handover = self._handover
-        shared = handover is not None and (handover.giver, handover.taker) == (old, new)
-        if not shared or old not in self._peers:
+        if handover is not None and handover.reverse and (handover.giver, handover.taker) == (new, old):
+            return
+        if handover is None or (handover.giver, handover.taker) != (old, new) or old not in self._peers:
             self._close_handover()
             self._report(Happening.RETURNED, new, "")
         elif new not in self._admissions:
             self._resume_old(new, old)
+        elif handover.state is not S.SOAKING:
+            handover.happen(E.ABORT)  # what it has not said to own it cannot give back
         elif new not in self._peers:
             self._fence_for_return(new, old)
-        elif handover is not None and not handover.reverse:
+        else:
             self._begin(new, old, reverse=True)
 
     def settle(self) -> None:
