@@ -1,7 +1,7 @@
 """A server whose connections outlive it: answers each line "<n>" with "<n> <lines of this connection so far>".
 
-Arguments: crash=<step>; slow=1 answers 1 ms later, so that answers are under way at the freeze; hasty=1 does not wait
-for them (a mistake that the clients must notice).
+Arguments: crash=<step>; slow=<ms> answers that much later, so that answers are under way at the freeze; hasty=1
+does not wait for them (a mistake that the clients must notice).
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class Counter(LiveProtocol):
             answer = line + b" %d\n" % self.count
             if "slow" in options:
                 self.under_way += 1
-                asyncio.get_running_loop().call_later(0.001, self.answer, answer)
+                asyncio.get_running_loop().call_later(int(options["slow"]) / 1000, self.answer, answer)
             else:
                 self.write(answer)
 

@@ -210,6 +210,7 @@ def playing(stage: Stage, *args: str) -> Iterator[Play]:
             play.close()
 
 
+@pytest.mark.timeout(90)
 def test_streams_and_websockets_go_on_over_20_hand_overs(stage: Stage) -> None:
     with playing(stage) as play:
         kept = [Kept(play.listener.getsockname()) for _ in range(5)]

@@ -176,12 +176,12 @@ def test_a_successor_that_dies_after_release_costs_only_what_it_touched(stage: S
 def test_the_clients_notice_a_server_that_does_not_wait_for_its_answers(stage: Stage, tmp_path: Path) -> None:
     """The control: a freeze that forgets what is under way loses it, and these clients see that."""
     with listening("tcp", tmp_path) as listener:
-        old = start(stage, 1, listener, "slow=1", "hasty=1")
+        old = start(stage, 1, listener, "slow=20", "hasty=1")
         stage.until(lambda: old.said("owns"))
         clients = Clients(listener.getsockname(), 100)
         turning(stage, clients, lambda: clients.answered > 500)
 
-        new = start(stage, 2, listener, "slow=1", "hasty=1")
+        new = start(stage, 2, listener, "slow=20", "hasty=1")
         turning(stage, clients, lambda: stage.saw(Happening.JOINED, 2) is not None)
         stage.broker.prepare(1, 2)
         turning(stage, clients, lambda: new.said("owns"))
