@@ -103,6 +103,8 @@ class _Protocol(HttpToolsProtocol):
         head = [f"HTTP/1.1 {status} {code}".encode()]
         head += [name + b": " + value for name, value in response.raw_headers]
         self.transport.write(b"\r\n".join([*head, b"", bytes(response.body)]))
+        # Who only reads sees the end at once.
+        self.transport.write_eof()
         self._refused_bytes = 0
         self._unset_keepalive_if_required()
         self._head_arrived()
