@@ -1,7 +1,7 @@
 """A throwaway PostgreSQL on the binaries that come with a wheel: no Docker, no installation.
 
-It is durable (fsync on) and reachable by a socket file only. `Server` is for benches and demos as well as
-for tests; `throwaway_server` is gone at the end, `shared_server` is one for several processes, and
+It is reachable by a socket file only. `Server` is durable (fsync on), for benches and demos as well as for tests;
+`throwaway_server` is gone at the end, `shared_server` is one for several processes that do without fsync, and
 `fresh_database` is a migrated database on it.
 """
 
@@ -41,6 +41,8 @@ _STOP_S = 30
 _LOOK_S = 0.01
 # Room for a suite that runs in parallel; everything else is as PostgreSQL ships, durability included.
 SETTINGS: Mapping[str, str] = {"max_connections": "300"}
+# What was committed survives every kill without it, for the kernel has it; only a loss of power takes it away.
+_SHARED: Mapping[str, str] = {**SETTINGS, "fsync": "off"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +223,7 @@ def shared_server(folder: Path) -> Iterator[Server]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.gettempdir()) / f"aetheris-{sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
-    server = Server(home / "data")
+    server = Server(home / "data", _SHARED)
     with locked(folder / "lock"):
         server.start()
         _note_users(folder, _users(folder) | {os.getpid()})
