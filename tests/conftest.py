@@ -27,6 +27,19 @@ def pytest_configure(config: pytest.Config) -> None:
         _own_folder(config)
 
 
+# Whose tests wait for processes, the longest first. They come before all others, so that no worker is left alone
+# with one of them at the end.
+_FIRST = ("chaos", "spec", "integration/suite", "integration/embedded", "integration/cli", "integration/gateway", "integration")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _turn(item.nodeid))
+
+
+def _turn(nodeid: str) -> int:
+    return next((n for n, folder in enumerate(_FIRST) if nodeid.startswith(f"tests/{folder}/")), len(_FIRST))
+
+
 def _own_folder(config: pytest.Config) -> None:
     """Files of this session in a folder that no other session touches.
 
