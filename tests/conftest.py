@@ -29,7 +29,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # Whose tests wait for processes, the longest first. They come before all others, so that no worker is left alone
 # with one of them at the end.
-_FIRST = ("chaos", "spec", "integration/suite", "integration/embedded", "integration/cli", "integration/gateway", "integration")  # fmt: skip
+_FIRST = (
+    "chaos",
+    "spec",
+    "integration/suite",
+    "integration/embedded",
+    "integration/cli",
+    "integration/gateway",
+    "integration",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
