@@ -188,3 +188,25 @@ async def test_a_stop_is_quick_when_nobody_is_served(world):
     await world.stop("gateway")
 
     assert asyncio.get_running_loop().time() - began < 1.5
+
+
+async def test_who_waits_for_a_job_of_ones_own_is_one_question_to_the_scheduler(world):
+    """And for somebody else's none: nobody learns when it ends."""
+    asked: list[str] = []
+
+    async def note(method: str) -> None:
+        asked.append(method)
+        if world.scheduler.about in world.scheduler.jobs and world.scheduler.about != other:
+            asyncio.get_running_loop().call_later(0.05, world.scheduler.finish, world.scheduler.about)
+
+    world.scheduler.before = note
+    other = world.scheduler.add(scheduler_pb.JOB_STATE_LEASED, tenant="other")
+    async with world.http() as http:
+        job = (await http.post("/api/agents/a/message", json={"message": "x"})).json()["job_id"]
+        asked.clear()
+        done = await http.get(f"/api/jobs/{job}", params={"wait": 5})
+        hidden = [await http.get(f"/api/jobs/{other}", params={"wait": 5}) for _ in range(2)]
+
+    assert (done.status_code, done.json()["status"]) == (200, "completed")
+    assert [answer.status_code for answer in hidden] == [404, 404]
+    assert asked == ["Get", "Get", "Get"]

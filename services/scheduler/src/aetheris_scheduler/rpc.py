@@ -132,9 +132,11 @@ class SchedulerServicer(grpc_api.SchedulerServicer):
     async def _awaited(self, job_id: UUID, wait_s: float) -> Job:
         """The job once it has ended, or as it stands when the time is over."""
         async with self._waiters.waiting(job_id) as ended:
-            job = await self._job(job_id)
-            if job.state.ended:
-                return job
+            # What a runner here holds has not ended; how it ends comes by here, or the waiters find it.
+            if not self._dispatcher.seats.hold(job_id):
+                job = await self._job(job_id)
+                if job.state.ended:
+                    return job
             try:
                 async with asyncio.timeout(wait_s):
                     await ended.wait()

@@ -54,6 +54,10 @@ class Seats:
         metrics.SESSIONS.set(len(self._seats))
         return True
 
+    def hold(self, job: UUID) -> bool:
+        """Is it in the hands of one of these runners, as far as is known here?"""
+        return any(job in seat.session.held for seat in self._seats.values())
+
     @property
     def open(self) -> Sequence[Seat]:
         return [seat for seat in self._seats.values() if not seat.ended.is_set()]

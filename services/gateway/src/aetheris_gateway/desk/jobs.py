@@ -69,6 +69,7 @@ class Jobs:
         if request.HasField("deadline"):
             job.deadline.CopyFrom(moment_of(request.deadline))
         response = await self._scheduler.submit(job)
+        self._remember(response.job)
         # Where the first try was stored and its answer lost, the second one found its own job.
         created = response.created or response.job.job_id == job.job_id
         return pb.SubmitResponse(job=response.job, created=created, hint=await self._hint(response.job))
@@ -79,12 +80,15 @@ class Jobs:
         wait_s = request.wait.seconds + request.wait.nanos / 1e9
         if not 0 <= wait_s <= WAIT_MAX_S:
             raise Invalid(f"wait is between 0 and {WAIT_MAX_S} seconds", field="wait")
-        # Asked without a wait first: whoever may not see the job does not learn when it ends.
-        job = await self._owned(caller, job_id)
-        if wait_s and job.state not in FINISHED:
-            ended = self._scheduler.get(job_id, wait_s=wait_s)
-            job = await unless_draining(self._draining, ended) or job
-        return pb.GetJobResponse(job=job)
+        if not wait_s:
+            return pb.GetJobResponse(job=await self._owned(caller, job_id))
+        if self._owners.get(job_id) != caller.tenant:
+            # Asked without a wait first: whoever may not see the job does not learn when it ends.
+            job = await self._owned(caller, job_id)
+            if job.state in FINISHED:
+                return pb.GetJobResponse(job=job)
+        ended = await unless_draining(self._draining, self._scheduler.get(job_id, wait_s=wait_s))
+        return pb.GetJobResponse(job=ended or await self._owned(caller, job_id))
 
     async def list(self, caller: Caller, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
         page = await self._scheduler.list(
@@ -204,10 +208,13 @@ class Jobs:
     async def _owned(self, caller: Caller, job_id: str) -> scheduler_pb.Job:
         return self._checked(caller, await self._scheduler.get(job_id))
 
-    def _checked(self, caller: Caller, job: scheduler_pb.Job) -> scheduler_pb.Job:
+    def _remember(self, job: scheduler_pb.Job) -> None:
         self._owners[job.job_id] = job.tenant
         if len(self._owners) > _OWNERS_MAX:
             self._owners.popitem(last=False)
+
+    def _checked(self, caller: Caller, job: scheduler_pb.Job) -> scheduler_pb.Job:
+        self._remember(job)
         if job.tenant != caller.tenant:
             raise _unknown(job.job_id)
         return job
