@@ -1,6 +1,6 @@
 # Every target is one line a person could type. All of them see to setup first; it is quick when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-embedded demo test chaos lint format types proto proto-check buf bench bench-aeterna histories helm-lint check lock clean
+.PHONY: help setup run-embedded demo test chaos lint format types proto proto-check proto-release buf bench bench-aeterna histories helm-lint check lock clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
@@ -56,8 +56,11 @@ proto: setup ## Write libs/proto from proto/
 proto-check: setup ## Is libs/proto what proto/ says?
 	@$(BIN)/python proto/generate.py --check
 
-buf: $(BUF) ## Lint the contracts
-	@cd proto && $(CURDIR)/$(BUF)/node_modules/.bin/buf lint
+buf: $(BUF) ## Lint the contracts, and break nothing that was released
+	@cd proto && $(CURDIR)/$(BUF)/node_modules/.bin/buf lint && $(CURDIR)/$(BUF)/node_modules/.bin/buf breaking --against released.binpb
+
+proto-release: $(BUF) ## Make today's contracts the ones that are not to be broken
+	@cd proto && $(CURDIR)/$(BUF)/node_modules/.bin/buf build --exclude-source-info -o released.binpb
 
 helm-lint: $(HELM) ## Lint and render the chart
 	@$(HELM)/helm lint helm/aetheris --quiet --strict $(CHART) && $(HELM)/helm template aetheris helm/aetheris $(CHART) >/dev/null
