@@ -158,7 +158,7 @@ async def test_what_was_meant_as_json_and_is_none_is_not_sent(world, aetheris):
     assert await world.notes(job_id) == []
 
 
-async def test_a_record_is_verified(world, aetheris):
+async def test_a_record_is_verified(world, aetheris, tmp_path):
     async with Hand(world) as hand:
         job_id = (await aetheris("submit", "default", "hi")).out.strip()
         job = await hand.take()
@@ -174,11 +174,15 @@ async def test_a_record_is_verified(world, aetheris):
         await connection.close()
     broken = await aetheris("verify", job_id)
     as_json = await aetheris("verify", job_id, "--json")
+    file = tmp_path / "kept.json"
+    exported = await aetheris("export", job_id, "-o", str(file))
 
     assert (whole.code, whole.out.startswith("intact: 1 commits, 4 events, 0 effects")) == (0, True)
     assert (broken.code, broken.out) == (1, "")
     assert "broken at commit 1" in broken.err
     assert (as_json.code, json.loads(as_json.out)["intact"]) == (1, False)
+    assert (exported.code, exported.out, file.exists()) == (1, "", False), "what is broken is not exported"
+    assert "commit 1" in exported.err
 
 
 async def test_jobs_are_paused_resumed_and_cancelled(world, aetheris):
