@@ -82,13 +82,14 @@ class Jobs:
             raise Invalid(f"wait is between 0 and {WAIT_MAX_S} seconds", field="wait")
         if not wait_s:
             return pb.GetJobResponse(job=await self._owned(caller, job_id))
+        job = None
         if self._owners.get(job_id) != caller.tenant:
             # Asked without a wait first: whoever may not see the job does not learn when it ends.
             job = await self._owned(caller, job_id)
             if job.state in FINISHED:
                 return pb.GetJobResponse(job=job)
         ended = await unless_draining(self._draining, self._scheduler.get(job_id, wait_s=wait_s))
-        return pb.GetJobResponse(job=ended or await self._owned(caller, job_id))
+        return pb.GetJobResponse(job=ended or job or await self._owned(caller, job_id))
 
     async def list(self, caller: Caller, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
         page = await self._scheduler.list(
