@@ -20,7 +20,18 @@ from typing import Any, TypeVar
 
 from aeterna.srp.broker import Broker, BrokerLimits, Happening
 from aeterna.srp.link import Link
-from aeterna.srp.messages import Hello, Message, Welcome, from_frame, to_frame
+from aeterna.srp.messages import (
+    Commit,
+    End,
+    Hello,
+    Installed,
+    Message,
+    Prepared,
+    Release,
+    Welcome,
+    from_frame,
+    to_frame,
+)
 
 CHILD = Path(__file__).parent / "child.py"
 M = TypeVar("M")
@@ -302,6 +313,15 @@ class Puppet:
         found = self.stage.until(look)
         assert found is not None
         return found
+
+    def hears_release(self) -> int:
+        """Takes over, as far as it can without a claim: the session, in which it has not said READY."""
+        session = self.hears(End).session
+        self.say(Prepared(session))
+        self.hears(Commit)
+        self.say(Installed(session))
+        self.hears(Release)
+        return session
 
     def hang_up(self) -> None:
         self.link.close()

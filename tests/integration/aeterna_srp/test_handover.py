@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from aeterna.srp.broker import Happening
-from aeterna.srp.messages import Commit, Delta, Done, End, Installed, Offer, Prepare, Prepared, Ready, Release
+from aeterna.srp.messages import Delta, Done, End, Offer, Prepare, Ready
 from aeterna.srp.state import encode_delta, pack
 
 from tests.integration.aeterna_srp.stage import Stage, a_stage
@@ -108,11 +108,7 @@ def test_what_a_successor_has_not_taken_yet_is_not_asked_back(stage: Stage) -> N
     new = stage.puppet(2)
     stage.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
     stage.broker.prepare(1, 2)
-    session = new.hears(End).session
-    new.say(Prepared(session))
-    new.hears(Commit)
-    new.say(Installed(session))
-    new.hears(Release)
+    session = new.hears_release()
 
     stage.broker.return_state(2, 1)
     new.say(Ready(session))
@@ -201,11 +197,7 @@ def test_a_change_told_at_the_last_moment_is_no_breach(stage: Stage) -> None:
     new = stage.puppet(2)
     stage.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
     stage.broker.prepare(1, 2)
-    session = new.hears(End).session
-    new.say(Prepared(session))
-    new.hears(Commit)
-    new.say(Installed(session))
-    new.hears(Release)
+    session = new.hears_release()
     new.say(Ready(session))
     stage.until(lambda: stage.saw(Happening.READY, 2) is not None)
 
