@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import os
 import resource
-import selectors
 import socket
 import sys
 import time
@@ -14,74 +12,11 @@ from pathlib import Path
 import pytest
 from aeterna.sdk import room
 from aeterna.srp.broker import Happening
+from aeterna.testing.live_load import LiveLoad
 
 from tests.integration.aeterna_srp.stage import Child, Stage
 
-PROGRAM = str(Path(__file__).parent / "live_child.py")
-
-
-class Clients:
-    """Each sends numbers and expects them back, with its own count, in order; some requests are always under way."""
-
-    def __init__(self, address: tuple[str, int] | str, count: int) -> None:
-        self.broken: list[str] = []
-        self.answered = 0
-        self._selector = selectors.EpollSelector()
-        self._socks: list[socket.socket] = []
-        self._sent = [0] * count
-        self._got = [0] * count
-        self._rest = [b""] * count
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-        for number in range(count):
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            sock.connect(address)
-            sock.setblocking(False)
-            self._socks.append(sock)
-            self._selector.register(sock, selectors.EVENT_READ, number)
-
-    def turn(self, most: int | None = None) -> None:
-        for number, sock in enumerate(self._socks[:most]):
-            if sock.fileno() >= 0 and self._sent[number] - self._got[number] < 2:
-                self._sent[number] += 1
-                try:
-                    sock.send(b"%d\n" % self._sent[number])
-                except OSError as problem:
-                    self._break(number, repr(problem))
-        for key, _ in self._selector.select(0):
-            self._read(key.data)
-
-    def _read(self, number: int) -> None:
-        try:
-            data = self._socks[number].recv(65536)
-        except OSError as problem:
-            data, why = b"", repr(problem)
-        else:
-            why = "end of the stream"
-        if not data:
-            self._break(number, why)
-            return
-        *lines, self._rest[number] = (self._rest[number] + data).split(b"\n")
-        for line in lines:
-            self._got[number] += 1
-            self.answered += 1
-            expected = b"%d %d" % (self._got[number], self._got[number])
-            if line != expected:
-                self._break(number, f"{line!r} instead of {expected!r}")
-                return
-
-    def _break(self, number: int, why: str) -> None:
-        self.broken.append(f"{number}: {why}")
-        self._selector.unregister(self._socks[number])
-        self._socks[number].close()
-
-    @property
-    def settled(self) -> bool:
-        return all(sock.fileno() < 0 or sent == got for sock, sent, got in zip(self._socks, self._sent, self._got))  # noqa: B905
-
-    def close(self) -> None:
-        for sock in self._socks:
-            sock.close()
-        self._selector.close()
+PROGRAM = [sys.executable, "-m", "aeterna.testing.live_sample"]
 
 
 @contextlib.contextmanager
@@ -94,10 +29,10 @@ def listening(family: str, folder: Path) -> Iterator[socket.socket]:
 
 
 def start(stage: Stage, generation: int, listener: socket.socket, *args: str) -> Child:
-    return stage.spawn(generation, *args, program=[sys.executable, PROGRAM], fds=[listener.fileno()])
+    return stage.spawn(generation, *args, program=PROGRAM, fds=[listener.fileno()])
 
 
-def turning(stage: Stage, clients: Clients, condition: Callable[[], object]) -> None:
+def turning(stage: Stage, clients: LiveLoad, condition: Callable[[], object]) -> None:
     def look() -> object:
         clients.turn()
         return condition()
@@ -111,7 +46,7 @@ def test_connections_survive_hand_overs_in_order(stage: Stage, tmp_path: Path, f
     with listening(family, tmp_path) as listener:
         first = start(stage, 1, listener, *args)
         stage.until(lambda: first.said("owns"))
-        clients = Clients(listener.getsockname(), 100)
+        clients = LiveLoad(listener.getsockname(), 100)
         turning(stage, clients, lambda: clients.answered > 500)
 
         for generation in (2, 3, 4):
@@ -138,7 +73,7 @@ def test_a_successor_that_dies_before_release_costs_nobody_anything(stage: Stage
     with listening("tcp", tmp_path) as listener:
         old = start(stage, 1, listener)
         stage.until(lambda: old.said("owns"))
-        clients = Clients(listener.getsockname(), 100)
+        clients = LiveLoad(listener.getsockname(), 100)
         turning(stage, clients, lambda: clients.answered > 500)
 
         new = start(stage, 2, listener, f"crash={step}")
@@ -157,7 +92,7 @@ def test_a_successor_that_dies_after_release_costs_only_what_it_touched(stage: S
     with listening("tcp", tmp_path) as listener:
         old = start(stage, 1, listener)
         stage.until(lambda: old.said("owns"))
-        clients = Clients(listener.getsockname(), 100)
+        clients = LiveLoad(listener.getsockname(), 100)
         turning(stage, clients, lambda: clients.answered > 500)
 
         new = start(stage, 2, listener, "crash=before READY")
@@ -178,7 +113,7 @@ def test_the_clients_notice_a_server_that_does_not_wait_for_its_answers(stage: S
     with listening("tcp", tmp_path) as listener:
         old = start(stage, 1, listener, "slow=20", "hasty=1")
         stage.until(lambda: old.said("owns"))
-        clients = Clients(listener.getsockname(), 100)
+        clients = LiveLoad(listener.getsockname(), 100)
         turning(stage, clients, lambda: clients.answered > 500)
 
         new = start(stage, 2, listener, "slow=20", "hasty=1")
@@ -195,7 +130,7 @@ def test_give_back_brings_the_connections_home(stage: Stage, tmp_path: Path) -> 
     with listening("tcp", tmp_path) as listener:
         old = start(stage, 1, listener)
         stage.until(lambda: old.said("owns"))
-        clients = Clients(listener.getsockname(), 50)
+        clients = LiveLoad(listener.getsockname(), 50)
         turning(stage, clients, lambda: clients.answered > 200)
         new = start(stage, 2, listener)
         turning(stage, clients, lambda: stage.saw(Happening.JOINED, 2) is not None)
@@ -251,24 +186,23 @@ def raw(count: int) -> float:
 def test_a_thousand_connections_stand_still_for_a_moment_only(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the freeze to the moment at which a connection can be read again: 99 % of them within 50 ms, on a machine
-    that does nothing else. One that is busy gets as much more as the bare work takes more there."""
+    """From the moment at which nobody reads a connection to the one at which its next owner does: 99 % within 50 ms on
+    a machine that does nothing else. One that is busy gets as much more as the bare work takes more there."""
     with listening("tcp", tmp_path) as listener:
         old = start(stage, 1, listener)
         stage.until(lambda: old.said("owns"))
-        clients = Clients(listener.getsockname(), 1000)
+        clients = LiveLoad(listener.getsockname(), 1000)
         turning(stage, clients, lambda: clients.answered > 1000)
         stood: list[tuple[float, float]] = []
-        for generation in range(2, int(os.environ.get("AETERNA_HANDOVERS", "3")) + 2):
+        for generation in (2, 3, 4):
             new = start(stage, generation, listener)
             turning(stage, clients, lambda g=generation: stage.saw(Happening.JOINED, g) is not None)  # type: ignore[misc]
             stage.broker.prepare(generation - 1, generation)
             stage.until(lambda child=new: child.said("owns"))  # type: ignore[misc]
-            frozen, owns = stage.children[generation - 1].said("freezes"), new.said("owns")
-            assert frozen is not None
+            owns = new.said("owns")
             assert owns is not None
-            assert len(owns["adopted"]) == 1000
-            stood.append((owns["adopted"][989] - frozen["at"], raw(500)))
+            assert len(owns["stood"]) == 1000
+            stood.append((owns["stood"][989], raw(500)))
             before = clients.answered
             turning(stage, clients, lambda b=before: clients.answered > b + 1000)  # type: ignore[misc]
             stage.broker.settle()
@@ -279,4 +213,4 @@ def test_a_thousand_connections_stand_still_for_a_moment_only(
             shown = ", ".join(f"{each * 1000:.0f} ({bare * 2000:.0f})" for each, bare in stood)
             sys.stdout.write(f"\n  1,000 connections, 99 % stand still at most {shown} ms (bare adoption) ")
         assert clients.broken == []
-        assert any(each <= max(0.05, 6 * bare) for each, bare in stood)
+        assert any(each <= max(0.05, 4 * bare) for each, bare in stood)

@@ -1,23 +1,30 @@
-"""Inherited connections are taken over one by one: what is wrong with one costs the others nothing."""
+"""Connections are opened one by one: what is wrong with one costs the others nothing."""
 
 import asyncio
+import os
+import resource
 import socket
 from typing import Any, cast
 
+import pytest
+from aeterna.sdk import live as module
 from aeterna.sdk.connection import Connection
-from aeterna.sdk.live import ADOPTERS, LiveConnections, LiveProtocol
+from aeterna.sdk.live import LiveConnections, LiveProtocol
 
 
 class Nobody:
-    """No supervisor."""
+    """No supervisor, nothing inherited."""
+
+    inherited_connections: tuple[Connection, ...] = ()
 
     def on_freeze(self, handler: Any) -> None: ...
 
     on_resume = on_retired = on_freeze
 
 
-async def test_a_connection_that_cannot_go_on_costs_the_others_nothing() -> None:
-    pairs = [socket.socketpair() for _ in range(3 * ADOPTERS)]
+async def test_a_connection_that_cannot_go_on_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ADOPTED_AT_ONCE", 4)
+    pairs = [socket.socketpair() for _ in range(10)]
     broken = socket.socket()
     broken.close()
     live = LiveConnections(cast("Any", Nobody()), LiveProtocol)
@@ -31,3 +38,34 @@ async def test_a_connection_that_cannot_go_on_costs_the_others_nothing() -> None
     for _, peer in pairs:
         peer.close()
     await asyncio.sleep(0)
+
+
+async def test_without_descriptors_left_the_queue_waits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "NO_ROOM_S", 0.01)
+    live = LiveConnections(cast("Any", Nobody()), LiveProtocol)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        await live.serve(listener)
+        peer = socket.create_connection(listener.getsockname())
+        spare = os.dup(listener.fileno())
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))
+        try:
+            while not caplog.text:
+                await asyncio.sleep(0)
+            refused = not live.protocols
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            os.close(spare)
+        async with asyncio.timeout(5):
+            while not live.protocols:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        live.stop_accepting()
+
+    assert refused
+    assert "cannot accept" in caplog.text
+    for protocol in list(live.protocols):
+        protocol.let_go()
+    await asyncio.sleep(0)
+    peer.close()

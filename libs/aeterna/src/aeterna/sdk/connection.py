@@ -40,26 +40,25 @@ class Connection:
 
 def encode(connections: Sequence[Connection]) -> Iterator[tuple[list[dict[str, Any]], list[int]]]:
     """Batches that fit into a frame: the items, and descriptors that belong to whoever takes them."""
-    items: list[dict[str, Any]] = []
-    socks: list[socket.socket] = []
-    size = 0
-    for number, connection in enumerate(connections):
-        item: dict[str, Any] = {
-            "id": number,
-            "app": connection.app,
-            "unread": base64.b64encode(connection.unread).decode(),
-        }
-        weight = _weight(connection.app, item["unread"])
-        if weight > _ITEMS_MAX:
-            raise Breach(Reason.OVERSIZED, f"a connection carries {weight} bytes, allowed are {_ITEMS_MAX}")
-        if items and (len(items) == FDS_MAX or size + weight > _ITEMS_MAX):
-            yield items, [os.dup(sock.fileno()) for sock in socks]
-            items, socks, size = [], [], 0
-        items.append(item)
-        socks.append(connection.sock)
-        size += weight
-    if items:
-        yield items, [os.dup(sock.fileno()) for sock in socks]
+    for at in range(0, len(connections), FDS_MAX):
+        yield from _batches(connections[at : at + FDS_MAX], at)
+
+
+def _batches(connections: Sequence[Connection], first: int) -> Iterator[tuple[list[dict[str, Any]], list[int]]]:
+    """One, or as many as it takes: weighing all at once is less work than weighing each."""
+    items = [
+        {"id": number, "app": each.app, "unread": base64.b64encode(each.unread).decode()}
+        for number, each in enumerate(connections, first)
+    ]
+    weight = len(json.dumps(items, separators=(",", ":"), allow_nan=False))
+    if weight <= _ITEMS_MAX:
+        yield items, [os.dup(each.sock.fileno()) for each in connections]
+        return
+    half = len(connections) // 2
+    if half == 0:
+        raise Breach(Reason.OVERSIZED, f"a connection carries {weight} bytes, allowed are {_ITEMS_MAX}")
+    yield from _batches(connections[:half], first)
+    yield from _batches(connections[half:], first + half)
 
 
 def decode(items: Sequence[dict[str, Any]], fds: Sequence[int]) -> list[Connection]:
@@ -74,8 +73,3 @@ def decode(items: Sequence[dict[str, Any]], fds: Sequence[int]) -> list[Connecti
         for sock in found:
             sock.close()
         raise Breach(Reason.CORRUPT, "a connection's unread bytes are not base64") from broken
-
-
-def _weight(app: Any, unread: str) -> int:
-    """At least as much as the item takes in its frame."""
-    return len(json.dumps(app, separators=(",", ":"), allow_nan=False)) + len(unread) + 64

@@ -138,8 +138,6 @@ class Giving:
     def _send_rest(self) -> None:
         prepare = self._prepare
         self._frozen = frozen = self._handlers.freeze()
-        for each in frozen.connections:
-            each.freeze()
         drop = tuple(frozen.drop)
         if frozen.changed or drop:
             packed = pack(frozen.changed, drop)
@@ -149,6 +147,8 @@ class Giving:
         if frozen.connections and not prepare.fds:
             raise Breach(Reason.DUMP_FAILED, "the successor cannot receive connections")
         send_connections(self._send, prepare.session, frozen.connections)
+        for each in frozen.connections:
+            each.freeze()  # while they are on their way: before END nobody can touch them
         self._wire.send(End(prepare.session, self._parts, len(frozen.connections)))
         if self._claim is None:
             self.deadline = None

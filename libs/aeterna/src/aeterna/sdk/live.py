@@ -16,17 +16,21 @@ Plain TCP and Unix streams only: the keys of a TLS connection cannot leave Pytho
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aeterna.sdk.aio import AsyncAeternaClient
 from aeterna.sdk.connection import Connection
-from aeterna.sdk.handlers import Frozen, Resumed
+from aeterna.sdk.handlers import Frozen, Resumed, log
+from aeterna.sdk.transport import StreamTransport
 
 DRAIN_S = 0.5
 STAYING_S = 0.05  # for what may be finished in a moment, and else stays
 DRAIN_STEP_S = 0.001
-ADOPTERS = 16
+BACKLOG = 4096
+ACCEPTED_AT_ONCE = 128  # connections in one turn of the loop
+ADOPTED_AT_ONCE = 1024  # more, because they are waiting: whoever is served in between delays them
+NO_ROOM_S = 1.0  # without a descriptor left, until the next look at the queue
 
 
 class LiveProtocol(asyncio.Protocol):
@@ -123,8 +127,7 @@ class LiveProtocol(asyncio.Protocol):
         assert self.transport is not None
         sock = self.transport.get_extra_info("socket")
         self.frozen = True
-        copy = socket.socket(sock.family, sock.type, sock.proto, os.dup(sock.fileno()))
-        return Connection(copy, self.export_state(), self.unread())
+        return Connection(socket.socket(fileno=os.dup(sock.fileno())), self.export_state(), self.unread())
 
     def _unpack(self, connection: Connection) -> None:
         self.import_state(connection.app)
@@ -151,7 +154,8 @@ class LiveConnections:
         self._client = client
         self._factory = factory
         self._listener: socket.socket | None = None
-        self._server: asyncio.Server | None = None
+        self._door: socket.socket | None = None  # the listener, while it is listened to
+        self._again: asyncio.TimerHandle | None = None
         self._packed: dict[Connection, LiveProtocol] = {}
         client.on_freeze(self._freeze)
         client.on_resume(self._resume)
@@ -161,50 +165,61 @@ class LiveConnections:
         """Go on with the inherited connections, then accept new ones."""
         await self.adopt(self._client.inherited_connections)
         self._listener = listener
-        await self.accept()
+        self.accept()
 
-    async def accept(self) -> None:
-        if self._listener is None or self._server is not None:
+    def accept(self) -> None:
+        if self._listener is None or self._door is not None:
             return
-        self._server = await asyncio.get_running_loop().create_server(
-            self._new, sock=self._listener.dup(), backlog=4096
-        )
+        self._door = self._listener.dup()
+        self._door.setblocking(False)
+        self._door.listen(BACKLOG)
+        self._look(self._door)
 
     def stop_accepting(self) -> None:
         """The queue of the listener waits for whoever accepts next."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        if self._door is not None:
+            asyncio.get_running_loop().remove_reader(self._door)
+            self._door.close()
+            self._door = None
 
-    async def adopt(self, connections: list[Connection]) -> None:
-        """Whoever was adopted is served while the others wait. Few tasks, because one for each connection takes longer
-        to make than the connection."""
-        loop = asyncio.get_running_loop()
-        waiting = iter(connections)
+    async def adopt(self, connections: Sequence[Connection]) -> None:
+        for at in range(0, len(connections), ADOPTED_AT_ONCE):
+            for each in connections[at : at + ADOPTED_AT_ONCE]:
+                protocol = self._new()
+                protocol.inherited = each
+                self._open(each.sock, protocol)
+            await asyncio.sleep(0)  # whoever was adopted is served while the others wait
 
-        async def adopt_next() -> None:
-            for each in waiting:
-                try:
-                    await loop.connect_accepted_socket(self._inherited(each), each.sock)
-                except OSError:
-                    each.sock.close()  # one that cannot go on is no reason to lose the others
+    def _look(self, door: socket.socket) -> None:
+        asyncio.get_running_loop().add_reader(door, self._accept_some, door)
 
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(ADOPTERS):
-                tasks.create_task(adopt_next())
+    def _accept_some(self, door: socket.socket) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                sock, _ = door.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as problem:
+                log.error("cannot accept, and will look again in %.0f s: %s", NO_ROOM_S, problem)
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(door)
+                self._again = loop.call_later(NO_ROOM_S, self._look, door)
+                return
+            self._open(sock, self._new())
+
+    def _open(self, sock: socket.socket, protocol: LiveProtocol) -> None:
+        try:
+            StreamTransport(asyncio.get_running_loop(), sock, protocol)
+        except OSError:
+            sock.close()  # one that cannot go on is no reason to lose the others
 
     def _new(self) -> LiveProtocol:
         protocol = self._factory()
         protocol.live = self
         return protocol
-
-    def _inherited(self, connection: Connection) -> Callable[[], LiveProtocol]:
-        def make() -> LiveProtocol:
-            protocol = self._new()
-            protocol.inherited = connection
-            return protocol
-
-        return make
 
     async def _freeze(self) -> Frozen:
         """A connection that does not come to rest, say because its peer does not read, is finished by this process."""
@@ -235,7 +250,7 @@ class LiveConnections:
                 protocol.go_on()
                 connection.sock.close()
         await self.adopt([each for each in resumed.connections if each not in packed])
-        await self.accept()
+        self.accept()
         self.resumed(resumed)
 
     def _retire(self) -> None:

@@ -3,7 +3,6 @@
 Bytes read = received − still in the queue. Bytes written = acknowledged + still in the queue.
 """
 
-import array
 import fcntl
 import socket
 import struct
@@ -14,6 +13,8 @@ _SIOCINQ = termios.FIONREAD
 _SIOCOUTQ = termios.TIOCOUTQ
 _ACKED_AND_RECEIVED = struct.Struct("=QQ")
 _ACKED_AT = 120  # tcpi_bytes_acked, tcpi_bytes_received in struct tcp_info
+_INFO_SIZE = _ACKED_AT + _ACKED_AND_RECEIVED.size
+_QUEUED = struct.Struct("=i")
 _ATTEMPTS = 5
 
 
@@ -25,8 +26,6 @@ class Proof:
 
 def take(sock: socket.socket) -> Proof | None:
     """None where the kernel does not count: Unix sockets."""
-    if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
-        return None
     for _ in range(_ATTEMPTS):
         before = _counters(sock)
         if before is None:
@@ -43,16 +42,15 @@ def untouched(sock: socket.socket, before: Proof | None) -> bool:
 
 def _counters(sock: socket.socket) -> tuple[int, int] | None:
     try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
     except OSError:
         return None
-    if len(info) < _ACKED_AT + _ACKED_AND_RECEIVED.size:
+    if len(info) < _INFO_SIZE:
         return None
     acked, received = _ACKED_AND_RECEIVED.unpack_from(info, _ACKED_AT)
     return acked, received
 
 
 def _queue(sock: socket.socket, request: int) -> int:
-    value = array.array("i", [0])
-    fcntl.ioctl(sock.fileno(), request, value)
-    return value[0]
+    queued: int = _QUEUED.unpack(fcntl.ioctl(sock.fileno(), request, bytes(_QUEUED.size)))[0]
+    return queued

@@ -1,8 +1,11 @@
 """A server whose connections outlive it: answers each line "<n>" with "<n> <lines of this connection so far>".
 
-Arguments: crash=<step>; slow=<ms> answers that much later, so that answers are under way at the freeze; hasty=1
-does not wait for them (a mistake that the clients must notice).
+What it does it says on its standard output, a JSON object a line. Arguments: crash=<step>; slow=<ms> answers that much
+later, so that answers are under way at the freeze; hasty=1 does not wait for them (a mistake that the clients must
+notice).
 """
+
+from __future__ import annotations
 
 import asyncio
 import json
@@ -10,28 +13,34 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 from aeterna import AsyncAeternaClient, HandoverFailed, Resumed
 from aeterna.sdk.live import LiveConnections, LiveProtocol
 
 options = dict(each.split("=", 1) for each in sys.argv[1:])
-adopted: list[float] = []
+stood: list[float] = []  # for how long each inherited connection has stood still
 
 
 def say(did: str, **facts: object) -> None:
+    """For whoever started it."""
     sys.stdout.write(json.dumps({"did": did, "at": time.monotonic(), **facts}) + "\n")
     sys.stdout.flush()
 
 
 def trace(step: str) -> None:
+    """Die if it is time to."""
     if step == options.get("crash"):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Counter(LiveProtocol):
+    """One connection, and how many lines it has had."""
+
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
+        self.since = 0.0
         self.half = b""
         self.under_way = 0
 
@@ -53,18 +62,23 @@ class Counter(LiveProtocol):
     def idle(self) -> bool:
         return self.under_way == 0 or "hasty" in options
 
-    def export_state(self) -> object:
-        return {"count": self.count}
+    def stand_still(self) -> None:
+        self.since = time.monotonic()
+        super().stand_still()
 
-    def import_state(self, state: dict[str, int]) -> None:
+    def export_state(self) -> object:
+        return {"count": self.count, "since": self.since}
+
+    def import_state(self, state: dict[str, Any]) -> None:
         self.count = state["count"]
-        adopted.append(time.monotonic())
+        stood.append(time.monotonic() - state["since"])
 
     def unread(self) -> bytes:
         return self.half
 
 
 async def main() -> None:
+    """Until a signal ends it."""
     client = AsyncAeternaClient(trace=trace)
     live = LiveConnections(client, Counter)
 
@@ -87,8 +101,10 @@ async def main() -> None:
         return
     inherited = len(client.inherited_connections)
     await live.serve(client.get_listener_socket())
-    say("owns", inherited=inherited, adopted=sorted(adopted))
+    say("owns", inherited=inherited, stood=sorted(stood))
+    await client.ready()
     await asyncio.Event().wait()
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())
