@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from aeterna.testing.grpc_load import GrpcLoad
+from aeterna.testing.live_load import LiveLoad
 from aeterna.testing.load import Load, answered, datagrams, fresh, kept_alive, queue
 from aeterna.testing.plain import Plain
 from aeterna.testing.supervised import Supervised
@@ -219,35 +220,92 @@ def orphans(scale: float) -> Iterator[Row]:
             }
 
 
+@contextmanager
+def keeping(module: str, **config: Any) -> Iterator[Supervised]:
+    """A service whose state travels."""
+    with tempfile.TemporaryDirectory() as directory:
+        orchestration = {
+            "startup": {"readiness": "notify"},
+            "canary": {"soak_time": "10ms"},
+            "state_handoff": {"enabled": True, "socket_path": f"{directory}/srp.sock"},
+            **config.pop("orchestration", {}),
+        }
+        service = {"command": [sys.executable, "-m", f"aeterna.testing.{module}"], **config.pop("service", {})}
+        whole = {"service": service, "orchestration": orchestration, "limits": {"memory_headroom": 0}, **config}
+        with Supervised(Path(directory), whole) as it:
+            yield it
+
+
 def handovers(scale: float) -> Iterator[Row]:
-    """State that travels: from COMMIT to the new process owning it, with and without a standby."""
+    """State that travels: from COMMIT to the new process owning it, with and without a standby; and a lot of it."""
     times = max(10, round(100 * scale))
     for standby in (False, True):
-        with tempfile.TemporaryDirectory() as directory:
-            config = {
-                "service": {"command": [sys.executable, "-m", "aeterna.testing.keeper"]},
-                "orchestration": {
-                    "startup": {"standby": standby},
-                    "canary": {"soak_time": "10ms"},
-                    "state_handoff": {"enabled": True, "socket_path": f"{directory}/srp.sock"},
-                },
-            }
-            with Supervised(Path(directory), config) as it:
-                for _ in range(times):
-                    if standby:
-                        it.until(lambda s: s["standby"] is not None and s["standby"]["waits"])
-                    assert it.reload()["ok"]
-                page = it.ask("metrics")["text"]
-        under = {
-            bound: float(page.split(f'aeterna_handover_duration_seconds_bucket{{le="{bound}"}} ')[1].split()[0])
-            for bound in ("0.001", "0.005")
-        }
+        with keeping("keeper", orchestration={"startup": {"standby": standby}}) as it:
+            for _ in range(times):
+                if standby:
+                    it.until(lambda s: s["standby"] is not None and s["standby"]["waits"])
+                assert it.reload()["ok"]
+            page = it.ask("metrics")["text"]
         yield {
             "what": f"COMMIT to READY, {'standby' if standby else 'cold'}",
             "takeovers": times,
-            "within_1_ms_percent": round(under["0.001"] / times * 100, 1),
-            "within_5_ms_percent": round(under["0.005"] / times * 100, 1),
+            "within_1_ms_percent": round(_within(page, "handover_duration", "0.001") / times * 100, 1),
+            "within_5_ms_percent": round(_within(page, "handover_duration", "0.005") / times * 100, 1),
         }
+    times = max(3, round(20 * scale))
+    with keeping("keeper", service={"env": {"KEEPER_MIB": "64"}}) as it:
+        for _ in range(times):
+            assert it.reload()["ok"]
+        page = it.ask("metrics")["text"]
+    yield {
+        "what": "64 MiB of state, PREPARE to installed",
+        "takeovers": times,
+        "mean_ms": round(_metric(page, "aeterna_state_transfer_seconds_sum") / times * 1000, 1),
+        "within_250_ms_percent": round(_within(page, "state_transfer", "0.25") / times * 100, 1),
+    }
+
+
+def live(scale: float) -> Iterator[Row]:
+    """Established connections that go over, and how long each of them stands still."""
+    times = max(3, round(20 * scale))
+    with keeping("live_sample") as it, it.log.open() as log:
+        clients = LiveLoad(it.address(), 1000)
+        stood: list[float] = []
+        for _ in range(times):
+            _converse(clients, 0.3)
+            log.seek(0, os.SEEK_END)
+            it.ask("reload", wait=False)
+            _converse(clients, 0.7)
+            it.until(lambda s: s["state"] == "running")
+            stood += next(json.loads(line)["stood"] for line in log if line.startswith('{"did": "owns"'))
+        _converse(clients, 0.3)
+        clients.close()
+    stood.sort()
+    yield {
+        "what": "1,000 live connections",
+        "takeovers": times,
+        "asked": clients.answered,
+        "failed": len(clients.broken) + times * 1000 - len(stood),
+        "stood_still_p50_ms": round(statistics.median(stood) * 1000, 1),
+        "p99_ms": round(stood[int(len(stood) * 0.99)] * 1000, 1),
+        "longest_ms": round(stood[-1] * 1000, 1),
+    }
+
+
+def _converse(clients: LiveLoad, seconds: float) -> None:
+    """Each says something ten times a second."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        clients.turn()
+        time.sleep(0.1)
+
+
+def _metric(page: str, name: str) -> float:
+    return float(page.split(f"\n{name} ")[1].split()[0])
+
+
+def _within(page: str, what: str, bound: str) -> float:
+    return _metric(page, f'aeterna_{what}_seconds_bucket{{le="{bound}"}}')
 
 
 def rebirths(scale: float) -> Iterator[Row]:
@@ -307,7 +365,7 @@ def _cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-PARTS = (connections, calls, queued, fractions, crashes, handovers, rebirths, orphans, endurance)
+PARTS = (connections, calls, queued, fractions, crashes, handovers, live, rebirths, orphans, endurance)
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 Who counts owns. The count travels by the relay, so after any number of upgrades and crashes it is the number of
 answers that were given. KEEPER_CRASH=`after INSTALLED@2` kills the second generation at that step of the protocol;
 KEEPER_STALL makes it sleep there, KEEPER_LOAD_S before it asks for its state,
-KEEPER_LINGER_S before it goes.
+KEEPER_LINGER_S before it goes. KEEPER_MIB is what it carries along beside the count.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Keeper:
         self.count = 0
         self.serving = False
         self.loaded = self.ending = False
-        self.client.on_handover(lambda: {"count": self.count})
+        self.ballast = os.urandom(1024 * 1024) * int(os.environ.get("KEEPER_MIB", "0"))
+        self.client.on_handover(lambda: {"count": self.count, "ballast": self.ballast})
         self.client.on_freeze(self.freeze)
         self.client.on_resume(self.resume)
         self.client.on_retired(self.retired)
