@@ -31,6 +31,23 @@ time.sleep(60)
 """
 
 
+TOO_LATE = """
+import os, signal, time
+from aeterna.supervisor import children
+
+parent, forget = os.getpid(), children._forget_signals
+def lose_the_parent():
+    os.kill(parent, signal.SIGKILL)
+    while os.getppid() == parent:
+        time.sleep(0.001)
+    forget()
+children._forget_signals = lose_the_parent
+program = children.Program(["echo", "nobody looks after me"], dict(os.environ))
+children.Children().spawn(program, lambda code: None)
+time.sleep(60)
+"""
+
+
 def run(command: list[str], **more: Any) -> dict[str, Any]:
     return {
         "service": {"command": command},
@@ -284,3 +301,11 @@ def test_as_pid_1_without_rights_on_a_root_it_cannot_write(tmp_path: Path) -> No
         assert it.wait() == 0
     finally:
         it.close()
+
+
+def test_whose_supervisor_dies_in_the_moment_of_the_fork_is_not_left_alone() -> None:
+    """Its death is told by a signal that a child has to ask for, and there is a time before it has."""
+    ended = subprocess.run([sys.executable, "-c", TOO_LATE], stdout=subprocess.PIPE, timeout=10)  # until both have gone
+
+    assert ended.returncode == -signal.SIGKILL
+    assert ended.stdout == b""

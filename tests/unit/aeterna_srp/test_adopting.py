@@ -52,7 +52,7 @@ async def test_without_descriptors_left_the_queue_waits(
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))
         try:
-            while not caplog.text:
+            while not caplog.text:  # noqa: ASYNC110
                 await asyncio.sleep(0)
             refused = not live.protocols
         finally:

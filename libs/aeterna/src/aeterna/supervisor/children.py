@@ -26,7 +26,6 @@ class Program:
     fds: Sequence[int] = ()
     stdout: int | None = None
     tell_pid: str = ""  # the variable that is to hold the child's own pid
-    die_with_parent: bool = False
 
 
 @dataclass
@@ -37,11 +36,12 @@ class Children:
     _callbacks: dict[int, OnExit] = field(default_factory=dict)
 
     def spawn(self, program: Program, on_exit: OnExit) -> int:
-        """Start it in a session of its own; its pid."""
+        """Start it in a session of its own; its pid. It does not outlive this process."""
         sys.stdout.flush()
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become(program)
+            _become(program, parent)
         self._callbacks[pid] = on_exit
         return pid
 
@@ -120,16 +120,18 @@ def _forget_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
-def _become(program: Program) -> None:
+def _become(program: Program, parent: int) -> None:
     """In the child: never returns. The exit codes are those of a shell: 127 not found, 126 not executable."""
     code = 126
     try:
         os.setsid()
         _forget_signals()
-        if program.die_with_parent:
+        if parent != 1:  # with PID 1 everybody dies
             from aeterna.supervisor.kernel import die_with_parent
 
             die_with_parent(signal.SIGTERM)
+            if os.getppid() != parent:  # it died before it could be asked for
+                os._exit(128 + signal.SIGTERM)
         if program.stdout is not None:
             os.dup2(program.stdout, 1)
             os.dup2(program.stdout, 2)

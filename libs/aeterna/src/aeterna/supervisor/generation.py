@@ -161,8 +161,6 @@ def start(
         directory=service.directory,
         fds=fds,
         tell_pid="LISTEN_PID" if lent else "",
-        # PID 1 takes everybody along when it dies; any other supervisor has to ask for that.
-        die_with_parent=os.getpid() != 1,
     )
     generation.started = loop.now()
     generation.pid = children.spawn(program, on_exit)
