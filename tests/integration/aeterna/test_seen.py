@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aeterna.cli.main import main
 from aeterna.supervisor.checks import http_get
 from aeterna.supervisor.metrics import Metrics
 from aeterna.testing import namespaces
@@ -39,10 +40,8 @@ def test_the_command_line(tmp_path: Path) -> None:
         assert aeterna(it, "reexec").returncode == 0
         it.write({**CONFIG, "service": {"env": ["SAMPLE_EXIT=3@4"]}})
         failed = aeterna(it, "reload")
-        assert (failed.returncode, failed.stderr) == (
-            1,
-            "abandoned: the new process ended with exit code 3 (code 3002)\n",
-        )
+        assert failed.returncode == 1
+        assert failed.stderr.splitlines()[-1] == "abandoned: the new process ended with exit code 3 (code 3002)"
         assert aeterna(it, "reload", "--no-wait").returncode == 0
         assert aeterna(it, "stop").returncode == 0
         assert it.wait() == 0
@@ -211,3 +210,29 @@ def test_the_first_snippets_ever_written_run_unchanged(tmp_path: Path) -> None:
     ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=18)
 
     assert ran.stdout.splitlines() == ["1 8080 1", "1 8080 2"], ran.stderr
+
+
+def test_who_waits_for_an_upgrade_sees_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = {
+        "orchestration": {
+            "pre_flight": [{"command": "true", "timeout": "3s"}],
+            "startup": {"readiness": "notify"},
+            "canary": {"soak_time": "50ms"},
+        }
+    }
+    with Supervised(tmp_path, wanted) as it:
+        assert main(["reload", "-c", str(it.file)]) == 0
+        shown = capsys.readouterr()
+        assert shown.out.startswith("done: generation 2 serves, after ")
+        assert [line.split(":")[0] for line in shown.err.splitlines()][:3] == ["preflight", "spawning", "soaking"]
+        assert "both serve, and the new one is watched (0.05 s at most)" in shown.err
+
+        it.ask("reload", wait=False)
+        assert main(["reload", "--json", "-c", str(it.file)]) == 0
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["generation"] == 4
+        assert shown.err.startswith("queued: it waits for the upgrade under way\npreflight: ")
+
+        it.write({"orchestration": {"pre_flight": [{"name": "no", "command": "false"}]}})
+        assert main(["reload", "--json", "-c", str(it.file)]) == 1
+        assert json.loads(capsys.readouterr().out)["code"] == 2001

@@ -6,13 +6,25 @@ import argparse
 import json
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aeterna.config.field import ConfigError
 from aeterna.config.read import read_file
 
 _PATIENCE_S = 5.0
+_PHASES = {
+    "queued": "it waits for the upgrade under way",
+    "preflight": "is there room for two, and do the hooks agree",
+    "spawning": "the new process starts",
+    "preparing": "state goes over",
+    "warming": "the new process gets ready",
+    "soaking": "both serve, and the new one is watched",
+    "promoting": "whoever comes now gets the new one",
+    "draining": "the old one finishes what it has",
+    "returning": "the old one gets its state back",
+    "rolling-back": "the new one is told to stop",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,10 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     request: dict[str, Any] = {"command": arguments.command}
     patience: float | None = _PATIENCE_S
     if arguments.command in ("reload", "rollback"):
-        request["wait"] = not arguments.no_wait
+        request["wait"] = request["tell"] = not arguments.no_wait
         patience = arguments.timeout if not arguments.no_wait else _PATIENCE_S
     try:
-        answer = ask(config.control_path, request, 60.0 if arguments.command == "reexec" else patience)
+        answer = ask(config.control_path, request, 60.0 if arguments.command == "reexec" else patience, _show_phase)
     except TimeoutError:
         print("no answer in time", file=sys.stderr)
         return 3
@@ -51,20 +63,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _show(arguments, answer)
 
 
-def ask(path: str, request: dict[str, Any], patience: float | None) -> dict[str, Any]:
-    """One question to a running supervisor."""
+def ask(
+    path: str,
+    request: dict[str, Any],
+    patience: float | None,
+    passes: Callable[[dict[str, Any]], None] = lambda _phase: None,
+) -> dict[str, Any]:
+    """One question to a running supervisor; what comes before its answer says how far it is."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(patience)
         connection.connect("\0" + path[1:] if path.startswith("@") else path)
         connection.sendall(json.dumps(request).encode() + b"\n")
-        answer = b""
-        while not answer.endswith(b"\n"):
-            part = connection.recv(65536)
-            if not part:
-                raise ConnectionError("it hung up")
-            answer += part
-    parsed: dict[str, Any] = json.loads(answer)
-    return parsed
+        with connection.makefile("rb") as lines:
+            for line in lines:
+                parsed: dict[str, Any] = json.loads(line)
+                if "ok" in parsed:
+                    return parsed
+                passes(parsed)
+    raise ConnectionError("it hung up")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         ("stop", "stop the service and the supervisor"),
     ):
         command = commands.add_parser(name, help=about, description=about, parents=[shared])
-        if name == "status":
+        if name in ("status", "reload", "rollback"):
             command.add_argument("--json", action="store_true", help="all of it, for programs")
         if name in ("reload", "rollback"):
             command.add_argument("--no-wait", action="store_true", help="do not wait for the outcome")
@@ -93,8 +109,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _show_phase(phase: dict[str, Any]) -> None:
+    if words := _PHASES.get(phase["state"]):
+        most = f" ({phase['limit_s']:g} s at most)" if phase["limit_s"] else ""
+        print(f"{phase['state']}: {words}{most}", file=sys.stderr, flush=True)
+
+
 def _show(arguments: argparse.Namespace, answer: dict[str, Any]) -> int:
-    if not answer.pop("ok", False):
+    ok = answer.pop("ok", False)
+    if arguments.command in ("reload", "rollback") and arguments.json:
+        print(json.dumps({"ok": ok, **answer}, indent=2))
+        return 0 if ok else 1
+    if not ok:
         reason = answer.get("error") or f"{answer.get('result')}: {answer.get('reason')} (code {answer.get('code')})"
         print(reason, file=sys.stderr)
         return 1

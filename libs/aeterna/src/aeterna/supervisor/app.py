@@ -22,7 +22,7 @@ from aeterna.supervisor.loop import Loop
 from aeterna.supervisor.notices import hear
 from aeterna.supervisor.notify import NotifySocket
 from aeterna.supervisor.service import Service
-from aeterna.supervisor.upgrades import Outcome
+from aeterna.supervisor.upgrades import Outcome, Waiter
 from aeterna.supervisor.web import Web
 
 _STOPS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
@@ -162,7 +162,7 @@ class App:
                 lent = self._service.lent()
                 client.reply({"ok": True, "names": [name for name, _ in lent]}, [fd for _, fd in lent])
             case "reload" | "rollback":
-                self._upgrade(client, command, wait=bool(request.get("wait", True)))
+                self._upgrade(client, command, wait=bool(request.get("wait", True)), tell=bool(request.get("tell")))
             case "reexec":
                 self._try_rebirth(client)
             case "stop":
@@ -171,7 +171,7 @@ class App:
             case _:
                 client.reply({"ok": False, "code": 400, "error": f"no such command: {command}"})
 
-    def _upgrade(self, client: Client, command: str, *, wait: bool) -> None:
+    def _upgrade(self, client: Client, command: str, *, wait: bool, tell: bool) -> None:
         service = self._service
         machine = service.machine
         if command == "rollback" and not self._can_roll_back(machine):
@@ -185,13 +185,18 @@ class App:
         queued = command == "reload" and (service.upgrades.under_way or machine.state is State.STARTING)
         if wait:
 
-            def tell(outcome: Outcome) -> None:
+            def ended(outcome: Outcome) -> None:
                 rolled_back = command == "rollback" and outcome.kind == "rollback"
                 client.reply({"ok": outcome.result == "done" or rolled_back, **outcome.view()})
 
-            client.on_close = _both(client.on_close, lambda: service.upgrades.forget(tell))
+            def passes(state: str, limit_s: float | None) -> None:
+                if tell:
+                    client.reply({"state": state, "limit_s": limit_s})
+
+            waiter = Waiter(ended, passes)
+            client.on_close = _both(client.on_close, lambda: service.upgrades.forget(waiter))
             # One that begins with this very event takes in those who wait for the next.
-            service.upgrades.wait(tell, queued=queued or not service.upgrades.under_way)
+            service.upgrades.wait(waiter, queued=queued or not service.upgrades.under_way)
         else:
             client.reply({"ok": True, "code": 202, "queued": queued})
         if command == "rollback" and service.upgrades.under_way:

@@ -114,6 +114,9 @@ class Service:
             except Exception as problem:
                 # Its deadline decides what becomes of a state whose action failed.
                 log.fault(f"cannot {action.value}", problem)
+        if self.machine.state is not before:
+            limit = LIMITS.get(self.machine.state)
+            self.upgrades.passes(self.machine.state.value, self._limit_s(limit) if limit else None)
 
     def enter(self, before: State) -> None:
         now, state = self.loop.now(), self.machine.state

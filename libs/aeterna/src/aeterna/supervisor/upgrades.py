@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-Waiter = Callable[["Outcome"], None]
-
 # The numbers the specification gives its failures.
 CODES = {
     "config": 1001,
@@ -44,6 +42,14 @@ class Outcome:
         return {**asdict(self), "code": self.code}
 
 
+@dataclass(frozen=True, eq=False)
+class Waiter:
+    """Somebody who wants to hear of an upgrade: each state it comes to, with its limit in seconds, and how it ended."""
+
+    ended: Callable[[Outcome], None]
+    passes: Callable[[str, float | None], None] = lambda _state, _limit_s: None
+
+
 class Upgrades:
     """At most one is under way."""
 
@@ -75,11 +81,18 @@ class Upgrades:
         self.last = Outcome(result, kind, reason, generation, now - self._since, time.time())
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            waiter(self.last)
+            waiter.ended(self.last)
         return self.last
+
+    def passes(self, state: str, limit_s: float | None) -> None:
+        """It has come to that state."""
+        for waiter in self._waiters if self.under_way else ():
+            waiter.passes(state, limit_s)
 
     def wait(self, waiter: Waiter, *, queued: bool) -> None:
         """Tell them how the one under way ends, or, `queued`, the one after it."""
+        if queued and self.under_way:
+            waiter.passes("queued", None)
         (self._later if queued else self._waiters).append(waiter)
 
     def forget(self, waiter: Waiter) -> None:
