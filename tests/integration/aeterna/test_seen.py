@@ -41,7 +41,11 @@ def test_the_command_line(tmp_path: Path) -> None:
         it.write({**CONFIG, "service": {"env": ["SAMPLE_EXIT=3@4"]}})
         failed = aeterna(it, "reload")
         assert failed.returncode == 1
-        assert failed.stderr.splitlines()[-1] == "abandoned: the new process ended with exit code 3 (code 3002)"
+        assert failed.stderr == (
+            "preflight: is there room for two, and do the hooks agree (5 s at most)\n"
+            "spawning: the new process starts (60 s at most)\n"
+            "abandoned: the new process ended with exit code 3 (code 3002)\n"
+        )
         assert aeterna(it, "reload", "--no-wait").returncode == 0
         assert aeterna(it, "stop").returncode == 0
         assert it.wait() == 0
@@ -236,3 +240,12 @@ def test_who_waits_for_an_upgrade_sees_how_far_it_is(tmp_path: Path, capsys: pyt
         it.write({"orchestration": {"pre_flight": [{"name": "no", "command": "false"}]}})
         assert main(["reload", "--json", "-c", str(it.file)]) == 1
         assert json.loads(capsys.readouterr().out)["code"] == 2001
+
+
+def test_hearing_how_far_it_is_prolongs_no_patience(tmp_path: Path) -> None:
+    slow = {"pre_flight": [{"command": "sleep 0.5"}], "canary": {"soak_time": "500ms"}}
+    with Supervised(tmp_path, {"orchestration": {"startup": {"readiness": "notify"}, **slow}}) as it:
+        late = aeterna(it, "reload", "--timeout", "0.7")
+
+        assert (late.returncode, late.stdout) == (3, "")
+        assert late.stderr.endswith("no answer in time\n")

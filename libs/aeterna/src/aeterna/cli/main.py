@@ -6,6 +6,7 @@ import argparse
 import json
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,17 +70,20 @@ def ask(
     patience: float | None,
     passes: Callable[[dict[str, Any]], None] = lambda _phase: None,
 ) -> dict[str, Any]:
-    """One question to a running supervisor; what comes before its answer says how far it is."""
+    """One question to a running supervisor; what comes before its answer says how far it is, and prolongs nothing."""
+    deadline = None if patience is None else time.monotonic() + patience
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(patience)
         connection.connect("\0" + path[1:] if path.startswith("@") else path)
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as lines:
-            for line in lines:
+            while line := lines.readline():
                 parsed: dict[str, Any] = json.loads(line)
                 if "ok" in parsed:
                     return parsed
                 passes(parsed)
+                if deadline is not None:
+                    connection.settimeout(max(0.001, deadline - time.monotonic()))
     raise ConnectionError("it hung up")
 
 
