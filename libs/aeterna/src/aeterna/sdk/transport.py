@@ -44,14 +44,14 @@ class StreamTransport(asyncio.Transport):
     # --- what asyncio asks of it
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        match name:
-            case "socket":
-                return self._sock
-            case "peername" | "sockname":
-                try:
-                    return self._sock.getpeername() if name == "peername" else self._sock.getsockname()
-                except OSError:
-                    return default
+        with contextlib.suppress(OSError):  # the peer may be gone
+            match name:
+                case "socket":
+                    return self._sock
+                case "peername":
+                    return self._sock.getpeername()
+                case "sockname":
+                    return self._sock.getsockname()
         return default
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:

@@ -190,10 +190,9 @@ class App:
                 client.reply({"ok": outcome.result == "done" or rolled_back, **outcome.view()})
 
             def passes(state: str, limit_s: float | None) -> None:
-                if tell:
-                    client.reply({"state": state, "limit_s": limit_s})
+                client.reply({"state": state, "limit_s": limit_s})
 
-            waiter = Waiter(ended, passes)
+            waiter = Waiter(ended, passes) if tell else Waiter(ended)
             client.on_close = _both(client.on_close, lambda: service.upgrades.forget(waiter))
             # One that begins with this very event takes in those who wait for the next.
             service.upgrades.wait(waiter, queued=queued or not service.upgrades.under_way)

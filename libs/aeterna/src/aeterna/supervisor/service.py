@@ -115,8 +115,7 @@ class Service:
                 # Its deadline decides what becomes of a state whose action failed.
                 log.fault(f"cannot {action.value}", problem)
         if self.machine.state is not before:
-            limit = LIMITS.get(self.machine.state)
-            self.upgrades.passes(self.machine.state.value, self._limit_s(limit) if limit else None)
+            self.upgrades.passes(self.machine.state.value, self._limit_s())
 
     def enter(self, before: State) -> None:
         now, state = self.loop.now(), self.machine.state
@@ -127,14 +126,18 @@ class Service:
         if self._limit is not None:
             self._limit.cancel()
         self._limit = None
-        if state in LIMITS:
-            self._limit = self.loop.call_later(self._limit_s(LIMITS[state]), self._over)
+        limit_s = self._limit_s()
+        if limit_s is not None:
+            self._limit = self.loop.call_later(limit_s, self._over)
 
-    def _limit_s(self, limit: Limit) -> float:
+    def _limit_s(self) -> float | None:
+        """How long it may stay in the state it is in."""
         coming = self.successor or self.serving
         release = coming.release if coming else self.target or self.release
         orchestration = (self.target or release).config.orchestration
-        match limit:
+        match LIMITS.get(self.machine.state):
+            case None:
+                return None
             case Limit.STARTUP:
                 return orchestration.startup.timeout_s
             case Limit.BACK_OFF:

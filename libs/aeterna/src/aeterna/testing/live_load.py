@@ -26,7 +26,7 @@ class LiveLoad:
             self._selector.register(sock, selectors.EVENT_READ, number)
 
     def turn(self) -> None:
-        """Ask who has an answer, and hear who has one."""
+        """Ask wherever fewer than two answers are due, and hear what has come."""
         for number, sock in enumerate(self._socks):
             if sock.fileno() >= 0 and self._sent[number] - self._got[number] < 2:
                 self._sent[number] += 1

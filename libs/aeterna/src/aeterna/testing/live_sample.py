@@ -24,7 +24,7 @@ stood: list[float] = []  # for how long each inherited connection has stood stil
 
 def say(did: str, **facts: object) -> None:
     """For whoever started it."""
-    sys.stdout.write(json.dumps({"did": did, "at": time.monotonic(), **facts}) + "\n")
+    sys.stdout.write(json.dumps({"did": did, **facts}) + "\n")
     sys.stdout.flush()
 
 
