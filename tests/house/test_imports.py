@@ -86,7 +86,7 @@ def test_the_chassis_knows_no_service() -> None:
     assert roots(PACKAGES["aetheris_chassis"]) & OURS <= known
 
 
-def test_aeterna_knows_nobody() -> None:
+def test_aeterna_imports_no_other_package_of_ours() -> None:
     assert roots(PACKAGES["aeterna"]) & OURS <= {"aeterna"}
 
 

@@ -44,7 +44,7 @@ def asked_for(project: Path) -> Iterator[Requirement]:
 
 
 @pytest.mark.parametrize("project", [ROOT / "pyproject.toml", *PROJECTS], ids=lambda path: path.parent.name)
-def test_whatever_a_package_asks_for_is_pinned_with_hashes(project: Path) -> None:
+def test_what_a_package_needs_is_pinned_with_hashes(project: Path) -> None:
     locked = pins(ALL)
     for requirement in asked_for(project):
         version, hashes = locked.get(canonicalize_name(requirement.name), ("", frozenset()))

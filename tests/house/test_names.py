@@ -1,0 +1,137 @@
+"""Names speak the language of docs/glossary.md: no replaced word, and no class name for two ideas.
+
+Names that are still to be renamed stand in `still_to_rename/`, a file for each package, so that the rule holds for all
+new names at once. `python tests/house/test_names.py` writes those lists as the tree is now; they only shrink.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
+LISTS = Path(__file__).parent / "still_to_rename"
+# Generated code, and the agents of past releases, which are kept as they were released.
+KEPT = (ROOT / "libs" / "proto" / "src", ROOT / "tests" / "replay" / "sdk" / "releases")
+FILES = sorted(
+    file
+    for folder in ("libs", "services", "tests", "bench", "examples", "proto", "docs", "scripts")
+    for file in (ROOT / folder).rglob("*.py")
+    if not set(KEPT) & set(file.parents) and not {".venv", "build", "node_modules"} & set(file.parts)
+)
+TREES = {file: ast.parse(file.read_text(), str(file)) for file in FILES}
+Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def rows(heading: str = "") -> Iterator[list[str]]:
+    """The cells of each line of the glossary's tables; those of the section of that heading, or of all others."""
+    for section in GLOSSARY.split("\n## ")[1:]:
+        if (section.partition("\n")[0] == "Class names") == (heading == "Class names"):
+            tables = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("|--")]
+            yield from ([cell.strip() for cell in line.strip("|").split("|")] for line in tables[1:])
+
+
+def code(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+REPLACED = {token for _, _, replaced in rows() for token in code(replaced)}
+IN_ALL_NAMES = {token for token in REPLACED if token.islower() and not token.endswith(".py")}
+IN_CLASS_NAMES = {token for token in REPLACED if not token.islower()}
+AS_MODULE_NAMES = {token.removesuffix(".py") for token in REPLACED if token.endswith(".py")}
+SHARED = {code(name)[0]: set(code(packages)) for name, _, packages in rows("Class names")}
+
+
+def package(file: Path) -> str:
+    """`libs/sdk`, `services/ledger`, `tests/unit/gateway`, `bench`: whose list a file's names stand in."""
+    parts = file.relative_to(ROOT).parts[:-1]
+    return "/".join(parts[: {"libs": 2, "services": 2, "tests": 3}.get(parts[0], 1)])
+
+
+def words(name: str) -> set[str]:
+    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+
+
+def refused(node: Definition) -> bool:
+    return bool(words(node.name) & IN_ALL_NAMES) or (isinstance(node, ast.ClassDef) and node.name in IN_CLASS_NAMES)
+
+
+def with_replaced_words() -> dict[str, set[str]]:
+    """The names that hold a replaced word, by package."""
+    found = defaultdict(set)
+    for file, tree in TREES.items():
+        path = file.relative_to(ROOT)
+        found[package(file)] |= {
+            str(part)
+            for part in (path, *path.parents)
+            if words(part.stem) & IN_ALL_NAMES or part.stem in AS_MODULE_NAMES
+        }
+        found[package(file)] |= {node.name for node in ast.walk(tree) if isinstance(node, Definition) and refused(node)}
+    return {name: names for name, names in found.items() if names}
+
+
+def with_two_ideas() -> dict[str, set[str]]:
+    """Public class names of the product that two modules define, or a module outside the packages in the glossary."""
+    homes = defaultdict(list)
+    for file, tree in TREES.items():
+        if package(file).startswith(("libs/", "services/")):
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    homes[node.name].append(package(file))
+    found = {
+        name
+        for name, packages in homes.items()
+        if (set(packages) - SHARED[name] if name in SHARED else len(packages) > 1)
+    }
+    return {"classes": found} if found else {}
+
+
+def to_rename() -> dict[str, set[str]]:
+    return with_replaced_words() | with_two_ideas()
+
+
+def listed() -> dict[str, set[str]]:
+    return {
+        file.stem.replace("+", "/"): {line for line in file.read_text().splitlines() if line and line[0] != "#"}
+        for file in sorted(LISTS.glob("*.txt"))
+    }
+
+
+NOW, LISTED = to_rename(), listed()
+
+
+def test_the_glossary_says_each_word_once():
+    terms = [term for term, _, _ in rows()]
+
+    assert len(terms) == len(set(terms))
+    assert not {term.lower() for term in terms} & IN_ALL_NAMES
+
+
+def test_no_name_holds_a_word_that_the_glossary_replaces():
+    new = {where: names - LISTED.get(where, set()) for where, names in NOW.items()}
+
+    assert {where: names for where, names in new.items() if names} == {}, "docs/glossary.md has the word to use"
+
+
+def test_the_lists_of_names_to_rename_hold_no_renamed_one():
+    done = {where: names - NOW.get(where, set()) for where, names in LISTED.items()}
+
+    assert {where: names for where, names in done.items() if names} == {}, (
+        "renamed: run `python tests/house/test_names.py`, which takes them from the lists"
+    )
+
+
+def write() -> None:
+    for file in LISTS.glob("*.txt"):
+        file.unlink()
+    for where, names in to_rename().items():
+        LISTS.mkdir(exist_ok=True)
+        (LISTS / f"{where.replace('/', '+')}.txt").write_text("\n".join(sorted(names)) + "\n")
+
+
+if __name__ == "__main__":
+    write()
