@@ -12,13 +12,16 @@ import argparse
 import asyncio
 import json
 import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
-from aetheris_testkit.suite import Suite
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from harness.suite import Suite
 
 AGENTS = """
 from aetheris import agent, checkpoint, receive, step

@@ -30,8 +30,10 @@ from aetheris_proto.ledger.v1 import ledger_pb2 as ledger_pb
 from aetheris_proto.ledger.v1 import ledger_pb2_grpc as ledger_rpc
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as scheduler_rpc
-from aetheris_testkit.suite import Suite
 from google.protobuf.duration_pb2 import Duration
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from harness.suite import Suite
 
 TENANT = "default"
 CASE_S = 120.0

@@ -18,7 +18,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
-from aetheris_testkit.postgres import Server, fresh_database, shared_server
+
+from harness.postgres import Server, fresh_database, shared_server
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from aetheris_testkit.report import Report
+
+from harness.report import Report
 
 REPORTS = pytest.StashKey[list[Report]]()
 

@@ -66,7 +66,7 @@ def test_a_core_never_awaits(service: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_services_meet_on_the_wire_only(service: str) -> None:
-    assert roots(PACKAGES[service]) & {*SERVICES, "aetheris_embedded", "aetheris_testkit"} <= {service}
+    assert roots(PACKAGES[service]) & {*SERVICES, "aetheris_embedded", "harness"} <= {service}
 
 
 def test_the_kernel_imports_the_standard_library_only() -> None:
@@ -91,12 +91,12 @@ def test_aeterna_imports_no_other_package_of_ours() -> None:
 
 
 def test_the_sdk_needs_no_service() -> None:
-    assert not roots(PACKAGES["aetheris"]) & {*SERVICES, "aetheris_chassis", "aetheris_testkit"}
+    assert not roots(PACKAGES["aetheris"]) & {*SERVICES, "aetheris_chassis", "harness"}
 
 
-@pytest.mark.parametrize("package", sorted({*PACKAGES} - {"aetheris_testkit"}))
-def test_nothing_in_production_imports_the_testkit(package: str) -> None:
-    assert "aetheris_testkit" not in roots(PACKAGES[package])
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_nothing_in_production_imports_the_harness(package: str) -> None:
+    assert "harness" not in roots(PACKAGES[package])
 
 
 def project(package: str) -> Path:

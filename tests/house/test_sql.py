@@ -9,8 +9,9 @@ import asyncpg
 import pytest
 from aetheris_chassis.migrate import migrations_of
 from aetheris_chassis.queries import load_queries
-from aetheris_testkit.postgres import fresh_database
-from aetheris_testkit.schema import migrated_schema, snapshot_path, snapshot_schema
+
+from harness.postgres import fresh_database
+from harness.schema import migrated_schema, snapshot_path, snapshot_schema
 
 ROOT = Path(__file__).parents[2]
 STORING = sorted(folder.parents[1].name for folder in ROOT.glob("services/*/src/*/sql/migrations"))
@@ -42,7 +43,7 @@ async def test_every_query_prepares_against_the_migrated_schema(package, postgre
 
 @pytest.mark.parametrize("package", STORING)
 async def test_the_snapshot_makes_the_schema_that_the_migrations_make(package, postgres_server):
-    assert snapshot_path(package).exists(), f"write it: python -m aetheris_testkit.schema {package}"
+    assert snapshot_path(package).exists(), f"write it: PYTHONPATH=tests python -m harness.schema {package}"
     assert await snapshot_schema(postgres_server, package) == await migrated_schema(postgres_server, package)
 
 

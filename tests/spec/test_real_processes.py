@@ -15,7 +15,8 @@ import httpx
 import pytest
 from aetheris_journal import codec
 from aetheris_journal import events as e
-from aetheris_testkit.suite import Suite
+
+from harness.suite import Suite
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "spec"))
 

@@ -22,8 +22,9 @@ from aetheris_runner.core.waits import Note
 from aetheris_runner.run import Run
 from aetheris_scheduler.core import job as row
 from aetheris_scheduler.core import lifecycle
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.world import JOB, MemoryJournal, Process, World, turns
+
+from harness.crash import Fuse, Process
+from harness.world import JOB, MemoryJournal, World, turns
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "spec"))
 

@@ -8,8 +8,9 @@ import time
 import grpc
 import pytest
 from aetheris_chassis.client import open_channel
-from aetheris_testkit.probe import SERVICE, Probe, probing
-from aetheris_testkit.strait import Strait, Way
+
+from harness.probe import SERVICE, Probe, probing
+from harness.stalling_proxy import StallingProxy, Way
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(60)]
 
@@ -29,11 +30,11 @@ async def test_a_caller_notices_that_nothing_comes_back_any_more() -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with Strait(f"127.0.0.1:{port}") as strait, open_channel(strait.address) as channel:
+    async with StallingProxy(f"127.0.0.1:{port}") as proxy, open_channel(proxy.address) as channel:
         call = channel.stream_stream(PATH)()
         await call.write(b"hello")
         assert await call.read() == b"here"
-        strait.hold(Way.BACK)
+        proxy.hold(Way.BACK)
         began = time.monotonic()
         with pytest.raises(grpc.aio.AioRpcError) as lost:
             await asyncio.wait_for(call.read(), NOTICED_S * 2)
@@ -56,13 +57,13 @@ async def test_a_server_notices_that_a_caller_says_nothing_any_more() -> None:
 
     async with (
         probing(Watched()) as (serving, _),
-        Strait(serving.address) as strait,
-        grpc.aio.insecure_channel(strait.address) as channel,
+        StallingProxy(serving.address) as proxy,
+        grpc.aio.insecure_channel(proxy.address) as channel,
     ):
         call = channel.stream_stream(PATH)()
         await call.write(b"hello")
         assert await call.read() == b"hello"
-        strait.hold(Way.THERE)
+        proxy.hold(Way.THERE)
         began = time.monotonic()
         await asyncio.wait_for(over.wait(), NOTICED_S * 2)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from aetheris_testkit.ordeal import endures, every_crash, some_fates
-from aetheris_testkit.programs import draw
+
+from harness.programs import draw
+from harness.random_runs import check_program, every_crash, random_scenarios
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1_800)]
 
@@ -16,9 +17,11 @@ FIRST = int(os.environ.get("PROGRAM_SEED", "100000"))
 
 async def test_a_crash_at_any_write_of_many_programs() -> None:
     for seed in range(FIRST, FIRST + SEEDS // 2):
-        await endures(seed, draw(seed, 3 + seed % 4), every_crash)
+        await check_program(seed, draw(seed, 3 + seed % 4), every_crash)
 
 
 async def test_whatever_befalls_many_programs() -> None:
     for seed in range(FIRST, FIRST + SEEDS // 2):
-        await endures(seed, draw(seed, 4 + seed % 30), lambda writes, seed=seed: some_fates(seed, writes, 8))  # type: ignore[misc]
+        await check_program(
+            seed, draw(seed, 4 + seed % 30), lambda writes, seed=seed: random_scenarios(seed, writes, 8)
+        )  # type: ignore[misc]

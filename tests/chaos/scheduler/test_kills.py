@@ -22,7 +22,8 @@ from aetheris_chassis.client import open_channel
 from aetheris_chassis.migrate import migrate
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as api
-from aetheris_testkit.postgres import Server
+
+from harness.postgres import Server
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 

@@ -29,7 +29,8 @@ from aetheris import (
     uuid,
 )
 from aetheris import map as amap
-from aetheris_testkit.mortal_runner import Place, reach
+
+from harness.crashing_runner import Place, reach
 
 # Long enough for a provider that answers late, short enough to notice one that was cut off.
 _client = httpx.AsyncClient(base_url=os.environ["COUNTER_URL"], timeout=20, limits=httpx.Limits(max_connections=100))
@@ -297,8 +298,8 @@ async def volume(number: int) -> str:
     return str(number) * 400_000
 
 
-@agent("mortal")
-async def mortal(number: int) -> list[int]:
+@agent("crashing")
+async def crashing(number: int) -> list[int]:
     """Passes every place at which a runner is made to die."""
     first = await note(number)
     paid = await note(await charge_where_one_dies(number))

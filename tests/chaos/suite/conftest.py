@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aetheris_testkit.counter import counting
+
+from harness.counter import counting
 
 AGENTS = Path(__file__).parent / "agents.py"
 

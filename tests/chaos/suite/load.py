@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from aetheris_testkit.history import Answer, Signal, Submission
+
+from harness.history import Answer, Signal, Submission
 
 # A client that is not answered for so long has lost something.
 PATIENCE_S = 60.0

@@ -13,7 +13,8 @@ from aetheris_proto.ledger.v1 import ledger_pb2 as ledger
 from aetheris_proto.ledger.v1.ledger_pb2_grpc import LedgerStub
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler
 from aetheris_proto.scheduler.v1.scheduler_pb2_grpc import SchedulerStub
-from aetheris_testkit.suite import Suite
+
+from harness.suite import Suite
 
 TENANT = "default"
 _LOOK_S = 0.5

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from aetheris_testkit import evidence
-from aetheris_testkit.counter import counting
-from aetheris_testkit.faults import SERVICES, Striker, plan
-from aetheris_testkit.history import History
-from aetheris_testkit.network import Namespace, refused
-from aetheris_testkit.report import Report, reported
-from aetheris_testkit.suite import Launch, Suite
+
+from harness import evidence
+from harness.counter import counting
+from harness.faults import SERVICES, Striker, plan
+from harness.history import History
+from harness.network import Namespace, refused
+from harness.report import Report, reported
+from harness.suite import Launch, Suite
 
 from .load import Load, until
 from .person import decide

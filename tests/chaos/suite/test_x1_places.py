@@ -14,11 +14,12 @@ import httpx
 import pytest
 import pytest_asyncio
 from aetheris_journal import events as e
-from aetheris_testkit import evidence
-from aetheris_testkit.history import Chain, History, Submission
-from aetheris_testkit.mortal_runner import VARIABLE, Place
-from aetheris_testkit.promises import check
-from aetheris_testkit.suite import Launch, Suite
+
+from harness import evidence
+from harness.crashing_runner import VARIABLE, Place
+from harness.history import Chain, History, Submission
+from harness.invariants import check
+from harness.suite import Launch, Suite
 
 from .conftest import AGENTS
 from .load import until
@@ -44,7 +45,7 @@ async def after(tmp_path_factory: pytest.TempPathFactory, counter: str) -> Async
     environment = {"scheduler": {"AETHERIS_GRACE_S": "0.2"}, "runner": {"COUNTER_URL": counter}}
     folder = tmp_path_factory.mktemp("x1")
     async with Suite(folder, runners=0, agents=[AGENTS], environment=environment) as suite:
-        names = await asyncio.gather(*(suite.start_runner(mortal(place)) for place in PLACES))
+        names = await asyncio.gather(*(suite.start_runner(crashing(place)) for place in PLACES))
         victims = dict(zip(PLACES, names, strict=True))
         async with httpx.AsyncClient(base_url=suite.http, timeout=30) as api:
             jobs = {place: await submit(api, place) for place in PLACES}
@@ -64,7 +65,7 @@ async def after(tmp_path_factory: pytest.TempPathFactory, counter: str) -> Async
         await until(all_ended)
         rows = await evidence.rows(suite)
         submissions = [
-            Submission(str(place), "mortal", (job_id,), result=expected(place)) for place, job_id in jobs.items()
+            Submission(str(place), "crashing", (job_id,), result=expected(place)) for place, job_id in jobs.items()
         ]
         async with httpx.AsyncClient(base_url=counter) as provider:
             calls = evidence.calls((await provider.get("/calls")).json())
@@ -72,14 +73,14 @@ async def after(tmp_path_factory: pytest.TempPathFactory, counter: str) -> Async
         yield After(History(submissions, chains=chains, rows=rows, calls=calls), jobs)
 
 
-def mortal(place: Place) -> Launch:
+def crashing(place: Place) -> Launch:
     environment = {VARIABLE: place.value, "AETHERIS_QUEUES": place.name}
-    return Launch(environment, module="aetheris_testkit.mortal_runner")
+    return Launch(environment, module="harness.crashing_runner")
 
 
 async def submit(api: httpx.AsyncClient, place: Place) -> str:
     body = {"input": {"args": [PLACES.index(place)]}, "queue": place.name}
-    answer = await api.post("/api/agents/mortal/message", json=body)
+    answer = await api.post("/api/agents/crashing/message", json=body)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["job_id"])
 

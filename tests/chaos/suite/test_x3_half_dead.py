@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from aetheris_testkit.strait import Strait, Way
-from aetheris_testkit.suite import Launch
+
+from harness.stalling_proxy import StallingProxy, Way
+from harness.suite import Launch
 
 from .world import holders, world_in
 
@@ -25,15 +26,15 @@ WITHIN_S = {Way.THERE: 25.0, Way.BACK: 40.0}
     ],
 )
 async def test_x3_a_runner_that_is_half_dead_leaves_no_zombie_and_runs_nothing_twice(way: Way, tmp_path: Path) -> None:
-    async with world_in(tmp_path, runners=0) as world, Strait(world.suite.scheduler) as strait:
-        await world.suite.start_runner(Launch({"AETHERIS_SCHEDULER_ADDRESS": strait.address}))
+    async with world_in(tmp_path, runners=0) as world, StallingProxy(world.suite.scheduler) as proxy:
+        await world.suite.start_runner(Launch({"AETHERIS_SCHEDULER_ADDRESS": proxy.address}))
         jobs = await world.slow(JOBS, 3.0)
         await world.charged(JOBS)
-        strait.hold(way)
+        proxy.hold(way)
         await world.suite.start_runner()
         await world.all_ended(within_s=WITHIN_S[way])
         called = await world.calls()
-        strait.release()
+        proxy.release()
         # It is well again, and what it held is not its own any more: a new job is, and nothing else happens.
         await world.submit("steps", [3], 6)
         await world.all_ended()

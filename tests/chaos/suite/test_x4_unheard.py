@@ -13,9 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from aetheris_testkit.postgres import Server
-from aetheris_testkit.strait import Strait
-from aetheris_testkit.suite import Launch
+
+from harness.postgres import Server
+from harness.stalling_proxy import StallingProxy
+from harness.suite import Launch
 
 from .load import until
 from .world import World, stopped_by, world_in
@@ -44,26 +45,28 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-async def strait(server: Server) -> AsyncIterator[Strait]:
+async def proxy(server: Server) -> AsyncIterator[StallingProxy]:
     """In front of the database."""
     sockets = parse_qs(urlsplit(server.dsn()).query)["host"][0]
     folder = tempfile.mkdtemp(prefix="aetheris-")
-    async with Strait(f"unix:{sockets}/.s.PGSQL.5432", f"unix:{folder}/.s.PGSQL.5432") as strait:
-        yield strait
+    async with StallingProxy(f"unix:{sockets}/.s.PGSQL.5432", f"unix:{folder}/.s.PGSQL.5432") as proxy:
+        yield proxy
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("member", ["scheduler", "gateway", pytest.param("ledger", marks=pytest.mark.chaos)])
-async def test_x4_killed_between_commit_and_reply(member: str, server: Server, strait: Strait, tmp_path: Path) -> None:
+async def test_x4_killed_between_commit_and_reply(
+    member: str, server: Server, proxy: StallingProxy, tmp_path: Path
+) -> None:
     words, count = UNHEARD[member]
-    through = f"postgresql://postgres@/postgres?host={Path(strait.address.removeprefix('unix:')).parent}"
+    through = f"postgresql://postgres@/postgres?host={Path(proxy.address.removeprefix('unix:')).parent}"
     launches = {member: Launch({"AETHERIS_DATABASE_URL": through})}
     async with world_in(tmp_path, database=server.dsn(), launches=launches) as world:
         path, body = await request_of(world, member)
-        strait.hold_answer_to(*words)
+        proxy.hold_answer_to(*words)
         asking = asyncio.ensure_future(world.api.post(path, json=body))
-        await asyncio.wait_for(strait.answer_held.wait(), 10)
+        await asyncio.wait_for(proxy.answer_held.wait(), 10)
 
         async def durable() -> bool:
             return await asyncio.to_thread(server.sql, count) == "1\n"
@@ -71,7 +74,7 @@ async def test_x4_killed_between_commit_and_reply(member: str, server: Server, s
         await until(durable)
         world.suite.kill(member, signal.SIGKILL)
         await world.suite.ended(member)
-        strait.release()
+        proxy.release()
         await world.suite.start(member)
         await stopped_by(asking)
         first, second = [await said(world, path, body) for _ in range(2)]

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from aetheris_testkit.postgres import Server
+
+from harness.postgres import Server
 
 from .load import until
 from .world import World, world_in

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aetheris_testkit.postgres import Server
+
+from harness.postgres import Server
 
 from .world import holders, world_in
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from aetheris_testkit import evidence
-from aetheris_testkit.counter import counting
-from aetheris_testkit.history import Chain, History, Submission
-from aetheris_testkit.promises import Break, check
-from aetheris_testkit.suite import Launch, Suite
+
+from harness import evidence
+from harness.counter import counting
+from harness.history import Chain, History, Submission
+from harness.invariants import Violation, check
+from harness.suite import Launch, Suite
 
 from .load import until
 
@@ -70,7 +71,7 @@ class World:
             idempotent=frozenset({"deliver"}),
         )
 
-    async def breaks(self) -> list[Break]:
+    async def breaks(self) -> list[Violation]:
         """Everything that is wrong with what happened here."""
         return check(await self.history())
 
@@ -90,7 +91,7 @@ async def world_in(
     environment: Mapping[str, Mapping[str, str]] | None = None,
 ) -> AsyncIterator[World]:
     more = environment or {}
-    with counting(environment=more.get("counter")) as counter:
+    with counting(more=more.get("counter")) as counter:
         settings = {
             **more,
             "scheduler": {

@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from aetheris_testkit.suite import Suite
+
+from harness.suite import Suite
 
 pytestmark = pytest.mark.chaos
 

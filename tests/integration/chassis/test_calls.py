@@ -10,8 +10,9 @@ import pytest
 import structlog
 from aetheris_chassis.status import ERROR_ID_KEY, refusal_from
 from aetheris_kernel.errors import KINDS, Conflict, Fenced, NotFound, Refusal
-from aetheris_testkit.probe import METHODS, SERVICE, Probe, ask, probing
 from prometheus_client import REGISTRY
+
+from harness.probe import METHODS, SERVICE, Probe, ask, probing
 
 
 def raising(failure: BaseException):

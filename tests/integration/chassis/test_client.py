@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from aetheris_chassis.client import open_channel, retrying
 from aetheris_kernel.errors import Conflict, NotFound, Refusal, Unavailable
-from aetheris_testkit.probe import Probe, ask, probing
+
+from harness.probe import Probe, ask, probing
 
 
 class Peer:

@@ -13,8 +13,9 @@ import pytest
 import structlog
 from aetheris_chassis.postgres import acquiring, open_pool
 from aetheris_kernel.errors import Invalid, Unavailable
-from aetheris_testkit.postgres import throwaway_server
-from aetheris_testkit.strait import Strait
+
+from harness.postgres import throwaway_server
+from harness.stalling_proxy import StallingProxy
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ async def test_a_connection_that_was_told_of_its_end_and_has_not_seen_it_is_unav
     sockets = parse_qs(urlsplit(postgres_server.dsn()).query)["host"][0]
     with tempfile.TemporaryDirectory(prefix="aetheris-") as folder:
         async with (
-            Strait(f"unix:{sockets}/.s.PGSQL.5432", f"unix:{folder}/.s.PGSQL.5432", ends=False),
+            StallingProxy(f"unix:{sockets}/.s.PGSQL.5432", f"unix:{folder}/.s.PGSQL.5432", ends=False),
             open_pool(f"postgresql://postgres@/postgres?host={folder}", size_max=1) as pool,
         ):
             async with acquiring(pool) as connection:

@@ -12,9 +12,10 @@ from aetheris_chassis.exposition import exposing
 from aetheris_chassis.server import Serving
 from aetheris_chassis.status import refusal_from
 from aetheris_kernel.errors import Forbidden, Invalid, Unavailable
-from aetheris_testkit.probe import SERVICE, Probe, ask, probing
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from harness.probe import SERVICE, Probe, ask, probing
 
 Up = asyncio.Queue[tuple[Serving, Any]]
 

@@ -10,7 +10,7 @@ CODE = """
 import asyncio, json
 import grpc
 from aetheris_chassis.traces import setup_traces
-from aetheris_testkit.probe import METHODS, Probe, ask, probing
+from harness.probe import METHODS, Probe, ask, probing
 from aetheris_kernel.errors import NotFound
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as pb, trace_service_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc

@@ -13,8 +13,9 @@ from aetheris.definitions import AgentDefinition
 from aetheris.postgres import DatabaseAway, tx_step
 from aetheris_journal import events as e
 from aetheris_runner import ports
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.world import JOB, World
+
+from harness.crash import Fuse
+from harness.world import JOB, World
 
 Booked = Callable[[], Any]
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aetheris_testkit.embedded import Embedded
+
+from harness.embedded import Embedded
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from aetheris_embedded.folder import socket_folder
-from aetheris_testkit.embedded import Embedded, alive
+
+from harness.embedded import Embedded, alive
 
 Start = Callable[..., Embedded]
 

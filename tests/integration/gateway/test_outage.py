@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 from aetheris_chassis.migrate import migrate
-from aetheris_testkit.postgres import Server
+
+from harness.postgres import Server
 
 from .world import World
 

@@ -30,9 +30,10 @@ from aetheris_ledger.settings import Settings
 from aetheris_ledger.store import Store
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 from aetheris_proto.ledger.v1.ledger_pb2_grpc import LedgerStub
-from aetheris_testkit.clock import SimClock
-from aetheris_testkit.postgres import Server, fresh_database
 from prometheus_client import REGISTRY
+
+from harness.clock import SimClock
+from harness.postgres import Server, fresh_database
 
 AT = SimClock().now()
 

@@ -15,7 +15,9 @@ from aetheris_journal.chain import Commit as Link
 from aetheris_journal.chain import first_break
 from aetheris_ledger.postgres import PostgresStore
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
-from aetheris_testkit.postgres import Server
+
+from harness.environment import environment
+from harness.postgres import Server
 
 pytestmark = pytest.mark.migrated("aetheris_ledger")
 
@@ -317,8 +319,8 @@ async def test_a_database_that_is_away_is_unavailable_and_a_load_rides_it_out(re
             (asked, loading) = await client.send([append], loads=[(job.job, 0)])
             await client.until(asked)
             # In a process of its own: starting it here would fork one that gRPC's threads are running in.
-            restart = f"from aetheris_testkit.postgres import *; Server(Path({str(server.data)!r})).start()"
-            subprocess.run([sys.executable, "-c", restart], check=True)  # noqa: ASYNC221
+            restart = f"from harness.postgres import *; Server(Path({str(server.data)!r})).start()"
+            subprocess.run([sys.executable, "-c", restart], env=environment(), check=True)  # noqa: ASYNC221
             await client.until(loading)
             (again,) = await client.ask(append)
 

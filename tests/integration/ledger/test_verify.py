@@ -21,7 +21,8 @@ from aetheris_ledger.core.audit import Report
 from aetheris_ledger.reading import Reader
 from aetheris_ledger.store import Want
 from aetheris_ledger.verify import verify
-from aetheris_testkit.clock import SimClock
+
+from harness.clock import SimClock
 
 SEQS = 8
 

@@ -15,7 +15,8 @@ from aetheris.client import ApiError, AsyncClient, JobFailed
 from aetheris_chassis.client import open_channel
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.gateway.v1 import gateway_pb2_grpc
-from aetheris_testkit.suite import Suite
+
+from harness.suite import Suite
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 

@@ -10,7 +10,8 @@ from aetheris.contract import guard
 from aetheris_runner import ports
 from aetheris_runner.app import serve
 from aetheris_runner.settings import Settings
-from aetheris_testkit.world import JOB, World
+
+from harness.world import JOB, World
 
 AGENT = """
 from time import time as clock

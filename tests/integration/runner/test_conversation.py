@@ -7,7 +7,8 @@ import asyncio
 import grpc
 import pytest
 from aetheris_runner.conversation import converse
-from aetheris_testkit.probe import SERVICE, Probe, probing
+
+from harness.probe import SERVICE, Probe, probing
 
 
 async def one_frame(frames: asyncio.Queue[bytes]) -> bytes:

@@ -29,8 +29,9 @@ from aetheris_scheduler.memory import MemoryStore
 from aetheris_scheduler.postgres import PostgresStore
 from aetheris_scheduler.settings import Settings
 from aetheris_scheduler.store import Leased, Order, Outcome, Placement, Steered, Store, Submitted, Sweep, Tick, Ticked
-from aetheris_testkit.clock import SimClock
-from aetheris_testkit.postgres import Server, fresh_database
+
+from harness.clock import SimClock
+from harness.postgres import Server, fresh_database
 
 from .peer import Peer, submission
 

@@ -16,7 +16,8 @@ from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Progress, Wake
 from aetheris_scheduler.core.session import Skills
 from aetheris_scheduler.postgres import QUERIES
 from aetheris_scheduler.store import Order, Outcome, Placement, Submitted, Sweep, Tick
-from aetheris_testkit.crash import Crash, CrashAt
+
+from harness.crash import Crash, CrashAt
 
 from .conftest import PostgresWorld
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from aetheris_testkit.suite import SCHEMAS, Suite
+
+from harness.suite import SCHEMAS, Suite
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "helm" / "aetheris"

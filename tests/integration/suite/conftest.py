@@ -7,7 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from aetheris_testkit.suite import Suite
+
+from harness.suite import Suite
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]

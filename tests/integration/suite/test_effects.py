@@ -10,7 +10,8 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
-from aetheris_testkit.suite import Suite
+
+from harness.suite import Suite
 
 from .conftest import HERE
 from .test_runner_lost import charged, ended, submit, trace, until

@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from aetheris_testkit.suite import Suite
+
+from harness.suite import Suite
 
 JOBS = 200
 

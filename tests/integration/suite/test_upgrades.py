@@ -21,8 +21,9 @@ import httpx
 import pytest
 from aeterna.testing.load import Load, kept_alive
 from aeterna.testing.supervised import Supervised
-from aetheris_testkit.suite import Suite, free_ports
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from harness.suite import Suite, free_ports
 
 from .conftest import AGENTS
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
-from aetheris_testkit.api import Api
-from aetheris_testkit.suite import Suite
+
+from harness.api import Api
+from harness.suite import Suite
 
 AGENTS = Path(__file__).parent / "agents.py"
 

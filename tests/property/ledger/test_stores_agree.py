@@ -16,10 +16,11 @@ from aetheris_ledger.core.append import Answer, Append, Decision
 from aetheris_ledger.memory import MemoryStore
 from aetheris_ledger.postgres import PostgresStore
 from aetheris_ledger.store import Want
-from aetheris_testkit.clock import SimClock
-from aetheris_testkit.postgres import Server, fresh_database
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from harness.clock import SimClock
+from harness.postgres import Server, fresh_database
 
 DIGEST = b"d" * 32
 KEYS = ("k0", "k1", "k2")

@@ -14,9 +14,10 @@ from aetheris_scheduler.core.session import Hello, Skills
 from aetheris_scheduler.core.submission import Submission, checked
 from aetheris_scheduler.memory import MemoryStore
 from aetheris_scheduler.store import Order, Outcome, Placement, Submitted, Sweep, Tick
-from aetheris_testkit.clock import SimClock
 from hypothesis import given
 from hypothesis import strategies as st
+
+from harness.clock import SimClock
 
 SAID = [
     Park("s"),

@@ -14,7 +14,8 @@ from aetheris import history
 from aetheris.definitions import AgentDefinition
 from aetheris.history import History
 from aetheris_runner import ports
-from aetheris_testkit.world import JOB, World
+
+from harness.world import JOB, World
 
 HEAD = "from aetheris import *\n\n\n"
 

@@ -19,9 +19,11 @@ from aetheris.definitions import AgentDefinition
 from aetheris.driving.agents import load_agents
 from aetheris_runner import ports
 from aetheris_runner.run import Run
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.household import Household
-from aetheris_testkit.world import World
+
+sys.path.append(str(Path(__file__).parents[2]))
+from harness.cluster_simulation import ClusterSimulation
+from harness.crash import Fuse
+from harness.world import World
 
 RELEASES = Path(__file__).parent / "releases"
 LEASES_MAX = 60
@@ -38,8 +40,8 @@ def yes_twice(world: World, job_id: UUID) -> None:
         _decide(world, job_id, who, True, edited=b'{"amount":9}')
     for number, said in enumerate(("hello", {"again": True})):
         world.inbox.message(job_id, number, said, "chat")
-    for token in list(world.desk.tokens):
-        world.desk.complete(token, {"error": "no such account"})
+    for token in list(world.gateway.tokens):
+        world.gateway.complete(token, {"error": "no such account"})
 
 
 def no(world: World, job_id: UUID) -> None:
@@ -47,9 +49,9 @@ def no(world: World, job_id: UUID) -> None:
 
 
 def _decide(world: World, job_id: UUID, who: str, approved: bool, edited: bytes = b"") -> None:
-    for (job, name), approval in list(world.desk.approvals.items()):
+    for (job, name), approval in list(world.gateway.approvals.items()):
         if job == job_id and approval.state.name == "PENDING" and approval.question.approver == "manager":
-            world.desk.decide(job_id, name, who, approved, roles=["manager"], edited=edited)
+            world.gateway.decide(job_id, name, who, approved, roles=["manager"], edited=edited)
 
 
 JOBS: dict[str, tuple[str, bytes, Answer]] = {
@@ -99,12 +101,12 @@ async def _record(
 
 
 async def _record_family(folder: Path, agents: Mapping[str, AgentDefinition[Any]]) -> None:
-    house = Household([agents["family"], agents["kid"], agents["naughty"]])
-    job_id = await house.submit(agents["family"], b"{}")
-    await house.live(warm=False)
-    _keep(folder, "family", house.world, job_id)
-    for child in house.children(job_id)[:2]:
-        _keep(folder, child.agent, house.world, child.id)
+    cluster = ClusterSimulation([agents["family"], agents["kid"], agents["naughty"]])
+    job_id = await cluster.submit(agents["family"], b"{}")
+    await cluster.live(warm=False)
+    _keep(folder, "family", cluster.world, job_id)
+    for child in cluster.children(job_id)[:2]:
+        _keep(folder, child.agent, cluster.world, child.id)
 
 
 def _keep(folder: Path, name: str, world: World, job_id: UUID) -> None:

@@ -12,8 +12,8 @@ from aetheris.values import canonical
 from aetheris_journal import codec
 from aetheris_journal import events as e
 from aetheris_journal.chain import GENESIS, Commit, commit_hash
-from aetheris_testkit.world import JOB
 
+from harness.world import JOB
 from tests.replay.sdk.conftest import Shop
 
 ENDLESS = """

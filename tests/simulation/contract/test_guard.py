@@ -22,7 +22,8 @@ import uvloop
 from aetheris.contract import guard, rules
 from aetheris.definitions import AgentDefinition
 from aetheris_runner import ports
-from aetheris_testkit.world import JOB, World
+
+from harness.world import JOB, World
 
 # What the agent says in its body, and the rule that refuses it.
 ACTS = {

@@ -9,8 +9,9 @@ from aetheris import DidNotHappen, Happened, agent, checkpoint, tool
 from aetheris.definitions import AgentDefinition
 from aetheris_ledger.verify import verify
 from aetheris_runner import ports
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.world import JOB, World
+
+from harness.crash import Fuse
+from harness.world import JOB, World
 
 
 def rounds(world: World, *, fails: bool) -> AgentDefinition[Any]:

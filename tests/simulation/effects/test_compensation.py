@@ -16,8 +16,9 @@ from aetheris_journal.chain import first_break
 from aetheris_journal.effect import State
 from aetheris_ledger.verify import verify
 from aetheris_runner import ports
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.world import JOB, World, turns
+
+from harness.crash import Fuse
+from harness.world import JOB, World, turns
 
 OTHER = UUID("018f0000-0000-7000-8000-000000000002")
 

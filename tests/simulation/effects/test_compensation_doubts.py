@@ -11,7 +11,8 @@ from aetheris_journal import events as e
 from aetheris_journal.events import Source, Verdict
 from aetheris_ledger.core.effect import Note
 from aetheris_runner import ports
-from aetheris_testkit.world import JOB, World, turns
+
+from harness.world import JOB, World, turns
 
 OTHER = UUID("018f0000-0000-7000-8000-000000000002")
 

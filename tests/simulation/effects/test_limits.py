@@ -13,8 +13,9 @@ from aetheris_journal.effect import State
 from aetheris_kernel.errors import Fenced
 from aetheris_runner import ports
 from aetheris_runner.run import Run
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.world import JOB, MemoryJournal, World
+
+from harness.crash import Fuse
+from harness.world import JOB, MemoryJournal, World
 
 
 async def test_a_step_over_its_time_fails_and_is_retried_by_its_policy():

@@ -7,7 +7,8 @@ from aetheris import Retry, Unchanged, agent, signal, step, tool
 from aetheris_gateway.core.steps import Outcome
 from aetheris_gateway.core.trace import trace_of
 from aetheris_runner import metrics, ports
-from aetheris_testkit.world import JOB, World
+
+from harness.world import JOB, World
 
 FIVE = {"pure", "side_effect_committed", "retryable", "permanent_failure", "compensated"}
 

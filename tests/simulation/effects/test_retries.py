@@ -13,8 +13,9 @@ from aetheris.definitions import AgentDefinition
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_runner import ports
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.world import JOB, World
+
+from harness.crash import Fuse
+from harness.world import JOB, World
 
 STEADY = Retry(attempts=4, first="10s", factor=2, most="30s", jitter=0)
 

@@ -31,9 +31,10 @@ from aetheris_journal.chain import first_break
 from aetheris_journal.replay import Replay
 from aetheris_runner import ports
 from aetheris_scheduler.core.job import State
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.household import Household
-from aetheris_testkit.world import JOB, World
+
+from harness.cluster_simulation import ClusterSimulation
+from harness.crash import Fuse
+from harness.world import JOB, World
 
 ROUNDS = 3
 
@@ -351,22 +352,22 @@ def family(world: World) -> list[AgentDefinition[Any]]:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_children_outlive_a_checkpoint(after: bool) -> None:
-    async def run(fuse: Fuse) -> tuple[Household, UUID]:
+    async def run(fuse: Fuse) -> tuple[ClusterSimulation, UUID]:
         world = World()
         agents = family(world)
-        house = Household(agents, world)
-        root = await house.submit(agents[-1])
-        await house.live([fuse])
-        return house, root
+        cluster = ClusterSimulation(agents, world)
+        root = await cluster.submit(agents[-1])
+        await cluster.live([fuse])
+        return cluster, root
 
     counted = Fuse(-1)
     await run(counted)
     for number in range(counted.calls):
-        house, root = await run(Fuse(number, after=after))
+        cluster, root = await run(Fuse(number, after=after))
 
         where = f"{'after' if after else 'before'} write {number} of {counted.calls}"
-        assert house.scheduler.jobs[root].result == b"111", where
-        assert len(house.children(root)) == 6, where
-        assert all(child.state.ended for child in house.children(root)), where
-        assert house.children(root)[-1].state in (State.CANCELLED, State.COMPLETED), where
-        await check(house.agent("endless"), house.world.events(root), root)
+        assert cluster.scheduler.jobs[root].result == b"111", where
+        assert len(cluster.children(root)) == 6, where
+        assert all(child.state.ended for child in cluster.children(root)), where
+        assert cluster.children(root)[-1].state in (State.CANCELLED, State.COMPLETED), where
+        await check(cluster.agent("endless"), cluster.world.events(root), root)

@@ -28,9 +28,10 @@ from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_scheduler.core.job import State
 from aetheris_scheduler.core.lifecycle import Cancel
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.household import Household
-from aetheris_testkit.world import World, turns
+
+from harness.cluster_simulation import ClusterSimulation
+from harness.crash import Fuse
+from harness.world import World, turns
 
 Build = Callable[[World], list[AgentDefinition[Any]]]
 
@@ -87,28 +88,28 @@ EXPECTED = [
 ]
 
 
-async def lived(build: Build, fuse: Fuse, *, warm: bool = True) -> tuple[Household, UUID]:
+async def lived(build: Build, fuse: Fuse, *, warm: bool = True) -> tuple[ClusterSimulation, UUID]:
     world = World()
     agents = build(world)
-    house = Household(agents, world)
-    root = await house.submit(agents[-1])
-    await house.live([fuse], warm=warm)
-    return house, root
+    cluster = ClusterSimulation(agents, world)
+    root = await cluster.submit(agents[-1])
+    await cluster.live([fuse], warm=warm)
+    return cluster, root
 
 
-async def check_all(house: Household, where: str) -> None:
+async def check_all(cluster: ClusterSimulation, where: str) -> None:
     """Every chain is whole, ends once, and replays."""
-    for job in house.scheduler.jobs.values():
-        events = house.world.events(job.id)
-        assert first_break(job.id, house.world.commits(job.id)) is None, where
+    for job in cluster.scheduler.jobs.values():
+        events = cluster.world.events(job.id)
+        assert first_break(job.id, cluster.world.commits(job.id)) is None, where
         assert sum(isinstance(event, (e.JobCompleted, e.JobFailed, e.JobCancelled)) for event in events) == 1, where
-        await check(house.agent(job.agent), events, job.id)
-    assert set(house.world.outside.calls.values()) <= {1}, where
-    assert house.world.outside.without_intent == [], where
+        await check(cluster.agent(job.agent), events, job.id)
+    assert set(cluster.world.outside.calls.values()) <= {1}, where
+    assert cluster.world.outside.without_intent == [], where
 
 
-def result_of(house: Household, job: UUID) -> Any:
-    return json.loads(house.scheduler.jobs[job].result or b"null")
+def result_of(cluster: ClusterSimulation, job: UUID) -> Any:
+    return json.loads(cluster.scheduler.jobs[job].result or b"null")
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
@@ -118,16 +119,16 @@ async def test_a_crash_anywhere_makes_each_child_once_and_hears_of_it_once(after
     await lived(trade, counted, warm=warm)
     assert counted.calls > 15
     for number in range(counted.calls):
-        house, root = await lived(trade, Fuse(number, after=after), warm=warm)
+        cluster, root = await lived(trade, Fuse(number, after=after), warm=warm)
 
         where = f"{'after' if after else 'before'} write {number} of {counted.calls}"
-        assert result_of(house, root) == EXPECTED, where
-        assert len(house.children(root)) == 4, where
-        assert len(house.scheduler.jobs) == 6, where
-        assert sorted(house.world.outside.calls.values()) == [1, 1, 1], where
-        ends = [event.child_job_id for event in house.world.events(root) if isinstance(event, e.ChildCompleted)]
-        assert sorted(ends) == [str(child.id) for child in house.children(root)], where
-        await check_all(house, where)
+        assert result_of(cluster, root) == EXPECTED, where
+        assert len(cluster.children(root)) == 4, where
+        assert len(cluster.scheduler.jobs) == 6, where
+        assert sorted(cluster.world.outside.calls.values()) == [1, 1, 1], where
+        ends = [event.child_job_id for event in cluster.world.events(root) if isinstance(event, e.ChildCompleted)]
+        assert sorted(ends) == [str(child.id) for child in cluster.children(root)], where
+        await check_all(cluster, where)
 
 
 def closing(world: World) -> list[AgentDefinition[Any]]:
@@ -161,37 +162,37 @@ def closing(world: World) -> list[AgentDefinition[Any]]:
 async def test_a_parent_that_ends_takes_its_children_and_theirs_along(how: str, after: bool) -> None:
     """J9, in a child: completed, failed, or cancelled itself."""
 
-    async def run(fuse: Fuse) -> tuple[Household, UUID]:
+    async def run(fuse: Fuse) -> tuple[ClusterSimulation, UUID]:
         world = World()
-        house = Household(closing(world), world)
-        root = await house.submit(house.agent("parent"), json.dumps({"args": [how]}).encode())
+        cluster = ClusterSimulation(closing(world), world)
+        root = await cluster.submit(cluster.agent("parent"), json.dumps({"args": [how]}).encode())
 
         def cancel() -> bool:
-            open_now = house.scheduler.jobs[root].state is State.PARKED and not house.scheduler.jobs[root].cancel
+            open_now = cluster.scheduler.jobs[root].state is State.PARKED and not cluster.scheduler.jobs[root].cancel
             if open_now:
-                house.soon(Cancel("enough"), root)
+                cluster.soon(Cancel("enough"), root)
             return open_now
 
-        house.meanwhile = cancel
-        await house.live([fuse])
-        return house, root
+        cluster.meanwhile = cancel
+        await cluster.live([fuse])
+        return cluster, root
 
     counted = Fuse(-1)
     await run(counted)
     for number in range(counted.calls):
-        house, root = await run(Fuse(number, after=after))
+        cluster, root = await run(Fuse(number, after=after))
 
         where = f"{how}: {'after' if after else 'before'} write {number} of {counted.calls}"
         ended = {"return": State.COMPLETED, "raise": State.FAILED, "wait": State.CANCELLED}[how]
-        assert house.scheduler.jobs[root].state is ended, where
-        first, middle, left = house.children(root)
+        assert cluster.scheduler.jobs[root].state is ended, where
+        first, middle, left = cluster.children(root)
         assert first.state is State.CANCELLED, where
         assert middle.state is State.CANCELLED, where
         # Where nobody had come to its grandchild, there is none.
-        assert {child.state for child in house.children(middle.id)} <= {State.CANCELLED}, where
+        assert {child.state for child in cluster.children(middle.id)} <= {State.CANCELLED}, where
         assert left.state is State.COMPLETED, where
         assert "its parent has ended" in first.cancel_reason, where
-        await check_all(house, where)
+        await check_all(cluster, where)
 
 
 async def test_the_same_key_with_other_arguments_is_no_child() -> None:
@@ -212,10 +213,10 @@ async def test_the_same_key_with_other_arguments_is_no_child() -> None:
 
         return [leaf, parent]
 
-    house, root = await lived(build, Fuse(-1))
+    cluster, root = await lived(build, Fuse(-1))
 
-    assert result_of(house, root)[:3] == ["a", "b", "b"]
-    assert len(house.children(root)) == 2
+    assert result_of(cluster, root)[:3] == ["a", "b", "b"]
+    assert len(cluster.children(root)) == 2
 
 
 async def test_a_child_that_was_cancelled_says_so_to_its_parent() -> None:
@@ -236,18 +237,18 @@ async def test_a_child_that_was_cancelled_says_so_to_its_parent() -> None:
 
     world = World()
     agents = build(world)
-    house = Household(agents, world)
-    root = await house.submit(agents[-1])
+    cluster = ClusterSimulation(agents, world)
+    root = await cluster.submit(agents[-1])
 
     def cancel() -> bool:
-        (child,) = house.children(root)
-        house.soon(Cancel("not wanted"), child.id)
+        (child,) = cluster.children(root)
+        cluster.soon(Cancel("not wanted"), child.id)
         return True
 
-    house.meanwhile = cancel
-    await house.live()
+    cluster.meanwhile = cancel
+    await cluster.live()
 
-    assert result_of(house, root) == "not wanted"
+    assert result_of(cluster, root) == "not wanted"
 
 
 async def test_each_child_costs_one_question() -> None:
@@ -266,28 +267,28 @@ async def test_each_child_costs_one_question() -> None:
 
         return [leaf, parent]
 
-    house, root = await lived(build, Fuse(-1))
+    cluster, root = await lived(build, Fuse(-1))
 
-    assert result_of(house, root) == sum(range(300))
-    assert sum(house.asked) == 300
-    assert len(house.asked) < 100
+    assert result_of(cluster, root) == sum(range(300))
+    assert sum(cluster.asked) == 300
+    assert len(cluster.asked) < 100
 
 
 async def test_the_scheduler_away_holds_a_parent_up_and_nothing_else() -> None:
     world = World()
     agents = trade(world)
-    house = Household(agents, world)
-    root = await house.submit(agents[-1])
-    house.away = True
+    cluster = ClusterSimulation(agents, world)
+    root = await cluster.submit(agents[-1])
+    cluster.away = True
 
     def back() -> bool:
-        house.away = False
+        cluster.away = False
         return False
 
-    house.meanwhile = back
-    await house.live()
+    cluster.meanwhile = back
+    await cluster.live()
 
-    assert result_of(house, root) == EXPECTED
+    assert result_of(cluster, root) == EXPECTED
 
 
 async def test_a_busy_parent_hears_of_its_child_at_once() -> None:
@@ -316,23 +317,23 @@ async def test_a_busy_parent_hears_of_its_child_at_once() -> None:
 
         return [leaf, parent]
 
-    house, root = await lived(build, Fuse(-1))
+    cluster, root = await lived(build, Fuse(-1))
 
-    assert result_of(house, root) is True
+    assert result_of(cluster, root) is True
 
 
 async def test_a_child_that_its_former_holder_was_about_to_submit_is_closed_too() -> None:
     """Its parent dies between writing the child down and asking for it, and is cancelled before it goes on."""
     world = World()
     agents = closing(world)
-    house = Household(agents, world)
-    root = await house.submit(house.agent("parent"), b'{"args":["wait"]}')
-    await house.live([Fuse(1)], once=True)
+    cluster = ClusterSimulation(agents, world)
+    root = await cluster.submit(cluster.agent("parent"), b'{"args":["wait"]}')
+    await cluster.live([Fuse(1)], once=True)
     (started,) = [event for event in world.events(root) if isinstance(event, e.ChildStarted)]
-    assert not house.children(root)
-    await house.order(root, Cancel("enough"))
-    await house.live()
-    (child,) = house.children(root)
+    assert not cluster.children(root)
+    await cluster.order(root, Cancel("enough"))
+    await cluster.live()
+    (child,) = cluster.children(root)
 
-    assert house.scheduler.jobs[root].state is State.CANCELLED
+    assert cluster.scheduler.jobs[root].state is State.CANCELLED
     assert (str(child.id), child.state) == (started.child_job_id, State.CANCELLED)

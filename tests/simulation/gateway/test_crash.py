@@ -22,7 +22,8 @@ from aetheris_kernel.clock import SystemClock
 from aetheris_kernel.errors import NotFound
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
-from aetheris_testkit.crash import Crash, CrashAt, Fuse
+
+from harness.crash import Crash, CrashAt, Fuse
 
 pytestmark = pytest.mark.migrated("aetheris_gateway")
 

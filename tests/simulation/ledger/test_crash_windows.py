@@ -23,8 +23,9 @@ from aetheris_ledger.core.audit import change_of
 from aetheris_ledger.memory import MemoryStore
 from aetheris_ledger.store import Want
 from aetheris_ledger.verify import verify
-from aetheris_testkit.clock import SimClock
-from aetheris_testkit.crash import Crash, CrashAt, Fuse
+
+from harness.clock import SimClock
+from harness.crash import Crash, CrashAt, Fuse
 
 JOB = UUID("0190f1f0-aaaa-7bbb-8ccc-0123456789ab")
 AT = SimClock().now()

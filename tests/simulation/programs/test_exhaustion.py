@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from aetheris_testkit.ordeal import endures, every_crash
-from aetheris_testkit.programs import Command, Program, draw
+
+from harness.programs import Command, Program, draw
+from harness.random_runs import check_program, every_crash
 
 # Always the same seeds, so that a red test is news about the code and not about the dice. `make chaos` draws more.
 CHUNKS, CHUNK, SIZE = 12, 8, 4
@@ -14,7 +15,7 @@ CHUNKS, CHUNK, SIZE = 12, 8, 4
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 async def test_a_crash_at_any_write_changes_nothing(chunk: int) -> None:
     for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK):
-        await endures(seed, draw(seed, SIZE), every_crash)
+        await check_program(seed, draw(seed, SIZE), every_crash)
 
 
 def once(number: int) -> Command:
@@ -38,4 +39,4 @@ BLOCKS: dict[str, Program] = {
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", BLOCKS)
 async def test_one_business_key_in_several_branches_is_one_call(name: str) -> None:
-    await endures(0, BLOCKS[name], every_crash)
+    await check_program(0, BLOCKS[name], every_crash)

@@ -13,10 +13,11 @@ from aetheris.definitions import AgentDefinition
 from aetheris_journal.chain import first_break
 from aetheris_ledger.verify import verify
 from aetheris_scheduler.core.job import State
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.household import Household
-from aetheris_testkit.programs import KINDS, Program, agent_of, commands, draw, shown
-from aetheris_testkit.world import World
+
+from harness.cluster_simulation import ClusterSimulation
+from harness.crash import Fuse
+from harness.programs import KINDS, Program, agent_of, commands, draw, shown
+from harness.world import World
 
 CHUNKS, CHUNK, CHILDREN = 4, 3, 3
 # What needs nobody from outside; the rest is what the other files here are about.
@@ -53,30 +54,32 @@ def family(world: World, programs: Sequence[Program]) -> list[AgentDefinition[An
     return [parent, *children]
 
 
-async def lived(programs: Sequence[Program], fuses: Sequence[Fuse], *, warm: bool) -> tuple[Household, UUID, int]:
+async def lived(
+    programs: Sequence[Program], fuses: Sequence[Fuse], *, warm: bool
+) -> tuple[ClusterSimulation, UUID, int]:
     world = World()
     agents = family(world, programs)
-    house = Household(agents, world)
-    parent = await house.submit(agents[0])
+    cluster = ClusterSimulation(agents, world)
+    parent = await cluster.submit(agents[0])
     counting = Fuse(-1)
-    await house.live([*fuses, counting], warm=warm)
-    return house, parent, counting.calls
+    await cluster.live([*fuses, counting], warm=warm)
+    return cluster, parent, counting.calls
 
 
-async def held_to(reference: Household, house: Household, root: UUID) -> None:
+async def held_to(reference: ClusterSimulation, cluster: ClusterSimulation, root: UUID) -> None:
     """As without a fault: the same end of everybody, the same changes of the world, each once."""
-    outside = house.world.outside
+    outside = cluster.world.outside
     assert set(outside.calls.values()) <= {1}
     assert outside.without_intent == []
     assert sorted(outside.results.values()) == sorted(reference.world.outside.results.values())
-    assert len(house.scheduler.jobs) == len(reference.scheduler.jobs)
+    assert len(cluster.scheduler.jobs) == len(reference.scheduler.jobs)
     (before,) = [job for job in reference.scheduler.jobs.values() if job.parent is None]
-    after = house.scheduler.jobs[root]
+    after = cluster.scheduler.jobs[root]
     assert (after.state, after.result, after.failure) == (before.state, before.result, before.failure)
-    for job in house.scheduler.jobs.values():
+    for job in cluster.scheduler.jobs.values():
         assert job.state in (State.COMPLETED, State.FAILED)
-        assert first_break(job.id, house.world.commits(job.id)) is None
-        report = await verify(house.world.store, job.id)
+        assert first_break(job.id, cluster.world.commits(job.id)) is None
+        report = await verify(cluster.world.store, job.id)
         assert report.intact, report.problem
 
 
@@ -92,7 +95,7 @@ async def test_a_family_comes_to_the_same_end_whatever_dies_under_it(chunk: int)
             fuses = [Fuse(dice.randrange(writes), after=dice.random() < 0.5) for _ in range(dice.randint(1, 3))]
             where = f"seed {seed}: {[(fuse.step, fuse.after) for fuse in fuses]} in {[shown(one) for one in programs]}"
             try:
-                house, root, _ = await lived(programs, fuses, warm=dice.random() < 0.5)
-                await held_to(reference, house, root)
+                cluster, root, _ = await lived(programs, fuses, warm=dice.random() < 0.5)
+                await held_to(reference, cluster, root)
             except AssertionError as wrong:
                 raise AssertionError(f"{where}: {wrong}") from wrong

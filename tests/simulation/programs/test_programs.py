@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from aetheris import DidNotHappen
 from aetheris_runner import ports, scribe
-from aetheris_testkit import ordeal, programs
-from aetheris_testkit.ordeal import Ended, Fate, endures, every_crash, hold_to, run, shrunk, some_fates
-from aetheris_testkit.programs import MAIN, Command, Program, commands, draw, shown
+
+from harness import programs, random_runs
+from harness.programs import MAIN, Command, Program, commands, draw, shown
+from harness.random_runs import Ended, Scenario, check_program, check_run, every_crash, random_scenarios, run, shrunk
 
 
 def test_a_seed_is_a_program() -> None:
@@ -40,7 +41,7 @@ async def test_a_program_says_what_each_of_its_commands_brought() -> None:
 BRINGS = {
     "step": '["step 1"]', "durable": '["durable 1"]', "again": '["again 1"]', "fails": "ValueError step 1 fails",
     "plain": '["plain 1"]', "verified": '["verified 1"]', "idempotent": '["idempotent 1"]', "once": '["once x"]',
-    "declined": "aetheris_testkit.programs:Declined tool 1 is declined",
+    "declined": "harness.programs:Declined tool 1 is declined",
     "busy": '["busy 1"]', "undoable": '["undoable 1"]',
     "sleep": '["slept"]', "signal": '["x!"]', "timeout": '["too late"]', "approval": '["yes"]',
     "awakeable": '[["durable 1","told"]]', "now": '["durable 1"]', "random": '["durable 1"]', "uuid": '["durable 1"]',
@@ -60,7 +61,7 @@ async def test_each_kind_of_command_does_what_it_is_named_for(kind: str) -> None
 async def test_a_frozen_runner_is_taken_over_and_fenced() -> None:
     program = (Command("verified", 1), Command("signal", 2, (), "x"), Command("verified", 3))
     reference = await run(program)
-    fenced = [await hold_to(reference, program, Fate(freezes=(number,))) for number in range(4)]
+    fenced = [await check_run(reference, program, Scenario(freezes=(number,))) for number in range(4)]
 
     assert [ended.fenced for ended in fenced] == [1, 1, 1, 1]
 
@@ -68,7 +69,9 @@ async def test_a_frozen_runner_is_taken_over_and_fenced() -> None:
 async def test_fates_hold_crashes_freezes_and_cancels() -> None:
     program = draw(3, 12)
     reference = await run(program)
-    ended: list[Ended] = [await hold_to(reference, program, fate) for fate in some_fates(3, reference.writes, 40)]
+    ended: list[Ended] = [
+        await check_run(reference, program, scenario) for scenario in random_scenarios(3, reference.writes, 40)
+    ]
 
     assert sum(end.fenced for end in ended) > 5
     assert sum(end.world.crashes for end in ended) > 20
@@ -127,7 +130,7 @@ def a_chain_whose_wait_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_broken_runner_is_found_and_shown_with_the_least_program(
     monkeypatch: pytest.MonkeyPatch, broken: Callable[[pytest.MonkeyPatch], None], program: int, least: str, why: str
 ) -> None:
-    monkeypatch.setattr(ordeal, "STILL_S", 0.2)
+    monkeypatch.setattr(random_runs, "STILL_S", 0.2)
     broken(monkeypatch)
     whole: Program = (
         Command("step", 1),
@@ -135,7 +138,7 @@ async def test_a_broken_runner_is_found_and_shown_with_the_least_program(
         Command("durable", 6),
     )
     with pytest.raises(AssertionError) as failure:
-        await endures(program, whole, every_crash)
+        await check_program(program, whole, every_crash)
 
     assert f"seed {program}:" in str(failure.value)
     assert f"shrunk to {least}" in str(failure.value)

@@ -17,8 +17,9 @@ from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_kernel.errors import Conflict, Forbidden, Refusal
 from aetheris_runner import ports
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.world import JOB, World, turns
+
+from harness.crash import Fuse
+from harness.world import JOB, World, turns
 
 
 def charging(world: World, **asked: Any) -> AgentDefinition[Any]:
@@ -49,10 +50,10 @@ def answered_by(world: World, *answers: dict[str, Any]) -> None:
     left = list(answers)
 
     def meanwhile(parked: ports.Parked) -> bool:
-        if not left or (JOB, "0") not in world.desk.approvals:
+        if not left or (JOB, "0") not in world.gateway.approvals:
             return False
         with suppress(Conflict):
-            world.desk.decide(JOB, "0", roles=["manager"], **left.pop(0))
+            world.gateway.decide(JOB, "0", roles=["manager"], **left.pop(0))
         return True
 
     world.meanwhile = meanwhile
@@ -99,7 +100,7 @@ async def test_a_crash_before_or_after_any_write_changes_no_verdict(
             assert first_break(JOB, world.commits(JOB)) is None, where
             charged = isinstance(result, list) and result[0] != "no"
             assert set(world.outside.results.values()) == ({result[0]} if charged else set()), where
-            assert world.desk.approvals[JOB, "0"].state is not State.PENDING, where
+            assert world.gateway.approvals[JOB, "0"].state is not State.PENDING, where
 
 
 async def test_nobody_is_asked_before_the_question_is_durable():
@@ -108,12 +109,12 @@ async def test_nobody_is_asked_before_the_question_is_durable():
     journal.open.clear()
     held = asyncio.ensure_future(run.hold(assignment))
     await turns()
-    early = dict(world.desk.approvals)
+    early = dict(world.gateway.approvals)
     journal.open.set()
     await held
 
     assert early == {}
-    assert (JOB, "0") in world.desk.approvals
+    assert (JOB, "0") in world.gateway.approvals
     await run.close()
 
 
@@ -121,7 +122,7 @@ async def test_the_question_carries_who_submitted_the_job_and_all_of_its_rules()
     world = World()
     run, assignment, _ = world.run(charging(world, quorum=3, detail={"order": 1}, requester_may_decide=True), 1)
     parked = await run.hold(replace(assignment, actor="carl"))
-    question = world.desk.approvals[JOB, "0"].question
+    question = world.gateway.approvals[JOB, "0"].question
 
     assert isinstance(parked, ports.Parked)
     assert parked.reason == "approval: manager"
@@ -138,14 +139,14 @@ async def test_of_a_yes_and_a_deadline_at_one_instant_one_wins_and_the_other_is_
     """H6: the deadline closes the question first, and then listens for what came before it was closed."""
     world = World()
     told: list[Refusal] = []
-    close = world.desk.close
+    close = world.gateway.close
 
     def answer() -> None:
         # The gateway's clock is behind ours: by its own, the question is still open.
-        approval = world.desk.approvals[JOB, "0"]
-        world.desk.approvals[JOB, "0"] = replace(approval, question=replace(approval.question, deadline=None))
+        approval = world.gateway.approvals[JOB, "0"]
+        world.gateway.approvals[JOB, "0"] = replace(approval, question=replace(approval.question, deadline=None))
         try:
-            world.desk.decide(JOB, "0", "ann", True, roles=["manager"])
+            world.gateway.decide(JOB, "0", "ann", True, roles=["manager"])
         except Refusal as refusal:
             told.append(refusal)
 
@@ -156,7 +157,7 @@ async def test_of_a_yes_and_a_deadline_at_one_instant_one_wins_and_the_other_is_
         if come == "after the close":
             answer()
 
-    world.desk.close = closing  # type: ignore[method-assign]
+    world.gateway.close = closing  # type: ignore[method-assign]
     outcome = await world.drive(charging(world, expires="1h"), JOB)
 
     assert isinstance(outcome, ports.Completed)
@@ -174,7 +175,7 @@ async def test_of_a_yes_and_a_cancel_at_one_instant_the_chain_has_one_end(cold: 
     world = World()
     run, assignment, _ = world.run(charging(world), 1)
     await run.hold(assignment)
-    world.desk.decide(JOB, "0", "ann", True, roles=["manager"])
+    world.gateway.decide(JOB, "0", "ann", True, roles=["manager"])
     if cold:
         await run.close()
         run, _, _ = world.run(charging(world), 2)
@@ -197,9 +198,9 @@ async def test_a_cancel_withdraws_the_question_and_whoever_answers_then_is_told(
         run, _, _ = world.run(charging(world), 2)
     await run.hold(replace(assignment, lease=2, cancel_requested=True))
 
-    assert world.desk.approvals[JOB, "0"].state is State.WITHDRAWN
+    assert world.gateway.approvals[JOB, "0"].state is State.WITHDRAWN
     with pytest.raises(Conflict, match="withdrawn"):
-        world.desk.decide(JOB, "0", "ann", True, roles=["manager"])
+        world.gateway.decide(JOB, "0", "ann", True, roles=["manager"])
     await run.close()
 
 
@@ -207,14 +208,14 @@ async def test_a_question_left_open_by_a_crash_at_the_very_end_is_withdrawn_by_w
     world = World()
     run, assignment, _ = world.run(charging(world), 1)
     await run.hold(assignment)
-    close, world.desk.close = world.desk.close, _away  # type: ignore[method-assign]
+    close, world.gateway.close = world.gateway.close, _away  # type: ignore[method-assign]
     await run.hold(replace(assignment, lease=2, cancel_requested=True))
     await run.close()
-    world.desk.close = close  # type: ignore[method-assign]
+    world.gateway.close = close  # type: ignore[method-assign]
     again, taken, _ = world.run(charging(world), 3)
 
     assert isinstance(await again.hold(taken), ports.Cancelled)
-    assert world.desk.approvals[JOB, "0"].state is State.WITHDRAWN
+    assert world.gateway.approvals[JOB, "0"].state is State.WITHDRAWN
     await again.close()
 
 
@@ -273,9 +274,9 @@ async def test_a_no_that_nobody_looks_at_stops_the_job(look: str, answers: list[
     path = "0.0.0" if "branch" in look else "0"
 
     def meanwhile(parked: ports.Parked) -> bool:
-        if not answers or ends(world) or world.desk.approvals[JOB, path].state is not State.PENDING:
+        if not answers or ends(world) or world.gateway.approvals[JOB, path].state is not State.PENDING:
             return False
-        world.desk.decide(JOB, path, roles=["manager"], **answers[0])
+        world.gateway.decide(JOB, path, roles=["manager"], **answers[0])
         return True
 
     world.meanwhile = meanwhile
@@ -309,7 +310,7 @@ async def test_a_no_that_nobody_looks_at_takes_back_what_was_done():
         await ship()
 
     def meanwhile(parked: ports.Parked) -> bool:
-        world.desk.decide(JOB, "1", roles=["manager"], **NO)
+        world.gateway.decide(JOB, "1", roles=["manager"], **NO)
         return True
 
     world.meanwhile = meanwhile
@@ -354,7 +355,7 @@ async def test_a_branch_that_goes_on_is_not_stopped_by_the_no_of_another():
         return await gather(asks(), works())
 
     def meanwhile(parked: ports.Parked) -> bool:
-        world.desk.decide(JOB, "0.0.0", roles=["manager"], **NO)
+        world.gateway.decide(JOB, "0.0.0", roles=["manager"], **NO)
         return True
 
     world.meanwhile = meanwhile
@@ -370,7 +371,7 @@ async def test_code_that_asks_something_else_at_the_place_of_an_answered_questio
     run, assignment, _ = world.run(charging(world), 1)
     await run.hold(assignment)
     await run.close()
-    world.desk.decide(JOB, "0", "ann", True, roles=["manager"])
+    world.gateway.decide(JOB, "0", "ann", True, roles=["manager"])
 
     @agent("charging")
     async def dearer() -> Any:
@@ -389,15 +390,15 @@ async def test_code_that_asks_something_else_at_the_place_of_an_answered_questio
 
 async def test_a_gateway_that_is_away_is_asked_again_when_the_job_comes_back():
     world = World()
-    world.desk.away = True
+    world.gateway.away = True
     parks: list[str] = []
 
     def meanwhile(parked: ports.Parked) -> bool:
         parks.append(parked.reason)
-        if world.desk.away:
-            world.desk.away = False
+        if world.gateway.away:
+            world.gateway.away = False
             return False
-        world.desk.decide(JOB, "0", roles=["manager"], **YES)
+        world.gateway.decide(JOB, "0", roles=["manager"], **YES)
         return True
 
     world.meanwhile = meanwhile
@@ -413,11 +414,11 @@ async def test_a_yes_is_not_lost_to_a_deadline_that_passes_while_the_gateway_is_
     began = world.clock.now()
 
     def meanwhile(parked: ports.Parked) -> bool:
-        if not world.desk.away:
-            world.desk.decide(JOB, "0", roles=["manager"], **YES)
-            world.desk.away = world.inbox.away = True
+        if not world.gateway.away:
+            world.gateway.decide(JOB, "0", roles=["manager"], **YES)
+            world.gateway.away = world.inbox.away = True
         elif world.clock.now() - began > timedelta(minutes=70):
-            world.desk.away = world.inbox.away = False
+            world.gateway.away = world.inbox.away = False
         assert parked.wake_at is not None
         assert parked.wake_at > world.clock.now()
         return False
@@ -435,7 +436,7 @@ async def test_whoever_submitted_the_job_does_not_answer_and_the_question_stays(
     run, assignment, _ = world.run(charging(world), 1)
     await run.hold(replace(assignment, actor="ann"))
     with pytest.raises(Forbidden):
-        world.desk.decide(JOB, "0", "ann", True, roles=["manager"])
+        world.gateway.decide(JOB, "0", "ann", True, roles=["manager"])
     parked = await run.hold(replace(assignment, lease=2, actor="ann"))
 
     assert isinstance(parked, ports.Parked)

@@ -12,8 +12,9 @@ from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_kernel.errors import Conflict
 from aetheris_runner import ports
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.world import JOB, World
+
+from harness.crash import Fuse
+from harness.world import JOB, World
 
 
 def ordering(world: World, **options: Any) -> AgentDefinition[Any]:
@@ -45,7 +46,7 @@ def supplied(world: World, said: dict[str, Any] | None) -> None:
         if said is None or "token: " not in parked.reason:
             return False
         [token] = set(world.outside.results.values())
-        world.desk.complete(token, said)
+        world.gateway.complete(token, said)
         return True
 
     world.meanwhile = meanwhile
@@ -101,9 +102,9 @@ async def test_the_time_of_a_token_runs_from_its_making_and_the_wait_ends_with_i
 
     assert await world.drive(slow, JOB, cold=True) == ports.Completed(b'"late"')
     assert (world.clock.now() - began).total_seconds() == 2 * 3_600
-    [token] = world.desk.tokens
+    [token] = world.gateway.tokens
     with pytest.raises(Conflict):
-        world.desk.complete(token, {"payload": 1})
+        world.gateway.complete(token, {"payload": 1})
 
 
 async def test_a_token_used_while_nobody_waits_yet_is_heard_when_somebody_does():
@@ -116,8 +117,8 @@ async def test_a_token_used_while_nobody_waits_yet_is_heard_when_somebody_does()
         return await handle
 
     def meanwhile(parked: ports.Parked) -> bool:
-        [token] = world.desk.tokens
-        world.desk.complete(token, {"payload": "early"})
+        [token] = world.gateway.tokens
+        world.gateway.complete(token, {"payload": "early"})
         return False
 
     world.meanwhile = meanwhile
@@ -140,15 +141,15 @@ async def test_no_agent_waits_for_a_token_as_if_it_were_a_signal():
 
 async def test_a_gateway_that_is_away_signs_the_token_when_the_job_comes_back():
     world = World()
-    world.desk.away = True
+    world.gateway.away = True
     parks: list[str] = []
 
     def meanwhile(parked: ports.Parked) -> bool:
         parks.append(parked.reason)
-        if world.desk.away:
-            world.desk.away = False
+        if world.gateway.away:
+            world.gateway.away = False
             return False
-        world.desk.complete(next(iter(world.desk.tokens)), {"payload": 1})
+        world.gateway.complete(next(iter(world.gateway.tokens)), {"payload": 1})
         return True
 
     world.meanwhile = meanwhile

@@ -14,8 +14,9 @@ from aetheris.definitions import AgentDefinition
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_runner import ports
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.world import World
+
+from harness.crash import Fuse
+from harness.world import World
 
 JOB = UUID("018f0000-0000-7000-8000-000000000001")
 

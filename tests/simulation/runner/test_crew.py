@@ -12,8 +12,9 @@ from aetheris import agent, signal, step, tool
 from aetheris_journal import events as e
 from aetheris_runner import ports
 from aetheris_runner.crew import Crew, Known
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.world import MemoryJournal, World
+
+from harness.crash import Fuse
+from harness.world import MemoryJournal, World
 
 JOB = UUID("018f0000-0000-7000-8000-000000000001")
 

@@ -14,8 +14,9 @@ from aetheris_journal.chain import first_break
 from aetheris_kernel.errors import Invalid
 from aetheris_runner import ports
 from aetheris_runner.core.waits import Note
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.world import JOB, World, turns
+
+from harness.crash import Fuse
+from harness.world import JOB, World, turns
 
 GO = Note("n1", "go", b"1", "ann")
 YEARS = timedelta(days=300 * 365)

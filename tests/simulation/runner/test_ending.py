@@ -11,7 +11,8 @@ import pytest
 from aetheris import agent, gather, signal, step, tool
 from aetheris_journal import events as e
 from aetheris_runner import ports
-from aetheris_testkit.world import JOB, World, turns
+
+from harness.world import JOB, World, turns
 
 OTHER = UUID("018f0000-0000-7000-8000-000000000002")
 

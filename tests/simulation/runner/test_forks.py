@@ -19,8 +19,9 @@ from aetheris_journal.chain import first_break
 from aetheris_kernel.errors import ChainBroken
 from aetheris_runner import ports
 from aetheris_runner.core.fork import Fork
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.world import World
+
+from harness.crash import Fuse
+from harness.world import World
 
 SOURCE = UUID("018f0000-0000-7000-8000-000000000001")
 FORK = UUID("018f0000-0000-7000-8000-000000000002")
@@ -167,9 +168,9 @@ def people_say(world: World, approved: bool) -> None:
     """Whoever is asked says this."""
 
     def meanwhile(parked: ports.Parked) -> bool:
-        asked = [key for key, question in world.desk.approvals.items() if question.state is State.PENDING]
+        asked = [key for key, question in world.gateway.approvals.items() if question.state is State.PENDING]
         for job, name in asked:
-            world.desk.decide(job, name, "oda", approved, roles=["operator"])
+            world.gateway.decide(job, name, "oda", approved, roles=["operator"])
         return bool(asked)
 
     world.meanwhile = meanwhile
@@ -186,7 +187,7 @@ async def test_where_it_is_to_ask_a_person_decides_once_whatever_crashes(approve
         world.forks[FORK] = cut(world, before="4", effects="ask")
         people_say(world, approved)
         result = await forked(world, shop(world), fuse)
-        [question] = world.desk.approvals.values()
+        [question] = world.gateway.approvals.values()
 
         assert (question.question.approver, json.loads(question.question.detail)["tool"]) == ("operator", "mail")
         assert result["sent"][0].startswith("mail 2 to ann" if approved else "blocked: ")
@@ -229,7 +230,7 @@ async def test_an_effect_that_was_under_way_at_the_cut_is_asked_about():
     world.forks[FORK] = cut(world)
     people_say(world, False)
     ended = await world.drive(unsure, FORK, ORDER)
-    [question] = world.desk.approvals.values()
+    [question] = world.gateway.approvals.values()
 
     assert isinstance(outcome, ports.Parked)
     assert outcome.operator

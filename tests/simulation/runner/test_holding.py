@@ -15,7 +15,8 @@ from aetheris_journal.chain import first_break
 from aetheris_kernel.errors import ChainBroken, Fenced
 from aetheris_runner import ports
 from aetheris_runner.core.tail import BACKLOG_EVENTS_MAX
-from aetheris_testkit.world import JOB, World, turns
+
+from harness.world import JOB, World, turns
 
 OTHER = UUID("018f0000-0000-7000-8000-000000000002")
 

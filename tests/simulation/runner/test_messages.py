@@ -13,8 +13,9 @@ from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_runner import ports
 from aetheris_runner.core.mail import HELD_NOTES_MAX
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.world import JOB, World, turns
+
+from harness.crash import Fuse
+from harness.world import JOB, World, turns
 
 
 def ends(world: World) -> list[e.WaitCompleted]:

@@ -12,8 +12,9 @@ from aetheris_gateway.core.approval import State
 from aetheris_journal.chain import first_break
 from aetheris_runner import ports
 from aetheris_runner.core.waits import Note
-from aetheris_testkit.crash import Fuse
-from aetheris_testkit.world import JOB, World
+
+from harness.crash import Fuse
+from harness.world import JOB, World
 
 ROUNDS = 3
 
@@ -45,12 +46,12 @@ def answering(world: World) -> None:
         world.inbox.message(JOB, number, number)
 
     def meanwhile(parked: ports.Parked) -> bool:
-        for (_, name), asked in world.desk.approvals.items():
+        for (_, name), asked in world.gateway.approvals.items():
             if asked.state is State.PENDING:
                 number = json.loads(asked.question.arguments)["message"]
-                world.desk.decide(JOB, name, "ann", number != 1, roles=["manager"])
+                world.gateway.decide(JOB, name, "ann", number != 1, roles=["manager"])
         for token in set(world.outside.results.values()):
-            world.desk.complete(token, {"payload": token})
+            world.gateway.complete(token, {"payload": token})
         return True
 
     world.meanwhile = meanwhile
@@ -71,7 +72,7 @@ async def test_no_round_hears_what_was_said_to_another_whatever_crashes(after: b
         rounds = json.loads(outcome.result)
         assert [(message, approved) for message, approved, _ in rounds] == [(0, True), (1, False), (2, True)], number
         assert len({token for *_, token in rounds}) == ROUNDS, number
-        assert len(world.desk.approvals) == len(world.desk.tokens) == ROUNDS, number
+        assert len(world.gateway.approvals) == len(world.gateway.tokens) == ROUNDS, number
         assert first_break(JOB, world.commits(JOB)) is None, number
 
 

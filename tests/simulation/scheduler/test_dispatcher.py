@@ -23,8 +23,9 @@ from aetheris_scheduler.memory import MemoryStore
 from aetheris_scheduler.seat import Seat
 from aetheris_scheduler.store import Outcome, Placement, Submitted, Tick, Ticked
 from aetheris_scheduler.waiters import Waiters
-from aetheris_testkit.clock import SimClock
-from aetheris_testkit.crash import CrashAt
+
+from harness.clock import SimClock
+from harness.crash import CrashAt
 
 CLOCK = SystemClock()
 WITHIN_S = 5.0

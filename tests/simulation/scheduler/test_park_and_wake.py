@@ -13,7 +13,8 @@ from aetheris_scheduler.core.session import Hello
 from aetheris_scheduler.core.submission import Submission, checked
 from aetheris_scheduler.memory import MemoryStore
 from aetheris_scheduler.store import Order, Outcome, Placement, Tick, claim_for
-from aetheris_testkit.clock import SimClock
+
+from harness.clock import SimClock
 
 
 def interleavings(*lengths: int) -> Iterator[tuple[int, ...]]:

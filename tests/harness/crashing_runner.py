@@ -1,0 +1,91 @@
+"""A runner that kills itself, once, at a place that has a name: `python -m harness.crashing_runner`.
+
+AETHERIS_TEST_DIES names the place. It is the real runner; only what joins its parts is listened to, so the
+product pays nothing and knows nothing. SIGKILL, so that nothing is finished, flushed or handed back.
+
+    assignment ─► claim ─► intent ─► call ─► outcome ─► job_completed ─► scheduler
+              1        2  3       4     5   6        7                 9          (8: within a frame)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from enum import Enum
+from uuid import UUID
+
+from aetheris_chassis.entrypoint import main
+from aetheris_journal.effect import State
+from aetheris_runner import app, ports
+from aetheris_runner.core.tail import Append
+from aetheris_runner.crew import Crew
+from aetheris_runner.journal import LedgerJournal
+from aetheris_runner.session import Session
+from aetheris_runner.settings import Settings
+
+VARIABLE = "AETHERIS_TEST_DIES"
+# A frame of this size is not written in one go.
+_LARGE_BYTES = 300_000
+_WITHIN_FRAME_S = 0.0005
+
+
+class Place(Enum):
+    BEFORE_CLAIM_ACK = "before claim ack"
+    AFTER_CLAIM = "after claim"
+    BEFORE_INTENT = "before intent"
+    AFTER_INTENT = "after intent before call"
+    IN_CALL = "in call"  # the tool itself has to say when: `reach(Place.IN_CALL)`
+    AFTER_CALL = "after call before outcome"
+    AFTER_OUTCOME = "after outcome before ack"
+    IN_A_STREAM = "in a stream"
+    AFTER_END = "after job_completed before the scheduler knows"
+
+
+def reach(place: Place) -> None:
+    """Die here, if this is the place."""
+    if os.environ.get(VARIABLE) == place.value:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class CrashingJournal(LedgerJournal):
+    def append(self, append: Append) -> asyncio.Future[ports.Answer]:
+        states = {State(int(change.state)) for change in append.changes}
+        if State.STARTED in states:
+            reach(Place.BEFORE_INTENT)
+        if State.COMMITTED in states:
+            reach(Place.AFTER_CALL)
+        answer = super().append(append)
+        # Heard before whoever asked hears it.
+        answer.add_done_callback(lambda _: self._answered_with(append, states))
+        if len(append.body) > _LARGE_BYTES:
+            asyncio.get_running_loop().call_later(_WITHIN_FRAME_S, reach, Place.IN_A_STREAM)
+        return answer
+
+    def _answered_with(self, append: Append, states: set[State]) -> None:
+        if append.seq == 1:
+            reach(Place.AFTER_CLAIM)
+        if State.STARTED in states:
+            reach(Place.AFTER_INTENT)
+        if State.COMMITTED in states:
+            reach(Place.AFTER_OUTCOME)
+
+
+class CrashingHeldJobs(Crew):
+    def assign(self, assignment: ports.Assignment) -> None:
+        reach(Place.BEFORE_CLAIM_ACK)
+        super().assign(assignment)
+
+
+class CrashingSession(Session):
+    def outcome(self, job_id: UUID, lease: int, outcome: ports.Outcome) -> asyncio.Future[bool]:
+        if isinstance(outcome, ports.Completed):
+            reach(Place.AFTER_END)
+        return super().outcome(job_id, lease, outcome)
+
+
+if __name__ == "__main__":
+    # Each in its parent's place.
+    for name, part in {"LedgerJournal": CrashingJournal, "Crew": CrashingHeldJobs, "Session": CrashingSession}.items():
+        setattr(app, name, part)
+    main("aetheris_runner", Settings, app.serve)

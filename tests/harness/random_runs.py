@@ -1,0 +1,378 @@
+"""One random program through whatever may befall it, and what must be true of it afterwards.
+
+crash-free run ──► what it returns, what it does to the world
+any other run  ──► the same; each effect at most once; a whole chain; a replay that executes nothing
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from aetheris_gateway.core.approval import State as Asked
+from aetheris_journal import events as e
+from aetheris_journal.chain import first_break
+from aetheris_journal.effect import State
+from aetheris_kernel.errors import Fenced
+from aetheris_ledger.core.effect import Note as Verdict
+from aetheris_ledger.core.effect import noted
+from aetheris_ledger.verify import verify
+from aetheris_runner import ports
+from aetheris_runner.core.tail import Append
+from aetheris_runner.core.waits import Note
+from aetheris_runner.hands import Hands
+from aetheris_runner.run import Run
+
+from harness.crash import Fuse, Process
+from harness.programs import SIGNALS, Program, agent_of, commands, messages_of, shown, smaller
+from harness.world import JOB, MemoryJournal, World, turns
+
+LEASES_MAX = 200
+STILL_S = 10.0
+INPUT = b'{"args":[]}'
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What befalls a run. One fuse for each process, and then none crashes any more."""
+
+    fuses: tuple[tuple[int, bool], ...] = ()
+    # Every park forgets what was in memory.
+    cold: bool = False
+    # Signals that are there before anybody waits.
+    early: tuple[str, ...] = ()
+    # Before which of its appends each process stands still, until another has taken over.
+    freezes: tuple[int, ...] = ()
+    # After which write somebody cancels the job.
+    cancel: int = -1
+
+
+@dataclass(slots=True)
+class Ended:
+    world: World
+    outcome: ports.Outcome
+    writes: int
+    fenced: int
+
+    @property
+    def did(self) -> list[str]:
+        """What was done to the world, however often."""
+        return sorted(self.world.outside.results.values())
+
+    @property
+    def answer(self) -> tuple[str, ...]:
+        match self.outcome:
+            case ports.Completed(result=result):
+                return "completed", result.decode()
+            case ports.Failed(failure=failure):
+                return "failed", failure.type, failure.message
+        return (type(self.outcome).__name__.lower(),)
+
+
+class _Journal(MemoryJournal):
+    """Stands still before its n-th append, with all that depends on it."""
+
+    def __init__(self, world: World, process: Process, at: int) -> None:
+        super().__init__(world.store, process)
+        self.frozen = asyncio.Event()
+        self._at, self._appends = at, 0
+
+    def append(self, append: Append) -> asyncio.Future[ports.Answer]:
+        if self._appends == self._at:
+            self.open.clear()
+            self.frozen.set()
+        self._appends += 1
+        return super().append(append)
+
+
+class _Fuse(Fuse):
+    """Burns as told; and after one of its writes somebody cancels the job."""
+
+    def __init__(self, step: int, after: bool, cancel: int, act: Callable[[], None]) -> None:
+        super().__init__(step, after=after)
+        self._cancel, self._act = cancel, act
+
+    def then(self, number: int) -> None:
+        super().then(number)
+        if number == self._cancel:
+            self._act()
+
+
+@dataclass(slots=True)
+class _Runner:
+    """One process: what it writes with, and its run of the job, if it has begun one."""
+
+    process: Process
+    journal: _Journal
+    hands: Hands
+    run: Run | None = None
+    lease: int = 0
+    hold: asyncio.Future[ports.Outcome] | None = None
+
+
+@dataclass(slots=True)
+class _ScenarioRun:
+    program: Program
+    scenario: Scenario
+    world: World = field(default_factory=World)
+    frozen: list[_Runner] = field(default_factory=list)
+    started: int = 0
+    fenced: int = 0
+
+    async def play(self) -> Ended:
+        world = self.world
+        agent = agent_of(self.program, world.outside)
+        for name in self.scenario.early:
+            self._signal(name)
+        for number in range(messages_of(self.program)):
+            world.inbox.message(JOB, number, number)
+        runner, lease = self._begin(), 0
+        for _ in range(LEASES_MAX):
+            lease += 1
+            assignment = world.assignment(agent, JOB, lease, INPUT)
+            run = runner.run = world.running = runner.run or Run(assignment, agent, "v1", runner.hands)
+            runner.lease = lease
+            outcome = await self._hold(runner, run, assignment)
+            await self._resume_frozen()
+            if outcome is None:
+                runner = self._begin()
+                lease += 1  # the number of a lost lease is used up
+            elif isinstance(outcome, ports.Parked):
+                await self._meanwhile(outcome)
+                if self.scenario.cold:
+                    await run.close()
+                    runner.run = None
+            else:
+                await run.close()
+                await self._resume_frozen()
+                assert not self.frozen, "a frozen runner was never taken over"
+                await world.replayed(agent, JOB)
+                return Ended(world, outcome, runner.process.fuse.calls, self.fenced)
+        raise AssertionError(f"no end after {LEASES_MAX} leases")
+
+    def _begin(self) -> _Runner:
+        number, self.started = self.started, self.started + 1
+        step, after = self.scenario.fuses[number] if number < len(self.scenario.fuses) else (-1, False)
+        cancel = self.scenario.cancel if number == 0 else -1
+        process, _, hands = self.world.process(_Fuse(step, after, cancel, lambda: self.world.cancel("too dear")))
+        freeze = self.scenario.freezes[number] if number < len(self.scenario.freezes) else -1
+        journal = _Journal(self.world, process, freeze)
+        return _Runner(process, journal, replace(hands, journal=journal))
+
+    async def _hold(self, runner: _Runner, run: Run, assignment: ports.Assignment) -> ports.Outcome | None:
+        """How the lease ended; None where its holder died or froze."""
+        runner.hold = asyncio.ensure_future(run.hold(assignment))
+        await self._stopped(runner, runner.journal.frozen)
+        if runner.process.crashed.is_set():
+            runner.journal.open.set()
+            runner.hold.cancel()
+            await asyncio.wait({runner.hold})
+            await run.close()
+            self.world.crashes += 1
+            return None
+        if runner.journal.frozen.is_set():
+            # Whatever it was allowed to do before it froze, it has done.
+            await turns()
+            self.frozen.append(runner)
+            return None
+        assert runner.hold.done(), "the run stands still"
+        return runner.hold.result()
+
+    async def _stopped(self, runner: _Runner, *otherwise: asyncio.Event) -> None:
+        """Its run has ended, or its process has, or it takes too long."""
+        assert runner.hold is not None
+        ends = [asyncio.ensure_future(end.wait()) for end in (runner.process.crashed, *otherwise)]
+        anything: set[asyncio.Future[Any]] = {runner.hold, *ends}
+        await asyncio.wait(anything, timeout=STILL_S, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+
+    async def _resume_frozen(self) -> None:
+        """Whoever has been succeeded goes on, and learns it from the ledger."""
+        commits = self.world.commits(JOB)
+        for old in [old for old in self.frozen if commits and commits[-1].lease > old.lease]:
+            self.frozen.remove(old)
+            assert old.hold is not None
+            assert old.run is not None
+            old.journal.open.set()
+            await self._stopped(old)
+            if old.process.crashed.is_set():
+                old.hold.cancel()
+                await asyncio.wait({old.hold})
+            else:
+                assert old.hold.done(), "a fenced runner stands still"
+                assert isinstance(old.hold.exception(), Fenced), f"a runner that was succeeded got on: {old.hold}"
+                self.fenced += 1
+            await old.run.close()
+
+    async def _meanwhile(self, parked: ports.Parked) -> None:
+        """What the world does while the job waits: a person decides, a sender sends, or time passes."""
+        resolved, answered = await self._resolved(), self._answered()
+        if resolved or answered:
+            return
+        waiting = {
+            event.path: event.name
+            for event in self.world.events(JOB)
+            if isinstance(event, e.JobWaiting) and event.kind is e.WaitKind.SIGNAL
+        }
+        over = {event.path for event in self.world.events(JOB) if isinstance(event, e.WaitCompleted)}
+        wanted = {name for path, name in waiting.items() if path not in over and name in SIGNALS}
+        new = [self._signal(name) for name in sorted(wanted)]
+        if any(new):
+            return
+        assert parked.wake_at is not None, f"parked for ever: {parked.reason}"
+        gap = parked.wake_at - self.world.clock.now()
+        self.world.clock.advance(max(gap, timedelta(0)).total_seconds())
+
+    def _answered(self) -> bool:
+        """Whoever was asked says yes or no, and whoever holds a token uses it; true where that was news."""
+        gateway, notes = self.world.gateway, self.world.inbox.notes
+        before = len(notes.get(JOB, []))
+        for (job_id, name), approval in list(gateway.approvals.items()):
+            if approval.state is Asked.PENDING:
+                yes = int(approval.question.title) % 3 > 0
+                gateway.decide(job_id, name, "ann", yes, roles=["manager"], comment="too dear")
+        for token in gateway.tokens:
+            gateway.complete(token, {"payload": "told"})
+        return len(notes.get(JOB, [])) > before
+
+    async def _resolved(self) -> bool:
+        """A person looks at the world for every effect in doubt."""
+        world, decided = self.world, False
+        for (_, key), row in list(world.store.rows.items()):
+            if row.state is not State.IN_DOUBT:
+                continue
+            if row.note is not None:
+                # Whoever saw its outcome too late has had the job handed to a runner again.
+                decided = True
+                continue
+            found = world.outside.results.get(key)
+            said = e.Verdict.NOT_EXECUTED if found is None else e.Verdict.COMMITTED
+            result = b"" if found is None else f'"{found}"'.encode()
+            after = noted(row, Verdict(said, e.Source.PERSON, result, "ann"))
+            assert after is not None
+            decided = await world.store.annotate(row, after) or decided
+        return decided
+
+    def _signal(self, name: str) -> bool:
+        before = len(self.world.inbox.notes.get(JOB, []))
+        for attempt in range(2):  # every sender repeats itself
+            self.world.inbox.say(JOB, Note(f"{JOB}:{name}:{attempt}", name, f'"{name}!"'.encode(), "ann"))
+        return len(self.world.inbox.notes[JOB]) > before
+
+
+async def run(program: Program, scenario: Scenario = Scenario()) -> Ended:
+    return await _ScenarioRun(program, scenario).play()
+
+
+async def check_run(reference: Ended, program: Program, scenario: Scenario) -> Ended:
+    """Run it so, and refuse with AssertionError whatever is not as it would be without a fault."""
+    ended = await run(program, scenario)
+    world = ended.world
+    outside = world.outside
+    more = {key: count for key, count in outside.calls.items() if count > 1}
+    assert all(outside.results[key].startswith("idempotent") for key in more), f"called more than once: {more}"
+    assert outside.without_intent == [], "a tool was entered without an intent"
+    cancelled = isinstance(ended.outcome, ports.Cancelled)
+    assert scenario.cancel >= 0 or not cancelled, "nobody cancelled it"
+    if not cancelled:
+        assert ended.answer == reference.answer, f"{ended.answer} instead of {reference.answer}"
+        assert ended.did == reference.did, f"did {ended.did} instead of {reference.did}"
+        open_ = [key for (_, key), row in world.store.rows.items() if row.state in (State.STARTED, State.IN_DOUBT)]
+        assert open_ == [], "an effect was left open"
+    commits, events = world.commits(JOB), world.events(JOB)
+    assert first_break(JOB, commits) is None, "the chain is broken"
+    report = await verify(world.store, JOB)
+    assert report.intact, report.problem
+    assert [isinstance(event, e.TERMINAL) for event in events].index(True) == len(events) - 1, (
+        "it goes on after its end"
+    )
+    _undone(program, ended, events)
+    return ended
+
+
+def _undone(program: Program, ended: Ended, events: list[e.Event]) -> None:
+    """A job that ends badly has taken back all that it could, each once, newest first."""
+    undone = [event.path for event in events if isinstance(event, e.StepCompensated)]
+    assert len(set(undone)) == len(undone), "taken back twice"
+    owed = {event.path for event in events if isinstance(event, e.EffectStarted) and event.compensate}
+    made = [
+        event.path
+        for event in events
+        if (isinstance(event, e.EffectCommitted) and not event.recorded_job_id)
+        or (isinstance(event, e.EffectResolved) and event.verdict is e.Verdict.COMMITTED)
+    ]
+    owing = [path for path in made if path in owed]
+    if isinstance(ended.outcome, ports.Completed):
+        return
+    assert set(undone) == set(owing), f"took back {undone} of {owing}"
+    if not any(command.kind == "compensate" for command in commands(program)):
+        assert undone == owing[::-1], f"took back {undone}, made {owing}"
+
+
+def every_crash(writes: int) -> Iterator[Scenario]:
+    """Before and after each write, warm and cold."""
+    for number in range(writes):
+        for after in (False, True):
+            yield Scenario(((number, after),))
+            yield Scenario(((number, after),), cold=True)
+
+
+def random_scenarios(seed: int, writes: int, count: int) -> Iterator[Scenario]:
+    """Several crashes, freezes and early signals, or a cancel among crashes, as the seed has it."""
+    dice = random.Random(seed)
+    for _ in range(count):
+        crashes = dice.randint(0, 5)
+        yield Scenario(
+            tuple((dice.randrange(max(writes, 1)), dice.random() < 0.5) for _ in range(crashes)),
+            cold=dice.random() < 0.5,
+            early=tuple(name for name in SIGNALS if dice.random() < 0.3),
+            freezes=tuple(dice.choice((-1, dice.randrange(max(writes, 1)))) for _ in range(dice.randint(0, 3))),
+            cancel=dice.randrange(max(writes, 1)) if dice.random() < 0.25 else -1,
+        )
+
+
+Scenarios = Callable[[int], Iterable[Scenario]]
+
+
+async def first_failure(program: Program, scenarios: Scenarios) -> str:
+    """What goes wrong first, in words; empty where nothing does."""
+    where = "without a fault"
+    try:
+        reference = await check_run(await run(program), program, Scenario())
+        for scenario in scenarios(reference.writes):
+            where = str(scenario)
+            await check_run(reference, program, scenario)
+    except Exception as wrong:
+        return f"{where}: {type(wrong).__name__}: {wrong}"
+    return ""
+
+
+async def shrunk(program: Program, fails: Callable[[Program], Awaitable[str]]) -> Program:
+    """As little of it as still fails: greedily, one command at a time."""
+    while True:
+        for less in smaller(program):
+            if await fails(less):
+                program = less
+                break
+        else:
+            return program
+
+
+async def check_program(seed: int, program: Program, scenarios: Scenarios) -> None:
+    """AssertionError with the seed and the least program that fails, unless nothing goes wrong."""
+    wrong = await first_failure(program, scenarios)
+    if not wrong:
+        return
+
+    async def fails(less: Program) -> str:
+        return await first_failure(less, scenarios)
+
+    least = await shrunk(program, fails)
+    raise AssertionError(
+        f"seed {seed}: {wrong}\nin {shown(program)}\nshrunk to {shown(least)}: {await first_failure(least, scenarios)}"
+    )

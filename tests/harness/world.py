@@ -1,0 +1,326 @@
+"""A world for runs: a ledger in memory, an inbox, an outside that counts, and crashes anywhere.
+
+    World ──► MemoryJournal ──► aetheris_ledger.memory.MemoryStore   the disk: survives every crash
+      │          (its appends, the outside's calls and the inbox's settlements share one Fuse)
+      └─► drive(): lease, hold, crash or outcome, lease again … until the job has ended
+
+The runner under test is the real one; only what carries its words is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import chain, repeat
+from typing import Any
+from uuid import UUID
+
+from aetheris.definitions import AgentDefinition
+from aetheris.replay import check
+from aetheris_journal import codec
+from aetheris_journal.chain import GENESIS, Commit
+from aetheris_journal.effect import Change, State
+from aetheris_journal.events import Event, Source, Verdict
+from aetheris_journal.replay import ChildRecord
+from aetheris_kernel.errors import Unavailable
+from aetheris_ledger.core import append as ledger
+from aetheris_ledger.core.effect import Note as LedgerNote
+from aetheris_ledger.core.effect import witnessed
+from aetheris_ledger.memory import MemoryStore
+from aetheris_ledger.store import Want
+from aetheris_runner import ports
+from aetheris_runner.core import effect
+from aetheris_runner.core.fork import Fork
+from aetheris_runner.core.tail import Append
+from aetheris_runner.core.waits import Note
+from aetheris_runner.hands import Hands
+from aetheris_runner.run import Run
+
+from harness.clock import SimClock
+from harness.crash import Crash, Fuse, Process
+from harness.fake_gateway import FakeGateway, MemoryInbox
+
+LEASES_MAX = 100
+JOB = UUID("018f0000-0000-7000-8000-000000000001")
+
+
+async def turns(count: int = 50) -> None:
+    """Let everything that can run, run."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class Outside:
+    """The world beyond the runner. Its counts are the only witness of a side effect."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.calls: Counter[str] = Counter()
+        self.results: dict[str, Any] = {}
+        self.without_intent: list[str] = []
+        self._store = store
+        self.process: Process | None = None
+
+    async def do(self, key: str, result: Any) -> Any:
+        """A side effect. A crash may come just before the world changes, or just after."""
+        row = self._store.rows.get(("default", key))
+        if row is None or row.state is not State.STARTED:
+            self.without_intent.append(key)
+        assert self.process is not None
+        try:
+            number = self.process.before()
+            await asyncio.sleep(0)
+            self.calls[key] += 1
+            self.results[key] = result
+            self.process.then(number)
+        except Crash:
+            # A dead process does not go on, nor does it unwind.
+            await asyncio.get_running_loop().create_future()
+        return result
+
+
+class MemoryJournal:
+    """`ports.Journal` on a memory store, in one process's life."""
+
+    def __init__(self, store: MemoryStore, process: Process) -> None:
+        self._store, self._process = store, process
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Held back, as by a slow or absent ledger, until it is set.
+        self.open = asyncio.Event()
+        self.open.set()
+
+    def append(self, append: Append) -> asyncio.Future[ports.Answer]:
+        answer: asyncio.Future[ports.Answer] = asyncio.get_running_loop().create_future()
+        task = asyncio.get_running_loop().create_task(self._append(append, answer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return answer
+
+    async def load(self, job_id: UUID) -> Sequence[Commit]:
+        (page,) = await self._store.load([Want(job_id)])
+        return page.commits
+
+    async def load_last(self, job_id: UUID) -> ports.Stretch:
+        seq = await self._store.last_checkpoint(job_id)
+        (page,) = await self._store.load([Want(job_id, max(seq - 1, 0))])
+        return ports.Stretch(page.commits, GENESIS if page.anchor is None else page.anchor.hash)
+
+    async def note(self, tenant: str, job_id: UUID, key: str) -> effect.Note | None:
+        row = await self._store.effect(tenant, key)
+        if row is None or row.note is None:
+            return None
+        note = row.note
+        return effect.Note(note.verdict, note.source, note.result, note.actor, note.text)
+
+    async def _append(self, append: Append, answer: asyncio.Future[ports.Answer]) -> None:
+        await self.open.wait()
+        try:
+            number = self._process.before()
+            (decided,) = await self._store.append([_asked(append)])
+            self._process.then(number)
+        except Crash:
+            return
+        if not answer.done():
+            answer.set_result(_answered(decided))
+
+
+class MemoryWitness:
+    """What was seen too late. The ledger hears it at once; a crashed process says nothing."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.reports: list[ports.LateOutcome] = []
+        self.heard = asyncio.Event()
+        self._store = store
+        self.process: Process | None = None
+
+    def report(self, late: ports.LateOutcome) -> None:
+        if self.process is not None and self.process.crashed.is_set():
+            return
+        self.reports.append(late)
+        self.heard.set()
+        row = self._store.rows.get((late.tenant, late.key))
+        verdict = Verdict.COMMITTED if late.failure is None else Verdict.NOT_EXECUTED
+        note = LedgerNote(verdict, Source.LATE_OUTCOME, late.result)
+        noted = None if row is None else witnessed(row, note, job=late.job_id, lease=late.lease)
+        if noted is not None:
+            self._store.rows[late.tenant, late.key] = noted
+
+
+class NoChildren:
+    """A scheduler that is away, for jobs that have no children: `cluster_simulation` has one."""
+
+    async def submit(self, parent: ports.Assignment, child: ChildRecord) -> None:
+        raise Unavailable("no scheduler here")
+
+    async def ended(self, parent: ports.Assignment, after: int | None, named: Sequence[str]) -> ports.EndedChildren:
+        raise Unavailable("no scheduler here")
+
+    async def outcome(self, parent: ports.Assignment, job_id: str) -> ports.ChildOutcome:
+        raise Unavailable("no scheduler here")
+
+    async def cancel(self, parent: ports.Assignment, job_id: str, reason: str) -> None:
+        raise Unavailable("no scheduler here")
+
+
+@dataclass(slots=True)
+class World:
+    clock: SimClock = field(default_factory=SimClock)
+    store: MemoryStore = field(init=False)
+    outside: Outside = field(init=False)
+    witness: MemoryWitness = field(init=False)
+    inbox: MemoryInbox = field(default_factory=MemoryInbox)
+    gateway: FakeGateway = field(init=False)
+    crashes: int = 0
+    # Everything a runner ever waited for in vain is answered by this signal's payload.
+    signals: dict[str, bytes] = field(default_factory=dict)
+    # What the world does while the job is parked. True where it said something to the job, so that no time passes.
+    meanwhile: Callable[[ports.Parked], bool] = lambda parked: False
+    # The jobs that begin with the history of another.
+    forks: dict[UUID, Fork] = field(default_factory=dict)
+    # Why somebody wants the job to end, once somebody does.
+    cancelled: str = ""
+    running: Run | None = None
+
+    def __post_init__(self) -> None:
+        self.store = MemoryStore(self.clock)
+        self.outside = Outside(self.store)
+        self.gateway = FakeGateway(self.clock, self.inbox)
+        self.witness = MemoryWitness(self.store)
+
+    def assignment(self, agent: AgentDefinition[Any], job_id: UUID, lease: int, input: bytes) -> ports.Assignment:  # noqa: A002
+        assigned = ports.Assignment(job_id, "default", agent.name, "default", input, lease, self.clock.now())
+        assigned = replace(assigned, fork=self.forks.get(job_id))
+        return replace(assigned, cancel_requested=bool(self.cancelled), cancel_reason=self.cancelled)
+
+    def cancel(self, reason: str) -> None:
+        """As the scheduler does: whoever holds the job is told, and so is whoever holds it next."""
+        self.cancelled = reason
+        if self.running is not None:
+            self.running.cancel(reason)
+
+    def run(
+        self, agent: AgentDefinition[Any], lease: int, job_id: UUID = JOB
+    ) -> tuple[Run, ports.Assignment, MemoryJournal]:
+        """A run in a process of its own, to be held by hand."""
+        _, journal, hands = self.process(Fuse(-1))
+        assignment = self.assignment(agent, job_id, lease, b'{"args":[]}')
+        return Run(assignment, agent, "v1", hands), assignment, journal
+
+    def process(self, fuse: Fuse) -> tuple[Process, MemoryJournal, Hands]:
+        process = Process(fuse)
+        self.inbox.forget_unheard()
+        self.outside.process = self.inbox.process = self.gateway.process = self.witness.process = process
+        journal = MemoryJournal(self.store, process)
+        hands = Hands(
+            journal, self.inbox, self.clock, f"runner-{self.crashes}", self.witness, self.gateway, NoChildren()
+        )
+        return process, journal, hands
+
+    async def drive(
+        self,
+        agent: AgentDefinition[Any],
+        job_id: UUID,
+        input: bytes = b'{"args":[]}',  # noqa: A002
+        fuses: Iterable[Fuse] = (),
+        *,
+        cold: bool = False,
+    ) -> ports.Outcome:
+        """Run the job to its end. Each process in turn gets one of `fuses`, and then none crashes any more.
+        `cold` forgets the run at every park."""
+        lit = chain(fuses, repeat(Fuse(-1)))
+        process, _, hands = self.process(next(lit))
+        run: Run | None = None
+        before = max((commit.lease for commit in self.commits(job_id)), default=0)
+        for lease in range(before + 1, before + LEASES_MAX):
+            assignment = self.assignment(agent, job_id, lease, input)
+            if run is None:
+                run = self.running = Run(assignment, agent, "v1", hands)
+            outcome = await self._hold(run, assignment, process)
+            if outcome is None:
+                self.crashes += 1
+                process, _, hands = self.process(next(lit))
+                run = None
+                continue
+            if not isinstance(outcome, ports.Parked) or outcome.operator:
+                await run.close()
+                if not isinstance(outcome, ports.Parked):
+                    await self.replayed(agent, job_id)
+                return outcome
+            self.pass_time(job_id, outcome)
+            if cold:
+                await run.close()
+                run = None
+        raise AssertionError(f"no end after {LEASES_MAX} leases")
+
+    async def replayed(self, agent: AgentDefinition[Any], job_id: UUID) -> None:
+        """Whatever crashed on its way, the record of a job replays to the same end with nobody who executes."""
+        calls = self.outside.calls.total()
+        await check(agent, self.events(job_id), job_id)
+        assert self.outside.calls.total() == calls
+
+    def events(self, job_id: UUID) -> list[Event]:
+        return [event for commit in self.commits(job_id) for event in codec.decode(commit.body)]
+
+    def commits(self, job_id: UUID) -> list[Commit]:
+        return [commit for _, commit in sorted(self.store.chains.get(job_id, {}).items())]
+
+    async def _hold(self, run: Run, assignment: ports.Assignment, process: Process) -> ports.Outcome | None:
+        hold = asyncio.ensure_future(run.hold(assignment))
+        crashed = asyncio.ensure_future(process.crashed.wait())
+        await asyncio.wait({hold, crashed}, return_when=asyncio.FIRST_COMPLETED)
+        crashed.cancel()
+        if process.crashed.is_set():
+            hold.cancel()
+            await asyncio.wait({hold})
+            await run.close()
+            return None
+        return hold.result()
+
+    def pass_time(self, job_id: UUID, parked: ports.Parked) -> None:
+        if self.meanwhile(parked):
+            return
+        for key, payload in self.signals.items():
+            if key in parked.reason:
+                notes = self.inbox.notes.setdefault(job_id, [])
+                if not any(note.name == key for note in notes):
+                    notes.append(Note(f"{job_id}:{key}", key, payload, "ann"))
+                    return
+        if parked.wake_at is not None:
+            gap = parked.wake_at - self.clock.now()
+            self.clock.advance(max(gap, timedelta(0)).total_seconds())
+
+
+def _asked(append: Append) -> ledger.Append:
+    return ledger.Append(
+        append.job_id,
+        append.tenant,
+        append.seq,
+        append.parent,
+        append.lease,
+        append.body,
+        [
+            Change(
+                change.key,
+                State(int(change.state)),
+                tool=change.tool,
+                arguments_digest=change.arguments_digest,
+                result_digest=change.result_digest,
+            )
+            for change in append.changes
+        ],
+        append.checkpoint,
+    )
+
+
+def _answered(answer: ledger.Answer) -> ports.Answer:
+    other = answer.effect
+    return ports.Answer(
+        ports.Decision(int(answer.decision)),
+        answer.hash,
+        answer.result,
+        "" if other is None else str(other.job),
+        "" if other is None else other.key,
+        answer.message,
+    )
