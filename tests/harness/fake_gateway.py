@@ -12,7 +12,7 @@ from uuid import UUID
 
 from aetheris.values import canonical
 from aetheris_gateway.core import approval as core
-from aetheris_gateway.desk.approvals import verdict_of
+from aetheris_gateway.service.approvals import verdict_of
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Conflict, Unavailable
 from aetheris_runner import ports
@@ -91,7 +91,7 @@ class FakeGateway:
         def write() -> None:
             if (job.job_id, question.name) not in self.approvals:
                 self.approvals[job.job_id, question.name] = core.Approval(
-                    core.Question(
+                    core.ApprovalRequest(
                         asked.approver,
                         asked.title,
                         asked.detail,
@@ -148,7 +148,7 @@ class FakeGateway:
             now=self._clock.now(),
         )
         self.approvals[job_id, name] = approval
-        if approval.state is not core.State.PENDING:
+        if approval.state is not core.ApprovalState.PENDING:
             note = Note(f"{job_id}:{name}", name, verdict_of(approval), actor, NoteKind.DECISION)
             self._inbox.say(job_id, note)
         return approval

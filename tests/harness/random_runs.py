@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from aetheris_gateway.core.approval import State as Asked
+from aetheris_gateway.core.approval import ApprovalState as Asked
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_journal.effect import State
@@ -234,7 +234,7 @@ class _ScenarioRun:
         before = len(notes.get(JOB, []))
         for (job_id, name), approval in list(gateway.approvals.items()):
             if approval.state is Asked.PENDING:
-                yes = int(approval.question.title) % 3 > 0
+                yes = int(approval.request.title) % 3 > 0
                 gateway.decide(job_id, name, "ann", yes, roles=["manager"], comment="too dear")
         for token in gateway.tokens:
             gateway.complete(token, {"payload": "told"})

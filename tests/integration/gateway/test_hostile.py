@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any
 from urllib.parse import quote
 
-import aetheris_gateway.http.door
+import aetheris_gateway.http.server
 import asyncpg
 import httpx
 import pytest
@@ -428,7 +428,7 @@ async def test_a_head_without_end_is_cut_off(world, head):
 
 
 async def test_a_head_that_never_arrives_is_not_waited_for(world, monkeypatch):
-    monkeypatch.setattr(aetheris_gateway.http.door, "HEAD_S", 0.2)
+    monkeypatch.setattr(aetheris_gateway.http.server, "HEAD_S", 0.2)
     answer = await exchange(world, b"GET / HTTP/1.1\r\nHost:")
 
     assert answer.startswith(b"HTTP/1.1 408")
@@ -520,7 +520,7 @@ def test_a_listener_beyond_loopback_needs_to_be_asked_for(tmp_path):
 
     async def enter() -> None:
         settings = Settings(http_listen="0.0.0.0:0")
-        async with aetheris_gateway.http.door.serving(settings, None, asyncio.Event()):  # type: ignore[arg-type]
+        async with aetheris_gateway.http.server.serving(settings, None, asyncio.Event()):  # type: ignore[arg-type]
             raise AssertionError("it listens")
 
     with pytest.raises(Forbidden, match="AETHERIS_TRUST_NETWORK"):

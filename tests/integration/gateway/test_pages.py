@@ -6,8 +6,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
-import aetheris_gateway.desk.record
 import aetheris_gateway.http.pages
+import aetheris_gateway.service.record
 import aetheris_proto.gateway.v1.gateway_pb2 as pb
 import asyncpg
 import grpc
@@ -161,7 +161,7 @@ async def test_a_page_does_not_wait_for_a_ledger_that_verifies_slowly(world, htt
     async def unavailable(*_: object) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr(aetheris_gateway.desk.record.Record, "verify", unavailable)
+    monkeypatch.setattr(aetheris_gateway.service.record.RecordService, "verify", unavailable)
     page = Page((await http.get(f"/api/jobs/{job}/trace/page")).text)
 
     assert "chain not checked" in page.text
@@ -169,8 +169,8 @@ async def test_a_page_does_not_wait_for_a_ledger_that_verifies_slowly(world, htt
 
 async def test_long_traces_are_paged_and_very_long_ones_are_cut(world, http, monkeypatch):
     monkeypatch.setattr(aetheris_gateway.http.pages, "STEPS_A_PAGE", 10)
-    monkeypatch.setattr(aetheris_gateway.desk.record, "TRACE_EVENTS_MAX", 20)
-    monkeypatch.setattr(aetheris_gateway.desk.record, "COMMITS", 1)
+    monkeypatch.setattr(aetheris_gateway.service.record, "TRACE_EVENTS_MAX", 20)
+    monkeypatch.setattr(aetheris_gateway.service.record, "COMMITS", 1)
     job = world.scheduler.add()
     steps = [[e.StepCommitted(str(n), "step", b"[]", b"1", 1, timedelta(0), at=at(n))] for n in range(30)]
     await world.append(job, [CREATED], *steps)

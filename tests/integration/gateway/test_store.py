@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from aetheris_chassis.postgres import open_pool
 from aetheris_chassis.queries import load_queries
-from aetheris_gateway.store import FETCH_BYTES_MAX, Accepted, Draft, NoteKind, NoteStore
+from aetheris_gateway.store.inbox import FETCH_BYTES_MAX, Accepted, EntryDraft, EntryKind, InboxStore
 from aetheris_kernel.clock import SystemClock
 from aetheris_kernel.errors import Invalid
 
@@ -25,18 +25,18 @@ CLOCK = SystemClock()
 @asynccontextmanager
 async def opened(dsn):
     async with open_pool(dsn) as pool:
-        yield NoteStore(pool)
+        yield InboxStore(pool)
 
 
-def signal(job: UUID, name: str, payload: bytes = b"1", tenant: str = "default") -> Draft:
-    return Draft(CLOCK.new_id(), tenant, job, NoteKind.SIGNAL, name, None, payload, "ada")
+def signal(job: UUID, name: str, payload: bytes = b"1", tenant: str = "default") -> EntryDraft:
+    return EntryDraft(CLOCK.new_id(), tenant, job, EntryKind.SIGNAL, name, None, payload, "ada")
 
 
-def message(job: UUID, message_id: str, channel: str = "news", payload: bytes = b"1") -> Draft:
-    return Draft(CLOCK.new_id(), "default", job, NoteKind.MESSAGE, channel, message_id, payload, "ada")
+def message(job: UUID, message_id: str, channel: str = "news", payload: bytes = b"1") -> EntryDraft:
+    return EntryDraft(CLOCK.new_id(), "default", job, EntryKind.MESSAGE, channel, message_id, payload, "ada")
 
 
-async def all_notes(store: NoteStore, job: UUID):
+async def all_notes(store: InboxStore, job: UUID):
     notes, more = await store.fetch(job, None, 1000)
     assert not more
     return notes
@@ -159,7 +159,7 @@ async def test_a_reader_who_goes_on_after_the_last_note_misses_none_of_two_gatew
         reader = await stack.enter_async_context(opened(database))
         numbers = count()
 
-        async def send(store: NoteStore) -> None:
+        async def send(store: InboxStore) -> None:
             for _ in range(each):
                 await store.accept([message(job, f"{next(numbers)}")])
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import aetheris_gateway.http.record
+import aetheris_gateway.http.routes.record
 import aetheris_proto.gateway.v1.gateway_pb2 as pb
 import grpc
 import httpx
@@ -92,7 +92,7 @@ async def test_a_stream_goes_on_where_it_was_cut(world, http, how):
 
 
 async def test_a_silent_stream_says_that_it_is_there(world, http, monkeypatch):
-    monkeypatch.setattr(aetheris_gateway.http.record, "KEEPALIVE_S", 0.05)
+    monkeypatch.setattr(aetheris_gateway.http.routes.record, "KEEPALIVE_S", 0.05)
     job = world.scheduler.add()
     async with http.stream("GET", f"/api/jobs/{job}/stream") as answer, asyncio.timeout(5):
         lines = answer.aiter_lines()

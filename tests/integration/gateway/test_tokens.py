@@ -11,7 +11,7 @@ import grpc
 import pytest
 from aetheris_chassis.postgres import open_pool
 from aetheris_gateway.http import models
-from aetheris_gateway.tokens import TokenKeys
+from aetheris_gateway.store.tokens import TokenKeys
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.gateway.v1 import signals_pb2
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb

@@ -13,11 +13,11 @@ from uuid import UUID
 
 import pytest
 from aetheris_chassis.postgres import open_pool
-from aetheris_gateway.desk import Inbox, Jobs
 from aetheris_gateway.identity import Caller
-from aetheris_gateway.store import NoteStore
+from aetheris_gateway.service import InboxService, JobService
+from aetheris_gateway.store.inbox import InboxStore
 from aetheris_gateway.sweep import Sweep
-from aetheris_gateway.wakes import Rouser, Waker
+from aetheris_gateway.wakes import JobWaker, WakeQueue
 from aetheris_kernel.clock import SystemClock
 from aetheris_kernel.errors import NotFound
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
@@ -52,14 +52,14 @@ class Gateway:
     """The parts that take a signal, and the one that sweeps."""
 
     def __init__(self, store, scheduler) -> None:
-        self.rouser = Rouser(scheduler, store)
-        self.waker = Waker(self.rouser)
-        self.inbox = Inbox(store, Jobs(scheduler, CLOCK, asyncio.Event()), self.waker, CLOCK)
-        self.sweep = Sweep(store, self.rouser, every_s=3600, after_s=0)
+        self.job_waker = JobWaker(scheduler, store)
+        self.wake_queue = WakeQueue(self.job_waker)
+        self.inbox = InboxService(store, JobService(scheduler, CLOCK, asyncio.Event()), self.wake_queue, CLOCK)
+        self.sweep = Sweep(store, self.job_waker, every_s=3600, after_s=0)
 
     @asynccontextmanager
     async def alive(self):
-        tasks = [asyncio.create_task(part.run()) for part in (self.inbox, self.rouser, self.waker)]
+        tasks = [asyncio.create_task(part.run()) for part in (self.inbox, self.job_waker, self.wake_queue)]
         try:
             yield tasks
         finally:
@@ -96,7 +96,7 @@ async def test_a_crash_anywhere_loses_nothing_and_doubles_nothing(database, step
     world = Away(job_id)
     fuse = Fuse(step, after=after)
     async with open_pool(database) as pool:
-        store = NoteStore(pool)
+        store = InboxStore(pool)
         answered = False
         first = Gateway(CrashAt(store, fuse=fuse), CrashAt(world, fuse=fuse))
         try:
@@ -116,7 +116,7 @@ async def test_a_crash_anywhere_loses_nothing_and_doubles_nothing(database, step
         async with second.alive():
             if not answered:
                 await second.inbox.signal(CALLER, said(job_id))
-                await second.waker.idle(5)
+                await second.wake_queue.idle(5)
             await second.sweep.sweep()
             await until(lambda: nothing_unwoken(store))
             again = await second.inbox.signal(CALLER, said(job_id))
@@ -127,7 +127,7 @@ async def test_a_crash_anywhere_loses_nothing_and_doubles_nothing(database, step
     assert world.wakes >= 1
 
 
-async def nothing_unwoken(store: NoteStore) -> bool:
+async def nothing_unwoken(store: InboxStore) -> bool:
     return not await store.unwoken(0, 0, 10)
 
 
@@ -136,9 +136,9 @@ async def test_the_calls_are_those_that_are_crashed(database):
     fuse = Fuse(-1)
     world = Away(job_id)
     async with open_pool(database) as pool:
-        gateway = Gateway(CrashAt(NoteStore(pool), fuse=fuse), CrashAt(world, fuse=fuse))
+        gateway = Gateway(CrashAt(InboxStore(pool), fuse=fuse), CrashAt(world, fuse=fuse))
         async with gateway.alive():
             await gateway.inbox.signal(CALLER, said(job_id))
-            await until(lambda: nothing_unwoken(NoteStore(pool)))
+            await until(lambda: nothing_unwoken(InboxStore(pool)))
 
         assert fuse.calls == CALLS

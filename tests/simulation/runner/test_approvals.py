@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aetheris import ApprovalRejected, Verdict, agent, approval, gather, step, tool
 from aetheris.definitions import AgentDefinition
-from aetheris_gateway.core.approval import State
+from aetheris_gateway.core.approval import ApprovalState
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_kernel.errors import Conflict, Forbidden, Refusal
@@ -100,7 +100,7 @@ async def test_a_crash_before_or_after_any_write_changes_no_verdict(
             assert first_break(JOB, world.commits(JOB)) is None, where
             charged = isinstance(result, list) and result[0] != "no"
             assert set(world.outside.results.values()) == ({result[0]} if charged else set()), where
-            assert world.gateway.approvals[JOB, "0"].state is not State.PENDING, where
+            assert world.gateway.approvals[JOB, "0"].state is not ApprovalState.PENDING, where
 
 
 async def test_nobody_is_asked_before_the_question_is_durable():
@@ -122,7 +122,7 @@ async def test_the_question_carries_who_submitted_the_job_and_all_of_its_rules()
     world = World()
     run, assignment, _ = world.run(charging(world, quorum=3, detail={"order": 1}, requester_may_decide=True), 1)
     parked = await run.hold(replace(assignment, actor="carl"))
-    question = world.gateway.approvals[JOB, "0"].question
+    question = world.gateway.approvals[JOB, "0"].request
 
     assert isinstance(parked, ports.Parked)
     assert parked.reason == "approval: manager"
@@ -144,7 +144,7 @@ async def test_of_a_yes_and_a_deadline_at_one_instant_one_wins_and_the_other_is_
     def answer() -> None:
         # The gateway's clock is behind ours: by its own, the question is still open.
         approval = world.gateway.approvals[JOB, "0"]
-        world.gateway.approvals[JOB, "0"] = replace(approval, question=replace(approval.question, deadline=None))
+        world.gateway.approvals[JOB, "0"] = replace(approval, request=replace(approval.request, deadline=None))
         try:
             world.gateway.decide(JOB, "0", "ann", True, roles=["manager"])
         except Refusal as refusal:
@@ -198,7 +198,7 @@ async def test_a_cancel_withdraws_the_question_and_whoever_answers_then_is_told(
         run, _, _ = world.run(charging(world), 2)
     await run.hold(replace(assignment, lease=2, cancel_requested=True))
 
-    assert world.gateway.approvals[JOB, "0"].state is State.WITHDRAWN
+    assert world.gateway.approvals[JOB, "0"].state is ApprovalState.WITHDRAWN
     with pytest.raises(Conflict, match="withdrawn"):
         world.gateway.decide(JOB, "0", "ann", True, roles=["manager"])
     await run.close()
@@ -215,7 +215,7 @@ async def test_a_question_left_open_by_a_crash_at_the_very_end_is_withdrawn_by_w
     again, taken, _ = world.run(charging(world), 3)
 
     assert isinstance(await again.hold(taken), ports.Cancelled)
-    assert world.gateway.approvals[JOB, "0"].state is State.WITHDRAWN
+    assert world.gateway.approvals[JOB, "0"].state is ApprovalState.WITHDRAWN
     await again.close()
 
 
@@ -274,7 +274,7 @@ async def test_a_no_that_nobody_looks_at_stops_the_job(look: str, answers: list[
     path = "0.0.0" if "branch" in look else "0"
 
     def meanwhile(parked: ports.Parked) -> bool:
-        if not answers or ends(world) or world.gateway.approvals[JOB, path].state is not State.PENDING:
+        if not answers or ends(world) or world.gateway.approvals[JOB, path].state is not ApprovalState.PENDING:
             return False
         world.gateway.decide(JOB, path, roles=["manager"], **answers[0])
         return True

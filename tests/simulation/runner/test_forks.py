@@ -11,7 +11,7 @@ import pytest
 from aetheris import DidNotHappen, EffectBlocked, Happened, Unknown, agent, now, signal, step, tool
 from aetheris.definitions import AgentDefinition
 from aetheris.errors import Unchanged
-from aetheris_gateway.core.approval import State
+from aetheris_gateway.core.approval import ApprovalState
 from aetheris_gateway.core.fork import History
 from aetheris_journal import codec
 from aetheris_journal import events as e
@@ -168,7 +168,7 @@ def people_say(world: World, approved: bool) -> None:
     """Whoever is asked says this."""
 
     def meanwhile(parked: ports.Parked) -> bool:
-        asked = [key for key, question in world.gateway.approvals.items() if question.state is State.PENDING]
+        asked = [key for key, question in world.gateway.approvals.items() if question.state is ApprovalState.PENDING]
         for job, name in asked:
             world.gateway.decide(job, name, "oda", approved, roles=["operator"])
         return bool(asked)
@@ -189,7 +189,7 @@ async def test_where_it_is_to_ask_a_person_decides_once_whatever_crashes(approve
         result = await forked(world, shop(world), fuse)
         [question] = world.gateway.approvals.values()
 
-        assert (question.question.approver, json.loads(question.question.detail)["tool"]) == ("operator", "mail")
+        assert (question.request.approver, json.loads(question.request.detail)["tool"]) == ("operator", "mail")
         assert result["sent"][0].startswith("mail 2 to ann" if approved else "blocked: ")
         assert calls(world) == (3 if approved else 2)
         number += 1
@@ -236,7 +236,7 @@ async def test_an_effect_that_was_under_way_at_the_cut_is_asked_about():
     assert outcome.operator
     assert isinstance(ended, ports.Failed)
     assert ended.failure.type == "aetheris.errors:EffectBlocked"
-    assert "nobody knows its result" in question.question.title
+    assert "nobody knows its result" in question.request.title
     assert calls(world) <= 1
 
 

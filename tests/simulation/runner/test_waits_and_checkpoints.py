@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aetheris import WaitTimedOut, agent, approval, awakeable, checkpoint, receive, signal, tool
 from aetheris.definitions import AgentDefinition
-from aetheris_gateway.core.approval import State
+from aetheris_gateway.core.approval import ApprovalState
 from aetheris_journal.chain import first_break
 from aetheris_runner import ports
 from aetheris_runner.core.waits import Note
@@ -47,8 +47,8 @@ def answering(world: World) -> None:
 
     def meanwhile(parked: ports.Parked) -> bool:
         for (_, name), asked in world.gateway.approvals.items():
-            if asked.state is State.PENDING:
-                number = json.loads(asked.question.arguments)["message"]
+            if asked.state is ApprovalState.PENDING:
+                number = json.loads(asked.request.arguments)["message"]
                 world.gateway.decide(JOB, name, "ann", number != 1, roles=["manager"])
         for token in set(world.outside.results.values()):
             world.gateway.complete(token, {"payload": token})

@@ -9,10 +9,10 @@ from itertools import permutations
 import pytest
 from aetheris_gateway.core.approval import (
     Approval,
+    ApprovalRequest,
+    ApprovalState,
     Person,
-    Question,
-    State,
-    Verdict,
+    Vote,
     decide,
     delegate,
     expire,
@@ -27,7 +27,7 @@ OWNER = Person("local", owner=True)
 
 
 def asked(**changes) -> Approval:
-    return Approval(Question(**{"approver": "manager", "title": "Pay?", "requester": "dan"} | changes))
+    return Approval(ApprovalRequest(**{"approver": "manager", "title": "Pay?", "requester": "dan"} | changes))
 
 
 def yes(approval: Approval, person: Person, edited: bytes = b"", now: datetime = NOW) -> Approval:
@@ -43,12 +43,10 @@ def hand(approval: Approval, person: Person, to: str) -> Approval:
 
 
 def test_one_yes_approves_and_one_no_rejects():
-    assert yes(asked(), ANN).state is State.APPROVED
+    assert yes(asked(), ANN).state is ApprovalState.APPROVED
     rejected = no(asked(quorum=3), ANN)
-    assert rejected.state is State.REJECTED
-    assert [(each.actor, each.verdict, each.comment) for each in rejected.decisions] == [
-        ("ann", Verdict.NO, "too dear")
-    ]
+    assert rejected.state is ApprovalState.REJECTED
+    assert [(each.actor, each.vote, each.comment) for each in rejected.decisions] == [("ann", Vote.NO, "too dear")]
 
 
 def test_a_quorum_takes_that_many_different_people_in_any_order():
@@ -58,7 +56,7 @@ def test_a_quorum_takes_that_many_different_people_in_any_order():
         for person in order:
             approval = yes(approval, person)
             states.append(approval.state)
-        assert states == [State.PENDING, State.PENDING, State.APPROVED]
+        assert states == [ApprovalState.PENDING, ApprovalState.PENDING, ApprovalState.APPROVED]
 
 
 def test_a_person_answers_once():
@@ -91,7 +89,7 @@ def test_a_person_answers_once():
 )
 def test_only_who_is_asked_may_answer(approver, person, may):
     if may:
-        assert yes(asked(approver=approver), person).state is State.APPROVED
+        assert yes(asked(approver=approver), person).state is ApprovalState.APPROVED
     else:
         with pytest.raises(Forbidden):
             yes(asked(approver=approver), person)
@@ -104,21 +102,21 @@ def test_the_requester_does_not_answer_unless_the_question_allows_it():
     with pytest.raises(Forbidden, match="submitted"):
         no(asked(), dan)
 
-    assert yes(asked(requester_may_decide=True), dan).state is State.APPROVED
+    assert yes(asked(requester_may_decide=True), dan).state is ApprovalState.APPROVED
 
 
 def test_an_answer_is_handed_on_once_and_can_come_back():
     handed = hand(asked(), ANN, "person:eve")
     eve = Person("eve")
 
-    assert handed.state is State.PENDING
-    assert yes(handed, eve).state is State.APPROVED
-    assert yes(handed, BOB).state is State.APPROVED, "it was ann's answer that was handed on, not the role's"
+    assert handed.state is ApprovalState.PENDING
+    assert yes(handed, eve).state is ApprovalState.APPROVED
+    assert yes(handed, BOB).state is ApprovalState.APPROVED, "it was ann's answer that was handed on, not the role's"
     with pytest.raises(Forbidden):
         yes(handed, ANN)
     with pytest.raises(Forbidden):
         yes(hand(handed, eve, "person:fay"), eve)
-    assert yes(hand(handed, eve, "person:ann"), ANN).state is State.APPROVED
+    assert yes(hand(handed, eve, "person:ann"), ANN).state is ApprovalState.APPROVED
 
 
 def test_a_hand_over_does_not_multiply_answers_or_go_round_the_requester():
@@ -133,7 +131,7 @@ def test_a_hand_over_does_not_multiply_answers_or_go_round_the_requester():
     with pytest.raises(Conflict):
         hand(yes(asked(quorum=2), ANN), ANN, "person:eve")
 
-    assert yes(hand(asked(), ANN, "auditor"), Person("eve", frozenset({"auditor"}))).state is State.APPROVED
+    assert yes(hand(asked(), ANN, "auditor"), Person("eve", frozenset({"auditor"}))).state is ApprovalState.APPROVED
 
 
 def test_edited_arguments_are_what_was_agreed_to():
@@ -142,7 +140,7 @@ def test_edited_arguments_are_what_was_agreed_to():
 
     assert yes(question, ANN).arguments == b'{"amount":3}'
     assert edited.arguments == b'{"amount":2}'
-    assert yes(edited, BOB, b'{"amount":2}').state is State.APPROVED
+    assert yes(edited, BOB, b'{"amount":2}').state is ApprovalState.APPROVED
     for other in (b"", b'{"amount":1}'):
         with pytest.raises(Conflict, match="ann has said yes to other arguments"):
             yes(edited, BOB, other)
@@ -160,8 +158,11 @@ def test_what_cannot_be_edited_is_not():
 def test_after_its_time_a_question_is_closed():
     question = asked(deadline=NOW)
 
-    assert (question.seen(NOW), question.seen(NOW - timedelta(microseconds=1))) == (State.EXPIRED, State.PENDING)
-    assert yes(question, ANN, now=NOW - timedelta(microseconds=1)).state is State.APPROVED
+    assert (question.seen(NOW), question.seen(NOW - timedelta(microseconds=1))) == (
+        ApprovalState.EXPIRED,
+        ApprovalState.PENDING,
+    )
+    assert yes(question, ANN, now=NOW - timedelta(microseconds=1)).state is ApprovalState.APPROVED
     with pytest.raises(Conflict, match="expired"):
         yes(question, ANN, now=NOW)
 
@@ -182,5 +183,10 @@ def test_whatever_closes_a_question_first_decides_it(order):
             approval = CLOSING[name](approval)
         states.append(approval.state)
 
-    first = {"approve": State.APPROVED, "reject": State.REJECTED, "expire": State.EXPIRED, "withdraw": State.WITHDRAWN}
+    first = {
+        "approve": ApprovalState.APPROVED,
+        "reject": ApprovalState.REJECTED,
+        "expire": ApprovalState.EXPIRED,
+        "withdraw": ApprovalState.WITHDRAWN,
+    }
     assert states == [first[order[0]]] * 4

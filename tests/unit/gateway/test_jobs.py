@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from aetheris_gateway.desk import Jobs
 from aetheris_gateway.identity import Caller
+from aetheris_gateway.service import JobService
 from aetheris_kernel.clock import SystemClock
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
@@ -22,7 +22,7 @@ class Scheduler:
 
 async def traceparent_of(sent: str) -> str:
     scheduler = Scheduler()
-    jobs = Jobs(scheduler, SystemClock(), asyncio.Event())  # type: ignore[arg-type]
+    jobs = JobService(scheduler, SystemClock(), asyncio.Event())  # type: ignore[arg-type]
     await jobs.submit(Caller("default", "ada"), pb.SubmitRequest(agent="a", message="x"), traceparent=sent)
     return scheduler.request.traceparent
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import grpc
 import structlog
-from aetheris_chassis import server
+from aetheris_chassis import server as grpc_server
 from aetheris_chassis.client import open_channel
 from aetheris_chassis.migrate import require_migrated
 from aetheris_chassis.postgres import open_pool
@@ -17,23 +17,33 @@ from aetheris_kernel.clock import SystemClock
 from starlette.types import ASGIApp
 
 from aetheris_gateway import rpc
-from aetheris_gateway.approvals import ApprovalStore
-from aetheris_gateway.desk import Approvals, Desk, Effects, Inbox, Jobs, Record, Tokens
-from aetheris_gateway.http import application, door
+from aetheris_gateway.http import application
+from aetheris_gateway.http import server as http_server
 from aetheris_gateway.identity import Identity
 from aetheris_gateway.peers import Ledger, Scheduler
+from aetheris_gateway.service import (
+    ApprovalService,
+    EffectService,
+    GatewayServices,
+    InboxService,
+    JobService,
+    RecordService,
+    TokenService,
+)
 from aetheris_gateway.settings import Settings
-from aetheris_gateway.store import NoteStore
+from aetheris_gateway.store.approvals import ApprovalStore
+from aetheris_gateway.store.inbox import InboxStore
+from aetheris_gateway.store.tokens import TokenKeys
 from aetheris_gateway.sweep import Sweep
-from aetheris_gateway.tokens import TokenKeys
-from aetheris_gateway.wakes import Rouser, Waker
+from aetheris_gateway.wakes import JobWaker, WakeQueue
 
-# How long the last wakes may take once both doors are shut.
+# How long the last wakes may take once neither server accepts calls any more.
 _LAST_WAKES_S = 2.0
 
 
 async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> None:
-    """Until cancelled; then both doors drain at once, while everything their calls need still runs."""
+    """Serve gRPC and HTTP until cancelled. Then both servers drain at the same time, while all that their open calls
+    need still runs."""
     structlog.contextvars.bind_contextvars(service="gateway")
     clock, draining = SystemClock(), asyncio.Event()
     async with AsyncExitStack() as stack:
@@ -48,23 +58,23 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
         await require_migrated(pool, "aetheris_gateway")
         scheduler = Scheduler(await stack.enter_async_context(open_channel(settings.scheduler_address)))
         ledger = Ledger(await stack.enter_async_context(open_channel(settings.ledger_address)))
-        store = NoteStore(pool)
-        rouser = Rouser(scheduler, store)
-        waker = Waker(rouser)
-        jobs = Jobs(scheduler, clock, draining)
-        inbox = Inbox(store, jobs, waker, clock)
-        desk = Desk(
+        store = InboxStore(pool)
+        job_waker = JobWaker(scheduler, store)
+        wake_queue = WakeQueue(job_waker)
+        jobs = JobService(scheduler, clock, draining)
+        inbox = InboxService(store, jobs, wake_queue, clock)
+        services = GatewayServices(
             jobs,
-            Record(ledger, jobs, draining),
+            RecordService(ledger, jobs, draining),
             inbox,
-            Approvals(ApprovalStore(pool), jobs, waker, clock),
-            Tokens(TokenKeys(pool), store, inbox, clock),
-            Effects(ledger, scheduler, jobs),
+            ApprovalService(ApprovalStore(pool), jobs, wake_queue, clock),
+            TokenService(TokenKeys(pool), store, inbox, clock),
+            EffectService(ledger, scheduler, jobs),
             Identity(local=not settings.trust_network),
         )
-        sweep = Sweep(store, rouser, every_s=settings.sweep_every_s, after_s=settings.sweep_after_s)
+        sweep = Sweep(store, job_waker, every_s=settings.sweep_every_s, after_s=settings.sweep_after_s)
         app = application.build(
-            desk,
+            services,
             clock,
             checks={"database": store.healthy, "scheduler": scheduler.healthy, "ledger": ledger.healthy},
             draining=draining,
@@ -72,43 +82,49 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
             local=not settings.trust_network,
         )
         async with asyncio.TaskGroup() as loops:
-            background = [loops.create_task(loop.run()) for loop in (desk.inbox, rouser, waker, sweep)]
+            background = [loops.create_task(loop.run()) for loop in (services.inbox, job_waker, wake_queue, sweep)]
             try:
-                await _doors(settings, desk, app, draining, started or asyncio.Event())
+                await _serve_both(settings, services, app, draining, started or asyncio.Event())
             finally:
-                # What was accepted last is still told to the scheduler; what is not, the sweep finds.
-                await waker.idle(_LAST_WAKES_S)
+                # Wake the jobs of the entries that were accepted last. The sweep of another gateway, or of the next
+                # start, wakes those for which the time is too short.
+                await wake_queue.idle(_LAST_WAKES_S)
                 for task in background:
                     task.cancel()
 
 
-async def _doors(settings: Settings, desk: Desk, app: ASGIApp, draining: asyncio.Event, started: asyncio.Event) -> None:
-    async def grpc_door(open_: asyncio.Event) -> None:
-        def add(grpc_server: grpc.aio.Server) -> None:
-            rpc.add_to(grpc_server, desk)
+async def _serve_both(
+    settings: Settings, services: GatewayServices, app: ASGIApp, draining: asyncio.Event, started: asyncio.Event
+) -> None:
+    """The gRPC server and the HTTP server, until cancelled; `started` is set once both accept."""
 
-        async with server.serving(settings, "gateway", add, rpc.SERVICES, draining=draining):
-            open_.set()
+    async def serve_grpc(accepts: asyncio.Event) -> None:
+        def add(server: grpc.aio.Server) -> None:
+            rpc.add_to(server, services)
+
+        async with grpc_server.serving(settings, "gateway", add, rpc.SERVICES, draining=draining):
+            accepts.set()
             try:
                 await sleep_forever()
             finally:
                 if settings.replaceable:
-                    # Streams of both doors end together, and those of this one are not the first to be done.
+                    # The HTTP server begins the drain: it first tells the clients of its kept connections to leave.
+                    # Until then the gRPC server stays as well, so that the streams of both end together.
                     await draining.wait()
 
-    async def http_door(open_: asyncio.Event) -> None:
+    async def serve_http(accepts: asyncio.Event) -> None:
         try:
-            async with door.serving(settings, app, draining):
-                open_.set()
+            async with http_server.serving(settings, app, draining):
+                accepts.set()
                 await sleep_forever()
         finally:
             draining.set()
 
-    async with asyncio.TaskGroup() as doors:
-        opened = [asyncio.Event(), asyncio.Event()]
-        doors.create_task(grpc_door(opened[0]), name="grpc")
-        doors.create_task(http_door(opened[1]), name="http")
-        for each in opened:
+    async with asyncio.TaskGroup() as servers:
+        accepting = [asyncio.Event(), asyncio.Event()]
+        servers.create_task(serve_grpc(accepting[0]), name="grpc")
+        servers.create_task(serve_http(accepting[1]), name="http")
+        for each in accepting:
             await each.wait()
         started.set()
         if settings.replaceable:

@@ -26,7 +26,7 @@ TOKENS = metrics.counter(
     "Tokens by what happened: minted, completed, repeated (the same was said again), refused.",
     ["what"],
 )
-VERDICTS = metrics.counter(
+RESOLUTIONS_TOTAL = metrics.counter(
     "aetheris_gateway_verdicts_total", "Verdicts that people left on effects in doubt.", ["verdict"]
 )
 HTTP_REQUESTS = metrics.counter(

@@ -15,8 +15,8 @@ from uuid import UUID
 import structlog
 from aetheris_kernel.errors import Refusal, Unavailable
 
-from aetheris_gateway.store import NoteStore
-from aetheris_gateway.wakes import Rouser
+from aetheris_gateway.store.inbox import InboxStore
+from aetheris_gateway.wakes import JobWaker
 
 log = structlog.get_logger()
 
@@ -38,9 +38,9 @@ class _Tally:
 
 
 class Sweep:
-    def __init__(self, store: NoteStore, rouser: Rouser, *, every_s: float, after_s: float) -> None:
+    def __init__(self, store: InboxStore, job_waker: JobWaker, *, every_s: float, after_s: float) -> None:
         self._store = store
-        self._rouser = rouser
+        self._job_waker = job_waker
         self._every_s = every_s
         self._after_s = after_s
 
@@ -72,18 +72,18 @@ class Sweep:
             async with asyncio.TaskGroup() as tasks:
                 room = asyncio.Semaphore(CALLS_AT_ONCE)
                 for job_id, notes in jobs.items():
-                    tasks.create_task(self._rouse(job_id, notes, room, tally))
+                    tasks.create_task(self._wake(job_id, notes, room, tally))
             after = page[-1].position
         if tally.away is not None:
             raise tally.away
         return tally.woken
 
-    async def _rouse(self, job_id: UUID, notes: list[UUID], room: asyncio.Semaphore, tally: _Tally) -> None:
+    async def _wake(self, job_id: UUID, notes: list[UUID], room: asyncio.Semaphore, tally: _Tally) -> None:
         async with room:
             if tally.hopeless:
                 return
             try:
-                await self._rouser.rouse(job_id, notes, by="sweep")
+                await self._job_waker.wake(job_id, notes, by="sweep")
                 tally.woken += 1
             except Unavailable as refusal:
                 tally.away = refusal

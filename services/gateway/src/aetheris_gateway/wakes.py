@@ -18,7 +18,7 @@ from aetheris_kernel.errors import Exhausted, NotFound, Refusal, Unavailable
 from aetheris_gateway.metrics import WAKES
 from aetheris_gateway.peers import Scheduler
 from aetheris_gateway.states import FINISHED
-from aetheris_gateway.store import NoteStore
+from aetheris_gateway.store.inbox import InboxStore
 
 log = structlog.get_logger()
 
@@ -26,10 +26,10 @@ _CALLS_AT_ONCE = 32
 _JOBS_MAX = 10_000
 
 
-class Rouser:
+class JobWaker:
     """One wake and what it says about the notes it was for."""
 
-    def __init__(self, scheduler: Scheduler, store: NoteStore) -> None:
+    def __init__(self, scheduler: Scheduler, store: InboxStore) -> None:
         self._scheduler = scheduler
         self._woken: BatchWriter[Sequence[UUID], None] = BatchWriter(
             self._write_woken, name="woken", rows_max=1_000, queue_max=10_000
@@ -39,7 +39,7 @@ class Rouser:
     async def run(self) -> None:
         await self._woken.run()
 
-    async def rouse(self, job_id: UUID, notes: Sequence[UUID], *, by: str) -> None:
+    async def wake(self, job_id: UUID, notes: Sequence[UUID], *, by: str) -> None:
         """Wake the job. Raises Unavailable where the scheduler is away: then nothing has changed."""
         try:
             state = await self._scheduler.wake(str(job_id))
@@ -70,12 +70,12 @@ class Rouser:
         return [None] * len(batch)
 
 
-class Waker:
+class WakeQueue:
     """Wakes jobs soon, without making whoever spoke to them wait. All that came for a job while its last
     wake was under way is one more wake."""
 
-    def __init__(self, rouser: Rouser) -> None:
-        self._rouser = rouser
+    def __init__(self, job_waker: JobWaker) -> None:
+        self._job_waker = job_waker
         self._notes: dict[UUID, list[UUID]] = {}
         self._jobs: asyncio.Queue[UUID] = asyncio.Queue()
         self._calling: set[UUID] = set()
@@ -111,7 +111,7 @@ class Waker:
             job_id = await self._jobs.get()
             self._calling.add(job_id)
             try:
-                await self._rouser.rouse(job_id, self._notes.pop(job_id), by="waker")
+                await self._job_waker.wake(job_id, self._notes.pop(job_id), by="waker")
             except Refusal as refusal:
                 log.info("job not woken", job_id=str(job_id), reason=refusal.reason)
             except Exception:

@@ -21,7 +21,7 @@ from aetheris_kernel.errors import Conflict, Forbidden, Invalid
 PERSON = "person:"
 
 
-class State(IntEnum):
+class ApprovalState(IntEnum):
     """As stored and as sent."""
 
     PENDING = 1
@@ -31,7 +31,7 @@ class State(IntEnum):
     WITHDRAWN = 5
 
 
-class Verdict(IntEnum):
+class Vote(IntEnum):
     """As stored."""
 
     YES = 1
@@ -58,7 +58,7 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ApprovalRequest:
     approver: str  # a role, or person:NAME
     title: str
     detail: bytes = b""  # JSON
@@ -72,7 +72,7 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class Decision:
     actor: str
-    verdict: Verdict
+    vote: Vote
     comment: str
     at: datetime
     edited: bytes = b""  # the arguments as they want them; empty for as asked
@@ -81,25 +81,25 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    question: Question
-    state: State = State.PENDING
+    request: ApprovalRequest
+    state: ApprovalState = ApprovalState.PENDING
     decisions: Sequence[Decision] = ()
 
     @property
     def answers(self) -> list[Decision]:
-        return [decision for decision in self.decisions if decision.verdict is not Verdict.DELEGATED]
+        return [decision for decision in self.decisions if decision.vote is not Vote.DELEGATED]
 
     @property
     def arguments(self) -> bytes:
         """What was agreed to: as edited, or as asked."""
-        edited = next((answer.edited for answer in self.answers if answer.verdict is Verdict.YES), b"")
-        return edited or self.question.arguments
+        edited = next((answer.edited for answer in self.answers if answer.vote is Vote.YES), b"")
+        return edited or self.request.arguments
 
-    def seen(self, now: datetime) -> State:
+    def seen(self, now: datetime) -> ApprovalState:
         """Where it stands, also where nobody has come yet to write down that its time is over."""
-        deadline = self.question.deadline
-        if self.state is State.PENDING and deadline is not None and deadline <= now:
-            return State.EXPIRED
+        deadline = self.request.deadline
+        if self.state is ApprovalState.PENDING and deadline is not None and deadline <= now:
+            return ApprovalState.EXPIRED
         return self.state
 
 
@@ -107,28 +107,28 @@ def decide(
     approval: Approval, person: Person, *, approved: bool, comment: str, edited: bytes, now: datetime
 ) -> Approval:
     """With the person's answer, and with what that decides. The same answer again changes nothing."""
-    if edited == approval.question.arguments:
+    if edited == approval.request.arguments:
         edited = b""
-    verdict = Verdict.YES if approved else Verdict.NO
-    if any((said.actor, said.verdict, said.edited) == (person.actor, verdict, edited) for said in approval.answers):
+    vote = Vote.YES if approved else Vote.NO
+    if any((said.actor, said.vote, said.edited) == (person.actor, vote, edited) for said in approval.answers):
         return approval
     _require_open(approval, now)
     _require_entitled(approval, person)
-    if edited and not approval.question.arguments:
+    if edited and not approval.request.arguments:
         raise Invalid("this question has no arguments to edit", field="arguments")
     if edited and not approved:
         raise Invalid("a no edits nothing", field="arguments")
-    answered = _with(approval, Decision(person.actor, verdict, comment, now, edited))
+    answered = _with(approval, Decision(person.actor, vote, comment, now, edited))
     if not approved:
-        return replace(answered, state=State.REJECTED)
-    yeses = [answer for answer in answered.answers if answer.verdict is Verdict.YES]
+        return replace(answered, state=ApprovalState.REJECTED)
+    yeses = [answer for answer in answered.answers if answer.vote is Vote.YES]
     if yeses[0].edited != edited:
         raise Conflict(
             f"{yeses[0].actor} has said yes to other arguments; a yes must be to the same, or say no",
             actor=yeses[0].actor,
         )
-    enough = len(yeses) >= approval.question.quorum
-    return replace(answered, state=State.APPROVED) if enough else answered
+    enough = len(yeses) >= approval.request.quorum
+    return replace(answered, state=ApprovalState.APPROVED) if enough else answered
 
 
 def delegate(approval: Approval, person: Person, *, to: str, comment: str, now: datetime) -> Approval:
@@ -140,20 +140,20 @@ def delegate(approval: Approval, person: Person, *, to: str, comment: str, now: 
     _require_entitled(approval, person)
     if Person(person.actor, person.roles).is_one_of(to) and to.startswith(PERSON):
         raise Invalid("that would hand it to yourself", field="to")
-    if not to.startswith(PERSON) and approval.question.quorum > 1:
+    if not to.startswith(PERSON) and approval.request.quorum > 1:
         raise Invalid("one answer of several is handed to one person: person:NAME", field="to")
-    question = approval.question
-    if to == f"{PERSON}{question.requester}" and not question.requester_may_decide:
+    request = approval.request
+    if to == f"{PERSON}{request.requester}" and not request.requester_may_decide:
         raise Forbidden("whoever submitted the job does not answer its question")
-    return _with(approval, Decision(person.actor, Verdict.DELEGATED, comment, now, delegate=to))
+    return _with(approval, Decision(person.actor, Vote.DELEGATED, comment, now, delegate=to))
 
 
 def expire(approval: Approval) -> Approval:
-    return replace(approval, state=State.EXPIRED) if approval.state is State.PENDING else approval
+    return replace(approval, state=ApprovalState.EXPIRED) if approval.state is ApprovalState.PENDING else approval
 
 
 def withdraw(approval: Approval) -> Approval:
-    return replace(approval, state=State.WITHDRAWN) if approval.state is State.PENDING else approval
+    return replace(approval, state=ApprovalState.WITHDRAWN) if approval.state is ApprovalState.PENDING else approval
 
 
 def _with(approval: Approval, decision: Decision) -> Approval:
@@ -162,37 +162,37 @@ def _with(approval: Approval, decision: Decision) -> Approval:
 
 def _require_open(approval: Approval, now: datetime) -> None:
     state = approval.seen(now)
-    if state is not State.PENDING:
+    if state is not ApprovalState.PENDING:
         raise Conflict(_CLOSED[state], state=state.name.lower())
 
 
 _CLOSED = {
-    State.APPROVED: "it has been approved already",
-    State.REJECTED: "it has been rejected already",
-    State.EXPIRED: "it has expired",
-    State.WITHDRAWN: "it was withdrawn: its job needs no answer any more",
+    ApprovalState.APPROVED: "it has been approved already",
+    ApprovalState.REJECTED: "it has been rejected already",
+    ApprovalState.EXPIRED: "it has expired",
+    ApprovalState.WITHDRAWN: "it was withdrawn: its job needs no answer any more",
 }
 
 
 def _require_entitled(approval: Approval, person: Person) -> None:
-    question = approval.question
+    request = approval.request
     if not person.named:
-        raise Forbidden("say who you are: a decision goes on record under a name", approver=question.approver)
+        raise Forbidden("say who you are: a decision goes on record under a name", approver=request.approver)
     if any(answer.actor == person.actor for answer in approval.answers):
         raise Conflict("you have answered this already", actor=person.actor)
     if person.owner:
         return
-    if person.actor == question.requester and not question.requester_may_decide:
+    if person.actor == request.requester and not request.requester_may_decide:
         raise Forbidden("whoever submitted the job does not answer its question", actor=person.actor)
     if not _entitled(approval, person):
-        raise Forbidden(f"this is for {_called(question.approver)} to decide", approver=question.approver)
+        raise Forbidden(f"this is for {_called(request.approver)} to decide", approver=request.approver)
 
 
 def _entitled(approval: Approval, person: Person) -> bool:
     """What was handed on is gone, until somebody hands it back."""
-    entitled = person.is_one_of(approval.question.approver)
+    entitled = person.is_one_of(approval.request.approver)
     for decision in approval.decisions:
-        if decision.verdict is not Verdict.DELEGATED:
+        if decision.vote is not Vote.DELEGATED:
             continue
         if decision.actor == person.actor:
             entitled = False

@@ -1,1 +1,1 @@
-"""REST and pages: JSON and HTML in front of the desk."""
+"""REST and pages: JSON and HTML in front of the service layer."""

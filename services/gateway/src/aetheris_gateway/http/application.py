@@ -10,9 +10,10 @@ from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from aetheris_gateway.desk import Desk
-from aetheris_gateway.http import approvals, effects, errors, inbox, jobs, models, operations, pages, record
-from aetheris_gateway.http.porch import Porch
+from aetheris_gateway.http import errors, models, pages
+from aetheris_gateway.http.middleware import HttpMiddleware
+from aetheris_gateway.http.routes import approvals, effects, inbox, jobs, operations, record
+from aetheris_gateway.service import GatewayServices
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": models.Error, "description": "Refused; the code says by which rule."},
@@ -21,7 +22,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def build(
-    desk: Desk,
+    services: GatewayServices,
     clock: Clock,
     *,
     checks: operations.Checks,
@@ -40,15 +41,15 @@ def build(
         responses=_REFUSALS,
     )
     errors.add_to(app)
-    app.include_router(jobs.router(desk))
-    app.include_router(inbox.router(desk))
-    app.include_router(approvals.router(desk))
-    app.include_router(effects.router(desk))
-    app.include_router(record.router(desk, clock, streams_max=streams_max))
-    app.include_router(operations.router(desk, checks=checks, draining=draining))
+    app.include_router(jobs.router(services))
+    app.include_router(inbox.router(services))
+    app.include_router(approvals.router(services))
+    app.include_router(effects.router(services))
+    app.include_router(record.router(services, clock, streams_max=streams_max))
+    app.include_router(operations.router(services, checks=checks, draining=draining))
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return pages.document(app.openapi())
 
-    return Porch(app, local=local)
+    return HttpMiddleware(app, local=local)

@@ -17,9 +17,9 @@ from starlette.responses import HTMLResponse
 from aetheris_gateway.core.approval import Person
 from aetheris_gateway.core.steps import Attempt, Kind, Lease, Status, Step, Trace
 from aetheris_gateway.core.timeline import Timeline
-from aetheris_gateway.desk.record import Told
 from aetheris_gateway.http import models, views
 from aetheris_gateway.http.render import Json, dumps, moment
+from aetheris_gateway.service.record import TracedJob
 
 STEPS_A_PAGE = 500
 HOLDINGS_MAX = 200
@@ -28,7 +28,7 @@ _DEPTH_MAX = 40
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 _environment = Environment(
-    loader=PackageLoader("aetheris_gateway", "pages"),
+    loader=PackageLoader("aetheris_gateway", "templates"),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
@@ -56,7 +56,7 @@ class Row:
     opened: bool
 
 
-async def trace(told: Told, verdict: models.Verdict | None, *, now: datetime, page: int = 1) -> HTMLResponse:
+async def trace(told: TracedJob, verdict: models.Verdict | None, *, now: datetime, page: int = 1) -> HTMLResponse:
     # Thousands of rows take a while, and others are being served.
     return await asyncio.to_thread(_trace, told, verdict, now, page)
 
@@ -138,7 +138,7 @@ def _rendered(template: str, **values: Any) -> HTMLResponse:
     return HTMLResponse(text, headers=headers)
 
 
-def _trace(told: Told, verdict: models.Verdict | None, now: datetime, page: int) -> HTMLResponse:
+def _trace(told: TracedJob, verdict: models.Verdict | None, now: datetime, page: int) -> HTMLResponse:
     job, found = views.job(told.job), told.trace
     line = _timeline(found, now)
     first = (page - 1) * STEPS_A_PAGE
@@ -183,7 +183,7 @@ def _timeline(found: Trace, now: datetime) -> Timeline:
     return Timeline(begin, max([end, *ends]), busy)
 
 
-def _figures(found: Trace, told: Told, now: datetime) -> list[tuple[str, str]]:
+def _figures(found: Trace, told: TracedJob, now: datetime) -> list[tuple[str, str]]:
     effects = [step for step in found.steps if step.kind is Kind.EFFECT]
     retries = sum(step.attempts - 1 for step in found.steps)
     submitted = from_timestamp(told.job.create_time) if told.job.HasField("create_time") else _begin(found)

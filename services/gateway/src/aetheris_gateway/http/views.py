@@ -17,9 +17,9 @@ from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aetheris_gateway.core import steps
-from aetheris_gateway.desk.record import Told, events_of
 from aetheris_gateway.http import models as m
 from aetheris_gateway.http.render import embed, moment
+from aetheris_gateway.service.record import TracedJob, events_of
 from aetheris_gateway.states import STATUSES
 
 EFFECT_STATES: dict[ledger_pb.EffectState, str] = {
@@ -175,7 +175,7 @@ def milliseconds(span: timedelta | None) -> float | None:
     return None if span is None else round(span.total_seconds() * 1000, 3)
 
 
-def trace(told: Told) -> m.Trace:
+def trace(told: TracedJob) -> m.Trace:
     return m.Trace(
         job=job(told.job),
         steps=[step(found) for found in told.trace.steps],

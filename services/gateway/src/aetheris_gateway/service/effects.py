@@ -15,20 +15,20 @@ from aetheris_proto.ledger.v1 import ledger_pb2 as ledger_pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
 
 from aetheris_gateway.core import intake
-from aetheris_gateway.desk.jobs import Jobs, page_size, page_token
 from aetheris_gateway.identity import Caller
-from aetheris_gateway.metrics import VERDICTS
+from aetheris_gateway.metrics import RESOLUTIONS_TOTAL
 from aetheris_gateway.peers import Ledger, Scheduler
+from aetheris_gateway.service.jobs import JobService, page_size, page_token
 
-VERDICTS_OF_PEOPLE = {
+RESOLUTIONS = {
     "committed": event_pb2.EffectResolved.VERDICT_COMMITTED,
     "not_executed": event_pb2.EffectResolved.VERDICT_NOT_EXECUTED,
     "abandoned": event_pb2.EffectResolved.VERDICT_ABANDONED,
 }
 
 
-class Effects:
-    def __init__(self, ledger: Ledger, scheduler: Scheduler, jobs: Jobs) -> None:
+class EffectService:
+    def __init__(self, ledger: Ledger, scheduler: Scheduler, jobs: JobService) -> None:
         self._ledger = ledger
         self._scheduler = scheduler
         self._jobs = jobs
@@ -48,8 +48,8 @@ class Effects:
         return pb.ListEffectsResponse(effects=page.effects, next_page_token=page.next_page_token)
 
     async def resolve(self, caller: Caller, request: pb.ResolveEffectRequest) -> pb.ResolveEffectResponse:
-        if request.verdict not in VERDICTS_OF_PEOPLE.values():
-            raise Invalid(f"the verdict is one of {', '.join(VERDICTS_OF_PEOPLE)}", field="verdict")
+        if request.verdict not in RESOLUTIONS.values():
+            raise Invalid(f"the verdict is one of {', '.join(RESOLUTIONS)}", field="verdict")
         committed = request.verdict == event_pb2.EffectResolved.VERDICT_COMMITTED
         if request.result and not committed:
             raise Invalid("only what has run has a result", field="result")
@@ -66,7 +66,9 @@ class Effects:
         except NotFound:
             # Without the key: it is whatever the caller made up.
             raise NotFound("no effect has this key") from None
-        VERDICTS.labels(next(name for name, verdict in VERDICTS_OF_PEOPLE.items() if verdict == request.verdict)).inc()
+        RESOLUTIONS_TOTAL.labels(
+            next(name for name, verdict in RESOLUTIONS.items() if verdict == request.verdict)
+        ).inc()
         await self._tell(caller, response.effect.job_id)
         return pb.ResolveEffectResponse(effect=response.effect)
 

@@ -13,9 +13,9 @@ from google.protobuf.duration_pb2 import Duration
 from pydantic import Field
 
 from aetheris_gateway.core import intake
-from aetheris_gateway.desk import Desk
 from aetheris_gateway.http import body, models, views
 from aetheris_gateway.http.render import JsonResponse
+from aetheris_gateway.service import GatewayServices
 from aetheris_gateway.states import state_of
 
 
@@ -57,7 +57,7 @@ class Nothing(body.Body):
     pass
 
 
-def router(desk: Desk) -> APIRouter:
+def router(services: GatewayServices) -> APIRouter:
     routes = APIRouter(tags=["jobs"])
 
     @routes.post(
@@ -72,7 +72,9 @@ def router(desk: Desk) -> APIRouter:
         sent = await body.read(request, Submission)
         wanted = _submission(agent_id, sent, request.headers.get("idempotency-key"))
         traceparent = request.headers.get("traceparent", "")
-        response = await desk.jobs.submit(desk.identity.caller(request.headers), wanted, traceparent=traceparent)
+        response = await services.jobs.submit(
+            services.identity.caller(request.headers), wanted, traceparent=traceparent
+        )
         return JsonResponse(views.accepted(response), 202)
 
     @routes.get("/api/jobs", response_model=models.JobPage, summary="List jobs, newest first")
@@ -88,7 +90,7 @@ def router(desk: Desk) -> APIRouter:
         states = [state_of(each) for each in status]
         wanted = pb.ListJobsRequest(states=states, agent=agent, page_size=limit, page_token=cursor)
         wanted.queue, wanted.parent_job_id = queue, parent
-        page = await desk.jobs.list(desk.identity.caller(request.headers), wanted)
+        page = await services.jobs.list(services.identity.caller(request.headers), wanted)
         return JsonResponse(views.job_page(page))
 
     @routes.get("/api/jobs/{job_id}", response_model=models.Job, summary="Show a job")
@@ -98,8 +100,8 @@ def router(desk: Desk) -> APIRouter:
         wait: Annotated[float, Query(ge=0, le=60, allow_inf_nan=False, description="Seconds to wait for its end.")] = 0,
     ) -> JsonResponse:
         patience = Duration(seconds=int(wait), nanos=int(wait % 1 * 1e9))
-        response = await desk.jobs.get(
-            desk.identity.caller(request.headers), pb.GetJobRequest(job_id=job_id, wait=patience)
+        response = await services.jobs.get(
+            services.identity.caller(request.headers), pb.GetJobRequest(job_id=job_id, wait=patience)
         )
         return JsonResponse(views.job(response.job))
 
@@ -113,19 +115,25 @@ def router(desk: Desk) -> APIRouter:
         """Its runner ends it: compensations run first. Until then it shows cancel_requested."""
         sent = await body.read(request, Stop, bytes_max=body.NOTE_BYTES_MAX, optional=True)
         order = pb.CancelJobRequest(job_id=job_id, reason=intake.prose(sent.reason, "reason"))
-        return JsonResponse(views.job((await desk.jobs.cancel(desk.identity.caller(request.headers), order)).job))
+        return JsonResponse(
+            views.job((await services.jobs.cancel(services.identity.caller(request.headers), order)).job)
+        )
 
     @routes.post("/api/jobs/{job_id}/pause", response_model=models.Job, summary="Keep a job from going on")
     async def pause(job_id: str, request: Request) -> JsonResponse:
         await body.read(request, Nothing, bytes_max=body.NOTE_BYTES_MAX, optional=True)
         order = pb.PauseJobRequest(job_id=job_id)
-        return JsonResponse(views.job((await desk.jobs.pause(desk.identity.caller(request.headers), order)).job))
+        return JsonResponse(
+            views.job((await services.jobs.pause(services.identity.caller(request.headers), order)).job)
+        )
 
     @routes.post("/api/jobs/{job_id}/resume", response_model=models.Job, summary="Let a paused job go on")
     async def resume(job_id: str, request: Request) -> JsonResponse:
         await body.read(request, Nothing, bytes_max=body.NOTE_BYTES_MAX, optional=True)
         order = pb.ResumeJobRequest(job_id=job_id)
-        return JsonResponse(views.job((await desk.jobs.resume(desk.identity.caller(request.headers), order)).job))
+        return JsonResponse(
+            views.job((await services.jobs.resume(services.identity.caller(request.headers), order)).job)
+        )
 
     @routes.post(
         "/api/jobs/{job_id}/requeue", response_model=models.Job, summary="Let a job go on that needs an operator"
@@ -134,7 +142,9 @@ def router(desk: Desk) -> APIRouter:
         """For one that is parked: poisoned, in doubt, or at odds with its record. Its crashes are forgotten."""
         await body.read(request, Nothing, bytes_max=body.NOTE_BYTES_MAX, optional=True)
         order = pb.RequeueJobRequest(job_id=job_id)
-        return JsonResponse(views.job((await desk.jobs.requeue(desk.identity.caller(request.headers), order)).job))
+        return JsonResponse(
+            views.job((await services.jobs.requeue(services.identity.caller(request.headers), order)).job)
+        )
 
     @routes.post(
         "/api/jobs/{job_id}/fork",
@@ -154,7 +164,7 @@ def router(desk: Desk) -> APIRouter:
             idempotency_key=intake.key(sent.idempotency_key, "idempotency_key", required=False),
         )
         traceparent = request.headers.get("traceparent", "")
-        response = await desk.fork(desk.identity.caller(request.headers), wanted, traceparent=traceparent)
+        response = await services.fork(services.identity.caller(request.headers), wanted, traceparent=traceparent)
         return JsonResponse(views.accepted(response), 202)
 
     return routes

@@ -19,7 +19,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
-class Porch:
+class HttpMiddleware:
     """Outermost, so that what goes wrong inside is still answered and counted.
 
     `local`: only loopback names are accepted as Host. Nothing here is authenticated, and without this a

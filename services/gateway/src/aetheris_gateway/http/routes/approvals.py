@@ -11,10 +11,10 @@ from pydantic import Field
 from starlette.responses import Response
 
 from aetheris_gateway.core import intake
-from aetheris_gateway.core.approval import State
-from aetheris_gateway.desk import Desk
+from aetheris_gateway.core.approval import ApprovalState
 from aetheris_gateway.http import body, models, pages, questions
 from aetheris_gateway.http.render import JsonResponse
+from aetheris_gateway.service import GatewayServices
 
 
 class ApproveBody(body.Body):
@@ -39,11 +39,11 @@ PAGE_ROWS = 50
 _ANY = {"requestBody": {"required": False, "content": {"application/json": {"schema": {}}}}}
 
 
-def router(desk: Desk) -> APIRouter:
+def router(services: GatewayServices) -> APIRouter:
     routes = APIRouter(tags=["people"])
 
     async def decide(request: Request, wanted: pb.DecideRequest) -> JsonResponse:
-        response = await desk.approvals.decide(desk.identity.caller(request.headers), wanted)
+        response = await services.approvals.decide(services.identity.caller(request.headers), wanted)
         return JsonResponse(questions.approval(response.approval))
 
     @routes.get("/api/approvals", response_model=models.ApprovalPage, summary="What waits for a decision, oldest first")
@@ -60,19 +60,19 @@ def router(desk: Desk) -> APIRouter:
         wanted = pb.ListApprovalsRequest(
             states=[_state(each) for each in state], approver=approver, job_id=job, page_size=limit, page_token=cursor
         )
-        page = await desk.approvals.list(desk.identity.caller(request.headers), wanted)
+        page = await services.approvals.list(services.identity.caller(request.headers), wanted)
         return JsonResponse(questions.approval_page(page))
 
     @routes.get("/approvals", summary="What waits for a decision, as a page")
     async def inbox(request: Request, cursor: Annotated[str, Query(max_length=1024)] = "") -> Response:
-        caller = desk.identity.caller(request.headers)
-        page = await desk.approvals.list(caller, pb.ListApprovalsRequest(page_size=PAGE_ROWS, page_token=cursor))
+        caller = services.identity.caller(request.headers)
+        page = await services.approvals.list(caller, pb.ListApprovalsRequest(page_size=PAGE_ROWS, page_token=cursor))
         return pages.approvals(caller.person, questions.approval_page(page))
 
     @routes.get("/api/approvals/{approval_id}", response_model=models.Approval, summary="Show an approval")
     async def approval(approval_id: str, request: Request) -> JsonResponse:
         wanted = pb.GetApprovalRequest(approval_id=approval_id)
-        found = await desk.approvals.get(desk.identity.caller(request.headers), wanted)
+        found = await services.approvals.get(services.identity.caller(request.headers), wanted)
         return JsonResponse(questions.approval(found.approval))
 
     @routes.post(
@@ -133,7 +133,7 @@ def router(desk: Desk) -> APIRouter:
             wanted.error = intake.prose(sent.error, "error")
         else:
             wanted.payload = await body.value(request, bytes_max=body.NOTE_BYTES_MAX)
-        answer = await desk.tokens.complete(wanted)
+        answer = await services.tokens.complete(wanted)
         return JsonResponse(models.TokenAnswer(job_id=answer.job_id, created=answer.created))
 
     return routes
@@ -143,7 +143,7 @@ def _state(text: str) -> pb.Approval.State:
     for state, name in questions.APPROVAL_STATES.items():
         if name == text:
             return state
-    raise Invalid(f"state is one of {', '.join(state.name.lower() for state in State)}", field="state")
+    raise Invalid(f"state is one of {', '.join(state.name.lower() for state in ApprovalState)}", field="state")
 
 
 def _ascii(token: str) -> str:

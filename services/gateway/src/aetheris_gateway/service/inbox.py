@@ -24,12 +24,12 @@ from aetheris_proto.gateway.v1 import signals_pb2 as signals_pb
 
 from aetheris_gateway.core import intake
 from aetheris_gateway.core.token import RESERVED
-from aetheris_gateway.desk.jobs import Jobs, page_size
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.metrics import SIGNALS
+from aetheris_gateway.service.jobs import JobService, page_size
 from aetheris_gateway.states import FINISHED
-from aetheris_gateway.store import Accepted, Draft, Note, NoteKind, NoteStore
-from aetheris_gateway.wakes import Waker
+from aetheris_gateway.store.inbox import Accepted, EntryDraft, EntryKind, InboxEntry, InboxStore
+from aetheris_gateway.wakes import WakeQueue
 
 BATCH_ROWS = 256
 QUEUE_MAX = 20_000
@@ -38,20 +38,20 @@ QUEUE_BYTES_MAX = 128 * 1024 * 1024
 NOTES_MAX = 1_000
 
 _KINDS = {
-    NoteKind.SIGNAL: signals_pb.Note.KIND_SIGNAL,
-    NoteKind.MESSAGE: signals_pb.Note.KIND_MESSAGE,
-    NoteKind.DECISION: signals_pb.Note.KIND_DECISION,
+    EntryKind.SIGNAL: signals_pb.Note.KIND_SIGNAL,
+    EntryKind.MESSAGE: signals_pb.Note.KIND_MESSAGE,
+    EntryKind.DECISION: signals_pb.Note.KIND_DECISION,
 }
 
 
-class Inbox:
-    def __init__(self, store: NoteStore, jobs: Jobs, waker: Waker, clock: Clock) -> None:
+class InboxService:
+    def __init__(self, store: InboxStore, jobs: JobService, wake_queue: WakeQueue, clock: Clock) -> None:
         self._store = store
         self._jobs = jobs
-        self._waker = waker
+        self._wake_queue = wake_queue
         self._clock = clock
         self._bytes_waiting = 0
-        self._accepting: BatchWriter[Draft, Accepted] = BatchWriter(
+        self._accepting: BatchWriter[EntryDraft, Accepted] = BatchWriter(
             store.accept, name="notes", rows_max=BATCH_ROWS, queue_max=QUEUE_MAX
         )
         self._settling: BatchWriter[Sequence[tuple[UUID, UUID]], None] = BatchWriter(
@@ -66,11 +66,11 @@ class Inbox:
     # --- the sender's side
 
     async def signal(self, caller: Caller, request: pb.SignalRequest) -> pb.SignalResponse:
-        draft = Draft(
+        draft = EntryDraft(
             note_id=self._clock.new_id(),
             tenant=caller.tenant,
             job_id=parse_job_id(request.job_id),
-            kind=NoteKind.SIGNAL,
+            kind=EntryKind.SIGNAL,
             name=_free(intake.key(request.correlation_key, "correlation_key")),
             message_id=None,
             payload=intake.payload(request.payload),
@@ -80,11 +80,11 @@ class Inbox:
         return pb.SignalResponse(signal_id=str(accepted.note_id), created=accepted.created)
 
     async def send_message(self, caller: Caller, request: pb.SendMessageRequest) -> pb.SendMessageResponse:
-        draft = Draft(
+        draft = EntryDraft(
             note_id=self._clock.new_id(),
             tenant=caller.tenant,
             job_id=parse_job_id(request.job_id),
-            kind=NoteKind.MESSAGE,
+            kind=EntryKind.MESSAGE,
             name=intake.key(request.channel, "channel"),
             message_id=intake.key(request.message_id, "message_id"),
             payload=intake.payload(request.payload),
@@ -93,7 +93,7 @@ class Inbox:
         accepted = await self.say(caller, draft)
         return pb.SendMessageResponse(created=accepted.created)
 
-    async def say(self, caller: Caller, draft: Draft) -> Accepted:
+    async def say(self, caller: Caller, draft: EntryDraft) -> Accepted:
         """Accept a note, once."""
         kind = draft.kind.name.lower()
         try:
@@ -110,7 +110,7 @@ class Inbox:
         SIGNALS.labels(kind, result if accepted.created else "duplicate").inc()
         return accepted
 
-    async def _judge(self, caller: Caller, draft: Draft) -> tuple[Accepted, str]:
+    async def _judge(self, caller: Caller, draft: EntryDraft) -> tuple[Accepted, str]:
         job_id = str(draft.job_id)
         try:
             job = await self._jobs.glance(caller, job_id)
@@ -123,7 +123,7 @@ class Inbox:
             return Accepted(standing, False), "duplicate"
         return await self._accept(draft), "accepted"
 
-    async def _accept(self, draft: Draft) -> Accepted:
+    async def _accept(self, draft: EntryDraft) -> Accepted:
         size = len(draft.payload)
         if self._bytes_waiting + size > QUEUE_BYTES_MAX:
             raise Exhausted("too much waits to be written", retry_after_s=1)
@@ -133,7 +133,7 @@ class Inbox:
         finally:
             self._bytes_waiting -= size
         if accepted.created:
-            self._waker.wake(draft.job_id, accepted.note_id)
+            self._wake_queue.wake(draft.job_id, accepted.note_id)
         return accepted
 
     # --- the holder's side
@@ -172,7 +172,7 @@ def _note_id(text: str, field: str) -> UUID:
         raise Invalid("a note id is a UUID, as Fetch returned it", field=field) from fault
 
 
-def _to_wire(note: Note) -> signals_pb.Note:
+def _to_wire(note: InboxEntry) -> signals_pb.Note:
     return signals_pb.Note(
         note_id=str(note.note_id),
         kind=_KINDS[note.kind],

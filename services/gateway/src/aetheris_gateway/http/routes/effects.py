@@ -15,11 +15,11 @@ from pydantic import Field
 from starlette.responses import Response
 
 from aetheris_gateway.core import intake
-from aetheris_gateway.desk import Desk
-from aetheris_gateway.desk.effects import VERDICTS_OF_PEOPLE
 from aetheris_gateway.http import body, models, pages, views
 from aetheris_gateway.http.render import JsonResponse, embed
 from aetheris_gateway.identity import Caller
+from aetheris_gateway.service import GatewayServices
+from aetheris_gateway.service.effects import RESOLUTIONS
 
 PAGE_ROWS = 20
 _LOOK_S = 2.0
@@ -35,7 +35,7 @@ class ResolveBody(body.Body):
     note: str = Field("", max_length=1024, description="How you know; it goes on record.")
 
 
-def router(desk: Desk) -> APIRouter:
+def router(services: GatewayServices) -> APIRouter:
     routes = APIRouter(tags=["effects"])
 
     @routes.get("/api/effects", response_model=models.EffectPage, summary="Side effects, newest change first")
@@ -47,14 +47,16 @@ def router(desk: Desk) -> APIRouter:
         cursor: Annotated[str, Query(max_length=1024)] = "",
     ) -> JsonResponse:
         wanted = pb.ListEffectsRequest(state=_state(state), job_id=job, page_size=limit, page_token=cursor)
-        return JsonResponse(views.effect_page(await desk.effects.list(desk.identity.caller(request.headers), wanted)))
+        return JsonResponse(
+            views.effect_page(await services.effects.list(services.identity.caller(request.headers), wanted))
+        )
 
     @routes.get("/effects", summary="Effects in doubt, as a page")
     async def doubts(request: Request, cursor: Annotated[str, Query(max_length=1024)] = "") -> Response:
-        caller = desk.identity.caller(request.headers)
+        caller = services.identity.caller(request.headers)
         wanted = pb.ListEffectsRequest(state="EFFECT_STATE_IN_DOUBT", page_size=PAGE_ROWS, page_token=cursor)
-        page = await desk.effects.list(caller, wanted)
-        rows = await asyncio.gather(*(_doubtful(desk, caller, effect) for effect in page.effects))
+        page = await services.effects.list(caller, wanted)
+        rows = await asyncio.gather(*(_doubtful(services, caller, effect) for effect in page.effects))
         return pages.effects(rows, page.next_page_token or None)
 
     # The key may hold any printable character, so it is percent-encoded in the address, slashes too.
@@ -72,19 +74,19 @@ def router(desk: Desk) -> APIRouter:
         )
         if "result" in sent.model_fields_set:
             wanted.result = intake.dump(sent.result)
-        response = await desk.effects.resolve(desk.identity.caller(request.headers), wanted)
+        response = await services.effects.resolve(services.identity.caller(request.headers), wanted)
         return JsonResponse(views.effect(response.effect))
 
     return routes
 
 
-async def _doubtful(desk: Desk, caller: Caller, effect: ledger_pb.Effect) -> pages.Doubtful:
+async def _doubtful(services: GatewayServices, caller: Caller, effect: ledger_pb.Effect) -> pages.Doubtful:
     """With what the trace says, where it is to be had while somebody waits for the page."""
     address = f"/api/effects/{quote(effect.key, safe='')}/resolve"
     shown = views.effect(effect)
     try:
         async with asyncio.timeout(_LOOK_S):
-            told = await desk.record.trace(caller, effect.job_id)
+            told = await services.record.trace(caller, effect.job_id)
     except (TimeoutError, Refusal):
         return pages.Doubtful(shown, address, "", "", None)
     for step in told.trace.steps:
@@ -95,9 +97,9 @@ async def _doubtful(desk: Desk, caller: Caller, effect: ledger_pb.Effect) -> pag
 
 
 def _verdict(text: str) -> event_pb2.EffectResolved.Verdict:
-    verdict = VERDICTS_OF_PEOPLE.get(text)
+    verdict = RESOLUTIONS.get(text)
     if verdict is None:
-        raise Invalid(f"the verdict is one of {', '.join(VERDICTS_OF_PEOPLE)}", field="verdict")
+        raise Invalid(f"the verdict is one of {', '.join(RESOLUTIONS)}", field="verdict")
     return verdict
 
 

@@ -35,7 +35,7 @@ _TRACE_CONTEXT = TraceContextTextMapPropagator()
 _YEAR_10000 = 253_402_300_800  # seconds since 1970
 
 
-class Jobs:
+class JobService:
     def __init__(self, scheduler: Scheduler, clock: Clock, draining: asyncio.Event) -> None:
         self._scheduler = scheduler
         self._clock = clock

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from aetheris_gateway.core import intake
-from aetheris_gateway.desk import Desk
 from aetheris_gateway.http import body, models
 from aetheris_gateway.http.render import JsonResponse
+from aetheris_gateway.service import GatewayServices
 
 
 class SignalBody(body.Body):
@@ -25,7 +25,7 @@ class MessageBody(body.Body):
     payload: Any = Field(None, description="At most 256 KiB.")
 
 
-def router(desk: Desk) -> APIRouter:
+def router(services: GatewayServices) -> APIRouter:
     routes = APIRouter(tags=["inbox"])
 
     @routes.post(
@@ -43,7 +43,7 @@ def router(desk: Desk) -> APIRouter:
             correlation_key=intake.key(sent.correlation_key, "correlation_key"),
             payload=intake.dump(sent.payload),
         )
-        answer = await desk.inbox.signal(desk.identity.caller(request.headers), said)
+        answer = await services.inbox.signal(services.identity.caller(request.headers), said)
         return JsonResponse(models.SignalAnswer(signal_id=answer.signal_id, created=answer.created))
 
     @routes.post(
@@ -61,7 +61,7 @@ def router(desk: Desk) -> APIRouter:
             message_id=intake.key(sent.message_id, "message_id"),
             payload=intake.dump(sent.payload),
         )
-        answer = await desk.inbox.send_message(desk.identity.caller(request.headers), said)
+        answer = await services.inbox.send_message(services.identity.caller(request.headers), said)
         return JsonResponse(models.MessageAnswer(message_id=sent.message_id, created=answer.created))
 
     return routes

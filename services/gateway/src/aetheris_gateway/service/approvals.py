@@ -20,26 +20,26 @@ from aetheris_kernel.ids import parse_job_id
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.gateway.v1 import signals_pb2 as signals_pb
 
-from aetheris_gateway.approvals import ApprovalStore, Asked
 from aetheris_gateway.core import approval as core
 from aetheris_gateway.core import intake
-from aetheris_gateway.core.approval import Approval, Question, State, Verdict
+from aetheris_gateway.core.approval import Approval, ApprovalRequest, ApprovalState, Vote
 from aetheris_gateway.core.difference import difference
-from aetheris_gateway.desk.jobs import Jobs, moment_of, page_size
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.metrics import APPROVALS
+from aetheris_gateway.service.jobs import JobService, moment_of, page_size
 from aetheris_gateway.states import FINISHED
-from aetheris_gateway.store import Draft, NoteKind
-from aetheris_gateway.wakes import Waker
+from aetheris_gateway.store.approvals import ApprovalStore, StoredApproval
+from aetheris_gateway.store.inbox import EntryDraft, EntryKind
+from aetheris_gateway.wakes import WakeQueue
 
-_REASONS = {"expired": State.EXPIRED, "cancelled": State.WITHDRAWN, "ended": State.WITHDRAWN}
+_REASONS = {"expired": ApprovalState.EXPIRED, "cancelled": ApprovalState.WITHDRAWN, "ended": ApprovalState.WITHDRAWN}
 
 
-class Approvals:
-    def __init__(self, store: ApprovalStore, jobs: Jobs, waker: Waker, clock: Clock) -> None:
+class ApprovalService:
+    def __init__(self, store: ApprovalStore, jobs: JobService, wake_queue: WakeQueue, clock: Clock) -> None:
         self._store = store
         self._jobs = jobs
-        self._waker = waker
+        self._wake_queue = wake_queue
         self._clock = clock
 
     # --- the side of people
@@ -52,7 +52,7 @@ class Approvals:
         size = page_size(request.page_size)
         found = await self._store.list(
             caller.tenant,
-            states=[_state(asked) for asked in request.states] or [State.PENDING],
+            states=[_state(asked) for asked in request.states] or [ApprovalState.PENDING],
             now=self._clock.now(),
             job_id=parse_job_id(request.job_id) if request.job_id else None,
             approver=intake.approver(request.approver, "approver") if request.approver else "",
@@ -73,15 +73,15 @@ class Approvals:
             raise Invalid("either an answer is given or it is handed on", field="to")
         await self._require_alive(caller, approval_id)
 
-        def decided(asked: Asked) -> tuple[Approval, Draft | None]:
+        def decided(asked: StoredApproval) -> tuple[Approval, EntryDraft | None]:
             now = self._clock.now()
             if to:
                 return core.delegate(asked.approval, caller.person, to=to, comment=comment, now=now), None
-            wanted = _unless_the_same(edited, asked.approval.question.arguments)
+            wanted = _unless_the_same(edited, asked.approval.request.arguments)
             after = core.decide(
                 asked.approval, caller.person, approved=request.approved, comment=comment, edited=wanted, now=now
             )
-            told = after is not asked.approval and after.state is not State.PENDING
+            told = after is not asked.approval and after.state is not ApprovalState.PENDING
             return after, self._note(asked, after, caller) if told else None
 
         asked = await self._written(caller, approval_id, decided)
@@ -92,22 +92,22 @@ class Approvals:
         """A question of a job that has ended is withdrawn, and the caller is told. While nobody can say how
         the job stands, it is taken for alive."""
         asked = await self._store.get(caller.tenant, approval_id)
-        if asked.approval.state is not State.PENDING:
+        if asked.approval.state is not ApprovalState.PENDING:
             return  # why it is closed is said by the decision
         try:
             job = await self._jobs.glance(caller, str(asked.job_id))
         except (Unavailable, NotFound):
             return
         if job.state in FINISHED:
-            await self._store.close(caller.tenant, asked.job_id, "", State.WITHDRAWN)
+            await self._store.close(caller.tenant, asked.job_id, "", ApprovalState.WITHDRAWN)
             raise JobFinished("the job has ended and needs no answer any more", job_id=str(asked.job_id))
 
     async def _written(
-        self, caller: Caller, approval_id: UUID, decided: Callable[[Asked], tuple[Approval, Draft | None]]
-    ) -> Asked:
-        notes: list[Draft] = []
+        self, caller: Caller, approval_id: UUID, decided: Callable[[StoredApproval], tuple[Approval, EntryDraft | None]]
+    ) -> StoredApproval:
+        notes: list[EntryDraft] = []
 
-        def remembered(asked: Asked) -> tuple[Approval, Draft | None]:
+        def remembered(asked: StoredApproval) -> tuple[Approval, EntryDraft | None]:
             after, note = decided(asked)
             notes[:] = [] if note is None else [note]
             return after, note
@@ -118,15 +118,15 @@ class Approvals:
             APPROVALS.labels("refused").inc()
             raise
         for note in notes:
-            self._waker.wake(note.job_id, note.note_id)
+            self._wake_queue.wake(note.job_id, note.note_id)
         return asked
 
-    def _note(self, asked: Asked, after: Approval, caller: Caller) -> Draft:
-        return Draft(
+    def _note(self, asked: StoredApproval, after: Approval, caller: Caller) -> EntryDraft:
+        return EntryDraft(
             note_id=self._clock.new_id(),
             tenant=asked.tenant,
             job_id=asked.job_id,
-            kind=NoteKind.DECISION,
+            kind=EntryKind.DECISION,
             name=asked.path,
             message_id=None,
             payload=verdict_of(after),
@@ -141,7 +141,7 @@ class Approvals:
             raise Invalid(f"at most {intake.QUORUM_MAX} yeses are asked for", field="quorum")
         if request.detail:
             intake.payload(request.detail)
-        question = Question(
+        wanted = ApprovalRequest(
             approver=intake.approver(request.approver, "approver"),
             title=intake.sentence(request.title, "title"),
             detail=request.detail,
@@ -154,7 +154,7 @@ class Approvals:
         path = intake.key(request.path, "path")
         tenant = intake.name(request.tenant, "tenant")
         asked = self._clock.new_id()
-        standing = await self._store.open(asked, tenant, job_id, path, question)
+        standing = await self._store.open(asked, tenant, job_id, path, wanted)
         if standing == asked:
             APPROVALS.labels("asked").inc()
         return signals_pb.OpenApprovalResponse(approval_id=str(standing))
@@ -169,22 +169,22 @@ class Approvals:
         APPROVALS.labels(state.name.lower()).inc(closed)
         return signals_pb.CloseApprovalResponse()
 
-    def _to_wire(self, asked: Asked) -> pb.Approval:
-        question = asked.approval.question
+    def _to_wire(self, asked: StoredApproval) -> pb.Approval:
+        request = asked.approval.request
         return pb.Approval(
             approval_id=str(asked.approval_id),
             job_id=str(asked.job_id),
             path=asked.path,
-            approver=question.approver,
-            title=question.title,
-            detail=question.detail,
-            requester=question.requester,
-            deadline=None if question.deadline is None else to_timestamp(question.deadline),
-            quorum=question.quorum,
+            approver=request.approver,
+            title=request.title,
+            detail=request.detail,
+            requester=request.requester,
+            deadline=None if request.deadline is None else to_timestamp(request.deadline),
+            quorum=request.quorum,
             decisions=[
                 pb.Decision(
                     actor=decision.actor,
-                    approved=decision.verdict is Verdict.YES,
+                    approved=decision.vote is Vote.YES,
                     comment=decision.comment,
                     edited=decision.edited,
                     decide_time=to_timestamp(decision.at),
@@ -194,8 +194,8 @@ class Approvals:
             ],
             create_time=to_timestamp(asked.created_at),
             state=asked.approval.seen(self._clock.now()).value,  # type: ignore[arg-type]
-            arguments=question.arguments,
-            requester_may_decide=question.requester_may_decide,
+            arguments=request.arguments,
+            requester_may_decide=request.requester_may_decide,
             tenant=asked.tenant,
         )
 
@@ -203,17 +203,17 @@ class Approvals:
 def verdict_of(approval: Approval) -> bytes:
     """What the job gets: JSON, with the arguments byte for byte as they were asked or edited."""
     arguments = approval.arguments
-    changed = _difference(approval.question.arguments, arguments)
+    changed = _difference(approval.request.arguments, arguments)
     said = [
         {
             "actor": answer.actor,
-            "approved": answer.verdict is Verdict.YES,
+            "approved": answer.vote is Vote.YES,
             "comment": answer.comment,
             "at": answer.at.isoformat(),
         }
         for answer in approval.answers
     ]
-    approved = b"true" if approval.state is State.APPROVED else b"false"
+    approved = b"true" if approval.state is ApprovalState.APPROVED else b"false"
     decisions, changes = intake.dump(said), intake.dump(changed)
     return b'{"approved":%b,"decisions":%b,"arguments":%b,"diff":%b}' % (
         approved,
@@ -242,9 +242,9 @@ def _approval_id(text: str) -> UUID:
     return parsed
 
 
-def _state(asked: pb.Approval.State) -> State:
+def _state(asked: pb.Approval.State) -> ApprovalState:
     try:
-        return State(asked)
+        return ApprovalState(asked)
     except ValueError as fault:
         raise Invalid("this is no state of an approval", field="states") from fault
 

@@ -1,6 +1,6 @@
-"""The front desk: everything that can be asked of the gateway, once, in the messages of its gRPC API.
+"""The service layer: everything that can be asked of the gateway, once, in the messages of its gRPC API.
 
-REST and gRPC are two ways to the same desk; limits, ownership and refusals live here.
+REST and gRPC are two ways to the same services; limits, ownership and refusals live here.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 
 from aetheris_gateway.core import intake
 from aetheris_gateway.core.fork import CHOICES
-from aetheris_gateway.desk.approvals import Approvals
-from aetheris_gateway.desk.effects import Effects
-from aetheris_gateway.desk.inbox import Inbox
-from aetheris_gateway.desk.jobs import Jobs
-from aetheris_gateway.desk.record import Record
-from aetheris_gateway.desk.tokens import Tokens
 from aetheris_gateway.identity import Caller, Identity
+from aetheris_gateway.service.approvals import ApprovalService
+from aetheris_gateway.service.effects import EffectService
+from aetheris_gateway.service.inbox import InboxService
+from aetheris_gateway.service.jobs import JobService
+from aetheris_gateway.service.record import RecordService
+from aetheris_gateway.service.tokens import TokenService
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    jobs: Jobs
-    record: Record
-    inbox: Inbox
-    approvals: Approvals
-    tokens: Tokens
-    effects: Effects
+class GatewayServices:
+    jobs: JobService
+    record: RecordService
+    inbox: InboxService
+    approvals: ApprovalService
+    tokens: TokenService
+    effects: EffectService
     identity: Identity
 
     async def fork(self, caller: Caller, request: pb.ForkJobRequest, *, traceparent: str = "") -> pb.ForkJobResponse:
@@ -43,4 +43,12 @@ class Desk:
         return await self.jobs.fork(caller, request, cut, traceparent=traceparent)
 
 
-__all__ = ["Approvals", "Desk", "Effects", "Inbox", "Jobs", "Record", "Tokens"]
+__all__ = [
+    "ApprovalService",
+    "EffectService",
+    "GatewayServices",
+    "InboxService",
+    "JobService",
+    "RecordService",
+    "TokenService",
+]

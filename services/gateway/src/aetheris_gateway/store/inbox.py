@@ -19,20 +19,20 @@ FETCH_BYTES_MAX = 8 * 1024 * 1024
 _sql = load_queries("aetheris_gateway")
 
 
-class NoteKind(IntEnum):
+class EntryKind(IntEnum):
     SIGNAL = 1
     MESSAGE = 2
     DECISION = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class EntryDraft:
     """A note that is not durable yet."""
 
     note_id: UUID
     tenant: str
     job_id: UUID
-    kind: NoteKind
+    kind: EntryKind
     name: str
     message_id: str | None
     payload: bytes
@@ -51,9 +51,9 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class InboxEntry:
     note_id: UUID
-    kind: NoteKind
+    kind: EntryKind
     name: str
     message_id: str
     payload: bytes
@@ -62,20 +62,20 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Unwoken:
+class UnwokenEntry:
     note_id: UUID
     job_id: UUID
     position: int
 
 
-class NoteStore:
+class InboxStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def accept(self, drafts: Sequence[Draft]) -> Sequence[Accepted | Exception]:
+    async def accept(self, drafts: Sequence[EntryDraft]) -> Sequence[Accepted | Exception]:
         """Make the drafts durable, in their order. One that says what was said before changes nothing."""
         async with acquiring(self._pool) as connection:
-            created = await write_notes(connection, drafts)
+            created = await write_entries(connection, drafts)
         answers: list[Accepted | Exception] = [Accepted(draft.note_id, draft.note_id in created) for draft in drafts]
         repeated = [place for place, draft in enumerate(drafts) if draft.note_id not in created]
         if repeated:
@@ -90,13 +90,13 @@ class NoteStore:
         async with acquiring(self._pool) as connection:
             return await connection.fetchval(_sql.payload_of, note_id) or b""
 
-    async def standing(self, draft: Draft) -> UUID | None:
+    async def standing(self, draft: EntryDraft) -> UUID | None:
         """The note that says the same as `draft`, if there is one."""
         return (await self._standing([draft]))[0]
 
-    async def _standing(self, drafts: Sequence[Draft]) -> list[UUID | None]:
+    async def _standing(self, drafts: Sequence[EntryDraft]) -> list[UUID | None]:
         found: list[UUID | None] = [None] * len(drafts)
-        queries = {NoteKind.SIGNAL: _sql.standing_signals, NoteKind.MESSAGE: _sql.standing_messages}
+        queries = {EntryKind.SIGNAL: _sql.standing_signals, EntryKind.MESSAGE: _sql.standing_messages}
         async with acquiring(self._pool) as connection:
             for kind, query in queries.items():
                 asked = [(place, draft) for place, draft in enumerate(drafts) if draft.kind is kind]
@@ -112,16 +112,18 @@ class NoteStore:
                     found[asked[row["place"] - 1][0]] = row["id"]
         return found
 
-    async def fetch(self, job_id: UUID, after: UUID | None, limit: int, *, tenant: str = "") -> tuple[list[Note], bool]:
+    async def fetch(
+        self, job_id: UUID, after: UUID | None, limit: int, *, tenant: str = ""
+    ) -> tuple[list[InboxEntry], bool]:
         """The oldest unsettled notes of a job, and whether more wait behind them."""
         async with acquiring(self._pool) as connection:
             rows = await connection.fetch(_sql.fetch, job_id, after, limit + 1, FETCH_BYTES_MAX, tenant)
             if not rows and after is not None and not await connection.fetchval(_sql.is_of_job, after, job_id):
                 raise Invalid("the job has no such note", field="after_note_id")
         notes = [
-            Note(
+            InboxEntry(
                 row["id"],
-                NoteKind(row["kind"]),
+                EntryKind(row["kind"]),
                 row["name"],
                 row["message_id"] or "",
                 row["payload"],
@@ -145,17 +147,17 @@ class NoteStore:
             await connection.execute(_sql.mark_woken, notes)
         return [None] * len(notes)
 
-    async def unwoken(self, after: int, older_than_s: float, limit: int) -> list[Unwoken]:
+    async def unwoken(self, after: int, older_than_s: float, limit: int) -> list[UnwokenEntry]:
         async with acquiring(self._pool) as connection:
             rows = await connection.fetch(_sql.unwoken, after, timedelta(seconds=older_than_s), limit)
-        return [Unwoken(row["id"], row["job_id"], row["position"]) for row in rows]
+        return [UnwokenEntry(row["id"], row["job_id"], row["position"]) for row in rows]
 
     async def healthy(self) -> bool:
         async with acquiring(self._pool) as connection:
             return bool(await connection.fetchval("SELECT true"))
 
 
-async def write_notes(connection: Any, drafts: Sequence[Draft]) -> set[UUID]:
+async def write_entries(connection: Any, drafts: Sequence[EntryDraft]) -> set[UUID]:
     """The ids of those that are new; in the caller's transaction, if it has one."""
     rows = await connection.fetch(
         _sql.accept,

@@ -13,16 +13,16 @@ from fastapi import APIRouter, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from aetheris_gateway.desk import Desk
 from aetheris_gateway.http import models, views
 from aetheris_gateway.http.render import JsonResponse
+from aetheris_gateway.service import GatewayServices
 
 _CHECK_S = 1.0
 
 Checks = Mapping[str, Callable[[], Awaitable[bool]]]
 
 
-def router(desk: Desk, *, checks: Checks, draining: asyncio.Event) -> APIRouter:
+def router(services: GatewayServices, *, checks: Checks, draining: asyncio.Event) -> APIRouter:
     routes = APIRouter(tags=["operations"])
 
     @routes.get("/api/health", response_model=models.Health, summary="Whether this gateway works")
@@ -39,14 +39,14 @@ def router(desk: Desk, *, checks: Checks, draining: asyncio.Event) -> APIRouter:
 
     @routes.get("/api/agents", response_model=models.AgentList, summary="What the connected runners offer")
     async def agents() -> JsonResponse:
-        return JsonResponse(views.agents(await desk.jobs.all_runners()))
+        return JsonResponse(views.agents(await services.jobs.all_runners()))
 
     @routes.get("/api/runners", response_model=models.RunnerPage, summary="The connected runners")
     async def runners(
         limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: Annotated[str, Query(max_length=1024)] = ""
     ) -> JsonResponse:
         return JsonResponse(
-            views.runner_page(await desk.jobs.runners(pb.ListRunnersRequest(page_size=limit, page_token=cursor)))
+            views.runner_page(await services.jobs.runners(pb.ListRunnersRequest(page_size=limit, page_token=cursor)))
         )
 
     @routes.get("/api/observability/stuck", response_model=models.StuckPage, summary="Jobs that need an eye, and why")
@@ -55,8 +55,8 @@ def router(desk: Desk, *, checks: Checks, draining: asyncio.Event) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str, Query(max_length=1024)] = "",
     ) -> JsonResponse:
-        page = await desk.jobs.stuck(
-            desk.identity.caller(request.headers), pb.ListStuckRequest(page_size=limit, page_token=cursor)
+        page = await services.jobs.stuck(
+            services.identity.caller(request.headers), pb.ListStuckRequest(page_size=limit, page_token=cursor)
         )
         return JsonResponse(views.stuck_page(page))
 

@@ -14,12 +14,12 @@ from aetheris_proto.gateway.v1 import signals_pb2 as signals_pb
 
 from aetheris_gateway.core import intake, token
 from aetheris_gateway.core.token import Grant
-from aetheris_gateway.desk.inbox import Inbox
-from aetheris_gateway.desk.jobs import moment_of
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.metrics import TOKENS
-from aetheris_gateway.store import Accepted, Draft, NoteKind, NoteStore
-from aetheris_gateway.tokens import TokenKeys
+from aetheris_gateway.service.inbox import InboxService
+from aetheris_gateway.service.jobs import moment_of
+from aetheris_gateway.store.inbox import Accepted, EntryDraft, EntryKind, InboxStore
+from aetheris_gateway.store.tokens import TokenKeys
 
 # Who says it, as far as anybody knows.
 ACTOR = "token"
@@ -33,8 +33,8 @@ class TokenExpired(Conflict):
     reason = "TOKEN_EXPIRED"
 
 
-class Tokens:
-    def __init__(self, keys: TokenKeys, store: NoteStore, inbox: Inbox, clock: Clock) -> None:
+class TokenService:
+    def __init__(self, keys: TokenKeys, store: InboxStore, inbox: InboxService, clock: Clock) -> None:
         self._keys = keys
         self._store = store
         self._inbox = inbox
@@ -70,11 +70,11 @@ class Tokens:
         return pb.CompleteTokenResponse(job_id=str(grant.job_id), created=accepted.created)
 
     async def _say(self, grant: Grant, said: bytes) -> Accepted:
-        draft = Draft(
+        draft = EntryDraft(
             note_id=self._clock.new_id(),
             tenant=grant.tenant,
             job_id=grant.job_id,
-            kind=NoteKind.SIGNAL,
+            kind=EntryKind.SIGNAL,
             name=grant.name,
             message_id=None,
             payload=said,

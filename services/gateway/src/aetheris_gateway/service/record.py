@@ -19,9 +19,9 @@ from aetheris_gateway import convert
 from aetheris_gateway.core.fork import History
 from aetheris_gateway.core.steps import Trace
 from aetheris_gateway.core.trace import trace_of
-from aetheris_gateway.desk.jobs import Jobs, page_size
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.peers import Ledger
+from aetheris_gateway.service.jobs import JobService, page_size
 from aetheris_gateway.states import FINISHED, STATUSES
 from aetheris_gateway.streams import until_draining
 
@@ -53,7 +53,7 @@ def events_of(commit: ledger_pb.Commit) -> Sequence[Event]:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TracedJob:
     """A job with what is on record of it, or with the beginning of that where it is very long."""
 
     job: scheduler_pb.Job
@@ -62,8 +62,8 @@ class Told:
     complete: bool
 
 
-class Record:
-    def __init__(self, ledger: Ledger, jobs: Jobs, draining: asyncio.Event) -> None:
+class RecordService:
+    def __init__(self, ledger: Ledger, jobs: JobService, draining: asyncio.Event) -> None:
         self._ledger = ledger
         self._jobs = jobs
         self._draining = draining
@@ -90,7 +90,7 @@ class Record:
         async for response in until_draining(source, self._draining, tick_s=tick_s):
             yield None if response is None else pb.WatchEventsResponse(commits=response.commits)
 
-    async def trace(self, caller: Caller, job_id: str) -> Told:
+    async def trace(self, caller: Caller, job_id: str) -> TracedJob:
         parse_job_id(job_id)
         job = (await self._jobs.get(caller, pb.GetJobRequest(job_id=job_id))).job
         events: list[Event] = []
@@ -104,7 +104,7 @@ class Record:
             more = page.more
         # A long one takes a while, and others are being served.
         trace = trace_of(events) if len(events) < 500 else await asyncio.to_thread(trace_of, events)
-        return Told(job, trace, after, not more)
+        return TracedJob(job, trace, after, not more)
 
     async def get_trace(self, caller: Caller, request: pb.GetTraceRequest) -> pb.GetTraceResponse:
         told = await self.trace(caller, request.job_id)

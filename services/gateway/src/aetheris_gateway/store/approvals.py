@@ -17,14 +17,14 @@ from aetheris_chassis.postgres import Pool, acquiring
 from aetheris_chassis.queries import load_queries
 from aetheris_kernel.errors import NotFound
 
-from aetheris_gateway.core.approval import Approval, Decision, Question, State, Verdict
-from aetheris_gateway.store import Draft, write_notes
+from aetheris_gateway.core.approval import Approval, ApprovalRequest, ApprovalState, Decision, Vote
+from aetheris_gateway.store.inbox import EntryDraft, write_entries
 
 _sql = load_queries("aetheris_gateway")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class StoredApproval:
     """A question with its place in the world."""
 
     approval_id: UUID
@@ -39,7 +39,7 @@ class ApprovalStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def open(self, approval_id: UUID, tenant: str, job_id: UUID, path: str, question: Question) -> UUID:
+    async def open(self, approval_id: UUID, tenant: str, job_id: UUID, path: str, request: ApprovalRequest) -> UUID:
         """The question's id: `approval_id`, or that of the first that asked the same."""
         async with acquiring(self._pool) as connection:
             made: UUID | None = await connection.fetchval(
@@ -48,14 +48,14 @@ class ApprovalStore:
                 tenant,
                 job_id,
                 path,
-                question.approver,
-                question.title,
-                question.detail,
-                question.arguments,
-                question.requester,
-                question.requester_may_decide,
-                question.quorum,
-                question.deadline,
+                request.approver,
+                request.title,
+                request.detail,
+                request.arguments,
+                request.requester,
+                request.requester_may_decide,
+                request.quorum,
+                request.deadline,
             )
             if made is None:
                 made = await connection.fetchval(_sql.standing_approval, job_id, tenant, path)
@@ -63,7 +63,7 @@ class ApprovalStore:
             raise RuntimeError(f"the question at {path} was neither stored nor repeated")
         return made
 
-    async def get(self, tenant: str, approval_id: UUID) -> Asked:
+    async def get(self, tenant: str, approval_id: UUID) -> StoredApproval:
         async with acquiring(self._pool) as connection:
             row = await connection.fetchrow(_sql.approval, approval_id, tenant)
             [found] = await _with_decisions(connection, [_existing(row)])
@@ -73,23 +73,23 @@ class ApprovalStore:
         self,
         tenant: str,
         *,
-        states: Sequence[State],
+        states: Sequence[ApprovalState],
         now: datetime,
         job_id: UUID | None,
         approver: str,
         after: UUID | None,
         limit: int,
-    ) -> list[Asked]:
+    ) -> list[StoredApproval]:
         async with acquiring(self._pool) as connection:
-            if list(states) == [State.PENDING]:
+            if list(states) == [ApprovalState.PENDING]:
                 rows = await connection.fetch(_sql.pending_approvals, tenant, after, now, job_id, approver, limit)
             else:
                 rows = await connection.fetch(_sql.approvals, tenant, after, now, states, job_id, approver, limit)
             return await _with_decisions(connection, rows)
 
     async def change(
-        self, tenant: str, approval_id: UUID, decide: Callable[[Asked], tuple[Approval, Draft | None]]
-    ) -> Asked:
+        self, tenant: str, approval_id: UUID, decide: Callable[[StoredApproval], tuple[Approval, EntryDraft | None]]
+    ) -> StoredApproval:
         """What `decide` makes of the question, with the note that tells its job; or nothing, where it raises."""
         async with acquiring(self._pool) as connection, connection.transaction():
             row = _existing(await connection.fetchrow(_sql.approval_to_decide, approval_id, tenant))
@@ -101,7 +101,7 @@ class ApprovalStore:
                     approval_id,
                     len(before.approval.decisions) + place + 1,
                     decision.actor,
-                    decision.verdict,
+                    decision.vote,
                     decision.comment,
                     decision.edited,
                     decision.delegate,
@@ -109,11 +109,11 @@ class ApprovalStore:
                 )
             if after.state is not before.approval.state:
                 await connection.execute(_sql.set_approval_state, approval_id, after.state)
-            if note is not None and await write_notes(connection, [note]) != {note.note_id}:
+            if note is not None and await write_entries(connection, [note]) != {note.note_id}:
                 raise RuntimeError(f"approval {approval_id} was decided before")
-        return Asked(approval_id, tenant, before.job_id, before.path, before.created_at, after)
+        return StoredApproval(approval_id, tenant, before.job_id, before.path, before.created_at, after)
 
-    async def close(self, tenant: str, job_id: UUID, path: str, state: State) -> int:
+    async def close(self, tenant: str, job_id: UUID, path: str, state: ApprovalState) -> int:
         """How many questions of the job this closed; at `path`, or all where it is empty."""
         async with acquiring(self._pool) as connection:
             return len(await connection.fetch(_sql.close_approvals, job_id, tenant, path, state))
@@ -125,13 +125,13 @@ def _existing(row: Any) -> Any:
     return row
 
 
-async def _with_decisions(connection: Any, rows: Sequence[Any]) -> list[Asked]:
+async def _with_decisions(connection: Any, rows: Sequence[Any]) -> list[StoredApproval]:
     decisions: defaultdict[UUID, list[Decision]] = defaultdict(list)
     for row in await connection.fetch(_sql.decisions, [row["id"] for row in rows]):
         decisions[row["approval_id"]].append(
             Decision(
                 row["actor"],
-                Verdict(row["verdict"]),
+                Vote(row["verdict"]),
                 row["comment"],
                 row["decided_at"],
                 row["edited"],
@@ -141,8 +141,8 @@ async def _with_decisions(connection: Any, rows: Sequence[Any]) -> list[Asked]:
     return [_asked(row, decisions[row["id"]]) for row in rows]
 
 
-def _asked(row: Any, decisions: Sequence[Decision]) -> Asked:
-    question = Question(
+def _asked(row: Any, decisions: Sequence[Decision]) -> StoredApproval:
+    request = ApprovalRequest(
         approver=row["approver"],
         title=row["title"],
         detail=row["detail"],
@@ -152,5 +152,5 @@ def _asked(row: Any, decisions: Sequence[Decision]) -> Asked:
         quorum=row["quorum"],
         deadline=row["deadline"],
     )
-    approval = Approval(question, State(row["state"]), tuple(decisions))
-    return Asked(row["id"], row["tenant"], row["job_id"], row["path"], row["created_at"], approval)
+    approval = Approval(request, ApprovalState(row["state"]), tuple(decisions))
+    return StoredApproval(row["id"], row["tenant"], row["job_id"], row["path"], row["created_at"], approval)

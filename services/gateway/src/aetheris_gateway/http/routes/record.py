@@ -16,11 +16,11 @@ from aetheris_proto.ledger.v1 import ledger_pb2 as ledger_pb
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from aetheris_gateway.desk import Desk
 from aetheris_gateway.http import models, pages, views
 from aetheris_gateway.http.render import JsonResponse, dumps, moment
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.metrics import STREAMS
+from aetheris_gateway.service import GatewayServices
 
 SEQ_MAX = 2**63 - 1
 # Proxies cut connections that are silent for a minute or less.
@@ -29,7 +29,7 @@ _RECONNECT_MS = 1_000
 _BADGE_S = 2.0
 
 
-def router(desk: Desk, clock: Clock, *, streams_max: int) -> APIRouter:
+def router(services: GatewayServices, clock: Clock, *, streams_max: int) -> APIRouter:
     routes = APIRouter(tags=["record"])
     watched = 0
 
@@ -41,7 +41,7 @@ def router(desk: Desk, clock: Clock, *, streams_max: int) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=10_000, description="At most this many commits.")] = 1_000,
     ) -> JsonResponse:
         wanted = pb.ReadEventsRequest(job_id=job_id, after_seq=after, page_size=limit)
-        page = await desk.record.read_events(desk.identity.caller(request.headers), wanted)
+        page = await services.record.read_events(services.identity.caller(request.headers), wanted)
         return JsonResponse(views.event_page(page))
 
     @routes.get("/api/jobs/{job_id}/commits", response_model=models.CommitPage, summary="What is stored, byte for byte")
@@ -53,23 +53,25 @@ def router(desk: Desk, clock: Clock, *, streams_max: int) -> APIRouter:
     ) -> JsonResponse:
         """Enough to compute every hash again, and to replay the job elsewhere: see `aetheris export`."""
         wanted = pb.ReadEventsRequest(job_id=job_id, after_seq=after, page_size=limit)
-        page = await desk.record.read_events(desk.identity.caller(request.headers), wanted)
+        page = await services.record.read_events(services.identity.caller(request.headers), wanted)
         return JsonResponse(_stored(page))
 
     @routes.get("/api/jobs/{job_id}/trace", response_model=models.Trace, summary="What happened, as steps")
     async def trace(request: Request, job_id: str) -> JsonResponse:
-        told = await desk.record.trace(desk.identity.caller(request.headers), job_id)
+        told = await services.record.trace(services.identity.caller(request.headers), job_id)
         return JsonResponse(views.trace(told))
 
     @routes.get("/api/jobs/{job_id}/trace/page", summary="What happened, as a page")
     async def trace_page(request: Request, job_id: str, page: Annotated[int, Query(ge=1, le=1_000)] = 1) -> Response:
-        caller = desk.identity.caller(request.headers)
-        told = await desk.record.trace(caller, job_id)
-        return await pages.trace(told, await _badge(desk, caller, job_id), now=clock.now(), page=page)
+        caller = services.identity.caller(request.headers)
+        told = await services.record.trace(caller, job_id)
+        return await pages.trace(told, await _badge(services, caller, job_id), now=clock.now(), page=page)
 
     @routes.get("/api/jobs/{job_id}/verify", response_model=models.Verdict, summary="Whether the chain is whole")
     async def verify(request: Request, job_id: str) -> JsonResponse:
-        response = await desk.record.verify(desk.identity.caller(request.headers), pb.VerifyJobRequest(job_id=job_id))
+        response = await services.record.verify(
+            services.identity.caller(request.headers), pb.VerifyJobRequest(job_id=job_id)
+        )
         return JsonResponse(views.verdict(job_id, response))
 
     @routes.get(
@@ -87,7 +89,9 @@ def router(desk: Desk, clock: Clock, *, streams_max: int) -> APIRouter:
         wanted = pb.WatchEventsRequest(job_id=job_id, after_seq=_last_seen(request, after))
         if watched >= streams_max:
             raise Exhausted(f"{streams_max} streams are open already", retry_after_s=5)
-        watching = await desk.record.watch_events(desk.identity.caller(request.headers), wanted, tick_s=KEEPALIVE_S)
+        watching = await services.record.watch_events(
+            services.identity.caller(request.headers), wanted, tick_s=KEEPALIVE_S
+        )
 
         async def counted() -> AsyncGenerator[str, None]:
             nonlocal watched
@@ -120,11 +124,11 @@ def _stored(page: pb.ReadEventsResponse) -> models.CommitPage:
     return models.CommitPage(commits=commits, next_after=commits[-1].seq if page.more and commits else None)
 
 
-async def _badge(desk: Desk, caller: Caller, job_id: str) -> models.Verdict | None:
+async def _badge(services: GatewayServices, caller: Caller, job_id: str) -> models.Verdict | None:
     """The chain's verdict, if it is to be had while somebody waits for the page."""
     try:
         async with asyncio.timeout(_BADGE_S):
-            return views.verdict(job_id, await desk.record.verify(caller, pb.VerifyJobRequest(job_id=job_id)))
+            return views.verdict(job_id, await services.record.verify(caller, pb.VerifyJobRequest(job_id=job_id)))
     except (TimeoutError, Unavailable):
         return None
 

@@ -1,0 +1,1 @@
+"""The gateway's tables in PostgreSQL: the inbox, approvals and the keys of tokens."""
