@@ -194,7 +194,7 @@ def _tool(said: Sequence[tuple[str, Link, e.Event]]) -> str:
 def _permits_again(event: e.Event) -> bool:
     """After this the record may let the tool be entered once more."""
     return isinstance(event, e.EffectFailed) or (
-        isinstance(event, e.EffectResolved) and event.verdict is e.Verdict.NOT_EXECUTED
+        isinstance(event, e.EffectResolved) and event.verdict is e.Resolution.NOT_EXECUTED
     )
 
 
@@ -207,7 +207,7 @@ def effects_are_real(history: History) -> Iterator[tuple[str, str]]:
 
 def _says_done(event: e.Event) -> bool:
     if isinstance(event, e.EffectResolved):
-        return event.verdict is e.Verdict.COMMITTED
+        return event.verdict is e.Resolution.COMMITTED
     return isinstance(event, e.EffectCommitted)
 
 
@@ -288,7 +288,7 @@ def _state_after(event: e.Event) -> str:
             return "started"
         case e.EffectInDoubt():
             return "in doubt"
-        case e.EffectFailed() | e.EffectResolved(verdict=e.Verdict.NOT_EXECUTED):
+        case e.EffectFailed() | e.EffectResolved(verdict=e.Resolution.NOT_EXECUTED):
             return "open"
     return "done"
 

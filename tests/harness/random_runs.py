@@ -18,7 +18,7 @@ from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_journal.effect import State
 from aetheris_kernel.errors import Fenced
-from aetheris_ledger.core.effect import Note as Verdict
+from aetheris_ledger.core.effect import Note as Said
 from aetheris_ledger.core.effect import noted
 from aetheris_ledger.verify import verify
 from aetheris_runner import ports
@@ -251,9 +251,9 @@ class _ScenarioRun:
                 decided = True
                 continue
             found = world.outside.results.get(key)
-            said = e.Verdict.NOT_EXECUTED if found is None else e.Verdict.COMMITTED
+            said = e.Resolution.NOT_EXECUTED if found is None else e.Resolution.COMMITTED
             result = b"" if found is None else f'"{found}"'.encode()
-            after = noted(row, Verdict(said, e.Source.PERSON, result, "ann"))
+            after = noted(row, Said(said, e.Source.PERSON, result, "ann"))
             assert after is not None
             decided = await world.store.annotate(row, after) or decided
         return decided
@@ -304,7 +304,7 @@ def _undone(program: Program, ended: Ended, events: list[e.Event]) -> None:
         event.path
         for event in events
         if (isinstance(event, e.EffectCommitted) and not event.recorded_job_id)
-        or (isinstance(event, e.EffectResolved) and event.verdict is e.Verdict.COMMITTED)
+        or (isinstance(event, e.EffectResolved) and event.verdict is e.Resolution.COMMITTED)
     ]
     owing = [path for path in made if path in owed]
     if isinstance(ended.outcome, ports.Completed):

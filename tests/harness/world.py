@@ -23,7 +23,7 @@ from aetheris.replay import check
 from aetheris_journal import codec
 from aetheris_journal.chain import GENESIS, Commit
 from aetheris_journal.effect import Change, State
-from aetheris_journal.events import Event, Source, Verdict
+from aetheris_journal.events import Event, Resolution, Source
 from aetheris_journal.replay import ChildRecord
 from aetheris_kernel.errors import Unavailable
 from aetheris_ledger.core import append as ledger
@@ -141,7 +141,7 @@ class MemoryWitness:
         self.reports.append(late)
         self.heard.set()
         row = self._store.rows.get((late.tenant, late.key))
-        verdict = Verdict.COMMITTED if late.failure is None else Verdict.NOT_EXECUTED
+        verdict = Resolution.COMMITTED if late.failure is None else Resolution.NOT_EXECUTED
         note = LedgerNote(verdict, Source.LATE_OUTCOME, late.result)
         noted = None if row is None else witnessed(row, note, job=late.job_id, lease=late.lease)
         if noted is not None:

@@ -41,7 +41,7 @@ def event_of(event: e.Event) -> tuple[str, int] | None:
             return "leased", -1
         case e.EffectStarted(path=path):
             return "started", int(path)
-        case e.EffectCommitted(path=path) | e.EffectResolved(path=path, verdict=e.Verdict.COMMITTED):
+        case e.EffectCommitted(path=path) | e.EffectResolved(path=path, verdict=e.Resolution.COMMITTED):
             return "committed", int(path)
         case e.EffectInDoubt(path=path):
             return "in_doubt", int(path)

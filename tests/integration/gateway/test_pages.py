@@ -74,7 +74,7 @@ async def test_whatever_a_job_says_is_shown_as_text(world, http):
         ],
         [e.EffectStarted("10", EVIL, JSON, "key" + EVIL, 1, at=at(10))],
         [e.EffectInDoubt("10", "key" + EVIL, EVIL, at=at(11))],
-        [e.EffectResolved("10", "key" + EVIL, e.Verdict.COMMITTED, e.Source.PERSON, JSON, EVIL, EVIL, at=at(12))],
+        [e.EffectResolved("10", "key" + EVIL, e.Resolution.COMMITTED, e.Source.PERSON, JSON, EVIL, EVIL, at=at(12))],
     )
     answer = await http.get(f"/api/jobs/{job}/trace/page")
     page = Page(answer.text)
@@ -129,7 +129,7 @@ async def test_a_page_tells_the_whole_story(world, http):
             e.EffectInDoubt("3", key, "runner-a was lost", at=at(day + 1001)),
         ],
         [
-            e.EffectResolved("3", key, e.Verdict.COMMITTED, e.Source.VERIFY, b'"receipt"', at=at(day + 1002)),
+            e.EffectResolved("3", key, e.Resolution.COMMITTED, e.Source.VERIFY, b'"receipt"', at=at(day + 1002)),
             e.JobCompleted(b'{"total": 1.10}', at=at(day + 1003)),
         ],
         lease=2,

@@ -294,7 +294,7 @@ def effect_changes(events: list[e.Event]) -> list[ledger_pb2.EffectChange]:
                 change.result_digest = sha256(event.result).digest()
             case e.EffectInDoubt():
                 change.state = ledger_pb2.EFFECT_STATE_IN_DOUBT
-            case e.EffectResolved(verdict=e.Verdict.COMMITTED):
+            case e.EffectResolved(verdict=e.Resolution.COMMITTED):
                 change.state = ledger_pb2.EFFECT_STATE_COMMITTED
                 change.result_digest = sha256(event.result).digest()
             case e.EffectFailed():

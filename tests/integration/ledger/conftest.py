@@ -62,7 +62,7 @@ class Happenings:
     def in_doubt(self, key: str = "invoice-42") -> e.Event:
         return e.EffectInDoubt("1", key, "the holder died", at=AT)
 
-    def resolved(self, verdict: e.Verdict, key: str = "invoice-42", result: bytes = b"") -> e.Event:
+    def resolved(self, verdict: e.Resolution, key: str = "invoice-42", result: bytes = b"") -> e.Event:
         return e.EffectResolved("1", key, verdict, e.Source.VERIFY, result, at=AT)
 
     def compensated(self, key: str = "invoice-42") -> e.Event:

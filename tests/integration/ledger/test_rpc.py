@@ -9,7 +9,7 @@ import grpc
 import pytest
 from aetheris_chassis.status import refusal_from
 from aetheris_journal.chain import Commit, first_break
-from aetheris_journal.events import Verdict
+from aetheris_journal.events import Resolution
 from aetheris_kernel.errors import ChainBroken, Conflict, Invalid, NotFound
 from aetheris_proto.ledger.v1 import event_pb2
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
@@ -208,7 +208,7 @@ async def test_a_verdict_said_again_after_the_holder_took_it_up_changes_nothing(
     async with open_store(database) as store, replica(database) as ledger:
         job = await in_doubt(store, holder, happened)
         await ledger.stub.ResolveEffect(resolve())
-        await job.write(store, happened.resolved(Verdict.COMMITTED, "k", b'{"id":1}'))
+        await job.write(store, happened.resolved(Resolution.COMMITTED, "k", b'{"id":1}'))
 
         again = await ledger.stub.ResolveEffect(resolve())
         other = await refused(ledger.stub.ResolveEffect(resolve(ABANDONED)))
@@ -298,7 +298,7 @@ async def test_a_late_outcome_that_decides_nothing_changes_nothing(database, rep
         job, other = await in_doubt(store, holder, happened), holder()
         for request in (report(other), report(job, lease=2)):
             assert not (await ledger.stub.ReportLateOutcome(request)).effect.HasField("note")
-        await job.write(store, happened.resolved(Verdict.COMMITTED, "k", b"1"))
+        await job.write(store, happened.resolved(Resolution.COMMITTED, "k", b"1"))
         settled = await ledger.stub.ReportLateOutcome(report(job))
 
         assert (settled.effect.state, settled.effect.HasField("note")) == (pb.EFFECT_STATE_COMMITTED, False)
@@ -346,7 +346,7 @@ async def test_a_holder_reads_the_verdict_before_it_writes(database, replica, op
         job = await in_doubt(store, holder, happened)
         await ledger.stub.ResolveEffect(resolve())
         (effect,) = (await ledger.stub.ListEffects(pb.ListEffectsRequest(tenant="acme", job_id=str(job.job)))).effects
-        verdict = Verdict(effect.note.verdict)
+        verdict = Resolution(effect.note.verdict)
         await job.write(store, happened.resolved(verdict, effect.key, effect.note.result))
 
         row = await store.effect("acme", "k")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aetheris_journal.chain import GENESIS, commit_hash, first_break
 from aetheris_journal.effect import Change, State
-from aetheris_journal.events import Source, Verdict
+from aetheris_journal.events import Resolution, Source
 from aetheris_ledger.core.append import BODY_BYTES_MAX, Append, Decision
 from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Note
 from aetheris_ledger.moment import microseconds
@@ -286,7 +286,9 @@ async def test_a_doubt_and_its_end_may_stand_in_one_commit(store, holder, happen
     job = await holder().begin(store, happened.started())
     new = job.successor()
 
-    await new.write(store, happened.leased(2), happened.in_doubt(), happened.resolved(Verdict.COMMITTED, result=b"1"))
+    await new.write(
+        store, happened.leased(2), happened.in_doubt(), happened.resolved(Resolution.COMMITTED, result=b"1")
+    )
 
     effect = await store.effect("acme", "invoice-42")
     assert (effect.state, effect.seq, effect.outcome_seq) == (State.COMMITTED, 1, 2)
@@ -330,7 +332,7 @@ async def test_a_committed_effect_is_answered_with_its_recorded_result(store, ho
 async def test_a_result_found_out_later_is_recorded_too(store, holder, happened):
     first = await holder().begin(store, happened.started())
     await first.write(store, happened.in_doubt())
-    await first.write(store, happened.resolved(Verdict.COMMITTED, result=b'"found"'))
+    await first.write(store, happened.resolved(Resolution.COMMITTED, result=b'"found"'))
     second = await holder().begin(store)
 
     answer = await second.try_write(store, happened.started())
@@ -560,7 +562,7 @@ async def test_lists_are_newest_first_filtered_and_paged(store, holder, happened
     assert paged == everything
 
 
-NOTE = Note(Verdict.COMMITTED, Source.PERSON, b"1", "ada", "seen in the bank", 5)
+NOTE = Note(Resolution.COMMITTED, Source.PERSON, b"1", "ada", "seen in the bank", 5)
 
 
 async def test_a_note_is_left_once_and_only_on_the_row_it_was_decided_on(store, holder, happened):
@@ -568,7 +570,7 @@ async def test_a_note_is_left_once_and_only_on_the_row_it_was_decided_on(store, 
     stale = await store.effect("acme", "invoice-42")
     await job.write(store, happened.in_doubt())
     effect = await store.effect("acme", "invoice-42")
-    other = replace(NOTE, verdict=Verdict.ABANDONED, result=b"")
+    other = replace(NOTE, verdict=Resolution.ABANDONED, result=b"")
 
     assert not await store.annotate(stale, replace(stale, note=NOTE))
     assert await store.annotate(effect, replace(effect, note=NOTE))
@@ -583,7 +585,7 @@ async def test_a_note_outlives_the_doubt_but_not_a_new_intent(store, holder, hap
     notes = []
     for event in (
         happened.in_doubt(),
-        happened.resolved(Verdict.NOT_EXECUTED),
+        happened.resolved(Resolution.NOT_EXECUTED),
         happened.started(attempt=2),
     ):
         await job.write(store, event)

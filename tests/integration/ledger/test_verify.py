@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 from aetheris_journal.chain import commit_hash
 from aetheris_journal.effect import Change, State
-from aetheris_journal.events import Verdict
+from aetheris_journal.events import Resolution
 from aetheris_kernel.errors import ChainBroken, NotFound
 from aetheris_ledger import verify as verifying
 from aetheris_ledger.core.append import Append, Decision
@@ -60,7 +60,7 @@ async def lived(store: Any, holder: Any, happened: Any, **given: Any) -> Any:
     await old.write(store, happened.started("b", arguments=b"[2]"))
     job = old.successor()
     await job.write(store, happened.leased(2), happened.in_doubt("b"))
-    await job.write(store, happened.resolved(Verdict.NOT_EXECUTED, "b"), happened.started("b", b"[3]", attempt=2))
+    await job.write(store, happened.resolved(Resolution.NOT_EXECUTED, "b"), happened.started("b", b"[3]", attempt=2))
     await job.write(store, happened.committed("b"), happened.compensated("a"))
     await job.write(store, happened.step("3"), happened.completed())
     return job

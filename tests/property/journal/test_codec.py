@@ -40,7 +40,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     e.Failure | None: st.none() | failures,
     e.WaitKind: st.sampled_from(e.WaitKind),
     e.ValueKind: st.sampled_from(e.ValueKind),
-    e.Verdict: st.sampled_from(e.Verdict),
+    e.Resolution: st.sampled_from(e.Resolution),
     e.Source: st.sampled_from(e.Source),
 }
 NUMBERS = {

@@ -76,7 +76,7 @@ class Holder:
         before: list[e.Event] = []
         if self._started(key):
             ran = await self._world.ask(key)
-            verdict = e.Verdict.COMMITTED if ran else e.Verdict.NOT_EXECUTED
+            verdict = e.Resolution.COMMITTED if ran else e.Resolution.NOT_EXECUTED
             result = b'"receipt"' if ran else b""
             before = [
                 e.EffectInDoubt("0", key, "the holder died", at=AT),
@@ -104,7 +104,7 @@ class Holder:
     def _settled(self, key: str) -> bool:
         last = self._last(key)
         return isinstance(last, e.EffectCommitted) or (
-            isinstance(last, e.EffectResolved) and last.verdict is e.Verdict.COMMITTED
+            isinstance(last, e.EffectResolved) and last.verdict is e.Resolution.COMMITTED
         )
 
     def _started(self, key: str) -> bool:

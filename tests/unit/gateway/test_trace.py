@@ -41,7 +41,7 @@ def committed(path: str, ms: int, *, attempt: int = 1) -> e.EffectCommitted:
     return e.EffectCommitted(path, "key-1", b'"receipt"', attempt, 7 * MS, at=at(ms))
 
 
-def resolved(path: str, ms: int, verdict: e.Verdict, source: e.Source = e.Source.PERSON) -> e.EffectResolved:
+def resolved(path: str, ms: int, verdict: e.Resolution, source: e.Source = e.Source.PERSON) -> e.EffectResolved:
     return e.EffectResolved(path, "key-1", verdict, source, b'"receipt"', "ada", "saw it", at=at(ms))
 
 
@@ -168,9 +168,9 @@ def test_a_doubt_is_a_state_of_its_own():
 @pytest.mark.parametrize(
     ("verdict", "status", "outcome", "result"),
     [
-        (e.Verdict.COMMITTED, Status.COMPLETED, Outcome.SIDE_EFFECT_COMMITTED, b'"receipt"'),
-        (e.Verdict.NOT_EXECUTED, Status.RETRYING, Outcome.RETRYABLE, b""),
-        (e.Verdict.ABANDONED, Status.FAILED, Outcome.PERMANENT_FAILURE, b""),
+        (e.Resolution.COMMITTED, Status.COMPLETED, Outcome.SIDE_EFFECT_COMMITTED, b'"receipt"'),
+        (e.Resolution.NOT_EXECUTED, Status.RETRYING, Outcome.RETRYABLE, b""),
+        (e.Resolution.ABANDONED, Status.FAILED, Outcome.PERMANENT_FAILURE, b""),
     ],
 )
 def test_a_verdict_ends_a_doubt(verdict, status, outcome, result):
@@ -183,11 +183,11 @@ def test_a_verdict_ends_a_doubt(verdict, status, outcome, result):
 
 def test_an_abandoned_effect_says_so_and_one_found_not_executed_runs_again():
     doubt = e.EffectInDoubt("1", "key-1", "lost", at=at(50))
-    abandoned = only(started("1", 10), doubt, resolved("1", 90, e.Verdict.ABANDONED))
+    abandoned = only(started("1", 10), doubt, resolved("1", 90, e.Resolution.ABANDONED))
     again = only(
         started("1", 10),
         doubt,
-        resolved("1", 90, e.Verdict.NOT_EXECUTED, e.Source.VERIFY),
+        resolved("1", 90, e.Resolution.NOT_EXECUTED, e.Source.VERIFY),
         started("1", 91, attempt=2),
         committed("1", 99, attempt=2),
     )
@@ -297,7 +297,7 @@ def test_a_takeover_shows_both_holders_and_which_attempt_was_whose():
             started("0", 10),
             leased(2, "r2", 500),
             e.EffectInDoubt("0", "key-1", "r1 was lost", at=at(501)),
-            resolved("0", 502, e.Verdict.NOT_EXECUTED, e.Source.VERIFY),
+            resolved("0", 502, e.Resolution.NOT_EXECUTED, e.Source.VERIFY),
             started("0", 503, attempt=2),
             committed("0", 510, attempt=2),
             e.JobCompleted(b'"done"', at=at(511)),
@@ -382,7 +382,7 @@ def test_a_record_that_begins_in_the_middle_is_shown_as_it_is():
     trace = trace_of(
         [
             committed("1", 20),
-            resolved("2", 21, e.Verdict.COMMITTED),
+            resolved("2", 21, e.Resolution.COMMITTED),
             e.WaitCompleted("3", b"1", at=at(22)),
             e.StepCompensated("4", "key-1", at=at(23)),
             e.ChildCompleted("5", "job-b", b"1", at=at(24)),

@@ -28,7 +28,7 @@ def doubted() -> e.Event:
     return e.EffectInDoubt("0", KEY, "lost", at=AT)
 
 
-def resolved(verdict: e.Verdict) -> e.Event:
+def resolved(verdict: e.Resolution) -> e.Event:
     return e.EffectResolved("0", KEY, verdict, e.Source.VERIFY, b"1", at=AT)
 
 
@@ -50,7 +50,7 @@ ENDED = e.JobCompleted(b"7", at=AT)
 # A job that was taken over in the middle of its effect, asked the world, heard a signal and ended.
 COMMITS: list[tuple[int, list[e.Event]]] = [
     (1, [CREATED, leased(1), started()]),
-    (2, [leased(2), doubted(), resolved(e.Verdict.COMMITTED), WAITING]),
+    (2, [leased(2), doubted(), resolved(e.Resolution.COMMITTED), WAITING]),
     (2, [HEARD, ENDED]),
 ]
 WHOLE = History(
@@ -75,7 +75,7 @@ def with_calls(times: tuple[float, ...], applied: int) -> History:
     return replace(WHOLE, calls={KEY: Calls(times, applied)})
 
 
-def again(verdict: e.Verdict, name: str = "charge") -> list[tuple[int, list[e.Event]]]:
+def again(verdict: e.Resolution, name: str = "charge") -> list[tuple[int, list[e.Event]]]:
     """The doubt ends like that, and the tool is entered once more."""
     second = [leased(2), doubted(), resolved(verdict), started(2, name), committed(), WAITING]
     return [(1, [CREATED, leased(1), started(1, name)]), (2, second), COMMITS[2]]
@@ -174,7 +174,7 @@ BROKEN: dict[str, tuple[str, History]] = {
     "a tool was called twice": ("no effect is doubled", with_calls((1.5, 1.6), 2)),
     "a tool was called three times where the record allows two": (
         "no effect is doubled",
-        replace(with_chain(*again(e.Verdict.NOT_EXECUTED)), calls={KEY: Calls((1.5, 1.6, 1.7), 3)}),
+        replace(with_chain(*again(e.Resolution.NOT_EXECUTED)), calls={KEY: Calls((1.5, 1.6, 1.7), 3)}),
     ),
     "a call that may come again changed the world twice": (
         "no effect is doubled",
@@ -187,7 +187,7 @@ BROKEN: dict[str, tuple[str, History]] = {
     ),
     "a tool was called before its intent": ("no effect without its intent", with_calls((0.5,), 1)),
     "a tool was entered again in doubt": ("an effect settles", with_chain(*called_again_without_asking("charge"))),
-    "a tool was entered again when it was done": ("an effect settles", with_chain(*again(e.Verdict.COMMITTED))),
+    "a tool was entered again when it was done": ("an effect settles", with_chain(*again(e.Resolution.COMMITTED))),
     "a job completed over an open effect": (
         "an effect settles",
         with_chain(COMMITS[0], (2, [leased(2), doubted(), WAITING]), COMMITS[2]),
@@ -270,7 +270,7 @@ def test_every_rule_is_broken_by_some_history() -> None:
 
 ALLOWED: dict[str, Callable[[], History]] = {
     "the record says it was not executed, and it is called once more": lambda: replace(
-        with_chain(*again(e.Verdict.NOT_EXECUTED)), calls={KEY: Calls((1.5, 2.5), 2)}
+        with_chain(*again(e.Resolution.NOT_EXECUTED)), calls={KEY: Calls((1.5, 2.5), 2)}
     ),
     "what may be called again is asked twice and done once": lambda: replace(
         with_chain(*called_again_without_asking("deliver")), calls={KEY: Calls((1.5, 2.5), 1)}

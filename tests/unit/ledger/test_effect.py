@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from aetheris_journal.effect import Change, State
-from aetheris_journal.events import Source, Verdict
+from aetheris_journal.events import Resolution, Source
 from aetheris_kernel.errors import Conflict, Invalid
 from aetheris_ledger.core.effect import (
     BY_OTHERS,
@@ -32,7 +32,7 @@ from aetheris_proto.ledger.v1.ledger_pb2 import EffectState as Wire
 OWNER, OTHER = UUID(int=1), UUID(int=2)
 DIGEST = b"d" * 32
 EFFECT = Effect("acme", "k", OWNER, 3, 7, "charge", DIGEST, State.STARTED, b"", 0, 100)
-NOTE = Note(Verdict.COMMITTED, Source.PERSON, b"1", "ada", "seen", 5)
+NOTE = Note(Resolution.COMMITTED, Source.PERSON, b"1", "ada", "seen", 5)
 
 
 def test_the_states_are_those_of_the_wire():
@@ -145,7 +145,7 @@ def test_a_verdict_is_left_on_a_doubt_once():
 
 @pytest.mark.parametrize(
     "other",
-    [replace(NOTE, verdict=Verdict.ABANDONED, result=b""), replace(NOTE, result=b"2")],
+    [replace(NOTE, verdict=Resolution.ABANDONED, result=b""), replace(NOTE, result=b"2")],
     ids=["verdict", "result"],
 )
 def test_another_verdict_is_refused(other):
@@ -181,7 +181,7 @@ def test_a_late_outcome_does_not_overwrite_a_verdict():
     ("field", "note"),
     [
         ("result", replace(NOTE, result=b"")),
-        ("result", replace(NOTE, verdict=Verdict.ABANDONED)),
+        ("result", replace(NOTE, verdict=Resolution.ABANDONED)),
         ("result", replace(NOTE, result=b"1" * (512 * 1024 + 1))),
         ("actor", replace(NOTE, actor="é" * 129)),
         ("note", replace(NOTE, text="x" * 8193)),

@@ -23,7 +23,7 @@ def committed(key: str = "k", result: bytes = RESULT, recorded_job_id: str = "")
     return e.EffectCommitted("1", key, result, 1, timedelta(), recorded_job_id, at=AT)
 
 
-def resolved(verdict: e.Verdict = e.Verdict.COMMITTED) -> e.Event:
+def resolved(verdict: e.Resolution = e.Resolution.COMMITTED) -> e.Event:
     return e.EffectResolved("1", "k", verdict, e.Source.PERSON, RESULT, at=AT)
 
 
@@ -44,7 +44,7 @@ def test_the_result_is_the_one_that_the_outcome_holds(event):
         encode([committed("another")]),
         encode([committed(result=b'{"id":"ch_2"}')]),
         encode([committed(recorded_job_id="0190f1f0-aaaa-7bbb-8ccc-0123456789ab")]),
-        encode([resolved(e.Verdict.ABANDONED)]),
+        encode([resolved(e.Resolution.ABANDONED)]),
     ],
     ids=["no commit", "garbage", "another key", "another result", "itself recorded", "another verdict"],
 )

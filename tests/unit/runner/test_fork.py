@@ -50,9 +50,9 @@ def test_a_committed_effect_is_a_result_of_the_source_under_the_forks_key():
 
 
 def test_a_doubt_that_ended_is_copied_as_it_ended():
-    resolved = e.EffectResolved("0", "key-0", e.Verdict.COMMITTED, e.Source.PERSON, b"7", at=NOW)
+    resolved = e.EffectResolved("0", "key-0", e.Resolution.COMMITTED, e.Source.PERSON, b"7", at=NOW)
     [copy] = copied([intent("0")], [e.EffectInDoubt("0", "key-0", "lost", at=NOW), resolved]).copies
-    abandoned = e.EffectResolved("0", "key-0", e.Verdict.ABANDONED, e.Source.PERSON, at=NOW)
+    abandoned = e.EffectResolved("0", "key-0", e.Resolution.ABANDONED, e.Source.PERSON, at=NOW)
     begun, failed = copied([intent("0")], [abandoned]).copies
 
     assert (copy.result, copy.recorded_job_id) == (b"7", str(SOURCE))
@@ -66,7 +66,7 @@ def test_a_doubt_that_ended_is_copied_as_it_ended():
         [],
         [e.EffectInDoubt("1", "key-1", "lost", at=NOW)],
         [e.EffectFailed("1", "key-1", e.Failure("E", "x"), 1, NONE, NOW, at=NOW)],
-        [e.EffectResolved("1", "key-1", e.Verdict.NOT_EXECUTED, e.Source.VERIFY, at=NOW)],
+        [e.EffectResolved("1", "key-1", e.Resolution.NOT_EXECUTED, e.Source.VERIFY, at=NOW)],
     ],
     ids=["started", "in doubt", "retried", "not executed"],
 )

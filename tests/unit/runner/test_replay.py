@@ -93,10 +93,10 @@ def test_an_intent_without_outcome_is_a_started_effect():
         (e.EffectFailed("0", "k", e.Failure("E", "no"), 1, SPAN, at=NOW), State.FAILED),
         (e.EffectInDoubt("0", "k", "lost", at=NOW), State.IN_DOUBT),
         (
-            e.EffectResolved("0", "k", e.Verdict.NOT_EXECUTED, e.Source.VERIFY, at=NOW),
+            e.EffectResolved("0", "k", e.Resolution.NOT_EXECUTED, e.Source.VERIFY, at=NOW),
             State.NOT_EXECUTED,
         ),
-        (e.EffectResolved("0", "k", e.Verdict.ABANDONED, e.Source.PERSON, at=NOW), State.ABANDONED),
+        (e.EffectResolved("0", "k", e.Resolution.ABANDONED, e.Source.PERSON, at=NOW), State.ABANDONED),
     ],
 )
 def test_each_outcome_leaves_its_state(outcome: e.Event, state: State):
@@ -107,7 +107,7 @@ def test_each_outcome_leaves_its_state(outcome: e.Event, state: State):
 
 
 def test_a_second_intent_counts_as_another_attempt():
-    resolved = e.EffectResolved("0", "k", e.Verdict.NOT_EXECUTED, e.Source.VERIFY, at=NOW)
+    resolved = e.EffectResolved("0", "k", e.Resolution.NOT_EXECUTED, e.Source.VERIFY, at=NOW)
     again = e.EffectStarted("0", "charge", b"{}", "k", 2, at=NOW)
 
     record = Replay([started(), resolved, again]).effect("0", "charge", b"{}", "k")

@@ -38,7 +38,7 @@ def doubted(key: str) -> e.Event:
 
 
 def unmade(key: str) -> e.Event:
-    return e.EffectResolved("1", key, e.Verdict.NOT_EXECUTED, e.Source.VERIFY, at=NOW)
+    return e.EffectResolved("1", key, e.Resolution.NOT_EXECUTED, e.Source.VERIFY, at=NOW)
 
 
 def test_a_commit_holds_all_that_was_recorded_since_the_last():

@@ -109,7 +109,7 @@ _MESSAGES: dict[str, tuple[Callable[[Any, Any], None], Callable[[Any], Any]]] = 
 _ENUMS: dict[str, type[IntEnum]] = {
     "aetheris.ledger.v1.WaitKind": e.WaitKind,
     "aetheris.ledger.v1.ValueRecorded.Kind": e.ValueKind,
-    "aetheris.ledger.v1.EffectResolved.Verdict": e.Verdict,
+    "aetheris.ledger.v1.EffectResolved.Verdict": e.Resolution,
     "aetheris.ledger.v1.EffectResolved.Source": e.Source,
 }
 

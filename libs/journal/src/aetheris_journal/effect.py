@@ -28,10 +28,10 @@ class State(IntEnum):
     COMPENSATED = 7
 
 
-STATE_OF_VERDICT: Mapping[e.Verdict, State] = {
-    e.Verdict.COMMITTED: State.COMMITTED,
-    e.Verdict.NOT_EXECUTED: State.NOT_EXECUTED,
-    e.Verdict.ABANDONED: State.ABANDONED,
+STATE_OF_RESOLUTION: Mapping[e.Resolution, State] = {
+    e.Resolution.COMMITTED: State.COMMITTED,
+    e.Resolution.NOT_EXECUTED: State.NOT_EXECUTED,
+    e.Resolution.ABANDONED: State.ABANDONED,
 }
 
 
@@ -68,10 +68,10 @@ def change_of(event: e.Event) -> Change | None:
             return Change(key, State.FAILED)
         case e.EffectInDoubt(key=key):
             return Change(key, State.IN_DOUBT)
-        case e.EffectResolved(key=key, verdict=e.Verdict.COMMITTED, result=result):
+        case e.EffectResolved(key=key, verdict=e.Resolution.COMMITTED, result=result):
             return Change(key, State.COMMITTED, result_digest=sha256(result).digest())
         case e.EffectResolved(key=key, verdict=verdict):
-            return Change(key, STATE_OF_VERDICT[verdict])
+            return Change(key, STATE_OF_RESOLUTION[verdict])
         case e.StepCompensated(key=key) if key:
             return Change(key, State.COMPENSATED)
     return None

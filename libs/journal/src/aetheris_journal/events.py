@@ -29,7 +29,9 @@ class ValueKind(IntEnum):
     TOKEN = 4
 
 
-class Verdict(IntEnum):
+class Resolution(IntEnum):
+    """How an effect in doubt was resolved: what turned out to be true of it."""
+
     COMMITTED = 1
     NOT_EXECUTED = 2
     ABANDONED = 3
@@ -149,7 +151,7 @@ class EffectInDoubt(Event):
 class EffectResolved(Event):
     path: str
     key: str
-    verdict: Verdict
+    verdict: Resolution
     source: Source
     result: bytes = b""
     actor: str = ""

@@ -12,7 +12,7 @@ from functools import lru_cache
 from aetheris_journal.chain import Commit
 from aetheris_journal.codec import from_failure
 from aetheris_journal.effect import Change, State
-from aetheris_journal.events import Source, Verdict
+from aetheris_journal.events import Resolution, Source
 from aetheris_kernel.errors import Invalid
 from aetheris_kernel.ids import parse_job_id
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
@@ -27,7 +27,7 @@ PAGE_DEFAULT, PAGE_MAX = 1_000, 10_000
 LIST_DEFAULT, LIST_MAX = 100, 1_000
 
 _STATES = {int(state): state for state in State}
-_VERDICTS = {int(verdict): verdict for verdict in Verdict}
+_VERDICTS = {int(verdict): verdict for verdict in Resolution}
 _TOKEN = struct.Struct(">Q")
 
 # A job appends and appends under one name, and reading a name costs as much as all the rest.
@@ -164,9 +164,9 @@ def late_outcome(message: pb.ReportLateOutcomeRequest, now_us: int) -> tuple[str
     if message.HasField("failure"):
         failure = from_failure(message.failure)
         text = f"{failure.type}: {failure.message}"
-        note = Note(Verdict.NOT_EXECUTED, Source.LATE_OUTCOME, text=text[:2_000], time_us=now_us)
+        note = Note(Resolution.NOT_EXECUTED, Source.LATE_OUTCOME, text=text[:2_000], time_us=now_us)
     else:
-        note = Note(Verdict.COMMITTED, Source.LATE_OUTCOME, message.result, time_us=now_us)
+        note = Note(Resolution.COMMITTED, Source.LATE_OUTCOME, message.result, time_us=now_us)
     return *_named(message), _checked(note)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import asyncpg
 from aetheris_journal.chain import Commit
 from aetheris_journal.effect import State
-from aetheris_journal.events import Source, Verdict
+from aetheris_journal.events import Resolution, Source
 
 from aetheris_ledger.core.append import Append, Link
 from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Effect, Move, Note, origins
@@ -56,7 +56,7 @@ def _to_note(row: asyncpg.Record) -> Note | None:
     if row["note_us"] is None:
         return None
     return Note(
-        verdict=Verdict(row["note_verdict"]),
+        verdict=Resolution(row["note_verdict"]),
         source=Source(row["note_source"]),
         result=row["note_result"],
         actor=row["note_actor"],

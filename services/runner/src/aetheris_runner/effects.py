@@ -27,7 +27,7 @@ from aetheris.outcomes import DidNotHappen, Effect, Happened, Unknown, effect_in
 from aetheris.progress import pulse_in_hand
 from aetheris.retry import ONCE, Retry, asked_pause
 from aetheris_journal import events as e
-from aetheris_journal.effect import STATE_OF_VERDICT, State
+from aetheris_journal.effect import STATE_OF_RESOLUTION, State
 from aetheris_journal.replay import COMPENSATION, EffectRecord
 
 from aetheris_runner import fork, metrics
@@ -311,9 +311,9 @@ class EffectCall:
                     match await self._ask_world():
                         case Happened(result=result):
                             written = tool.signature.result.write(result)
-                            return self._resolved(e.Verdict.COMMITTED, e.Source.VERIFY, written)
+                            return self._resolved(e.Resolution.COMMITTED, e.Source.VERIFY, written)
                         case DidNotHappen() if not self._still_inside:
-                            return self._resolved(e.Verdict.NOT_EXECUTED, e.Source.VERIFY)
+                            return self._resolved(e.Resolution.NOT_EXECUTED, e.Source.VERIFY)
                     can_verify = False
                 case CallAgain():
                     if self._raised is None:
@@ -343,14 +343,14 @@ class EffectCall:
             current.reset(outside)
 
     def _resolved(
-        self, verdict: e.Verdict, source: e.Source, result: bytes = b"", actor: str = "", note: str = ""
+        self, verdict: e.Resolution, source: e.Source, result: bytes = b"", actor: str = "", note: str = ""
     ) -> None:
         self.stage.scribe.record(
             e.EffectResolved(self.path, self.key, verdict, source, result, actor, note, at=self.stage.now()),
             len(result),
         )
         metrics.EFFECTS.labels("resolved").inc()
-        if verdict is e.Verdict.COMMITTED:
+        if verdict is e.Resolution.COMMITTED:
             self._committed(result)
         else:
-            self.state = STATE_OF_VERDICT[verdict]
+            self.state = STATE_OF_RESOLUTION[verdict]

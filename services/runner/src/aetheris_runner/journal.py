@@ -16,7 +16,7 @@ import grpc
 import structlog
 from aetheris_chassis.client import retrying
 from aetheris_journal.chain import GENESIS, Commit
-from aetheris_journal.events import Source, Verdict
+from aetheris_journal.events import Resolution, Source
 from aetheris_kernel.errors import ChainBroken, Conflict, Refusal, Unavailable
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 from aetheris_proto.ledger.v1 import ledger_pb2_grpc as rpc
@@ -211,4 +211,4 @@ def _from_commit(commit: pb.Commit) -> Commit:
 
 
 def _from_note(note: pb.EffectNote) -> effect.Note:
-    return effect.Note(Verdict(note.verdict), Source(note.source), note.result, note.actor, note.text)
+    return effect.Note(Resolution(note.verdict), Source(note.source), note.result, note.actor, note.text)

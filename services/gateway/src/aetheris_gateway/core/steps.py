@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
 
-from aetheris_journal.events import Failure, Source, Verdict, WaitKind
+from aetheris_journal.events import Failure, Resolution, Source, WaitKind
 from aetheris_journal.replay import COMPENSATION
 
 
@@ -83,7 +83,7 @@ class Doubt:
     reason: str
     since: datetime
     resolved_at: datetime | None = None
-    verdict: Verdict | None = None
+    verdict: Resolution | None = None
     source: Source | None = None
     actor: str = ""
     note: str = ""

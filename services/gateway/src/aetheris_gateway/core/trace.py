@@ -219,10 +219,10 @@ class _Fold:
         doubt = step.doubts[-1]
         doubt.resolved_at, doubt.verdict, doubt.source = event.at, event.verdict, event.source
         doubt.actor, doubt.note = event.actor, event.note
-        if event.verdict is e.Verdict.COMMITTED:
+        if event.verdict is e.Resolution.COMMITTED:
             outcome = Outcome.SIDE_EFFECT_COMMITTED
             self._close(step, event.at, Status.COMPLETED, outcome, result=event.result)
-        elif event.verdict is e.Verdict.NOT_EXECUTED:
+        elif event.verdict is e.Resolution.NOT_EXECUTED:
             self._reopen(step, Status.RETRYING, Outcome.RETRYABLE)
         else:
             given_up = e.Failure("Abandoned", event.note or "nobody will ever know whether it ran")

@@ -39,7 +39,7 @@ def result_of(event: e.Event, key: str) -> bytes | None:
     match event:
         case e.EffectCommitted(result=result, recorded_job_id="") if event.key == key:
             return result
-        case e.EffectResolved(verdict=e.Verdict.COMMITTED, result=result) if event.key == key:
+        case e.EffectResolved(verdict=e.Resolution.COMMITTED, result=result) if event.key == key:
             return result
     return None
 

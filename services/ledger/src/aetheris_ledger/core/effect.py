@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from aetheris_journal.effect import Change, State
-from aetheris_journal.events import Source, Verdict
+from aetheris_journal.events import Resolution, Source
 from aetheris_kernel.errors import Conflict, Invalid
 
 NOTE_RESULT_BYTES_MAX = 512 * 1024
@@ -67,7 +67,7 @@ def origins(target: State, table: Mapping[State | None, frozenset[State]]) -> tu
 class Note:
     """What somebody outside knows about a doubt, for the job's next holder to write into the chain."""
 
-    verdict: Verdict
+    verdict: Resolution
     source: Source
     result: bytes = b""
     actor: str = ""
@@ -192,7 +192,7 @@ def witnessed(effect: Effect, note: Note, *, job: UUID, lease: int) -> Effect | 
 
 def check_note(note: Note) -> None:
     """Invalid unless the note is one that a holder could write into a chain."""
-    if (note.verdict is Verdict.COMMITTED) != bool(note.result):
+    if (note.verdict is Resolution.COMMITTED) != bool(note.result):
         raise Invalid(
             "a result belongs to the verdict COMMITTED and to no other; a null result is `null`", field="result"
         )

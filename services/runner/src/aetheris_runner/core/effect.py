@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aetheris_journal.events import Source, Verdict
+from aetheris_journal.events import Resolution, Source
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
     """What somebody who knows has left at the ledger: a person's verdict, or a late outcome."""
 
-    verdict: Verdict
+    verdict: Resolution
     source: Source
     result: bytes = b""
     actor: str = ""

@@ -176,12 +176,12 @@ def _calls(events: Iterable[e.Event]) -> dict[str, _Call]:
 
 def _resolve(call: _Call, event: e.EffectResolved) -> None:
     match event.verdict:
-        case e.Verdict.COMMITTED:
+        case e.Resolution.COMMITTED:
             call.unknown = False
             call.outcome = e.EffectCommitted(
                 event.path, event.key, event.result, call.started.attempt, timedelta(0), at=event.at
             )
-        case e.Verdict.NOT_EXECUTED:
+        case e.Resolution.NOT_EXECUTED:
             call.outcome, call.unknown = None, False
         case _:
             call.abandoned, call.unknown = event, True
