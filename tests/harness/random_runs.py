@@ -16,10 +16,9 @@ from typing import Any
 from aetheris_gateway.core.approval import ApprovalState as Asked
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
-from aetheris_journal.effect import State
+from aetheris_journal.effect import EffectResolution, State
 from aetheris_kernel.errors import Fenced
-from aetheris_ledger.core.effect import Note as Said
-from aetheris_ledger.core.effect import noted
+from aetheris_ledger.core.effect import with_resolution
 from aetheris_ledger.verify import verify
 from aetheris_runner import ports
 from aetheris_runner.core.tail import Append
@@ -246,16 +245,16 @@ class _ScenarioRun:
         for (_, key), row in list(world.store.rows.items()):
             if row.state is not State.IN_DOUBT:
                 continue
-            if row.note is not None:
+            if row.resolution is not None:
                 # Whoever saw its outcome too late has had the job handed to a runner again.
                 decided = True
                 continue
             found = world.outside.results.get(key)
             said = e.Resolution.NOT_EXECUTED if found is None else e.Resolution.COMMITTED
             result = b"" if found is None else f'"{found}"'.encode()
-            after = noted(row, Said(said, e.Source.PERSON, result, "ann"))
-            assert after is not None
-            decided = await world.store.annotate(row, after) or decided
+            left = EffectResolution(said, e.Source.PERSON, result, "ann")
+            assert with_resolution(row, left) is not None
+            decided = await world.store.leave_resolution(row, left) or decided
         return decided
 
     def _signal(self, name: str) -> bool:

@@ -20,15 +20,14 @@ from uuid import UUID
 
 from aetheris.definitions import AgentDefinition
 from aetheris.replay import check
+from aetheris_journal import append as shared
 from aetheris_journal import codec
 from aetheris_journal.chain import GENESIS, Commit
-from aetheris_journal.effect import Change, State
+from aetheris_journal.effect import Change, EffectResolution, State
 from aetheris_journal.events import Event, Resolution, Source
 from aetheris_journal.replay import ChildRecord
 from aetheris_kernel.errors import Unavailable
-from aetheris_ledger.core import append as ledger
-from aetheris_ledger.core.effect import Note as LedgerNote
-from aetheris_ledger.core.effect import witnessed
+from aetheris_ledger.core.effect import with_late_outcome
 from aetheris_ledger.memory import MemoryStore
 from aetheris_ledger.store import Want
 from aetheris_runner import ports
@@ -109,10 +108,10 @@ class MemoryJournal:
 
     async def note(self, tenant: str, job_id: UUID, key: str) -> effect.Note | None:
         row = await self._store.effect(tenant, key)
-        if row is None or row.note is None:
+        if row is None or row.resolution is None:
             return None
-        note = row.note
-        return effect.Note(note.verdict, note.source, note.result, note.actor, note.text)
+        left = row.resolution
+        return effect.Note(left.kind, left.source, left.result, left.actor, left.text)
 
     async def _append(self, append: Append, answer: asyncio.Future[ports.Answer]) -> None:
         await self.open.wait()
@@ -141,11 +140,11 @@ class MemoryWitness:
         self.reports.append(late)
         self.heard.set()
         row = self._store.rows.get((late.tenant, late.key))
-        verdict = Resolution.COMMITTED if late.failure is None else Resolution.NOT_EXECUTED
-        note = LedgerNote(verdict, Source.LATE_OUTCOME, late.result)
-        noted = None if row is None else witnessed(row, note, job=late.job_id, lease=late.lease)
-        if noted is not None:
-            self._store.rows[late.tenant, late.key] = noted
+        kind = Resolution.COMMITTED if late.failure is None else Resolution.NOT_EXECUTED
+        left = EffectResolution(kind, Source.LATE_OUTCOME, late.result)
+        resolved = None if row is None else with_late_outcome(row, left, job=late.job_id, lease=late.lease)
+        if resolved is not None:
+            self._store.rows[late.tenant, late.key] = resolved
 
 
 class NoChildren:
@@ -292,8 +291,8 @@ class World:
             self.clock.advance(max(gap, timedelta(0)).total_seconds())
 
 
-def _asked(append: Append) -> ledger.Append:
-    return ledger.Append(
+def _asked(append: Append) -> shared.Append:
+    return shared.Append(
         append.job_id,
         append.tenant,
         append.seq,
@@ -314,13 +313,12 @@ def _asked(append: Append) -> ledger.Append:
     )
 
 
-def _answered(answer: ledger.Answer) -> ports.Answer:
-    other = answer.effect
+def _answered(answer: shared.Answer) -> ports.Answer:
     return ports.Answer(
-        ports.Decision(int(answer.decision)),
+        ports.Decision(int(answer.outcome)),
         answer.hash,
         answer.result,
-        "" if other is None else str(other.job),
-        "" if other is None else other.key,
+        answer.holder_job_id,
+        answer.key,
         answer.message,
     )

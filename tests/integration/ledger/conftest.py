@@ -18,11 +18,11 @@ import pytest
 from aetheris_chassis.client import open_channel
 from aetheris_chassis.postgres import open_pool
 from aetheris_journal import events as e
+from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import GENESIS
 from aetheris_journal.codec import encode
 from aetheris_kernel.clock import Clock
 from aetheris_ledger.app import serve
-from aetheris_ledger.core.append import Answer, Append, Decision
 from aetheris_ledger.core.audit import change_of
 from aetheris_ledger.memory import MemoryStore
 from aetheris_ledger.postgres import PostgresStore
@@ -88,7 +88,7 @@ class Holder:
         return Append(self.job, self.tenant, self.seq + 1, self.parent, self.lease, encode(events), changes)
 
     def took(self, append: Append, answer: Answer) -> None:
-        assert answer.decision is Decision.APPENDED, answer
+        assert answer.outcome is AppendOutcome.APPENDED, answer
         self.seq, self.parent = append.seq, answer.hash
         self.appends.append(append)
 
@@ -96,7 +96,7 @@ class Holder:
         """Append, and go on from there if it was taken."""
         append = self.next(*events)
         (answer,) = await store.append([append])
-        if answer.decision is Decision.APPENDED:
+        if answer.outcome is AppendOutcome.APPENDED:
             self.took(append, answer)
         return answer
 
@@ -259,7 +259,7 @@ class JournalClient:
 def to_wire(correlation: int, append: Append) -> pb.Append:
     return pb.Append(
         id=correlation,
-        job_id=str(append.job),
+        job_id=str(append.job_id),
         tenant=append.tenant,
         seq=append.seq,
         parent=append.parent,

@@ -12,10 +12,10 @@ from typing import Any
 import asyncpg
 import pytest
 from aetheris_chassis.postgres import acquiring
+from aetheris_journal.append import Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, first_break
 from aetheris_journal.effect import State
 from aetheris_ledger import write
-from aetheris_ledger.core.append import Append, Decision
 from aetheris_ledger.store import Want
 from aetheris_ledger.write import Q
 
@@ -37,10 +37,10 @@ async def test_of_32_concurrent_starts_over_two_replicas_one_is_permitted(databa
                 *((one, other)[n % 2].append([job.next(happened.started(key))]) for n, job in enumerate(jobs))
             )
 
-            decisions = Counter(answer.decision for (answer,) in answers)
-            assert decisions == {Decision.APPENDED: 1, Decision.IN_FLIGHT: 31}
+            outcomes = Counter(answer.outcome for (answer,) in answers)
+            assert outcomes == {AppendOutcome.APPENDED: 1, AppendOutcome.IN_FLIGHT: 31}
             (winner,) = [job for job, (answer,) in zip(jobs, answers, strict=True) if answer.stored]
-            assert {answer.effect.job for (answer,) in answers if answer.effect} == {winner.job}
+            assert {answer.holder_job_id for (answer,) in answers if answer.key} == {str(winner.job)}
 
 
 async def test_of_two_writers_on_one_parent_one_wins_every_time(database, open_store, holder, happened):
@@ -52,7 +52,7 @@ async def test_of_two_writers_on_one_parent_one_wins_every_time(database, open_s
 
             (first,), (second,) = await asyncio.gather(one.append([mine]), other.append([theirs]))
 
-            assert {first.decision, second.decision} == {Decision.APPENDED, Decision.FENCED}
+            assert {first.outcome, second.outcome} == {AppendOutcome.APPENDED, AppendOutcome.FENCED}
             winner, append, answer = (job, mine, first) if first.stored else (rival, theirs, second)
             winner.took(append, answer)
             # Both go on from the new tail, as if each had just read the chain.
@@ -78,7 +78,7 @@ async def test_replicas_that_start_the_same_keys_in_opposite_orders_do_not_deadl
 
             (first,), (second,) = await asyncio.gather(one.append(intents[:1]), other.append(intents[1:]))
 
-            assert {first.decision, second.decision} == {Decision.APPENDED, Decision.IN_FLIGHT}
+            assert {first.outcome, second.outcome} == {AppendOutcome.APPENDED, AppendOutcome.IN_FLIGHT}
         assert await deadlocks(one) == 0
 
 
@@ -92,7 +92,7 @@ async def test_the_same_batch_at_two_replicas_in_opposite_orders_does_not_deadlo
 
             there, back = await asyncio.gather(one.append(appends), other.append(appends[::-1]))
 
-            assert {answer.decision for answer in (*there, *back)} == {Decision.APPENDED}
+            assert {answer.outcome for answer in (*there, *back)} == {AppendOutcome.APPENDED}
             assert [answer.hash for answer in there] == [answer.hash for answer in back[::-1]]
             assert sum(answer.stored for answer in (*there, *back)) == 3_000
         assert await deadlocks(one) == 0
@@ -125,8 +125,8 @@ async def test_a_write_whose_reply_is_lost_is_unavailable_and_its_retry_adds_not
 
         (again,) = await store.append([append])
 
-        assert lost.decision is Decision.UNAVAILABLE
-        assert (again.decision, again.stored) == (Decision.APPENDED, False)
+        assert lost.outcome is AppendOutcome.UNAVAILABLE
+        assert (again.outcome, again.stored) == (AppendOutcome.APPENDED, False)
         assert len(await commits_of(store, job.job)) == 2
 
 
@@ -135,7 +135,7 @@ async def test_backends_killed_under_load_cost_unavailable_answers_and_nothing_e
 ):
     async with open_store(database) as store:
         jobs = [await holder().begin(store) for _ in range(20)]
-        answered: Counter[Decision] = Counter()
+        answered: Counter[AppendOutcome] = Counter()
         killer = await asyncpg.connect(database)
         killing = asyncio.Lock()
 
@@ -152,19 +152,19 @@ async def test_backends_killed_under_load_cost_unavailable_answers_and_nothing_e
                 append = job.next(step)
                 while True:
                     (answer,) = await store.append([append])
-                    answered[answer.decision] += 1
+                    answered[answer.outcome] += 1
                     if answered.total() % 25 == 0:
                         await kill()
-                    if answer.decision is not Decision.UNAVAILABLE:
+                    if answer.outcome is not AppendOutcome.UNAVAILABLE:
                         break
                 job.took(append, answer)
 
         await asyncio.gather(*(drive(job) for job in jobs))
         await killer.close()
 
-        assert answered[Decision.UNAVAILABLE] > 0
-        assert answered[Decision.APPENDED] == 20 * 30
-        assert set(answered) == {Decision.APPENDED, Decision.UNAVAILABLE}
+        assert answered[AppendOutcome.UNAVAILABLE] > 0
+        assert answered[AppendOutcome.APPENDED] == 20 * 30
+        assert set(answered) == {AppendOutcome.APPENDED, AppendOutcome.UNAVAILABLE}
         for job in jobs:
             commits = await commits_of(store, job.job)
             assert len(commits) == 31
@@ -188,7 +188,7 @@ async def test_a_backend_killed_while_it_was_idle_costs_at_most_an_unavailable_a
             )
             while True:
                 (answer,) = await store.append([append])
-                if answer.decision is not Decision.UNAVAILABLE:
+                if answer.outcome is not AppendOutcome.UNAVAILABLE:
                     break
             job.took(append, answer)
         await killer.close()
@@ -204,8 +204,8 @@ async def test_what_the_database_does_not_take_is_refused_alone(database, open_s
 
         answers = await store.append(appends)
 
-        assert [answer.decision for answer in answers] == [
-            Decision.REFUSED if n == 7 else Decision.APPENDED for n in range(20)
+        assert [answer.outcome for answer in answers] == [
+            AppendOutcome.REFUSED if n == 7 else AppendOutcome.APPENDED for n in range(20)
         ]
 
 
@@ -217,7 +217,7 @@ async def test_a_batch_beyond_what_one_statement_carries_is_answered_whole(datab
 
         answers = await store.append(appends)
 
-        assert [answer.decision for answer in answers] == [Decision.APPENDED] * 7
+        assert [answer.outcome for answer in answers] == [AppendOutcome.APPENDED] * 7
         assert log == [Q.append_commits] * 4
 
 

@@ -114,7 +114,7 @@ def test_the_migrate_command_prepares_an_empty_database_and_says_what_it_did(pos
 
 def wire(correlation: int, append: Any) -> pb.Append:
     message = pb.Append(
-        id=correlation, job_id=str(append.job), tenant=append.tenant, seq=append.seq, parent=append.parent,
+        id=correlation, job_id=str(append.job_id), tenant=append.tenant, seq=append.seq, parent=append.parent,
         lease=append.lease, body=append.body,
     )  # fmt: skip
     for change in append.changes:

@@ -263,7 +263,7 @@ async def test_a_bad_verdict_names_its_field_and_leaves_nothing(
         refusal = await refused(ledger.stub.ResolveEffect(request))
 
         assert (type(refusal), refusal.facts["field"]) == (Invalid, field)
-        assert (await store.effect("acme", "k")).note is None
+        assert (await store.effect("acme", "k")).resolution is None
 
 
 async def test_a_late_outcome_is_kept_as_evidence(database, replica, open_store, holder, happened):
@@ -336,8 +336,8 @@ async def test_of_many_different_verdicts_at_once_one_stands(database, replica, 
 
         accepted = [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
         assert len(accepted) == 1
-        note = (await store.effect("acme", "k")).note
-        assert accepted[0].effect.note.actor == note.actor
+        resolution = (await store.effect("acme", "k")).resolution
+        assert accepted[0].effect.note.actor == resolution.actor
 
 
 async def test_a_holder_reads_the_verdict_before_it_writes(database, replica, open_store, holder, happened):

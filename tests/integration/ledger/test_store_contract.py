@@ -8,11 +8,12 @@ from itertools import product
 from typing import Any
 
 import pytest
+from aetheris_journal.append import Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, commit_hash, first_break
-from aetheris_journal.effect import Change, State
+from aetheris_journal.effect import Change, EffectResolution, State
 from aetheris_journal.events import Resolution, Source
-from aetheris_ledger.core.append import BODY_BYTES_MAX, Append, Decision
-from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Note
+from aetheris_ledger.core.append import BODY_BYTES_MAX
+from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER
 from aetheris_ledger.moment import microseconds
 from aetheris_ledger.store import Listing, Store, Want
 
@@ -39,7 +40,7 @@ async def test_a_commit_is_answered_with_its_hash_and_the_ledgers_time(store, ho
     (answer,) = await store.append([append])
 
     expected = commit_hash(GENESIS, job.job, 1, 1, time_us, append.body)
-    assert (answer.decision, answer.hash, answer.time_us) == (Decision.APPENDED, expected, time_us)
+    assert (answer.outcome, answer.hash, answer.time_us) == (AppendOutcome.APPENDED, expected, time_us)
     assert answer.stored
 
 
@@ -68,7 +69,7 @@ async def test_an_append_whose_parent_is_not_the_tail_is_fenced(store, holder, h
 
     (answer,) = await store.append([bad])
 
-    assert answer.decision is Decision.FENCED
+    assert answer.outcome is AppendOutcome.FENCED
     assert len(await chain_of(store, job.job)) == 2
 
 
@@ -78,8 +79,8 @@ async def test_a_lease_never_falls_along_a_chain(store, holder, happened):
     (lower,) = await store.append([copied(job.next(happened.step()), lease=4)])
     (same,) = await store.append([job.next(happened.step())])
 
-    assert lower.decision is Decision.FENCED
-    assert same.decision is Decision.APPENDED
+    assert lower.outcome is AppendOutcome.FENCED
+    assert same.outcome is AppendOutcome.APPENDED
 
 
 async def test_the_next_leases_commit_fences_the_old_holder(store, holder, happened):
@@ -90,7 +91,7 @@ async def test_the_next_leases_commit_fences_the_old_holder(store, holder, happe
     late = await old.try_write(store, happened.step())
     later = await old.try_write(store, happened.step())
 
-    assert (late.decision, later.decision) == (Decision.FENCED, Decision.FENCED)
+    assert (late.outcome, later.outcome) == (AppendOutcome.FENCED, AppendOutcome.FENCED)
     assert [commit.lease for commit in await chain_of(store, old.job)] == [1, 2]
 
 
@@ -102,7 +103,7 @@ async def test_the_callers_own_retry_is_answered_as_the_first_time_and_adds_noth
 
     (again,) = await store.append([append])
 
-    assert (again.decision, again.hash, again.time_us) == (Decision.APPENDED, first.hash, first.time_us)
+    assert (again.outcome, again.hash, again.time_us) == (AppendOutcome.APPENDED, first.hash, first.time_us)
     assert not again.stored
     assert len(await chain_of(store, job.job)) == 2
 
@@ -115,7 +116,7 @@ async def test_a_retry_is_recognised_however_far_the_chain_has_gone(store, holde
 
     (again,) = await store.append([append])
 
-    assert again.decision is Decision.APPENDED
+    assert again.outcome is AppendOutcome.APPENDED
     assert len(await chain_of(store, job.job)) == 5
 
 
@@ -127,7 +128,7 @@ async def test_what_differs_from_the_standing_commit_in_anything_is_no_retry(sto
 
     (answer,) = await store.append([copied(append, **{field: other})])
 
-    assert answer.decision is Decision.FENCED
+    assert answer.outcome is AppendOutcome.FENCED
 
 
 async def test_the_same_append_twice_in_one_batch_is_stored_once_and_answered_twice(store, holder, happened):
@@ -136,7 +137,7 @@ async def test_the_same_append_twice_in_one_batch_is_stored_once_and_answered_tw
 
     answers = await store.append([append, copied(append)])
 
-    assert [answer.decision for answer in answers] == [Decision.APPENDED, Decision.APPENDED]
+    assert [answer.outcome for answer in answers] == [AppendOutcome.APPENDED, AppendOutcome.APPENDED]
     assert [answer.stored for answer in answers] == [True, False]
     assert answers[0].hash == answers[1].hash
     assert len(await chain_of(store, job.job)) == 2
@@ -147,7 +148,7 @@ async def test_of_two_different_appends_at_one_place_the_first_wins(store, holde
 
     answers = await store.append([job.next(happened.step("a")), job.next(happened.step("b"))])
 
-    assert [answer.decision for answer in answers] == [Decision.APPENDED, Decision.FENCED]
+    assert [answer.outcome for answer in answers] == [AppendOutcome.APPENDED, AppendOutcome.FENCED]
 
 
 @pytest.mark.parametrize(
@@ -187,8 +188,8 @@ async def test_a_bad_append_is_refused_with_a_reason_and_harms_no_other(store, h
         [good.next(happened.created()), copied(base, **fields), after.next(happened.created())]
     )
 
-    decisions = [answer.decision for answer in answers]
-    assert decisions == [Decision.APPENDED, Decision.REFUSED, Decision.APPENDED]
+    outcomes = [answer.outcome for answer in answers]
+    assert outcomes == [AppendOutcome.APPENDED, AppendOutcome.REFUSED, AppendOutcome.APPENDED]
     assert answers[1].message
     assert await chain_of(store, bad.job) == []
     assert await store.effect("acme", "k") is None
@@ -201,7 +202,7 @@ async def test_the_largest_body_is_stored_as_it_is(store, holder):
     (answer,) = await store.append([Append(job.job, "acme", 1, GENESIS, 1, body)])
 
     (commit,) = await chain_of(store, job.job)
-    assert answer.decision is Decision.APPENDED
+    assert answer.outcome is AppendOutcome.APPENDED
     assert commit.body == body
 
 
@@ -243,8 +244,8 @@ async def test_an_effect_goes_where_the_table_says_and_nowhere_else(store, holde
         permitted = target in (BY_OWNER if by_owner else BY_OTHERS)[stands]
         after = await store.effect("acme", key)
         moved = after is not None and after.state is target and after.job == mover.job
-        if permitted != (answer.decision is Decision.APPENDED) or (not moved if permitted else after != before):
-            wrong.append((stands, target, by_owner, answer.decision, after))
+        if permitted != (answer.outcome is AppendOutcome.APPENDED) or (not moved if permitted else after != before):
+            wrong.append((stands, target, by_owner, answer.outcome, after))
 
     assert wrong == []
 
@@ -324,8 +325,8 @@ async def test_a_committed_effect_is_answered_with_its_recorded_result(store, ho
 
     answer = await second.try_write(store, happened.started())
 
-    assert (answer.decision, answer.result) == (Decision.RECORDED, b'{"charge":"ch_1"}')
-    assert (answer.effect.job, answer.effect.key) == (first.job, "invoice-42")
+    assert (answer.outcome, answer.result) == (AppendOutcome.RECORDED, b'{"charge":"ch_1"}')
+    assert (answer.holder_job_id, answer.key) == (str(first.job), "invoice-42")
     assert len(await chain_of(store, second.job)) == second.seq
 
 
@@ -337,7 +338,7 @@ async def test_a_result_found_out_later_is_recorded_too(store, holder, happened)
 
     answer = await second.try_write(store, happened.started())
 
-    assert (answer.decision, answer.result) == (Decision.RECORDED, b'"found"')
+    assert (answer.outcome, answer.result) == (AppendOutcome.RECORDED, b'"found"')
 
 
 async def test_a_recorded_result_that_is_not_in_its_commit_is_refused_rather_than_made_up(store, holder, happened):
@@ -348,14 +349,14 @@ async def test_a_recorded_result_that_is_not_in_its_commit_is_refused_rather_tha
 
     answer = await second.try_write(store, happened.started())
 
-    assert answer.decision is Decision.REFUSED
+    assert answer.outcome is AppendOutcome.REFUSED
     assert str(first.job) in answer.message
 
 
 @pytest.mark.parametrize(
-    ("stands", "decision"), [(State.STARTED, Decision.IN_FLIGHT), (State.IN_DOUBT, Decision.IN_DOUBT)]
+    ("stands", "outcome"), [(State.STARTED, AppendOutcome.IN_FLIGHT), (State.IN_DOUBT, AppendOutcome.IN_DOUBT)]
 )
-async def test_an_open_effect_names_the_job_that_holds_it(store, holder, happened, stands, decision):
+async def test_an_open_effect_names_the_job_that_holds_it(store, holder, happened, stands, outcome):
     first = await holder().begin(store, happened.started())
     if stands is State.IN_DOUBT:
         await first.write(store, happened.in_doubt())
@@ -363,7 +364,7 @@ async def test_an_open_effect_names_the_job_that_holds_it(store, holder, happene
 
     answer = await second.try_write(store, happened.step(), happened.started())
 
-    assert (answer.decision, answer.effect.job, answer.effect.key) == (decision, first.job, "invoice-42")
+    assert (answer.outcome, answer.holder_job_id, answer.key) == (outcome, str(first.job), "invoice-42")
     assert len(await chain_of(store, second.job)) == 1
 
 
@@ -373,7 +374,7 @@ async def test_tenants_do_not_share_keys(store, holder, happened):
 
     answer = await other.try_write(store, happened.started())
 
-    assert answer.decision is Decision.APPENDED
+    assert answer.outcome is AppendOutcome.APPENDED
 
 
 async def test_of_32_starts_of_one_key_in_one_batch_one_is_permitted(store, holder, happened):
@@ -381,8 +382,8 @@ async def test_of_32_starts_of_one_key_in_one_batch_one_is_permitted(store, hold
 
     answers = await store.append([job.next(happened.started()) for job in jobs])
 
-    assert [answer.decision for answer in answers] == [Decision.APPENDED] + [Decision.IN_FLIGHT] * 31
-    assert {answer.effect.job for answer in answers[1:]} == {jobs[0].job}
+    assert [answer.outcome for answer in answers] == [AppendOutcome.APPENDED] + [AppendOutcome.IN_FLIGHT] * 31
+    assert {answer.holder_job_id for answer in answers[1:]} == {str(jobs[0].job)}
 
 
 async def test_an_append_with_one_impossible_effect_moves_none_and_stores_nothing(store, holder, happened):
@@ -394,7 +395,7 @@ async def test_an_append_with_one_impossible_effect_moves_none_and_stores_nothin
         [job.next(happened.started("free"), happened.started("taken")), neighbour.next(happened.started("other"))]
     )
 
-    assert [answer.decision for answer in answers] == [Decision.IN_FLIGHT, Decision.APPENDED]
+    assert [answer.outcome for answer in answers] == [AppendOutcome.IN_FLIGHT, AppendOutcome.APPENDED]
     assert await store.effect("acme", "free") is None
     assert len(await chain_of(store, job.job)) == 1
     assert (await store.effect("acme", "other")).job == neighbour.job
@@ -407,7 +408,7 @@ async def test_a_fenced_append_moves_no_effect(store, holder, happened):
 
     (answer,) = await store.append([old.next(happened.started())])
 
-    assert answer.decision is Decision.FENCED
+    assert answer.outcome is AppendOutcome.FENCED
     assert await store.effect("acme", "invoice-42") is None
 
 
@@ -418,7 +419,7 @@ async def test_a_retry_of_an_intent_is_not_in_flight_with_itself(store, holder, 
 
     (again,) = await store.append([append])
 
-    assert again.decision is Decision.APPENDED
+    assert again.outcome is AppendOutcome.APPENDED
     assert (await store.effect("acme", "invoice-42")).state is State.COMMITTED
 
 
@@ -439,7 +440,7 @@ async def test_a_mixed_batch_gets_the_answers_that_one_by_one_would_give(store, 
         ]
     )
 
-    assert [answer.decision.name for answer in answers] == [
+    assert [answer.outcome.name for answer in answers] == [
         "APPENDED", "FENCED", "IN_FLIGHT", "APPENDED", "APPENDED", "RECORDED",
     ]  # fmt: skip
     assert [answer.stored for answer in answers] == [True, False, False, True, False, False]
@@ -562,33 +563,33 @@ async def test_lists_are_newest_first_filtered_and_paged(store, holder, happened
     assert paged == everything
 
 
-NOTE = Note(Resolution.COMMITTED, Source.PERSON, b"1", "ada", "seen in the bank", 5)
+RESOLUTION = EffectResolution(Resolution.COMMITTED, Source.PERSON, b"1", "ada", "seen in the bank", 5)
 
 
-async def test_a_note_is_left_once_and_only_on_the_row_it_was_decided_on(store, holder, happened):
+async def test_a_resolution_is_left_once_and_only_on_the_row_it_was_decided_on(store, holder, happened):
     job = await holder().begin(store, happened.started())
     stale = await store.effect("acme", "invoice-42")
     await job.write(store, happened.in_doubt())
     effect = await store.effect("acme", "invoice-42")
-    other = replace(NOTE, verdict=Resolution.ABANDONED, result=b"")
+    other = replace(RESOLUTION, kind=Resolution.ABANDONED, result=b"")
 
-    assert not await store.annotate(stale, replace(stale, note=NOTE))
-    assert await store.annotate(effect, replace(effect, note=NOTE))
-    assert not await store.annotate(effect, replace(effect, note=other))
-    assert await store.effect("acme", "invoice-42") == replace(effect, note=NOTE)
+    assert not await store.leave_resolution(stale, RESOLUTION)
+    assert await store.leave_resolution(effect, RESOLUTION)
+    assert not await store.leave_resolution(effect, other)
+    assert await store.effect("acme", "invoice-42") == replace(effect, resolution=RESOLUTION)
 
 
-async def test_a_note_outlives_the_doubt_but_not_a_new_intent(store, holder, happened):
+async def test_a_resolution_outlives_the_doubt_but_not_a_new_intent(store, holder, happened):
     job = await holder().begin(store, happened.started())
     started = await store.effect("acme", "invoice-42")
-    await store.annotate(started, replace(started, note=NOTE))
-    notes = []
+    await store.leave_resolution(started, RESOLUTION)
+    resolutions = []
     for event in (
         happened.in_doubt(),
         happened.resolved(Resolution.NOT_EXECUTED),
         happened.started(attempt=2),
     ):
         await job.write(store, event)
-        notes.append((await store.effect("acme", "invoice-42")).note)
+        resolutions.append((await store.effect("acme", "invoice-42")).resolution)
 
-    assert notes == [NOTE, NOTE, None]
+    assert resolutions == [RESOLUTION, RESOLUTION, None]

@@ -11,12 +11,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from aetheris_journal.append import Append, AppendOutcome
 from aetheris_journal.chain import commit_hash
 from aetheris_journal.effect import Change, State
 from aetheris_journal.events import Resolution
 from aetheris_kernel.errors import ChainBroken, NotFound
 from aetheris_ledger import verify as verifying
-from aetheris_ledger.core.append import Append, Decision
 from aetheris_ledger.core.audit import Report
 from aetheris_ledger.reading import Reader
 from aetheris_ledger.store import Want
@@ -354,7 +354,7 @@ async def test_a_body_that_does_not_decode_is_named(database, open_store, holder
 
         report = await verify(store, job.job)
 
-        assert answer.decision is Decision.APPENDED
+        assert answer.outcome is AppendOutcome.APPENDED
         assert report.bad_seq == 2
         assert "does not decode" in report.problem
 

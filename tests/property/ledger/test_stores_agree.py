@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from aetheris_chassis.postgres import open_pool
+from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, first_break
 from aetheris_journal.effect import Change, State
-from aetheris_ledger.core.append import Answer, Append, Decision
 from aetheris_ledger.memory import MemoryStore
 from aetheris_ledger.postgres import PostgresStore
 from aetheris_ledger.store import Want
@@ -103,16 +102,11 @@ class Senders:
     def learn(self, batch: list[Send], appends: list[Append], answers: list[Answer], catch_up: bool) -> None:
         self.sent.extend(appends)
         for send, append, answer in zip(batch, appends, answers, strict=True):
-            if answer.decision is Decision.APPENDED:
-                job = self.jobs.index(append.job)
+            if answer.outcome is AppendOutcome.APPENDED:
+                job = self.jobs.index(append.job_id)
                 for sender in (0, 1) if catch_up else (send.sender,):
                     if append.seq > self.tails.get((job, sender), (0, b""))[0]:
                         self.tails[job, sender] = (append.seq, answer.hash)
-
-
-def seen(answer: Answer) -> Any:
-    effect = answer.effect
-    return (answer.decision, answer.hash, answer.time_us, answer.stored, answer.message, effect, answer.result)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -126,7 +120,7 @@ def test_both_stores_answer_alike_and_hold_the_same(world: World, plan: list[tup
             appends = [senders.append(send) for send in batch]
             expected = list(await memory.append(appends))
             actual = list(await world.store.append(appends))
-            assert [seen(answer) for answer in actual] == [seen(answer) for answer in expected]
+            assert actual == expected
             senders.learn(batch, appends, expected, catch_up)
         wants = [Want(job) for job in senders.jobs]
         assert await world.store.load(wants) == await memory.load(wants)
@@ -150,7 +144,7 @@ def test_batches_are_answered_as_if_sent_one_by_one(plan: list[tuple[list[Send],
             appends = [senders.append(send) for send in batch]
             together = list(await whole.append(appends))
             apart = [(await single.append([append]))[0] for append in appends]
-            assert [seen(answer) for answer in together] == [seen(answer) for answer in apart]
+            assert together == apart
             senders.learn(batch, appends, together, catch_up)
 
     asyncio.run(run())

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from aetheris import Unchanged, agent, tool
 from aetheris_journal import events as e
+from aetheris_journal.effect import EffectResolution
 from aetheris_journal.events import Resolution, Source
-from aetheris_ledger.core.effect import Note
 from aetheris_runner import ports
 
 from harness.world import JOB, World, turns
@@ -42,7 +42,8 @@ async def test_e6_a_cancelled_job_does_not_end_over_a_doubt_that_it_would_have_t
     world.cancelled = "too dear"
     parked = await world.drive(acts, JOB)
     ((key, row),) = world.store.rows.items()
-    world.store.rows[key] = replace(row, note=Note(Resolution.COMMITTED, Source.PERSON, b'"it"', "ann"))
+    resolution = EffectResolution(Resolution.COMMITTED, Source.PERSON, b'"it"', "ann")
+    world.store.rows[key] = replace(row, resolution=resolution)
 
     assert isinstance(parked, ports.Parked)
     assert (parked.reason, parked.operator) == ("in doubt: act", True)

@@ -15,10 +15,10 @@ from uuid import UUID
 
 import pytest
 from aetheris_journal import events as e
+from aetheris_journal.append import Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, first_break
 from aetheris_journal.codec import decode, encode
 from aetheris_journal.effect import State
-from aetheris_ledger.core.append import Append, Decision
 from aetheris_ledger.core.audit import change_of
 from aetheris_ledger.memory import MemoryStore
 from aetheris_ledger.store import Want
@@ -93,7 +93,7 @@ class Holder:
         changes = [change for event in events if (change := change_of(event)) is not None]
         append = Append(JOB, "acme", self._seq + 1, self._parent, self._lease, encode(events), changes)
         (answer,) = await self._store.append([append])
-        if answer.decision is not Decision.APPENDED:
+        if answer.outcome is not AppendOutcome.APPENDED:
             raise Fenced(answer)
         self._seq, self._parent = append.seq, answer.hash
         self._history.extend(events)
@@ -180,7 +180,7 @@ async def test_a_holder_that_wakes_after_its_lease_is_fenced_and_the_world_chang
     with pytest.raises(Fenced) as fence:
         await Holder(Frozen(disk, world, frozen_at), world, 1).run()
 
-    assert fence.value.args[0].decision is Decision.FENCED
+    assert fence.value.args[0].outcome is AppendOutcome.FENCED
     await checked(disk, world)
 
 

@@ -6,19 +6,11 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
+from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, commit_hash
 from aetheris_journal.effect import Change, State
 from aetheris_kernel.errors import Invalid
-from aetheris_ledger.core.append import (
-    BODY_BYTES_MAX,
-    Answer,
-    Append,
-    Decision,
-    Link,
-    check,
-    judge,
-    own_retry,
-)
+from aetheris_ledger.core.append import BODY_BYTES_MAX, Link, check, judge, own_retry
 from aetheris_ledger.core.effect import Effect, moves
 from aetheris_proto.ledger.v1.ledger_pb2 import Appended
 
@@ -31,12 +23,12 @@ EFFECT = Effect("acme", "k", OTHER, 3, 7, "charge", DIGEST, State.STARTED, b"", 
 
 
 def stored(append: Append, time_us: int = 99) -> Link:
-    digest = commit_hash(append.parent, append.job, append.seq, append.lease, time_us, append.body)
+    digest = commit_hash(append.parent, append.job_id, append.seq, append.lease, time_us, append.body)
     return Link(append.lease, time_us, digest)
 
 
-def test_the_decisions_are_those_of_the_wire():
-    assert {f"DECISION_{decision.name}": int(decision) for decision in Decision} == {
+def test_the_outcomes_are_those_of_the_wire():
+    assert {f"DECISION_{outcome.name}": int(outcome) for outcome in AppendOutcome} == {
         name: number for name, number in Appended.Decision.items() if number
     }
 
@@ -48,7 +40,7 @@ def test_nothing_stands_in_the_way_of_the_tails_successor():
 
 def test_an_own_retry_is_recognised_by_parent_lease_and_body():
     assert judge(APPEND, (), stored(APPEND), PARENT, {}) == Answer(
-        Decision.APPENDED, hash=stored(APPEND).hash, time_us=99
+        AppendOutcome.APPENDED, hash=stored(APPEND).hash, time_us=99
     )
 
 
@@ -58,43 +50,43 @@ def test_an_own_retry_is_recognised_by_parent_lease_and_body():
         replace(APPEND, parent=b"q" * 32),
         replace(APPEND, lease=3),
         replace(APPEND, body=b"bodY"),
-        replace(APPEND, job=OTHER),
+        replace(APPEND, job_id=OTHER),
     ],
 )
 def test_anything_else_at_its_place_fences_it(other):
     assert not own_retry(APPEND, stored(other))
-    assert judge(APPEND, (), stored(other), PARENT, {}) == Answer(Decision.FENCED)
+    assert judge(APPEND, (), stored(other), PARENT, {}) == Answer(AppendOutcome.FENCED)
 
 
 @pytest.mark.parametrize("before", [None, replace(PARENT, hash=b"q" * 32), replace(PARENT, lease=3)])
 def test_a_parent_that_is_not_the_tail_or_has_a_higher_lease_fences_it(before):
-    assert judge(APPEND, (), None, before, {}) == Answer(Decision.FENCED)
+    assert judge(APPEND, (), None, before, {}) == Answer(AppendOutcome.FENCED)
 
 
 def test_the_fence_speaks_before_the_effect():
-    assert judge(APPEND, STARTS, None, None, {"k": EFFECT}) == Answer(Decision.FENCED)
+    assert judge(APPEND, STARTS, None, None, {"k": EFFECT}) == Answer(AppendOutcome.FENCED)
 
 
 @pytest.mark.parametrize(
-    ("state", "decision"),
+    ("state", "outcome"),
     [
-        (State.STARTED, Decision.IN_FLIGHT),
-        (State.COMMITTED, Decision.RECORDED),
-        (State.IN_DOUBT, Decision.IN_DOUBT),
-        (State.ABANDONED, Decision.SPENT),
-        (State.COMPENSATED, Decision.SPENT),
+        (State.STARTED, AppendOutcome.IN_FLIGHT),
+        (State.COMMITTED, AppendOutcome.RECORDED),
+        (State.IN_DOUBT, AppendOutcome.IN_DOUBT),
+        (State.ABANDONED, AppendOutcome.SPENT),
+        (State.COMPENSATED, AppendOutcome.SPENT),
         (State.FAILED, None),
         (State.NOT_EXECUTED, None),
     ],
 )
-def test_a_start_is_answered_by_what_stands(state, decision):
+def test_a_start_is_answered_by_what_stands(state, outcome):
     effect = replace(EFFECT, state=state)
 
     answer = judge(APPEND, STARTS, None, PARENT, {"k": effect})
 
-    assert (answer.decision if answer else None) is decision
-    if answer and decision is not Decision.REFUSED:
-        assert answer.effect == effect
+    assert (answer.outcome if answer else None) is outcome
+    if answer and outcome is not AppendOutcome.REFUSED:
+        assert (answer.key, answer.holder_job_id) == ("k", str(OTHER))
 
 
 def test_an_outcome_that_is_not_the_jobs_own_is_refused_and_says_why():
@@ -105,7 +97,7 @@ def test_an_outcome_that_is_not_the_jobs_own_is_refused_and_says_why():
 
     assert foreign is not None
     assert unknown is not None
-    assert (foreign.decision, unknown.decision) == (Decision.REFUSED, Decision.REFUSED)
+    assert (foreign.outcome, unknown.outcome) == (AppendOutcome.REFUSED, AppendOutcome.REFUSED)
     assert str(OTHER) in foreign.message
     assert "never started" in unknown.message
 
@@ -115,7 +107,7 @@ def test_the_first_effect_in_the_way_decides():
 
     answer = judge(APPEND, two, None, PARENT, {"k": EFFECT})
 
-    assert answer == Answer(Decision.IN_FLIGHT, effect=EFFECT)
+    assert answer == Answer(AppendOutcome.IN_FLIGHT, key="k", holder_job_id=str(OTHER))
 
 
 def test_a_well_formed_append_passes():

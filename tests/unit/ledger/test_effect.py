@@ -7,7 +7,7 @@ from itertools import product
 from uuid import UUID
 
 import pytest
-from aetheris_journal.effect import Change, State
+from aetheris_journal.effect import Change, EffectResolution, State
 from aetheris_journal.events import Resolution, Source
 from aetheris_kernel.errors import Conflict, Invalid
 from aetheris_ledger.core.effect import (
@@ -16,14 +16,13 @@ from aetheris_ledger.core.effect import (
     Effect,
     EffectState,
     Move,
-    Note,
-    check_note,
+    check_resolution,
     moved,
     moves,
-    noted,
     origins,
     permits,
-    witnessed,
+    with_late_outcome,
+    with_resolution,
 )
 from aetheris_ledger.rows import PERMITS
 from aetheris_proto.common.v1.error_reason_pb2 import ErrorReason
@@ -32,7 +31,7 @@ from aetheris_proto.ledger.v1.ledger_pb2 import EffectState as Wire
 OWNER, OTHER = UUID(int=1), UUID(int=2)
 DIGEST = b"d" * 32
 EFFECT = Effect("acme", "k", OWNER, 3, 7, "charge", DIGEST, State.STARTED, b"", 0, 100)
-NOTE = Note(Resolution.COMMITTED, Source.PERSON, b"1", "ada", "seen", 5)
+RESOLUTION = EffectResolution(Resolution.COMMITTED, Source.PERSON, b"1", "ada", "seen", 5)
 
 
 def test_the_states_are_those_of_the_wire():
@@ -124,7 +123,7 @@ def test_a_move_is_possible_where_its_first_change_is_and_its_changes_follow_eac
 
 
 def test_a_restart_begins_a_new_life():
-    effect = replace(EFFECT, state=State.FAILED, outcome_seq=4, note=NOTE)
+    effect = replace(EFFECT, state=State.FAILED, outcome_seq=4, resolution=RESOLUTION)
     (move,) = moves([Change("k", State.STARTED, "charge", b"e" * 32)])
 
     after = moved(effect, move, tenant="acme", job=OTHER, seq=2, lease=1, time_us=200)
@@ -132,65 +131,67 @@ def test_a_restart_begins_a_new_life():
     assert after == Effect("acme", "k", OTHER, 2, 1, "charge", b"e" * 32, State.STARTED, b"", 0, 200)
 
 
-def test_a_verdict_is_left_on_a_doubt_once():
+def test_a_resolution_is_left_on_an_effect_in_doubt_once():
     doubt = replace(EFFECT, state=State.IN_DOUBT)
-    first = noted(doubt, NOTE)
+    first = with_resolution(doubt, RESOLUTION)
 
-    assert first == replace(doubt, note=NOTE)
+    assert first == replace(doubt, resolution=RESOLUTION)
     # Saying the same again changes nothing, also once the holder has taken it up.
-    again = replace(NOTE, actor="bob", text="me too", time_us=9)
-    assert noted(first, again) is None
-    assert noted(replace(first, state=State.COMMITTED), again) is None
+    again = replace(RESOLUTION, actor="bob", text="me too", time_us=9)
+    assert with_resolution(first, again) is None
+    assert with_resolution(replace(first, state=State.COMMITTED), again) is None
 
 
 @pytest.mark.parametrize(
     "other",
-    [replace(NOTE, verdict=Resolution.ABANDONED, result=b""), replace(NOTE, result=b"2")],
-    ids=["verdict", "result"],
+    [replace(RESOLUTION, kind=Resolution.ABANDONED, result=b""), replace(RESOLUTION, result=b"2")],
+    ids=["kind", "result"],
 )
-def test_another_verdict_is_refused(other):
+def test_another_resolution_is_refused(other):
     with pytest.raises(EffectState, match="left first"):
-        noted(replace(EFFECT, state=State.IN_DOUBT, note=NOTE), other)
+        with_resolution(replace(EFFECT, state=State.IN_DOUBT, resolution=RESOLUTION), other)
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.IN_DOUBT])
 def test_only_a_doubt_can_be_resolved(state):
     with pytest.raises(EffectState) as refusal:
-        noted(replace(EFFECT, state=state), NOTE)
+        with_resolution(replace(EFFECT, state=state), RESOLUTION)
 
     assert refusal.value.facts["state"] == state.name
 
 
 @pytest.mark.parametrize("state", State)
 def test_a_late_outcome_is_evidence_while_the_effect_is_open(state):
-    found = witnessed(replace(EFFECT, state=state), NOTE, job=OWNER, lease=7)
+    found = with_late_outcome(replace(EFFECT, state=state), RESOLUTION, job=OWNER, lease=7)
 
     assert (found is not None) == (state in (State.STARTED, State.IN_DOUBT))
 
 
 @pytest.mark.parametrize(("job", "lease"), [(OTHER, 7), (OWNER, 6), (OWNER, 8)])
 def test_a_late_outcome_speaks_of_its_own_intent_only(job, lease):
-    assert witnessed(EFFECT, NOTE, job=job, lease=lease) is None
+    assert with_late_outcome(EFFECT, RESOLUTION, job=job, lease=lease) is None
 
 
-def test_a_late_outcome_does_not_overwrite_a_verdict():
-    assert witnessed(replace(EFFECT, state=State.IN_DOUBT, note=NOTE), NOTE, job=OWNER, lease=7) is None
+def test_a_late_outcome_does_not_overwrite_a_resolution():
+    resolved = replace(EFFECT, state=State.IN_DOUBT, resolution=RESOLUTION)
+
+    assert with_late_outcome(resolved, RESOLUTION, job=OWNER, lease=7) is None
 
 
 @pytest.mark.parametrize(
-    ("field", "note"),
+    ("field", "resolution"),
     [
-        ("result", replace(NOTE, result=b"")),
-        ("result", replace(NOTE, verdict=Resolution.ABANDONED)),
-        ("result", replace(NOTE, result=b"1" * (512 * 1024 + 1))),
-        ("actor", replace(NOTE, actor="é" * 129)),
-        ("note", replace(NOTE, text="x" * 8193)),
-        ("actor", replace(NOTE, actor="a\0")),
-        ("note", replace(NOTE, text="a\0")),
+        ("result", replace(RESOLUTION, result=b"")),
+        ("result", replace(RESOLUTION, kind=Resolution.ABANDONED)),
+        ("result", replace(RESOLUTION, result=b"1" * (512 * 1024 + 1))),
+        ("actor", replace(RESOLUTION, actor="é" * 129)),
+        ("note", replace(RESOLUTION, text="x" * 8193)),
+        ("actor", replace(RESOLUTION, actor="a\0")),
+        ("note", replace(RESOLUTION, text="a\0")),
     ],
 )
-def test_a_note_that_no_chain_could_hold_is_refused(field, note):
+def test_a_resolution_that_no_chain_could_hold_is_refused(field, resolution):
     with pytest.raises(Invalid) as refusal:
-        check_note(note)
+        check_resolution(resolution)
 
     assert refusal.value.facts["field"] == field

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 from aetheris_journal import events as e
+from aetheris_journal.append import Answer, AppendOutcome
 from aetheris_journal.codec import encode
 from aetheris_journal.effect import State
-from aetheris_ledger.core.append import Answer, Decision
 from aetheris_ledger.core.effect import Effect
 from aetheris_ledger.recorded import with_result
 
@@ -31,9 +31,9 @@ def resolved(verdict: e.Resolution = e.Resolution.COMMITTED) -> e.Event:
 def test_the_result_is_the_one_that_the_outcome_holds(event):
     body = encode([committed("another", b"1"), event])
 
-    answer = with_result(Answer(Decision.RECORDED, effect=EFFECT), EFFECT, body)
+    answer = with_result(Answer(AppendOutcome.RECORDED, key=EFFECT.key, holder_job_id=str(EFFECT.job)), EFFECT, body)
 
-    assert (answer.decision, answer.result) == (Decision.RECORDED, RESULT)
+    assert (answer.outcome, answer.result) == (AppendOutcome.RECORDED, RESULT)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_the_result_is_the_one_that_the_outcome_holds(event):
     ids=["no commit", "garbage", "another key", "another result", "itself recorded", "another verdict"],
 )
 def test_what_does_not_hold_it_is_not_trusted(body):
-    answer = with_result(Answer(Decision.RECORDED, effect=EFFECT), EFFECT, body)
+    answer = with_result(Answer(AppendOutcome.RECORDED, key=EFFECT.key, holder_job_id=str(EFFECT.job)), EFFECT, body)
 
-    assert answer.decision is Decision.REFUSED
+    assert answer.outcome is AppendOutcome.REFUSED
     assert str(EFFECT.job) in answer.message

@@ -36,6 +36,25 @@ STATE_OF_RESOLUTION: Mapping[e.Resolution, State] = {
 
 
 @dataclass(frozen=True, slots=True)
+class EffectResolution:
+    """The resolution of an effect in doubt, left at the ledger by a person or by the runner that lost the job.
+
+    The runner that holds the job next writes it into the chain as `EffectResolved`.
+    """
+
+    kind: e.Resolution
+    source: e.Source
+    result: bytes = b""  # with COMMITTED
+    actor: str = ""  # the person who resolved it
+    text: str = ""  # the person's reason, or the failure that the tool raised
+    time_us: int = 0  # when the ledger stored it; 0 in a runner
+
+    def agrees(self, other: EffectResolution) -> bool:
+        """Whether both say the same about the effect, not counting who left them and why."""
+        return (self.kind, self.result) == (other.kind, other.result)
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One effect goes to one state."""
 
@@ -70,8 +89,8 @@ def change_of(event: e.Event) -> Change | None:
             return Change(key, State.IN_DOUBT)
         case e.EffectResolved(key=key, verdict=e.Resolution.COMMITTED, result=result):
             return Change(key, State.COMMITTED, result_digest=sha256(result).digest())
-        case e.EffectResolved(key=key, verdict=verdict):
-            return Change(key, STATE_OF_RESOLUTION[verdict])
+        case e.EffectResolved(key=key, verdict=resolution):
+            return Change(key, STATE_OF_RESOLUTION[resolution])
         case e.StepCompensated(key=key) if key:
             return Change(key, State.COMPENSATED)
     return None

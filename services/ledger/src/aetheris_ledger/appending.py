@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import structlog
 from aetheris_chassis.batch import BatchWriter
+from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import Commit
 from aetheris_kernel.errors import Unavailable
 
 from aetheris_ledger import metrics
-from aetheris_ledger.core.append import Answer, Append
 from aetheris_ledger.store import Store
 from aetheris_ledger.watch import Watches
 
@@ -29,16 +29,16 @@ def append_writer(store: Store, watches: Watches, *, rows_max: int, queue_max: i
             raise Unavailable("the ledger failed; its log says more") from fault
         _count(appends, answers)
         for append, answer in zip(appends, answers, strict=True):
-            if answer.stored and watches.watched(append.job):
-                watches.tell(append.job, Commit(append.seq, append.lease, answer.time_us, answer.hash, append.body))
+            if answer.stored and watches.watched(append.job_id):
+                watches.tell(append.job_id, Commit(append.seq, append.lease, answer.time_us, answer.hash, append.body))
         return answers
 
     return BatchWriter(write, name="ledger_appends", rows_max=rows_max, queue_max=queue_max)
 
 
 def _count(appends: Sequence[Append], answers: Sequence[Answer]) -> None:
-    for decision, times in Counter(answer.decision for answer in answers).items():
-        metrics.APPENDS.labels(decision.name.lower()).inc(times)
+    for outcome, times in Counter(answer.outcome for answer in answers).items():
+        metrics.APPENDS.labels(outcome.name.lower()).inc(times)
     stored = [append for append, answer in zip(appends, answers, strict=True) if answer.stored]
     metrics.COMMITS.inc(len(stored))
     metrics.COMMIT_BYTES.inc(sum(len(append.body) for append in stored))

@@ -9,25 +9,25 @@ import struct
 from collections.abc import Sequence
 from functools import lru_cache
 
+from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import Commit
 from aetheris_journal.codec import from_failure
-from aetheris_journal.effect import Change, State
+from aetheris_journal.effect import Change, EffectResolution, State
 from aetheris_journal.events import Resolution, Source
 from aetheris_kernel.errors import Invalid
 from aetheris_kernel.ids import parse_job_id
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from aetheris_ledger.core.append import Answer, Append
 from aetheris_ledger.core.audit import Report
-from aetheris_ledger.core.effect import Effect, Note, check_note
+from aetheris_ledger.core.effect import Effect, check_resolution
 from aetheris_ledger.store import Listing, Want
 
 PAGE_DEFAULT, PAGE_MAX = 1_000, 10_000
 LIST_DEFAULT, LIST_MAX = 100, 1_000
 
 _STATES = {int(state): state for state in State}
-_VERDICTS = {int(verdict): verdict for verdict in Resolution}
+_RESOLUTIONS = {int(kind): kind for kind in Resolution}
 _TOKEN = struct.Struct(">Q")
 
 # A job appends and appends under one name, and reading a name costs as much as all the rest.
@@ -37,14 +37,14 @@ job_id = lru_cache(maxsize=16_384)(parse_job_id)
 def append(message: pb.Append) -> Append:
     changes = [_change(change) for change in message.effects] if message.effects else ()
     return Append(
-        job_id(message.job_id),
-        message.tenant,
-        message.seq,
-        message.parent,
-        message.lease,
-        message.body,
-        changes,
-        message.checkpoint,
+        job_id=job_id(message.job_id),
+        tenant=message.tenant,
+        seq=message.seq,
+        parent=message.parent,
+        lease=message.lease,
+        body=message.body,
+        changes=changes,
+        checkpoint=message.checkpoint,
     )
 
 
@@ -56,10 +56,10 @@ def _change(message: pb.EffectChange) -> Change:
 
 
 def appended(correlation: int, answer: Answer) -> pb.Appended:
-    message = pb.Appended(id=correlation, decision=answer.decision.value, hash=answer.hash)  # type: ignore[arg-type]
-    if answer.effect is not None:
-        message.holder_job_id = str(answer.effect.job)
-        message.key = answer.effect.key
+    message = pb.Appended(id=correlation, decision=answer.outcome.value, hash=answer.hash)  # type: ignore[arg-type]
+    if answer.key:
+        message.holder_job_id = answer.holder_job_id
+        message.key = answer.key
         message.result = answer.result
     if answer.message:
         message.message = answer.message
@@ -118,6 +118,7 @@ def listed(listing: Listing, effects: Sequence[Effect]) -> pb.ListEffectsRespons
 
 
 def effect(row: Effect) -> pb.Effect:
+    updated_us = row.updated_us if row.resolution is None else max(row.updated_us, row.resolution.time_us)
     message = pb.Effect(
         tenant=row.tenant,
         key=row.key,
@@ -128,46 +129,47 @@ def effect(row: Effect) -> pb.Effect:
         state=row.state.value,  # type: ignore[arg-type]
         result_digest=row.result_digest,
         lease=row.lease,
-        update_time=_timestamp(row.updated_us if row.note is None else max(row.updated_us, row.note.time_us)),
+        update_time=_timestamp(updated_us),
     )
-    if row.note is not None and row.state in (State.STARTED, State.IN_DOUBT):
-        # A note on a settled effect waits for nobody any more; it stays so that saying it again changes nothing.
-        message.note.CopyFrom(_note(row.note))
+    # The resolution of a settled effect is kept, so that leaving the same one again changes nothing, and not sent: the
+    # job's holder has nothing left to do with it.
+    if row.resolution is not None and row.state in (State.STARTED, State.IN_DOUBT):
+        message.note.CopyFrom(_note(row.resolution))
     return message
 
 
-def _note(note: Note) -> pb.EffectNote:
+def _note(resolution: EffectResolution) -> pb.EffectNote:
     return pb.EffectNote(
-        verdict=note.verdict.value,  # type: ignore[arg-type]
-        source=note.source.value,  # type: ignore[arg-type]
-        result=note.result,
-        actor=note.actor,
-        text=note.text,
+        verdict=resolution.kind.value,  # type: ignore[arg-type]
+        source=resolution.source.value,  # type: ignore[arg-type]
+        result=resolution.result,
+        actor=resolution.actor,
+        text=resolution.text,
     )
 
 
-def resolution(message: pb.ResolveEffectRequest, now_us: int) -> tuple[str, str, Note]:
-    """Which effect, and the verdict on it."""
-    verdict = _VERDICTS.get(message.verdict)
-    if verdict is None:
+def resolution(message: pb.ResolveEffectRequest, now_us: int) -> tuple[str, str, EffectResolution]:
+    """The effect's tenant and key, and a person's resolution of it."""
+    kind = _RESOLUTIONS.get(message.verdict)
+    if kind is None:
         raise Invalid("a verdict is COMMITTED, NOT_EXECUTED or ABANDONED", field="verdict")
     if not message.actor:
         raise Invalid("a verdict names who says so", field="actor")
-    note = Note(verdict, Source.PERSON, message.result, message.actor, message.note, now_us)
-    return *_named(message), _checked(note)
+    left = EffectResolution(kind, Source.PERSON, message.result, message.actor, message.note, now_us)
+    return *_named(message), _checked(left)
 
 
-def late_outcome(message: pb.ReportLateOutcomeRequest, now_us: int) -> tuple[str, str, Note]:
-    """Which effect, and what its tool was seen to do."""
+def late_outcome(message: pb.ReportLateOutcomeRequest, now_us: int) -> tuple[str, str, EffectResolution]:
+    """The effect's tenant and key, and the resolution that its tool's late outcome makes."""
     if message.HasField("failure") == bool(message.result):
         raise Invalid("a tool returned a result or raised a failure; a null result is `null`", field="result")
     if message.HasField("failure"):
         failure = from_failure(message.failure)
         text = f"{failure.type}: {failure.message}"
-        note = Note(Resolution.NOT_EXECUTED, Source.LATE_OUTCOME, text=text[:2_000], time_us=now_us)
+        left = EffectResolution(Resolution.NOT_EXECUTED, Source.LATE_OUTCOME, text=text[:2_000], time_us=now_us)
     else:
-        note = Note(Resolution.COMMITTED, Source.LATE_OUTCOME, message.result, time_us=now_us)
-    return *_named(message), _checked(note)
+        left = EffectResolution(Resolution.COMMITTED, Source.LATE_OUTCOME, message.result, time_us=now_us)
+    return *_named(message), _checked(left)
 
 
 def _named(message: pb.ResolveEffectRequest | pb.ReportLateOutcomeRequest) -> tuple[str, str]:
@@ -182,14 +184,14 @@ def _name(text: str, field: str) -> str:
     return text
 
 
-def _checked(note: Note) -> Note:
-    check_note(note)
-    if note.result:
+def _checked(resolution: EffectResolution) -> EffectResolution:
+    check_resolution(resolution)
+    if resolution.result:
         try:
-            json.loads(note.result)
+            json.loads(resolution.result)
         except (ValueError, RecursionError) as fault:
             raise Invalid("the result is not JSON", field="result") from fault
-    return note
+    return resolution
 
 
 def _timestamp(time_us: int) -> Timestamp:

@@ -21,13 +21,13 @@ from uuid import UUID
 import grpc
 import structlog
 from aetheris_chassis.client import retrying
+from aetheris_journal.append import Answer, AppendOutcome
 from aetheris_journal.chain import Commit
 from aetheris_kernel.errors import Exhausted, Invalid, Refusal, Unavailable
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 
 from aetheris_ledger import convert, metrics
 from aetheris_ledger.appending import Appends
-from aetheris_ledger.core.append import Answer, Decision
 from aetheris_ledger.reading import Reader
 from aetheris_ledger.store import Page, Want
 
@@ -112,10 +112,10 @@ class JournalStream:
             append = convert.append(message)
             answer = self._appends.submit_nowait(append)
         except Invalid as refusal:
-            self._answer(message.id, Answer(Decision.REFUSED, message=refusal.message))
+            self._answer(message.id, Answer(AppendOutcome.REFUSED, message=refusal.message))
             return 0
         except (Exhausted, Unavailable) as refusal:
-            self._answer(message.id, Answer(Decision.UNAVAILABLE, message=refusal.message))
+            self._answer(message.id, Answer(AppendOutcome.UNAVAILABLE, message=refusal.message))
             return 0
         size = len(append.body)
         self._open_bytes += size
@@ -128,12 +128,12 @@ class JournalStream:
         if failure is None:
             self._put(correlation, decided.result())
         else:
-            self._answer(correlation, Answer(Decision.UNAVAILABLE, message=str(failure)))
+            self._answer(correlation, Answer(AppendOutcome.UNAVAILABLE, message=str(failure)))
         metrics.APPEND_SECONDS.observe(perf_counter() - arrived)
 
     def _answer(self, correlation: int, answer: Answer) -> None:
         """An answer that the writer did not give, and so did not count."""
-        metrics.APPENDS.labels(answer.decision.name.lower()).inc()
+        metrics.APPENDS.labels(answer.outcome.name.lower()).inc()
         self._put(correlation, answer)
 
     def _put(self, correlation: int, answer: Answer) -> None:

@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID
 
+from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import Commit, commit_hash
+from aetheris_journal.effect import EffectResolution
 from aetheris_kernel.clock import Clock, SystemClock
 from aetheris_kernel.errors import Invalid
 
-from aetheris_ledger.core.append import Answer, Append, Decision, Link, check, judge
+from aetheris_ledger.core.append import Link, check, judge
 from aetheris_ledger.core.effect import Effect, moved
 from aetheris_ledger.moment import microseconds
 from aetheris_ledger.recorded import with_result
@@ -83,35 +85,36 @@ class MemoryStore:
     async def effects_named(self, tenant: str, keys: Sequence[str]) -> Sequence[Effect]:
         return [self.rows[tenant, key] for key in set(keys) if (tenant, key) in self.rows]
 
-    async def annotate(self, was: Effect, noted: Effect) -> bool:
-        if self.rows.get((was.tenant, was.key)) != was or noted.note is None:
+    async def leave_resolution(self, was: Effect, resolution: EffectResolution) -> bool:
+        if self.rows.get((was.tenant, was.key)) != was or was.resolution is not None:
             return False
-        self.rows[was.tenant, was.key] = replace(was, note=noted.note)
+        self.rows[was.tenant, was.key] = replace(was, resolution=resolution)
         return True
 
     def _append(self, append: Append, time_us: int) -> Answer:
         try:
             wanted = check(append)
         except Invalid as refusal:
-            return Answer(Decision.REFUSED, message=refusal.message)
-        chain = self.chains.get(append.job, {})
+            return Answer(AppendOutcome.REFUSED, message=refusal.message)
+        chain = self.chains.get(append.job_id, {})
         rows = {move.key: row for move in wanted if (row := self.rows.get((append.tenant, move.key))) is not None}
         answer = judge(append, wanted, _link(chain.get(append.seq)), _link(chain.get(append.seq - 1)), rows)
         if answer is None:
-            digest = commit_hash(append.parent, append.job, append.seq, append.lease, time_us, append.body)
+            digest = commit_hash(append.parent, append.job_id, append.seq, append.lease, time_us, append.body)
             commit = Commit(append.seq, append.lease, time_us, digest, append.body)
-            self.chains.setdefault(append.job, {})[append.seq] = commit
+            self.chains.setdefault(append.job_id, {})[append.seq] = commit
             if append.checkpoint:
-                self.checkpoints[append.job] = append.seq
+                self.checkpoints[append.job_id] = append.seq
             for move in wanted:
                 self.rows[append.tenant, move.key] = moved(
-                    rows.get(move.key), move, tenant=append.tenant, job=append.job,
+                    rows.get(move.key), move, tenant=append.tenant, job=append.job_id,
                     seq=append.seq, lease=append.lease, time_us=time_us,
                 )  # fmt: skip
-            return Answer(Decision.APPENDED, hash=digest, time_us=time_us, stored=True)
-        if answer.decision is Decision.RECORDED and answer.effect is not None:
-            outcome = self.chains.get(answer.effect.job, {}).get(answer.effect.outcome_seq)
-            return with_result(answer, answer.effect, None if outcome is None else outcome.body)
+            return Answer(AppendOutcome.APPENDED, hash=digest, time_us=time_us, stored=True)
+        if answer.outcome is AppendOutcome.RECORDED:
+            effect = rows[answer.key]
+            outcome = self.chains.get(effect.job, {}).get(effect.outcome_seq)
+            return with_result(answer, effect, None if outcome is None else outcome.body)
         return answer
 
 

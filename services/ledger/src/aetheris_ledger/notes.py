@@ -1,4 +1,4 @@
-"""Notes on effects: read the row, let the core decide, leave the note if the row is still the same."""
+"""Resolutions of effects: read the row, let the core decide, write the resolution if the row is still the same."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from aetheris_ledger.store import Store
 _TRIES_MAX = 5
 
 
-async def leave_note(store: Store, tenant: str, key: str, decide: Callable[[Effect], Effect | None]) -> Effect:
-    """The row as it stands afterwards. `decide` gives it with the note on it, or None to change nothing."""
+async def leave_resolution(store: Store, tenant: str, key: str, decide: Callable[[Effect], Effect | None]) -> Effect:
+    """The row as it stands afterwards. `decide` returns it with a resolution on it, or None to change nothing."""
     for _ in range(_TRIES_MAX):
         effect = await store.effect(tenant, key)
         if effect is None:
             raise NotFound("there is no such effect", key=key)
-        noted = decide(effect)
-        if noted is None:
+        resolved = decide(effect)
+        if resolved is None or resolved.resolution is None:
             return effect
-        if await store.annotate(effect, noted):
-            return noted
+        if await store.leave_resolution(effect, resolved.resolution):
+            return resolved
     raise Stale("the effect kept changing; look at it again", key=key)

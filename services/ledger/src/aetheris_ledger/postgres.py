@@ -10,12 +10,14 @@ from uuid import UUID
 
 import asyncpg
 from aetheris_chassis.postgres import Connection, Pool, acquiring
+from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import Commit
+from aetheris_journal.effect import EffectResolution
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Invalid, Unavailable
 
 from aetheris_ledger import rows, write
-from aetheris_ledger.core.append import Answer, Append, Decision, check
+from aetheris_ledger.core.append import check
 from aetheris_ledger.core.effect import Effect
 from aetheris_ledger.moment import microseconds
 from aetheris_ledger.store import PAGE_BYTES_MAX, PAGE_COMMITS_MAX, Listing, Page, Want
@@ -42,7 +44,7 @@ class PostgresStore:
             try:
                 items.append(write.Item(place, append, check(append)))
             except Invalid as refusal:
-                answers[place] = Answer(Decision.REFUSED, message=refusal.message)
+                answers[place] = Answer(AppendOutcome.REFUSED, message=refusal.message)
         try:
             for part in write.parts(items):
                 async with _acquiring(self._writing) as connection, asyncio.timeout(WRITE_S):
@@ -91,11 +93,9 @@ class PostgresStore:
                 found = await connection.fetch(Q.list_job_effects, *common, listing.job)
         return [rows.to_effect(row) for row in found]
 
-    async def annotate(self, was: Effect, noted: Effect) -> bool:
-        if noted.note is None:
-            return False
+    async def leave_resolution(self, was: Effect, resolution: EffectResolution) -> bool:
         async with _acquiring(self._reading) as connection:
-            status = await connection.execute(Q.annotate_effect, *rows.annotation(was, noted.note))
+            status = await connection.execute(Q.leave_resolution, *rows.resolution(was, resolution))
         return rows.count(status) == 1
 
 

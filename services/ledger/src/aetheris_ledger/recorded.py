@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from aetheris_journal.append import Answer, AppendOutcome
 from aetheris_journal.codec import decode
 
-from aetheris_ledger.core.append import Answer, Decision
 from aetheris_ledger.core.audit import result_of
 from aetheris_ledger.core.effect import Effect
 
@@ -16,7 +16,7 @@ def with_result(answer: Answer, effect: Effect, body: bytes | None) -> Answer:
     result = _result(effect, body)
     if result is None:
         return Answer(
-            Decision.REFUSED,
+            AppendOutcome.REFUSED,
             message=f"effect {effect.key!r} is committed, but commit {effect.outcome_seq} of job {effect.job} does not "
             "hold its result: verify that job",
         )

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import asyncpg
+from aetheris_journal.append import Append
 from aetheris_journal.chain import Commit
-from aetheris_journal.effect import State
+from aetheris_journal.effect import EffectResolution, State
 from aetheris_journal.events import Resolution, Source
 
-from aetheris_ledger.core.append import Append, Link
-from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Effect, Move, Note, origins
+from aetheris_ledger.core.append import Link
+from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Effect, Move, origins
 
 # One row of the parameters of `move_effects`; its tenant and key come first.
 Movement: TypeAlias = tuple[Any, ...]
@@ -48,15 +49,15 @@ def to_effect(row: asyncpg.Record) -> Effect:
         result_digest=row["result_digest"] or b"",
         outcome_seq=row["outcome_seq"],
         updated_us=row["updated_us"],
-        note=_to_note(row),
+        resolution=_to_resolution(row),
     )
 
 
-def _to_note(row: asyncpg.Record) -> Note | None:
+def _to_resolution(row: asyncpg.Record) -> EffectResolution | None:
     if row["note_us"] is None:
         return None
-    return Note(
-        verdict=Resolution(row["note_verdict"]),
+    return EffectResolution(
+        kind=Resolution(row["note_verdict"]),
         source=Source(row["note_source"]),
         result=row["note_result"],
         actor=row["note_actor"],
@@ -65,10 +66,10 @@ def _to_note(row: asyncpg.Record) -> Note | None:
     )
 
 
-def annotation(was: Effect, note: Note) -> tuple[Any, ...]:
-    """The parameters of `annotate_effect`."""
+def resolution(was: Effect, left: EffectResolution) -> tuple[Any, ...]:
+    """The parameters of `leave_resolution`."""
     place = (was.tenant, was.key, was.job, was.seq, was.outcome_seq, was.state)
-    return (*place, note.time_us, note.verdict, note.source, note.result, note.actor, note.text)
+    return (*place, left.time_us, left.kind, left.source, left.result, left.actor, left.text)
 
 
 def _mask(states: Sequence[State]) -> int:
@@ -86,6 +87,6 @@ PERMITS: dict[State, tuple[int, int, bool]] = {
 def movement(append: Append, move: Move) -> Movement:
     tool, digest = ("", b"") if move.start is None else (move.start.tool, move.start.arguments_digest)
     return (
-        append.tenant, move.key, append.job, append.seq, append.lease, tool, digest, move.last,
+        append.tenant, move.key, append.job_id, append.seq, append.lease, tool, digest, move.last,
         move.result_digest or None, *PERMITS[move.first],
     )  # fmt: skip

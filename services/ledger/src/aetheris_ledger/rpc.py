@@ -12,10 +12,10 @@ from aetheris_proto.ledger.v1 import ledger_pb2_grpc
 
 from aetheris_ledger import convert
 from aetheris_ledger.appending import Appends
-from aetheris_ledger.core.effect import noted, witnessed
+from aetheris_ledger.core.effect import with_late_outcome, with_resolution
 from aetheris_ledger.journal import Bounds, Context, JournalStream
 from aetheris_ledger.moment import microseconds
-from aetheris_ledger.notes import leave_note
+from aetheris_ledger.notes import leave_resolution
 from aetheris_ledger.reading import Reader
 from aetheris_ledger.store import Store
 from aetheris_ledger.verify import verify
@@ -65,16 +65,16 @@ class Ledger(ledger_pb2_grpc.LedgerServicer):
         return convert.listed(listing, await self._store.effects(listing))
 
     async def ResolveEffect(self, request: pb.ResolveEffectRequest, context: Any) -> pb.ResolveEffectResponse:
-        tenant, key, note = convert.resolution(request, microseconds(self._clock.now()))
-        effect = await leave_note(self._store, tenant, key, lambda effect: noted(effect, note))
+        tenant, key, resolution = convert.resolution(request, microseconds(self._clock.now()))
+        effect = await leave_resolution(self._store, tenant, key, lambda effect: with_resolution(effect, resolution))
         return pb.ResolveEffectResponse(effect=convert.effect(effect))
 
     async def ReportLateOutcome(
         self, request: pb.ReportLateOutcomeRequest, context: Any
     ) -> pb.ReportLateOutcomeResponse:
-        tenant, key, note = convert.late_outcome(request, microseconds(self._clock.now()))
+        tenant, key, resolution = convert.late_outcome(request, microseconds(self._clock.now()))
         job = convert.job_id(request.job_id)
-        effect = await leave_note(
-            self._store, tenant, key, lambda effect: witnessed(effect, note, job=job, lease=request.lease)
+        effect = await leave_resolution(
+            self._store, tenant, key, lambda effect: with_late_outcome(effect, resolution, job=job, lease=request.lease)
         )
         return pb.ReportLateOutcomeResponse(effect=convert.effect(effect))

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import Commit
-from aetheris_journal.effect import State
+from aetheris_journal.effect import EffectResolution, State
 
-from aetheris_ledger.core.append import Answer, Append
 from aetheris_ledger.core.effect import Effect
 
 # The bounds of one page: what comes first ends it. A single commit is below both.
@@ -86,5 +86,5 @@ class Store(Protocol):
 
     async def effects(self, listing: Listing) -> Sequence[Effect]: ...
 
-    async def annotate(self, was: Effect, noted: Effect) -> bool:
-        """Leave `noted.note` on the row, if it still is what it `was`."""
+    async def leave_resolution(self, was: Effect, resolution: EffectResolution) -> bool:
+        """Put `resolution` on the row. False, and no change, unless the row is still as it `was`."""

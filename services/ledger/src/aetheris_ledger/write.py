@@ -21,10 +21,11 @@ import asyncpg
 import structlog
 from aetheris_chassis.postgres import Connection
 from aetheris_chassis.queries import load_queries
+from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import commit_hash
 
 from aetheris_ledger import rows
-from aetheris_ledger.core.append import Answer, Append, Decision, judge
+from aetheris_ledger.core.append import judge
 from aetheris_ledger.core.effect import Effect, Move
 from aetheris_ledger.recorded import with_result
 
@@ -52,7 +53,7 @@ class Item:
 
     def resources(self) -> Iterator[tuple[object, object]]:
         """What only one append of a round may touch."""
-        yield self.append.job, self.append.seq
+        yield self.append.job_id, self.append.seq
         for move in self.wanted:
             yield self.append.tenant, move.key
 
@@ -79,8 +80,8 @@ async def write(connection: Connection, items: Sequence[Item], time_us: int, ans
         # The checks let something through that the database does not take: halve until it stands alone.
         left = [item for item in items if item.place not in answers]
         if len(left) == 1:
-            log.error("an append cannot be stored", job_id=str(left[0].append.job), exc_info=fault)
-            answers[left[0].place] = Answer(Decision.REFUSED, message="the ledger cannot store this append")
+            log.error("an append cannot be stored", job_id=str(left[0].append.job_id), exc_info=fault)
+            answers[left[0].place] = Answer(AppendOutcome.REFUSED, message="the ledger cannot store this append")
             return
         for half in (left[: len(left) // 2], left[len(left) // 2 :]):
             await write(connection, half, time_us, answers)
@@ -90,7 +91,7 @@ def leave(items: Sequence[Item], answers: Answers, problem: str) -> None:
     """Nothing is known of those not answered yet: their callers may send them again."""
     for item in items:
         if item.place not in answers:
-            answers[item.place] = Answer(Decision.UNAVAILABLE, message=problem)
+            answers[item.place] = Answer(AppendOutcome.UNAVAILABLE, message=problem)
 
 
 async def _write_rounds(connection: Connection, items: Sequence[Item], time_us: int, answers: Answers) -> None:
@@ -123,8 +124,9 @@ def _apart(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
 
 async def _attempt(connection: Connection, items: Sequence[Item], time_us: int, answers: Answers) -> Sequence[Item]:
     """Store and answer all that may be; return the others. Where an effect does not move, that is all of them."""
-    ordered = sorted(items, key=lambda item: (item.append.job.int, item.append.seq))
-    hashes = [commit_hash(a.parent, a.job, a.seq, a.lease, time_us, a.body) for a in (item.append for item in ordered)]
+    ordered = sorted(items, key=lambda item: (item.append.job_id.int, item.append.seq))
+    appends = [item.append for item in ordered]
+    hashes = [commit_hash(a.parent, a.job_id, a.seq, a.lease, time_us, a.body) for a in appends]
     if not any(item.wanted for item in ordered):
         stored = await _insert(connection, ordered, hashes, time_us)
     else:
@@ -136,7 +138,7 @@ async def _attempt(connection: Connection, items: Sequence[Item], time_us: int, 
             return items
     for item, digest in zip(ordered, hashes, strict=True):
         if item.place in stored:
-            answers[item.place] = Answer(Decision.APPENDED, hash=digest, time_us=time_us, stored=True)
+            answers[item.place] = Answer(AppendOutcome.APPENDED, hash=digest, time_us=time_us, stored=True)
     return [item for item in items if item.place not in stored]
 
 
@@ -146,7 +148,7 @@ async def _insert(
     """The places in the batch of those that were inserted."""
     inserted = await connection.fetch(
         Q.append_commits,
-        [item.append.job for item in items],
+        [item.append.job_id for item in items],
         [item.append.seq for item in items],
         [item.append.parent for item in items],
         [item.append.lease for item in items],
@@ -158,7 +160,7 @@ async def _insert(
     if len(inserted) == len(items):
         return {item.place for item in items}
     found = {(row["job_id"], row["seq"]) for row in inserted}
-    return {item.place for item in items if (item.append.job, item.append.seq) in found}
+    return {item.place for item in items if (item.append.job_id, item.append.seq) in found}
 
 
 async def _move(connection: Connection, items: Sequence[Item], time_us: int) -> None:
@@ -176,7 +178,7 @@ async def _judged(connection: Connection, items: Sequence[Item], answers: Answer
 
     One that touches what an earlier and still undecided one touches is not decided before it.
     """
-    places = await connection.fetch(Q.places, [i.append.job for i in items], [i.append.seq for i in items])
+    places = await connection.fetch(Q.places, [i.append.job_id for i in items], [i.append.seq for i in items])
     links = {row["n"]: rows.to_links(row) for row in places}
     effects = await _effects_of(connection, items)
     free: list[Item] = []
@@ -189,8 +191,8 @@ async def _judged(connection: Connection, items: Sequence[Item], answers: Answer
         if answer is None:
             free.append(item)
             taken.update(item.resources())
-        elif answer.decision is Decision.RECORDED and answer.effect is not None:
-            recorded.append((item, answer, answer.effect))
+        elif answer.outcome is AppendOutcome.RECORDED:
+            recorded.append((item, answer, effects[item.append.tenant][answer.key]))
         else:
             answers[item.place] = answer
     if recorded:

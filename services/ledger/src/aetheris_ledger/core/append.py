@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from uuid import UUID
 
+from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, commit_hash
-from aetheris_journal.effect import Change, State
+from aetheris_journal.effect import State
 from aetheris_kernel.errors import Invalid
 
 from aetheris_ledger.core.effect import Effect, Move, moves, permits
@@ -27,44 +26,6 @@ NUMBER_MAX = 2**63 - 1
 _DIGEST_BYTES = 32
 
 
-class Decision(IntEnum):
-    """As sent."""
-
-    APPENDED = 1
-    RECORDED = 2
-    IN_FLIGHT = 3
-    IN_DOUBT = 4
-    FENCED = 5
-    REFUSED = 6
-    UNAVAILABLE = 7
-    SPENT = 8
-
-
-# Built and dropped by the ten thousand a second, so not frozen: a frozen one costs four times as much.
-@dataclass(slots=True)
-class Append:
-    job: UUID
-    tenant: str
-    seq: int
-    parent: bytes
-    lease: int
-    body: bytes
-    changes: Sequence[Change] = ()
-    # It holds a checkpoint, says its writer.
-    checkpoint: bool = False
-
-
-@dataclass(slots=True)
-class Answer:
-    decision: Decision
-    hash: bytes = b""  # with APPENDED
-    time_us: int = 0  # with APPENDED
-    stored: bool = False  # with APPENDED: this call stored it, and not an earlier one
-    message: str = ""  # with REFUSED, UNAVAILABLE and SPENT
-    effect: Effect | None = None  # what stands in the way, with RECORDED, IN_FLIGHT, IN_DOUBT and SPENT
-    result: bytes = b""  # with RECORDED
-
-
 @dataclass(frozen=True, slots=True)
 class Link:
     """A commit without its body, which its hash stands for."""
@@ -75,13 +36,13 @@ class Link:
 
 
 # How an effect that stands answers a start that it does not permit; the other states refuse it.
-START_ANSWERS: Mapping[State, Decision] = {
-    State.STARTED: Decision.IN_FLIGHT,
-    State.COMMITTED: Decision.RECORDED,
-    State.IN_DOUBT: Decision.IN_DOUBT,
+START_ANSWERS: Mapping[State, AppendOutcome] = {
+    State.STARTED: AppendOutcome.IN_FLIGHT,
+    State.COMMITTED: AppendOutcome.RECORDED,
+    State.IN_DOUBT: AppendOutcome.IN_DOUBT,
     # What was taken back, or given up on, is over: nobody makes it again under its key.
-    State.COMPENSATED: Decision.SPENT,
-    State.ABANDONED: Decision.SPENT,
+    State.COMPENSATED: AppendOutcome.SPENT,
+    State.ABANDONED: AppendOutcome.SPENT,
 }
 
 
@@ -108,7 +69,7 @@ def own_retry(append: Append, standing: Link) -> bool:
     The hash is made of parent, lease, time and body, so equal hashes are equal appends.
     """
     return standing.lease == append.lease and standing.hash == commit_hash(
-        append.parent, append.job, append.seq, standing.lease, standing.time_us, append.body
+        append.parent, append.job_id, append.seq, standing.lease, standing.time_us, append.body
     )
 
 
@@ -125,25 +86,26 @@ def judge(
     """
     if standing is not None:
         if own_retry(append, standing):
-            return Answer(Decision.APPENDED, hash=standing.hash, time_us=standing.time_us)
-        return Answer(Decision.FENCED)
+            return Answer(AppendOutcome.APPENDED, hash=standing.hash, time_us=standing.time_us)
+        return Answer(AppendOutcome.FENCED)
     if append.seq > 1 and (before is None or before.hash != append.parent or before.lease > append.lease):
-        return Answer(Decision.FENCED)
+        return Answer(AppendOutcome.FENCED)
     for move in wanted:
         effect = effects.get(move.key)
-        if not permits(effect, append.job, move.first):
+        if not permits(effect, append.job_id, move.first):
             return _impossible(move, effect)
     return None
 
 
 def _impossible(move: Move, effect: Effect | None) -> Answer:
     if effect is None:
-        return Answer(Decision.REFUSED, message=f"effect {move.key!r} was never started")
+        return Answer(AppendOutcome.REFUSED, message=f"effect {move.key!r} was never started")
     if move.first is State.STARTED and effect.state in START_ANSWERS:
-        decision = START_ANSWERS[effect.state]
-        return Answer(decision, effect=effect, message=effect.state.name.lower() if decision is Decision.SPENT else "")
+        outcome = START_ANSWERS[effect.state]
+        message = effect.state.name.lower() if outcome is AppendOutcome.SPENT else ""
+        return Answer(outcome, key=effect.key, holder_job_id=str(effect.job), message=message)
     return Answer(
-        Decision.REFUSED,
+        AppendOutcome.REFUSED,
         message=f"effect {move.key!r} of job {effect.job} is {effect.state.name.lower()} and cannot become "
         f"{move.first.name.lower()}",
     )

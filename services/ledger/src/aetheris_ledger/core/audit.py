@@ -145,7 +145,7 @@ def started_there(row: Effect, commit: Commit | None, events: Sequence[e.Event])
 
 
 def _difference(row: Effect, derived: Effect) -> str | None:
-    bare = replace(row, note=None)
+    bare = replace(row, resolution=None)
     if bare == derived:
         return None
     name = next(f.name for f in fields(Effect) if getattr(bare, f.name) != getattr(derived, f.name))

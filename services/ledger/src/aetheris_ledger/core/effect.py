@@ -6,8 +6,8 @@
        │           └──────────► started       (its own job: an idempotent tool is called again)
        └ not_executed ─────────► started      (any job of the tenant)
 
-One row per tenant and key. The job that started it last owns it, and only the owner moves it on; a start
-by anybody else is either permitted by the table or answered with what stands there.
+One row per tenant and key. The job that started the effect last owns it, and only the owner moves it on. A start by
+another job is either permitted by the table or answered with the state of the row.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from aetheris_journal.effect import Change, State
-from aetheris_journal.events import Resolution, Source
+from aetheris_journal.effect import Change, EffectResolution, State
+from aetheris_journal.events import Resolution
 from aetheris_kernel.errors import Conflict, Invalid
 
-NOTE_RESULT_BYTES_MAX = 512 * 1024
-NOTE_TEXT_BYTES_MAX = 8 * 1024
-NOTE_ACTOR_BYTES_MAX = 256
+RESOLUTION_RESULT_BYTES_MAX = 512 * 1024
+RESOLUTION_TEXT_BYTES_MAX = 8 * 1024
+RESOLUTION_ACTOR_BYTES_MAX = 256
 
 
 class EffectState(Conflict):
@@ -34,7 +34,7 @@ class EffectState(Conflict):
 _RESTART = frozenset({State.STARTED})
 _NOTHING: frozenset[State] = frozenset()
 
-# Where an effect may go from where it stands (None: nobody has started it), moved by the job that owns it.
+# Where an effect may go from where it stands (None: no job has started it), moved by the job that owns it.
 BY_OWNER: Mapping[State | None, frozenset[State]] = {
     None: _RESTART,
     State.STARTED: frozenset({State.COMMITTED, State.FAILED, State.IN_DOUBT}),
@@ -64,23 +64,8 @@ def origins(target: State, table: Mapping[State | None, frozenset[State]]) -> tu
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """What somebody outside knows about a doubt, for the job's next holder to write into the chain."""
-
-    verdict: Resolution
-    source: Source
-    result: bytes = b""
-    actor: str = ""
-    text: str = ""
-    time_us: int = 0
-
-    def agrees(self, other: Note) -> bool:
-        return (self.verdict, self.result) == (other.verdict, other.result)
-
-
-@dataclass(frozen=True, slots=True)
 class Effect:
-    """One effect's row. All of it but the note follows from the chain of the job that owns it."""
+    """One effect's row. All of it but the resolution follows from the chain of the job that owns it."""
 
     tenant: str
     key: str
@@ -93,7 +78,8 @@ class Effect:
     result_digest: bytes
     outcome_seq: int  # of the commit that moved it on from the intent; 0 while it is started
     updated_us: int  # when the commit that moved it last was accepted
-    note: Note | None = None
+    # Left by a person or by a runner that lost the job, for the job's next holder to write into the chain.
+    resolution: EffectResolution | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +132,7 @@ def permits(effect: Effect | None, job: UUID, target: State) -> bool:
 
 
 def moved(effect: Effect | None, move: Move, *, tenant: str, job: UUID, seq: int, lease: int, time_us: int) -> Effect:
-    """The row after a permitted move. A new intent begins a new life: the old outcome and note are gone."""
+    """The row after a permitted move. A new intent clears the outcome and the resolution of the one before it."""
     outcome_seq = 0 if move.last is State.STARTED else seq
     if move.start is not None:
         return Effect(
@@ -158,9 +144,9 @@ def moved(effect: Effect | None, move: Move, *, tenant: str, job: UUID, seq: int
     return replace(effect, state=move.last, result_digest=digest, outcome_seq=outcome_seq, updated_us=time_us)
 
 
-def noted(effect: Effect, note: Note) -> Effect | None:
-    """The row with a person's verdict on it; None where the same stands there already."""
-    if effect.note is not None and effect.note.agrees(note):
+def with_resolution(effect: Effect, resolution: EffectResolution) -> Effect | None:
+    """The row with a person's resolution on it; None where the same resolution is on it already."""
+    if effect.resolution is not None and effect.resolution.agrees(resolution):
         return None
     if effect.state is not State.IN_DOUBT:
         raise EffectState(
@@ -168,40 +154,40 @@ def noted(effect: Effect, note: Note) -> Effect | None:
             key=effect.key,
             state=effect.state.name,
         )
-    if effect.note is not None:
+    if effect.resolution is not None:
         raise EffectState(
-            "another verdict was left first and waits for the job's holder",
+            "another resolution was left first and waits for the job's holder",
             key=effect.key,
-            verdict=effect.note.verdict.name,
+            verdict=effect.resolution.kind.name,
         )
-    return replace(effect, note=note)
+    return replace(effect, resolution=resolution)
 
 
-def witnessed(effect: Effect, note: Note, *, job: UUID, lease: int) -> Effect | None:
-    """The row with a fenced holder's evidence on it; None where it decides nothing any more.
+def with_late_outcome(effect: Effect, resolution: EffectResolution, *, job: UUID, lease: int) -> Effect | None:
+    """The row with the outcome that a fenced runner saw; None where that outcome decides nothing any more.
 
-    It speaks of the intent it was entered under and of no other. It may come before the new holder has
-    written the doubt, so a started effect takes it too.
+    The outcome belongs to the intent under which the tool was entered, and to no other. It may arrive before the new
+    holder has recorded the doubt, so an effect that is still started takes it too.
     """
-    if effect.note is not None or effect.state not in (State.STARTED, State.IN_DOUBT):
+    if effect.resolution is not None or effect.state not in (State.STARTED, State.IN_DOUBT):
         return None
     if (effect.job, effect.lease) != (job, lease):
         return None
-    return replace(effect, note=note)
+    return replace(effect, resolution=resolution)
 
 
-def check_note(note: Note) -> None:
-    """Invalid unless the note is one that a holder could write into a chain."""
-    if (note.verdict is Resolution.COMMITTED) != bool(note.result):
+def check_resolution(resolution: EffectResolution) -> None:
+    """Invalid unless a holder could write the resolution into a chain."""
+    if (resolution.kind is Resolution.COMMITTED) != bool(resolution.result):
         raise Invalid(
             "a result belongs to the verdict COMMITTED and to no other; a null result is `null`", field="result"
         )
     for field, size, most in (
-        ("result", len(note.result), NOTE_RESULT_BYTES_MAX),
-        ("actor", len(note.actor.encode()), NOTE_ACTOR_BYTES_MAX),
-        ("note", len(note.text.encode()), NOTE_TEXT_BYTES_MAX),
+        ("result", len(resolution.result), RESOLUTION_RESULT_BYTES_MAX),
+        ("actor", len(resolution.actor.encode()), RESOLUTION_ACTOR_BYTES_MAX),
+        ("note", len(resolution.text.encode()), RESOLUTION_TEXT_BYTES_MAX),
     ):
         if size > most:
             raise Invalid(f"{field} has {size} bytes, and {most} is the most", field=field)
-    if "\0" in note.actor or "\0" in note.text:
-        raise Invalid("a NUL character cannot be stored", field="actor" if "\0" in note.actor else "note")
+    if "\0" in resolution.actor or "\0" in resolution.text:
+        raise Invalid("a NUL character cannot be stored", field="actor" if "\0" in resolution.actor else "note")

@@ -79,8 +79,8 @@ WHERE e.job_id = $6 AND e.tenant = $1 AND e.state = ANY ($2::smallint[])
 ORDER BY e.updated_us DESC, e.key DESC
 LIMIT $5;
 
--- name: annotate_effect
--- The first note stays, and it is left on the intent it speaks of.
+-- name: leave_resolution
+-- The first resolution stays. The WHERE names the intent that it resolves: a later intent does not get it.
 UPDATE ledger.effects e SET
     note_us = $7, note_verdict = $8, note_source = $9, note_result = $10, note_actor = $11, note_text = $12
 WHERE e.tenant = $1 AND e.key = $2
