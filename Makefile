@@ -1,6 +1,6 @@
 # Every target is one line a person could type. All of them see to setup first; it is quick when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-embedded demo test chaos lint format types proto proto-check proto-release buf bench bench-aeterna histories helm-lint check lock clean
+.PHONY: help setup run-embedded demo test chaos lint format types proto proto-check proto-release buf bench bench-aeterna histories helm-lint house check lock clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
@@ -40,6 +40,9 @@ bench: setup ## Measure steps and jobs per second with separate processes (ARGS=
 
 bench-aeterna: setup ## Count what upgrades cost beside plain restarts (ARGS as bench/takeovers.py --help says)
 	@$(BIN)/python bench/takeovers.py $(ARGS)
+
+house: setup ## Measure the tree: sizes, comments, circles of imports, what is still to do (ARGS="--show services/runner")
+	@$(BIN)/python -m tests.house.figures $(ARGS)
 
 lint: setup ## Find mistakes and bad formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .

@@ -1,4 +1,4 @@
-"""How code is cut: sizes, names, who reads the environment, what a core may do, how tests wait."""
+"""How code is cut: functions, names, who reads the environment, what a core may do, how tests wait."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ PRODUCT = [file for file in FILES if {"libs", "services"} & set(file.relative_to
 HARNESS = [file for file in FILES if file.is_relative_to(ROOT / "tests" / "harness")]
 TREES = {file: ast.parse(file.read_text(), str(file)) for file in FILES}
 
-LINES_MAX = 400
-# A contract suite is a list of promises, found by name and read one at a time.
-TEST_LINES_MAX = 600
 FUNCTION_LINES_MAX = 60
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 # Packages whose settings module is the only reader of the environment. Aeterna, as PID 1, reads its environment and
@@ -51,15 +48,6 @@ def imported_roots(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.partition(".")[0]
-
-
-def test_no_file_is_too_long_to_read():
-    lengths = {named(file): len(file.read_text().splitlines()) for file in FILES}
-
-    def most(name: str) -> int:
-        return TEST_LINES_MAX if name.startswith("tests/") else LINES_MAX
-
-    assert {name: length for name, length in lengths.items() if length > most(name)} == {}
 
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
