@@ -1,11 +1,12 @@
 # Every target is one line a person could type. All of them see to setup first; it is quick when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup run-embedded demo test chaos lint format types proto proto-check proto-release buf bench bench-aeterna histories helm-lint house check lock clean
+.PHONY: $(shell sed -n "s/^\([a-z-]*\):.*/\1/p" Makefile)
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 BIN := .venv/bin
-PROJECTS := pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
+PACKAGES := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml)
+PROJECTS := pyproject.toml $(PACKAGES)
 # This tree's own packages are installed from it, so they are left out.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header $$(sed -n 's/^name = "\(ae[a-z-]*\)"/--no-emit-package \1/p' $(PROJECTS))
 BUF := .tools/buf-1.75.0
@@ -15,8 +16,14 @@ CHART := --values helm/aetheris/ci/values.yaml --kube-version 1.31
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-setup: ## Make .venv: everything pinned by hash, this tree's packages editable
+setup: ## Make .venv with what running needs: all pinned by hash, this tree's packages editable
 	@PYTHON=$(PYTHON) .ci/setup
+
+setup-dev: ## Add what working on this tree needs: tests, types, lint (the targets that need it do so themselves)
+	@PYTHON=$(PYTHON) .ci/setup dev
+
+dist: setup ## Build wheels of all packages, and fetch what they need, into dist/: pip can install from there
+	@$(BIN)/python .ci/packages.py dist $(ARGS)
 
 run-embedded: setup ## Run all of Aetheris here: REST on 127.0.0.1:8080, data in ./.aetheris (ARGS="--runners 2 my_agent.py")
 	@$(BIN)/python -m aetheris_embedded $(ARGS)
@@ -26,37 +33,37 @@ demo: setup ## Kill a runner in the middle of a payment and count the charges
 
 # The workers must collect the same tests in the same order, and a set of strings has another order in each process.
 # Tests wait more than they work: three workers keep two cores busy.
-test: setup ## Run the tests (ARGS="-k name" narrows)
+test: setup-dev ## Run the tests (ARGS="-k name" narrows)
 	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-chaos: setup ## Kill real processes under load, then check the record (CHAOS_S=180 CHAOS_SEED=7, ARGS="--json out.json")
+chaos: setup-dev ## Kill real processes under load, then check the record (CHAOS_S=180 CHAOS_SEED=7, ARGS="--json out.json")
 	@$(BIN)/python -m pytest -m chaos --timeout 300 tests/chaos $(ARGS)
 
-histories: setup ## Record what this version's jobs look like, for the versions after it to replay
+histories: setup-dev ## Record what this version's jobs look like, for the versions after it to replay
 	@$(BIN)/python tests/replay/sdk/record.py $(ARGS)
 
-bench: setup ## Measure steps and jobs per second with separate processes (ARGS="--quick --json out.json")
+bench: setup-dev ## Measure steps and jobs per second with separate processes (ARGS="--quick --json out.json")
 	@$(BIN)/python bench/throughput.py $(ARGS)
 
-bench-aeterna: setup ## Count what upgrades cost beside plain restarts (ARGS as bench/takeovers.py --help says)
+bench-aeterna: setup-dev ## Count what upgrades cost beside plain restarts (ARGS as bench/takeovers.py --help says)
 	@$(BIN)/python bench/takeovers.py $(ARGS)
 
-house: setup ## Measure the tree: sizes, comments, circles of imports, what is still to do (ARGS="--show services/runner")
+house: setup-dev ## Measure the tree: sizes, comments, circles of imports, what is still to do (ARGS="--show services/runner")
 	@$(BIN)/python -m tests.house.figures $(ARGS)
 
-lint: setup ## Find mistakes and bad formatting
+lint: setup-dev ## Find mistakes and bad formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
 
-format: setup ## Mend what lint can mend
+format: setup-dev ## Mend what lint can mend
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-types: setup ## Check types
+types: setup-dev ## Check types
 	@$(BIN)/mypy
 
-proto: setup ## Write libs/proto from proto/
+proto: setup-dev ## Write libs/proto from proto/
 	@$(BIN)/python proto/generate.py
 
-proto-check: setup ## Is libs/proto what proto/ says?
+proto-check: setup-dev ## Is libs/proto what proto/ says?
 	@$(BIN)/python proto/generate.py --check
 
 buf: $(BUF) ## Lint the contracts, and break nothing that was released
@@ -71,9 +78,11 @@ helm-lint: $(HELM) ## Lint and render the chart
 check: ## Everything a change must pass; what CI runs
 	@.ci/run
 
-lock: setup ## Pin what the pyprojects ask for (ARGS="--upgrade" for newer versions)
-	@$(COMPILE) --group dev $(PROJECTS) -o requirements.lock $(ARGS)
-	@$(COMPILE) --constraint requirements.lock $(wildcard services/*/pyproject.toml) -o services/requirements.lock
+# Three locks, each a part of the one before: working on the tree, running it, and the images.
+lock: setup-dev ## Pin what the pyprojects ask for (ARGS="--upgrade" for newer versions)
+	@$(COMPILE) --group dev $(PROJECTS) -o requirements-dev.lock $(ARGS)
+	@$(COMPILE) --constraint requirements-dev.lock --group build $(PACKAGES) -o requirements.lock
+	@$(COMPILE) --constraint requirements-dev.lock $(wildcard services/*/pyproject.toml) -o services/requirements.lock
 
 clean: ## Remove what the tools made; data in .aetheris stays
 	@rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis dist uv.lock

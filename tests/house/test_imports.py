@@ -108,7 +108,11 @@ def test_a_package_asks_for_the_siblings_it_imports_and_no_others(package: str) 
     distributions = {"aetheris": "aetheris-sdk"}
     used = (roots(PACKAGES[package]) & OURS) - {package}
     text = project(package).read_text()
-    asked = {line.split('"')[1] for line in text.splitlines() if line.startswith(('  "aetheris-', '  "aeterna"'))}
+    asked = {
+        line.split('"')[1].partition("==")[0]
+        for line in text.splitlines()
+        if line.startswith(('  "aetheris-', '  "aeterna'))
+    }
     wanted = {distributions.get(name, name.replace("_", "-")) for name in used}
     if package == "aetheris":
         # `aetheris run` starts the embedded suite where that is installed, and says so where it is not.

@@ -12,17 +12,17 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 
-# Stands in for the machine's python3: answers what setup asks of it, and `-m venv` makes a .venv whose pip and uv
-# only write down what they were told.
+# Stands in for the machine's python3: it answers what setup asks, and `-m venv` makes a .venv whose Python only writes
+# down what it was asked to install.
 PYTHON = """#!/bin/sh
 case "$*" in
     *version_info\\ *) [ -z "${{OLD:-}}" ] ;;
     *"import ensurepip"*) [ -e {here}/ensurepip ] ;;
     *-venv*) echo python3.11-venv ;;
     "-m venv --clear .venv")
-        mkdir -p .venv/bin && cp "$0" .venv/bin/python && cp {here}/bin/tool .venv/bin/uv
+        mkdir -p .venv/bin && cp "$0" .venv/bin/python
         echo "made venv" >> {here}/told ;;
-    "-m pip"*) echo "pip $*" >> {here}/told ; [ -z "${{BROKEN:-}}" ] ;;
+    ".ci/packages.py "*) echo "$*" >> {here}/told ; [ -z "${{BROKEN:-}}" ] ;;
     *) exec {python} "$@" ;;
 esac
 """
@@ -32,7 +32,7 @@ class Machine:
     def __init__(self, here: Path) -> None:
         self.here, self.tree = here, here / "tree"
         shutil.copytree(ROOT / ".ci", self.tree / ".ci")
-        for name in ("pyproject.toml", "requirements.lock"):
+        for name in ("requirements.lock", "requirements-dev.lock"):
             shutil.copy(ROOT / name, self.tree)
         for project in (*ROOT.glob("libs/*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml")):
             copy = self.tree / project.relative_to(ROOT)
@@ -42,8 +42,6 @@ class Machine:
         for name in ("cat", "cp", "dirname", "id", "mkdir", "rm", "sh", "sha256sum"):
             (here / "bin" / name).symlink_to(str(shutil.which(name)))
         self.program("python3", PYTHON.format(here=here, python=sys.executable))
-        self.program("tool", f'#!/bin/sh\necho "$(basename $0) $*" >> {here}/told\n')
-        self.program("basename", '#!/bin/sh\necho "${1##*/}"\n')
         (here / "ensurepip").touch()
 
     def program(self, name: str, text: str) -> None:
@@ -56,10 +54,10 @@ class Machine:
         (self.here / "ensurepip").unlink()
         self.program("id", f"#!/bin/sh\necho {0 if root else 1000}\n")
 
-    def setup(self, **environment: str) -> subprocess.CompletedProcess[str]:
+    def setup(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         (self.here / "told").write_text("")
         return subprocess.run(
-            [str(self.tree / ".ci" / "setup")],
+            [str(self.tree / ".ci" / "setup"), *arguments],
             check=False,
             capture_output=True,
             text=True,
@@ -77,34 +75,61 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def test_it_installs_by_hash_and_then_the_tree_itself_without_the_network(machine: Machine) -> None:
+RUNNING = ".ci/packages.py install requirements.lock --tree"
+WORKING = ".ci/packages.py install requirements-dev.lock"
+
+
+def test_setup_installs_what_running_needs_and_says_what_comes_next(machine: Machine) -> None:
     done = machine.setup()
 
     assert done.returncode == 0, done.stderr
-    venv, pip, uv = machine.told
-    assert venv == "made venv"
-    assert "--require-hashes -r requirements.lock" in pip
-    assert "--offline" in uv
-    assert "--no-deps --no-build-isolation" in uv
-    for project in (*ROOT.glob("libs/*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml")):
-        assert f"-e ./{project.parent.relative_to(ROOT)}" in uv
+    assert machine.told == ["made venv", RUNNING]
+    assert "make run-embedded" in done.stdout
+    assert ".venv/bin/aetheris" in done.stdout
 
 
-def test_it_does_nothing_when_nothing_has_changed(machine: Machine) -> None:
+def test_setup_for_development_adds_the_rest(machine: Machine) -> None:
     machine.setup()
-    done = machine.setup()
+    machine.setup("dev")
+    added = machine.told
+    machine.setup("dev")
+
+    assert (added, machine.told) == ([WORKING], [])
+
+
+def test_setup_for_development_alone_installs_both(machine: Machine) -> None:
+    machine.setup("dev")
+
+    assert machine.told == ["made venv", RUNNING, WORKING]
+
+
+@pytest.mark.parametrize("arguments", [(), ("dev",)])
+def test_setup_does_nothing_when_nothing_has_changed(machine: Machine, arguments: tuple[str, ...]) -> None:
+    machine.setup("dev")
+    done = machine.setup(*arguments)
 
     assert (done.returncode, done.stdout, machine.told) == (0, "", [])
 
 
-@pytest.mark.parametrize("changed", ["requirements.lock", "pyproject.toml", "libs/kernel/pyproject.toml"])
-def test_it_installs_again_when_what_it_installs_has_changed(machine: Machine, changed: str) -> None:
-    machine.setup()
+@pytest.mark.parametrize("changed", ["requirements.lock", "libs/kernel/pyproject.toml"])
+def test_setup_installs_both_again_when_what_running_needs_has_changed(machine: Machine, changed: str) -> None:
+    machine.setup("dev")
     with (machine.tree / changed).open("a") as file:
         file.write("\n# changed\n")
-    machine.setup()
+    machine.setup("dev")
 
-    assert [line.split()[0] for line in machine.told] == ["pip", "uv"]
+    assert machine.told == [RUNNING, WORKING]
+
+
+def test_setup_for_running_does_not_look_at_what_development_needs(machine: Machine) -> None:
+    machine.setup("dev")
+    with (machine.tree / "requirements-dev.lock").open("a") as file:
+        file.write("\n# changed\n")
+    machine.setup()
+    looked = machine.told
+    machine.setup("dev")
+
+    assert (looked, machine.told) == ([], [WORKING])
 
 
 def test_a_tree_that_was_moved_is_installed_again(machine: Machine) -> None:
@@ -112,16 +137,16 @@ def test_a_tree_that_was_moved_is_installed_again(machine: Machine) -> None:
     machine.tree = machine.tree.rename(machine.here / "elsewhere")
     machine.setup()
 
-    assert "pip" in [line.split()[0] for line in machine.told]
+    assert RUNNING in machine.told
 
 
-def test_what_failed_half_way_is_done_again(machine: Machine) -> None:
+def test_a_setup_that_failed_is_done_again(machine: Machine) -> None:
     failed = machine.setup(BROKEN="1")
     done = machine.setup()
 
     assert failed.returncode != 0
     assert done.returncode == 0
-    assert "pip" in [line.split()[0] for line in machine.told]
+    assert RUNNING in machine.told
 
 
 def test_without_ensurepip_root_gets_it_from_apt(machine: Machine) -> None:
