@@ -20,11 +20,14 @@ import grpc
 import pytest
 from aetheris_chassis.client import open_channel
 from aetheris_chassis.postgres import open_pool
+from aetheris_chassis.status import is_away
+from aetheris_chassis.streams import write
 from aetheris_journal import events as e
 from aetheris_journal.chain import GENESIS, first_break
 from aetheris_journal.codec import encode
 from aetheris_journal.effect import State
 from aetheris_kernel.clock import SystemClock
+from aetheris_kernel.errors import Unavailable
 from aetheris_ledger.postgres import PostgresStore
 from aetheris_ledger.store import Want
 from aetheris_ledger.verify import verify
@@ -104,8 +107,10 @@ async def drive(ledger: Ledger, jobs: list[Job]) -> None:
         while any(job.seq < STEPS for job in jobs):
             try:
                 await stream(LedgerStub(channel).Journal(), jobs)
+            except Unavailable:
+                pass
             except grpc.aio.AioRpcError as broken:
-                if broken.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+                if not is_away(broken):
                     raise
 
 
@@ -121,7 +126,7 @@ async def stream(call: Any, jobs: list[Job]) -> None:
             sent[correlation] = (job, append)
             frame.appends.append(append)
         if frame.appends:
-            await call.write(frame)
+            await write(call, frame)
         waiting = []
         response = await call.read()
         if response is grpc.aio.EOF:

@@ -20,6 +20,7 @@ import grpc
 import pytest
 from aetheris_chassis.client import open_channel
 from aetheris_chassis.migrate import migrate
+from aetheris_chassis.status import is_away
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as api
 
@@ -199,9 +200,6 @@ def schedulers(own_server: Server, tmp_path: Path) -> Iterator[list[Scheduler]]:
         scheduler.kill()
 
 
-AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-
-
 async def submit(schedulers: list[Scheduler], dice: random.Random, name: str, enough: asyncio.Event) -> dict[str, str]:
     """One after the other, each until it is answered, by whichever scheduler."""
     made: dict[str, str] = {}
@@ -213,7 +211,7 @@ async def submit(schedulers: list[Scheduler], dice: random.Random, name: str, en
             try:
                 made[key] = (await api.SchedulerStub(channel).Submit(request, timeout=2)).job.job_id
             except grpc.aio.AioRpcError as error:
-                if error.code() not in AWAY:
+                if not is_away(error):
                     raise
                 await asyncio.sleep(0.02)
     return made

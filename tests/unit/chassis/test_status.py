@@ -6,13 +6,15 @@ from typing import Any
 
 import grpc
 import pytest
-from aetheris_chassis.status import GRPC, HTTP, grpc_status, http_status, refusal_from
+from aetheris_chassis.status import GRPC, HTTP, grpc_status, http_status, is_away, refusal_from
 from aetheris_kernel.errors import KINDS, Conflict, Forbidden, JobFinished, NotFound, Refusal, Stale, Unavailable
 
 
-def ended_with(code: grpc.StatusCode, *trailers: tuple[str, str | bytes]) -> grpc.aio.AioRpcError:
+def ended_with(
+    code: grpc.StatusCode, *trailers: tuple[str, str | bytes], details: str = "words"
+) -> grpc.aio.AioRpcError:
     make: Any = grpc.aio.AioRpcError
-    error: grpc.aio.AioRpcError = make(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), details="words")
+    error: grpc.aio.AioRpcError = make(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), details=details)
     return error
 
 
@@ -57,11 +59,31 @@ def test_a_bare_refusal_is_a_fault_and_its_text_is_withheld():
         (grpc.StatusCode.UNIMPLEMENTED, Refusal),
     ],
 )
-def test_what_grpc_says_by_itself_has_a_kind_too(code, kind):
+def test_a_code_that_grpc_sets_itself_has_a_kind_too(code, kind):
     error = ended_with(code)
 
     assert type(refusal_from(error)) is kind
     assert refusal_from(error).message == "words"
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "away"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "Stream removed", True),
+        (grpc.StatusCode.CANCELLED, "", True),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", True),
+        # What a write into the stream of a killed process ends in.
+        (grpc.StatusCode.INTERNAL, "Internal error from Core", True),
+        (grpc.StatusCode.INTERNAL, "internal error", False),
+        (grpc.StatusCode.FAILED_PRECONDITION, "Internal error from Core", False),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "", False),
+    ],
+)
+def test_a_peer_is_away_by_code_and_details(code, details, away):
+    error = ended_with(code, details=details)
+
+    assert is_away(error) == away
+    assert isinstance(refusal_from(error), Unavailable) == away
 
 
 def test_somebody_elses_error_details_are_not_taken_for_ours():

@@ -1,8 +1,8 @@
 """Refusals on the wire: what each kind is in gRPC and in HTTP, both ways.
 
 A refusal travels as its kind's code, its message, and a google.rpc.ErrorInfo that holds the reason and
-the facts. Anything else that a servicer raises is a fault: the caller is told INTERNAL and an id, and the
-log has the rest under the same id.
+the facts. Any other exception of a servicer is a fault: the caller gets INTERNAL and an id, and the log has
+the exception under the same id.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ HTTP: dict[type[Refusal], int] = {
     Unavailable: 503,
 }
 
-# What a peer, a proxy or gRPC itself may say beside our own codes. A caller that gave up, or was cut off,
-# knows no more than one whose peer was away.
+# Codes that no service of ours sends, but a proxy, another peer or gRPC itself. After a timeout or a cut connection
+# the caller does not know whether the call was made, as when the peer was away.
 _FOREIGN: dict[grpc.StatusCode, type[Refusal]] = {
     grpc.StatusCode.OUT_OF_RANGE: Invalid,
     grpc.StatusCode.UNAUTHENTICATED: Forbidden,
@@ -68,7 +68,10 @@ _FOREIGN: dict[grpc.StatusCode, type[Refusal]] = {
 }
 _KIND_OF_CODE = {code: kind for kind, code in GRPC.items()} | _FOREIGN
 
-# The refusals both sides of a call know by class; any other reason comes back on its bare kind.
+# The details with which gRPC's client ends a stream as INTERNAL when a write finds the peer dead before a read does.
+_WRITTEN_TO_A_DEAD_PEER = "Internal error from Core"
+
+# The refusals that both sides of a call know by class. With any other reason a refusal comes back as its kind.
 _SHARED: dict[tuple[type[Refusal], str], type[Refusal]] = {}
 
 
@@ -101,9 +104,14 @@ def grpc_status(refusal: Refusal) -> Status:
 
 
 def refusal_from(error: grpc.aio.AioRpcError) -> Refusal:
-    """The refusal that the other side raised; its facts are strings now. A bare Refusal is the other side's fault."""
+    """The refusal that the other side raised; its facts are strings now. A bare Refusal is the other side's fault.
+
+    Unavailable means that the peer is away: the one definition of which codes and details say so.
+    """
     message = error.details() or error.code().name.lower()
     kind = _KIND_OF_CODE.get(error.code(), Refusal)
+    if error.code() is grpc.StatusCode.INTERNAL and message == _WRITTEN_TO_A_DEAD_PEER:
+        kind = Unavailable
     info = _error_info(error)
     if info is None:
         return kind(message)
@@ -114,16 +122,21 @@ def refusal_from(error: grpc.aio.AioRpcError) -> Refusal:
     return refusal
 
 
+def is_away(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the call failed because the peer is away, so that it may be made again, there or at another replica."""
+    return kind_of(refusal_from(error)) is Unavailable
+
+
 async def abort(context: Any, failure: Exception, method: str) -> None:
     """End the call with what `failure` means to its caller. Never returns."""
     cause = alone(failure)
-    # What a peer refused is refused here, where the servicer has nothing to add to it.
+    # A peer's refusal is passed on to the caller, unless the servicer has turned it into a refusal of its own.
     refusal = refusal_from(cause) if isinstance(cause, grpc.aio.AioRpcError) else cause
     if isinstance(refusal, Refusal) and (kind := kind_of(refusal)) is not None:
         trailers = ((DETAILS_KEY, grpc_status(refusal).SerializeToString()),)
         await context.abort(GRPC[kind], refusal.message, trailers)
     if isinstance(cause, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
-        # A method that the contract has and this service does not: so says the generated base class.
+        # Raised by the generated base class for a method of the contract that the service does not have.
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not implemented here")
     error_id = secrets.token_hex(8)
     log.error("call failed", method=method, error_id=error_id, exc_info=failure)

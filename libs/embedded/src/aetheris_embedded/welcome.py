@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import grpc
 from aetheris_chassis.client import open_channel
+from aetheris_chassis.status import is_away
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as rpc
 
@@ -23,7 +24,7 @@ async def agents_at_work(scheduler_address: str, *, sessions: int) -> list[str]:
             try:
                 answer = await stub.Runners(pb.RunnersRequest())
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if not is_away(error):
                     raise
             else:
                 if len(answer.runners) >= sessions:

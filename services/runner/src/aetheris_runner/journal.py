@@ -15,13 +15,13 @@ from uuid import UUID
 import grpc
 import structlog
 from aetheris_chassis.client import retrying
+from aetheris_chassis.streams import converse
 from aetheris_journal.chain import GENESIS, Commit
 from aetheris_journal.events import Resolution, Source
 from aetheris_kernel.errors import ChainBroken, Conflict, Refusal, Unavailable
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 from aetheris_proto.ledger.v1 import ledger_pb2_grpc as rpc
 
-from aetheris_runner.conversation import converse
 from aetheris_runner.core import effect
 from aetheris_runner.core.tail import Append
 from aetheris_runner.ports import Answer, Decision, Stretch
@@ -109,9 +109,9 @@ class LedgerJournal:
             if self._queue:
                 self._queued.set()
             answers = self._answers
-            error = await converse(self._stub.Journal(), self._next_frame, self._answered)
+            end = await converse(self._stub.Journal(), self._next_frame, self._answered)
             unanswered = len(self._appends) + len(self._loads)
-            log.warning("journal lost", error=error.details() if error else "goodbye", unanswered=unanswered)
+            log.warning("journal lost", error=end.message if end else "goodbye", unanswered=unanswered)
             pause = _RECONNECT_S if self._answers > answers else min(pause * 2, _RECONNECT_MAX_S)
             await asyncio.sleep(pause)
 

@@ -21,14 +21,14 @@ from uuid import UUID
 import grpc
 import structlog
 from aetheris_chassis.client import retrying
+from aetheris_chassis.streams import converse
 from aetheris_journal import codec
 from aetheris_kernel.clock import Clock
-from aetheris_kernel.errors import Refusal
+from aetheris_kernel.errors import Conflict, Refusal
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as rpc
 
 from aetheris_runner import ports
-from aetheris_runner.conversation import converse
 from aetheris_runner.core.fork import Fork
 
 log = structlog.get_logger()
@@ -167,12 +167,12 @@ class Session:
             self._frame = self._hello()
             self._due.set()
             self._call = self._stub.Work()
-            error = await converse(self._call, self._next_frame, self._heard)
-            if error is not None and error.code() is grpc.StatusCode.FAILED_PRECONDITION:
-                log.warning("session refused", session_id=self._session_id, error=error.details())
+            end = await converse(self._call, self._next_frame, self._heard)
+            if isinstance(end, Conflict):
+                log.warning("session refused", session_id=self._session_id, error=end.message)
                 self._start_anew()
             else:
-                log.warning("session lost", error=error.details() if error else "goodbye", held=len(self._crew.held))
+                log.warning("session lost", error=end.message if end else "goodbye", held=len(self._crew.held))
             pause = _RECONNECT_S if self._beat > beats + 1 else min(pause * 2, _RECONNECT_MAX_S)
             await asyncio.sleep(pause)
 
