@@ -106,7 +106,9 @@ def test_a_server_that_is_not_installed_is_said_so():
     done = subprocess.run([sys.executable, "-c", code, "run"], capture_output=True, text=True, check=False, timeout=20)
 
     assert done.returncode == 1
-    assert done.stderr.startswith("aetheris: the server is not installed here: `pip install aetheris-embedded`")
+    assert done.stderr.startswith("aetheris: the server is not installed here: ")
+    assert "make dist" in done.stderr
+    assert "pip install --no-index --find-links dist 'aetheris-sdk[server]'" in done.stderr
 
 
 def on_a_terminal(*arguments: str, url: str) -> tuple[int, str]:

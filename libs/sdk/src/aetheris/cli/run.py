@@ -36,7 +36,11 @@ def run(
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] != "aetheris_embedded":
             raise
-        complain("the server is not installed here: `pip install aetheris-embedded`, or `make setup` in a clone")
+        # Never without --no-index: on the public index the name is another project's.
+        complain(
+            "the server is not installed here: in a clone of Aetheris, `make dist`, and then "
+            "`pip install --no-index --find-links dist 'aetheris-sdk[server]'`"
+        )
         raise typer.Exit(1) from missing
     options = Options(
         agents=tuple(agents or ()),
