@@ -60,7 +60,7 @@ PAUSE = Rule(
 TERMINAL = Rule(
     "AE110",
     "reads the terminal",
-    "a resumed run has nobody there",
+    "a resumed run has no one at its terminal",
     "wait for a person with await signal(…) or await approval(…)",
 )
 SET_ORDER = Rule(
