@@ -1,13 +1,13 @@
 # One target per service, from one set of packages: docker build --target ledger -t aetheris-ledger .
 #
-# Gateway and runner run under Aeterna: `kill -HUP 1` in the container replaces them in place.
+# Gateway and runner run under Aeterna: `kill -HUP 1` in the container upgrades them in place.
 #
-# Every third-party package is checked against its hash. The images run as a user without rights, write nowhere
-# but to /tmp, and hold neither a compiler nor pip. Any base with Python 3.11 or newer and its venv module will do.
+# Every third-party package is checked against its hash. The images run as an unprivileged user, write only to
+# /tmp, and hold neither a compiler nor pip. BASE may be any image with Python 3.11 or newer and its venv module.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
-# What builds this tree's own packages; none of it reaches the images.
+# /tools builds this tree's own packages; it does not reach the images.
 WORKDIR /src
 COPY requirements.lock ./
 RUN python3 -m venv /tools \
@@ -27,7 +27,7 @@ FROM ${BASE} AS service
 COPY --from=build /opt/aetheris /opt/aetheris
 ENV PATH=/opt/aetheris/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /tmp
-# A number, so that a cluster can see that it is not root.
+# A number and not a name: Kubernetes (runAsNonRoot) can only check a number.
 USER 10001:10001
 
 FROM service AS gateway

@@ -1,8 +1,8 @@
-"""An agent that takes money, once, whatever dies on the way.
+"""An agent that charges a customer once, whichever process dies on the way.
 
     make demo
 
-shows it: the runner is killed while the provider is being paid. Where the provider is, PAYMENTS_URL says.
+shows it: the runner is killed while it pays. PAYMENTS_URL is the address of the payment provider.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ async def look_up(order_id: str) -> Order:
 
 
 async def find_charge(*, idempotency_key: str) -> Happened | DidNotHappen | Unknown:
-    """Asked after a crash in the middle of `charge`: did it happen?"""
+    """Called after a crash in the middle of `charge`: did the provider charge?"""
     async with httpx.AsyncClient(base_url=PAYMENTS) as provider:
         answer = await provider.get(f"/charges/{idempotency_key}")
     match answer.status_code:
@@ -47,7 +47,7 @@ async def find_charge(*, idempotency_key: str) -> Happened | DidNotHappen | Unkn
 
 @tool(verify=find_charge)  # a side effect: at most once
 async def charge(order: Order, *, idempotency_key: str) -> Receipt:
-    # Nobody knows how long a payment takes, and giving up would not undo it.
+    # No timeout: giving up on a slow payment would not undo it, and would leave the effect in doubt.
     async with httpx.AsyncClient(base_url=PAYMENTS, timeout=None) as provider:
         answer = await provider.post(
             "/charges",

@@ -1,7 +1,6 @@
 """`make demo`: a runner is killed while it pays, and the customer is charged once.
 
-Nothing here is left to luck: the provider takes the money and holds its answer back until the runner that
-called it is dead.
+The order of events is fixed: the provider charges, and delays its answer until the runner that called it is dead.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ ORDER = "order-17"
 
 
 class Story:
-    """Lines with the time since the first."""
+    """Prints lines with the seconds since the demo began."""
 
     def __init__(self) -> None:
         self._began = time.time()
@@ -40,7 +39,7 @@ class Story:
 
 @contextmanager
 def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that is ended with the block, and killed should this one be."""
+    """A process that is ended at the end of the block, and killed if this process is killed."""
     child = subprocess.Popen(
         [sys.executable, *command],
         env={**os.environ, **environment},
@@ -57,7 +56,7 @@ def process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]
 
 
 def provider(stack: ExitStack) -> httpx.Client:
-    """The payment provider, in a process of its own: the only honest witness of what was charged."""
+    """The payment provider, in a process of its own, so that its count of charges survives the runner."""
     child = stack.enter_context(process(str(HERE / "provider.py"), "--port", "0", "--hold"))
     assert child.stdout is not None
     port = child.stdout.readline().strip()
@@ -65,14 +64,14 @@ def provider(stack: ExitStack) -> httpx.Client:
 
 
 def aetheris(stack: ExitStack, data: Path, payments: str) -> httpx.Client:
-    """The suite with two runner processes, once it says that it runs."""
+    """A client of Aetheris with two runner processes; returns when it is ready."""
     http, grpc = free_port(), free_port()
     child = stack.enter_context(
         process(
             "-m", "aetheris_embedded", str(HERE / "agent.py"),
             "--runners", "2", "--data-dir", str(data),
             "--http-listen", f"127.0.0.1:{http}", "--grpc-listen", f"127.0.0.1:{grpc}",
-            # Losing a runner is this story's point, so nothing is said about it beside the story.
+            # The demo kills a runner on purpose, so the warning about its loss would only confuse.
             AETHERIS_LOG_LEVEL="error", PAYMENTS_URL=payments,
         )
     )  # fmt: skip
@@ -80,7 +79,7 @@ def aetheris(stack: ExitStack, data: Path, payments: str) -> httpx.Client:
     for line in child.stdout:
         if line.startswith("Try it"):
             return stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=90))
-    sys.exit("Aetheris did not start; why is said above")
+    sys.exit("Aetheris did not start; the reason is printed above")
 
 
 def free_port() -> int:
@@ -93,7 +92,7 @@ def kill_holder(api: httpx.Client, data: Path, job_id: str, story: Story) -> str
     holder = str(api.get(f"/api/jobs/{job_id}").json()["runner_id"])
     pid = int((data / "run" / f"{holder}.pid").read_text())
     os.kill(pid, signal.SIGKILL)
-    story.tell(f"kill -9 {pid}: {holder} is dead. It asked for the money and never heard the answer.")
+    story.tell(f"kill -9 {pid}: {holder} is dead. It asked the provider to charge and never got the answer.")
     return holder
 
 
@@ -102,18 +101,18 @@ def run(story: Story, payments: httpx.Client, api: httpx.Client, data: Path) -> 
     submitted = api.post("/api/agents/checkout/message", json={"content": ORDER})
     submitted.raise_for_status()
     job_id = str(submitted.json()["job_id"])
-    story.tell(f"Job {job_id}: agent checkout shall charge {ORDER}.")
+    story.tell(f"Job {job_id}: agent checkout is to charge {ORDER}.")
     key = str(payments.get("/held").json()["key"])
-    story.tell("The provider has taken the money and holds its answer back.")
+    story.tell("The provider has charged and delays its answer.")
     dead = kill_holder(api, data, job_id, story)
     payments.post("/release")
-    story.tell("The provider lets its answer go. Nobody is there to hear it.")
+    story.tell("The provider sends its answer. The runner that asked is dead.")
     job = api.get(f"/api/jobs/{job_id}", params={"wait": 60}).json()
     trace: dict[str, Any] = api.get(f"/api/jobs/{job_id}/trace").json()
-    heir = trace["leases"][-1]
-    story.tell(f"{heir['runner_id']} takes the job over from {dead}.", at=heir["since"])
+    taken_over = trace["leases"][-1]
+    story.tell(f"{taken_over['runner_id']} takes the job over from {dead}.", at=taken_over["since"])
     for doubt in (doubt for step in trace["steps"] for doubt in step["doubts"]):
-        story.tell("It finds the charge in doubt: asked for, and no answer recorded.", at=doubt["since"])
+        story.tell("It finds the charge in doubt: an intent is recorded, and no outcome.", at=doubt["since"])
         asked = "It asks the provider by key instead of charging again"
         story.tell(f"{asked}: {doubt['verdict']}, says {doubt['source']}.", at=doubt["resolved_at"])
     story.tell(f"The job is {job['status']}; its result is {job['result']!r}.", at=job["finished_at"])
@@ -131,7 +130,7 @@ def show(trace: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--stay", action="store_true", help="keep running afterwards, to look at the pages")
+    parser.add_argument("--stay", action="store_true", help="keep running afterwards, so that you can open the pages")
     parser.add_argument("--data-dir", type=Path, default=DATA, help="where the record is kept (default: %(default)s)")
     chosen = parser.parse_args()
     story = Story()
@@ -142,11 +141,11 @@ def main() -> int:
         story.tell("Aetheris runs, with two runner processes.")
         trace, charges = run(story, payments, api, chosen.data_dir)
         job_id = trace["job"]["id"]
-        verdict = api.get(f"/api/jobs/{job_id}/verify").json()
+        check = api.get(f"/api/jobs/{job_id}/verify").json()
         show(trace)
         print(f"\n  charges the provider counted: {charges}")
-        whole = f"intact, {verdict['commits']} commits, {verdict['effects']} effect"
-        print(f"  the job's record: {whole if verdict['intact'] else verdict['problem']}")
+        intact = f"intact, {check['commits']} commits, {check['effects']} effect"
+        print(f"  the job's record: {intact if check['intact'] else check['problem']}")
         page = f"/api/jobs/{job_id}/trace/page"
         if chosen.stay:
             print(f"  the trace as a page: {api.base_url}{page}\n\nCtrl-C ends this.", flush=True)
@@ -156,7 +155,7 @@ def main() -> int:
             again = f"make run-embedded ARGS='--data-dir {os.path.relpath(chosen.data_dir)}'"
             print(f"\nTo see it as a page: {again}\nand open http://127.0.0.1:8080{page}")
     completed = trace["job"]["status"] == "completed"
-    return 0 if charges == 1 and completed and verdict["intact"] else 1
+    return 0 if charges == 1 and completed and check["intact"] else 1
 
 
 if __name__ == "__main__":

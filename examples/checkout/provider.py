@@ -1,13 +1,13 @@
-"""A payment provider to try things on. It charges whoever asks, as often as they ask, and keeps count.
+"""A payment provider for experiments. It makes a charge for each request, and counts the charges of each key.
 
     POST /charges          charge; the header Idempotency-Key names the request
     GET  /charges/{key}    the charge made under that key, or 404
     GET  /calls            how often each key was charged
 
-With --hold it keeps the answer to its first charge back, the money already taken, until it is let go:
+With --hold it makes its first charge at once and delays the answer until it is released:
 
     GET  /held             waits for that charge and names its key
-    POST /release          lets the answer go
+    POST /release          sends the answer
 
 It prints the port it listens on.
 """
@@ -24,7 +24,7 @@ from typing import Any
 
 
 class Book:
-    """What was charged."""
+    """The charges, and how often each key was charged."""
 
     def __init__(self, *, hold: bool) -> None:
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ def handler(book: Book) -> type[BaseHTTPRequestHandler]:
                 self.end_headers()
                 self.wfile.write(body)
             except ConnectionError:
-                pass  # whoever asked is gone; what was charged is charged
+                pass  # the caller is gone; the charge stays
 
         def log_message(self, *_: object) -> None:
             pass
@@ -97,9 +97,9 @@ def handler(book: Book) -> type[BaseHTTPRequestHandler]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A payment provider to try things on.")
+    parser = argparse.ArgumentParser(description="A payment provider for experiments.")
     parser.add_argument("--port", type=int, default=9300)
-    parser.add_argument("--hold", action="store_true", help="keep the answer to the first charge back")
+    parser.add_argument("--hold", action="store_true", help="delay the answer to the first charge")
     chosen = parser.parse_args()
     with ThreadingHTTPServer(("127.0.0.1", chosen.port), handler(Book(hold=chosen.hold))) as server:
         # A held answer must not keep the process from ending.

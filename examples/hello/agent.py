@@ -1,8 +1,8 @@
-"""The smallest agent that is worth recording.
+"""A small agent with one recorded step.
 
     make run-embedded ARGS=examples/hello/agent.py
 
-and, with the curl that it prints, say your name to it.
+starts it and prints a curl command; put your name in its content.
 """
 
 from __future__ import annotations
@@ -17,5 +17,5 @@ async def greet(name: str, hour: int) -> str:
 
 @agent("hello")
 async def hello(name: str) -> str:
-    # The clock is asked through Aetheris: a run that is resumed at noon still says what it said at eleven.
+    # aetheris.now() is recorded: a job that begins at eleven and is resumed at noon still gets eleven.
     return await greet(name, (await now()).hour)

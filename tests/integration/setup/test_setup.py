@@ -1,4 +1,4 @@
-"""`.ci/setup` on machines that lack something. The Python here only pretends to; nothing is fetched."""
+"""`.ci/setup` on machines that lack something. Its Python is a script that records commands; nothing is fetched."""
 
 from __future__ import annotations
 
