@@ -78,19 +78,25 @@ class Progress:
         self._doing, self._total, self._done = doing, total, done
         self._began = self._shown = time.monotonic()
         self._terminal = sys.stdout.isatty()
+        self._text = ""
 
     def show(self) -> None:
         now = time.monotonic()
         text = f"{self._doing}: {min(self._done(), self._total)} of {self._total}, {now - self._began:.0f} s"
         if self._terminal:
-            print(f"\r{text}\033[K", end="", flush=True)
+            if text != self._text:
+                print(f"\r{text}\033[K", end="", flush=True)
+            self._text = text
         elif now - self._shown >= SHOWN_EVERY_S:
             self._shown = now
             say(text)
 
-    def end(self, text: str) -> None:
+    def clear(self) -> None:
         if self._terminal:
-            print("\r\033[K", end="")
+            print("\r\033[K", end="", flush=True)
+
+    def end(self, text: str) -> None:
+        self.clear()
         say(f"{text} in {time.monotonic() - self._began:.0f} s")
 
 
@@ -104,13 +110,14 @@ def pip(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
 
 
 def follow(running: list[tuple[subprocess.Popen[bytes], Path]], progress: Progress) -> None:
-    """Wait for the processes; where one fails, end the others and print what it wrote."""
+    """Wait for the processes. If one fails, end the others and print the output of the one that failed."""
     try:
         while any(process.poll() is None for process, _ in running):
             progress.show()
             time.sleep(0.1)
             for process, log in running:
                 if process.poll():
+                    progress.clear()
                     raise SystemExit(said(f"pip failed\n{log.read_text()}"))
     finally:
         for process, _ in running:
@@ -126,13 +133,15 @@ def fetch(wanted: list[Pin], into: Path, *, only_wheels: bool) -> None:
         for number in range(min(FETCHERS, len(wanted))):
             asked = Path(folder) / f"{number}.txt"
             asked.write_text("".join(pin.lines for pin in wanted[number::FETCHERS]))
+            log = asked.with_suffix(".log")
             options = ["--only-binary", ":all:"] if only_wheels else []
-            running.append((
-                pip("wheel", "--no-deps", "--require-hashes", *options, "-r", str(asked), "-w", f"{folder}/{number}",
-                    log=(log := asked.with_suffix(".log"))),
-                log,
-            ))  # fmt: skip
-        progress = Progress("fetching packages", len(wanted), lambda: len(list(Path(folder).glob("*/*.whl"))))
+            options += ["--no-deps", "--require-hashes", "--progress-bar", "off"]
+            running.append((pip("wheel", *options, "-r", str(asked), "-w", f"{folder}/{number}", log=log), log))
+        # pip saves its wheels at its end, so its log says how many it has begun.
+        logs = [log for _, log in running]
+        progress = Progress(
+            "fetching packages", len(wanted), lambda: sum(log.read_text().count("Collecting ") for log in logs)
+        )
         follow(running, progress)
         fetched = list(Path(folder).glob("*/*.whl"))
         size = sum(file.stat().st_size for file in fetched) / 1e6
