@@ -70,7 +70,7 @@ def test_migrations_begin_before_the_code_and_fit_into_transactions(package):
 
 
 def test_e7_nothing_that_the_ledger_has_recorded_is_ever_deleted():
-    """There is no retention yet. Whoever writes it changes this, and keeps the effects of open jobs."""
+    """There is no retention yet. The change that adds it must keep the effects of open jobs, and update this test."""
     folder = ROOT / "services" / "ledger" / "src" / "aetheris_ledger" / "sql"
     statements = {file.name: file.read_text().upper() for file in folder.rglob("*.sql")}
     losing = {
