@@ -19,11 +19,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from aeterna.srp.broker import Happening
 from aeterna.testing.grpc_load import GrpcLoad
 from aeterna.testing.live_load import LiveLoad
 from aeterna.testing.load import Load, answered, datagrams, fresh, kept_alive, queue
 from aeterna.testing.plain import Plain
 from aeterna.testing.supervised import Supervised
+
+sys.path.append(str(Path(__file__).parents[1]))
+from tests.integration.aeterna_srp.stage import a_stage
 
 Row = dict[str, Any]
 Client = Callable[[Load, tuple[str, int]], None]
@@ -265,6 +269,71 @@ def handovers(scale: float) -> Iterator[Row]:
     }
 
 
+def relay(scale: float) -> Iterator[Row]:
+    """The broker and two small processes, and no supervisor: from COMMIT to READY. The best figure there can be."""
+    times = max(10, round(100 * scale))
+    took = []
+    with tempfile.TemporaryDirectory() as directory, a_stage(Path(directory)) as stage:
+        stage.first('state={"x": 1}')
+        stage.commits = False
+        stage.spawn(2)
+        stage.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
+        for number in range(times):
+            stage.happened.clear()
+            stage.broker.prepare(*((1, 2) if number % 2 == 0 else (2, 1)))
+            stage.until(lambda: stage.saw(Happening.PREPARED) is not None)
+            since = time.perf_counter()
+            stage.broker.commit()
+            for happening, then in ((Happening.INSTALLED, stage.broker.release), (Happening.READY, None)):
+                while stage.saw(happening) is None:
+                    stage.loop.turn(1.0)
+                if then is not None:
+                    then()
+            took.append(time.perf_counter() - since)
+            stage.broker.settle()
+    took.sort()
+    yield {
+        "what": "COMMIT to READY, broker only",
+        "takeovers": times,
+        "p50_ms": round(statistics.median(took) * 1000, 2),
+        "p99_ms": round(took[int(len(took) * 0.99)] * 1000, 2),
+    }
+
+
+def canaries(scale: float) -> Iterator[Row]:
+    """A canary is killed: for how long are new connections still sent to it?"""
+    times = max(3, round(20 * scale))
+    took = []
+    for _ in range(times):
+        with supervised("steered", canary={"soak_time": "20s", "fraction": "50%"}) as it:
+            it.ask("reload", wait=False)
+            status = it.until(lambda s: s["state"] == "soaking")
+            os.kill(status["successor"]["pid"], signal.SIGKILL)
+            killed = last = time.monotonic()
+            while (begun := time.monotonic()) < killed + 0.5:
+                if not _answered_within(it.address("main"), 0.1):
+                    last = begun
+            took.append(last - killed)
+    took.sort()
+    yield {
+        "what": "a killed canary, still given connections",
+        "takeovers": times,
+        "median_ms": round(statistics.median(took) * 1000, 1),
+        "longest_ms": round(took[-1] * 1000, 1),
+    }
+
+
+def _answered_within(address: tuple[str, int], seconds: float) -> bool:
+    """A connection that was given to the dead canary waits until another process is started for it."""
+    with socket.create_connection(address, 10) as connection:
+        connection.sendall(b"question\n")
+        connection.settimeout(seconds)
+        try:
+            return connection.recv(100)[:2] in (b"1 ", b"3 ")
+        except TimeoutError:
+            return False
+
+
 def live(scale: float) -> Iterator[Row]:
     """Established connections that go over, and how long each of them stands still."""
     times = max(3, round(20 * scale))
@@ -365,7 +434,7 @@ def _cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-PARTS = (connections, calls, queued, fractions, crashes, handovers, live, rebirths, orphans, endurance)
+PARTS = (connections, calls, queued, fractions, canaries, crashes, relay, handovers, live, rebirths, orphans, endurance)
 
 
 def main() -> int:

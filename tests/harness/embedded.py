@@ -54,12 +54,10 @@ class Embedded:
                 return "".join(lines)
         raise AssertionError(f"it ended with {self.process.wait()}: {self.said}")
 
-    def stopped(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
-        """Its exit code and how long that took."""
-        began = time.monotonic()
+    def stopped(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit code."""
         self.process.send_signal(number)
-        code = self.process.wait(_DEADLINE_S)
-        return code, time.monotonic() - began
+        return self.process.wait(_DEADLINE_S)
 
     def submit(self, agent: str, message: str) -> str:
         answer = self.api.post(f"/api/agents/{agent}/message", json={"content": message})

@@ -151,3 +151,49 @@ def test_no_test_sleeps_and_hopes():
     tests = [file for file in TESTS if not named(file).startswith("tests/chaos/")]
 
     assert [f"{named(file)}:{line}" for file in tests for line in idle_sleeps(TREES[file])] == []
+
+
+CLOCKS = {"monotonic", "perf_counter", "process_time", "time", "now", "utcnow"}
+# Measures how long a drill takes to settle, for the report; it asserts nothing about that.
+MEASURING = {"tests/chaos/suite/test_load.py"}
+
+
+def reads_clock(node: ast.AST, moments: set[str]) -> bool:
+    """Whether a reading of the machine's clock is anywhere in it, or a name that holds one."""
+    for inside in ast.walk(node):
+        match inside:
+            case ast.Name(id=name) if name in moments:
+                return True
+            case ast.Call(func=ast.Attribute(value=clock, attr=attr)) if attr in CLOCKS:
+                # A simulated clock moves only when the test moves it.
+                return not ast.unparse(clock).endswith("clock")
+    return False
+
+
+def elapsed_times(tree: ast.AST) -> Iterator[int]:
+    """Where one moment is subtracted from another."""
+    for function in (node for node in ast.walk(tree) if isinstance(node, Function)):
+        moments = {
+            target.id
+            for node in ast.walk(function)
+            if isinstance(node, ast.Assign) and reads_clock(node.value, set())
+            for name in node.targets
+            for target in ast.walk(name)
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(function):
+            match node:
+                case ast.BinOp(left, ast.Sub(), right) if reads_clock(left, moments) and reads_clock(right, moments):
+                    yield node.lineno
+
+
+def test_no_test_measures_an_elapsed_time():
+    """What a machine is too busy for today is no fault of the code: a test asserts order, counts and states.
+
+    A wait has a deadline, far beyond what it takes; `make bench` and `make bench-aeterna` measure.
+    """
+    tests = [file for file in TESTS if named(file) not in MEASURING]
+
+    assert [f"{named(file)}:{line}" for file in tests for line in elapsed_times(TREES[file])] == []
+    assert list(elapsed_times(ast.parse("def f():\n since = time.monotonic()\n assert time.monotonic() - since < 1")))
+    assert not list(elapsed_times(ast.parse("def f():\n end = time.monotonic() + 5\n assert time.monotonic() < end")))

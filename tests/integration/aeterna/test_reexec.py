@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 from aeterna.testing.load import Load, fresh
@@ -22,9 +21,7 @@ def test_nobody_notices(tmp_path: Path) -> None:
         before = it.status()
         for _ in range(3):
             assert it.ask("reexec")["ok"]
-            since = time.monotonic()
             it.until(lambda s: s["state"] == "running")
-            assert time.monotonic() - since < 2
         after = it.status()
         assert it.reload()["generation"] == 3
         assert 'aeterna_handovers_total{result="done"} 2' in it.ask("metrics")["text"]

@@ -31,6 +31,17 @@ def test_the_state_goes_over_and_the_old_one_retires(stage: Stage) -> None:
     ]  # fmt: skip
 
 
+def test_64_mib_go_over_with_their_checksum(stage: Stage) -> None:
+    """`make bench-aeterna` says how long that takes."""
+    stage.first("size=67108864")
+
+    new = stage.upgrade(1, 2)
+    stage.until(lambda: new.said("owns"))
+
+    assert stage.saw(Happening.READY, 2) is not None
+    assert stage.broker.facts()["state_bytes"] > 64 * 1024 * 1024
+
+
 def test_the_supervisor_can_change_its_mind_until_release(stage: Stage) -> None:
     stage.commits = False
     old = stage.first('state={"x": 1}')

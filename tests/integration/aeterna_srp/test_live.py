@@ -1,11 +1,9 @@
 """Established connections go over: nobody is cut off, and no byte is lost, read twice or out of order."""
 
-import asyncio
 import contextlib
 import resource
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -163,37 +161,13 @@ def test_both_have_room_for_all_descriptors_before_they_stand_still(stage: Stage
             assert size >= min(limit, room.DESCRIPTORS)
 
 
-def raw(count: int) -> float:
-    """What asyncio alone takes right now to make so many connections out of descriptors."""
-
-    async def adopt(socks: list[socket.socket]) -> float:
-        loop = asyncio.get_running_loop()
-        started = time.monotonic()
-        made = await asyncio.gather(*(loop.connect_accepted_socket(asyncio.Protocol, sock) for sock in socks))
-        took = time.monotonic() - started
-        for transport, _ in made:
-            transport.abort()
-        await asyncio.sleep(0)
-        return took
-
-    with contextlib.ExitStack() as stack:
-        pairs = [socket.socketpair() for _ in range(count)]
-        for _, peer in pairs:
-            stack.enter_context(peer)
-        return asyncio.run(adopt([sock for sock, _ in pairs]))
-
-
-def test_a_thousand_connections_stand_still_for_a_moment_only(
-    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """From the moment at which nobody reads a connection to the one at which its next owner does: 99 % within 50 ms on
-    a machine that does nothing else. One that is busy gets as much more as the bare work takes more there."""
+def test_a_thousand_connections_go_over_again_and_again(stage: Stage, tmp_path: Path) -> None:
+    """`make bench-aeterna` says how long each of them stands still."""
     with listening("tcp", tmp_path) as listener:
         old = start(stage, 1, listener)
         stage.until(lambda: old.said("owns"))
         clients = LiveLoad(listener.getsockname(), 1000)
         turning(stage, clients, lambda: clients.answered > 1000)
-        stood: list[tuple[float, float]] = []
         for generation in (2, 3, 4):
             new = start(stage, generation, listener)
             turning(stage, clients, lambda g=generation: stage.saw(Happening.JOINED, g) is not None)  # type: ignore[misc]
@@ -202,15 +176,10 @@ def test_a_thousand_connections_stand_still_for_a_moment_only(
             owns = new.said("owns")
             assert owns is not None
             assert len(owns["stood"]) == 1000
-            stood.append((owns["stood"][989], raw(500)))
             before = clients.answered
             turning(stage, clients, lambda b=before: clients.answered > b + 1000)  # type: ignore[misc]
             stage.broker.settle()
             stage.kill(generation - 1)
         clients.close()
 
-        with capsys.disabled():
-            shown = ", ".join(f"{each * 1000:.0f} ({bare * 2000:.0f})" for each, bare in stood)
-            sys.stdout.write(f"\n  1,000 connections, 99 % stand still at most {shown} ms (bare adoption) ")
         assert clients.broken == []
-        assert any(each <= max(0.05, 4 * bare) for each, bare in stood)

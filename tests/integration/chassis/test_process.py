@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -87,7 +86,6 @@ def test_a_second_signal_skips_the_drain():
 
 
 def test_a_drain_that_no_cancellation_ends_is_ended_by_force():
-    began = time.monotonic()
     with started(SWALLOWS) as process:
         line(process)
         for _ in range(2):
@@ -96,7 +94,6 @@ def test_a_drain_that_no_cancellation_ends_is_ended_by_force():
         process.communicate(timeout=10)
 
     assert process.returncode == 128 + signal.SIGINT
-    assert time.monotonic() - began < 10
 
 
 def test_a_process_that_has_nothing_left_to_do_ends_well():

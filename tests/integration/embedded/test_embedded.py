@@ -57,14 +57,13 @@ def test_it_says_where_everything_is_and_runs_a_job(start: Start, agent_file: st
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_quickly_and_everything_with_it(start: Start, number: signal.Signals) -> None:
+def test_a_signal_stops_it_and_everything_with_it(start: Start, number: signal.Signals) -> None:
     embedded = start()
     embedded.welcomed()
     postgres = embedded.postgres_pid()
-    code, seconds = embedded.stopped(number)
+    code = embedded.stopped(number)
 
     assert code == 0
-    assert seconds < 2.0
     assert not alive(postgres)
     assert not (embedded.data_dir / "run").exists()
     assert embedded.said == ""
@@ -131,7 +130,7 @@ def test_killed_it_leaves_its_database_and_the_next_start_takes_that_over(start:
 
     assert second.postgres_pid() == postgres
     assert second.job(job, wait=10)["result"] == "abab!"
-    assert second.stopped()[0] == 0
+    assert second.stopped() == 0
     assert not alive(postgres)
 
 
@@ -155,7 +154,7 @@ def test_agents_run_in_processes_that_are_started_again_when_they_die(start: Sta
 
     assert after[1] == before[1]
     assert job["status"] == "completed"
-    assert embedded.stopped()[0] == 0
+    assert embedded.stopped() == 0
     assert not any(alive(pid) for pid in after)
 
 
@@ -176,7 +175,7 @@ def test_a_path_too_long_for_a_socket_works(start: Start, folder: Path) -> None:
     embedded.welcomed()
 
     assert embedded.job(embedded.submit("default", "hello"), wait=10)["status"] == "completed"
-    assert embedded.stopped()[0] == 0
+    assert embedded.stopped() == 0
     assert not socket_folder(deep / "data", "run").exists()
     assert not socket_folder(deep / "data", "pg").exists()
 

@@ -31,34 +31,40 @@ async def test_a_job_goes_to_a_runner_with_its_input_and_comes_back_with_its_res
         assert answer.HasField("finish_time")
 
 
-async def test_j2_the_jobs_of_a_lost_stream_run_elsewhere_within_the_grace(scheduler: Served) -> None:
-    other = scheduler.peer()
-    async with other.stream(credits=0) as survivor:
+async def test_j2_the_jobs_of_a_lost_stream_run_elsewhere_after_the_grace_and_before_the_lease_is_over(
+    postgres_world: PostgresWorld, tmp_path: Path
+) -> None:
+    async with (
+        serving_scheduler(postgres_world.dsn, tmp_path, lease_s=300.0, grace_s=0.2) as scheduler,
+        scheduler.peer().stream(credits=0) as survivor,
+    ):
         async with scheduler.peer().stream() as dying:
             job = await scheduler.submit()
             await dying.until(lambda: job.job_id in dying.jobs)
             await survivor.say(credits=5)
-        lost_at = time.monotonic()
+            not_before = time.monotonic() + scheduler.settings.grace_s
         await survivor.until(lambda: job.job_id in survivor.jobs)
 
-        took = time.monotonic() - lost_at
-        assert scheduler.settings.grace_s - 0.05 <= took <= scheduler.settings.grace_s + 0.5, took
+        assert time.monotonic() >= not_before
         again = survivor.job(job.job_id)
         assert (again.lease, again.crash_count) == (3, 1)
 
 
-async def test_j3_a_runner_that_stops_hands_its_jobs_back_at_once(scheduler: Served) -> None:
+async def test_j3_the_jobs_of_a_runner_that_stops_are_ready_without_any_grace(
+    postgres_world: PostgresWorld, tmp_path: Path
+) -> None:
     # It has room left, but does not get back what it hands back.
-    async with scheduler.peer(capacity=60).stream() as leaving:
+    async with (
+        serving_scheduler(postgres_world.dsn, tmp_path, lease_s=300.0, grace_s=300.0) as scheduler,
+        scheduler.peer(capacity=60).stream() as leaving,
+    ):
         jobs = [(await scheduler.submit()).job_id for _ in range(20)]
         await leaving.until(lambda: set(leaving.jobs) == set(jobs))
         async with scheduler.peer(capacity=20).stream() as staying:
-            began = time.monotonic()
             await leaving.say(*(released(leaving.job(job)) for job in jobs))
             await leaving.goodbye()
             await staying.until(lambda: len(staying.jobs) >= 20)
 
-            assert time.monotonic() - began < scheduler.settings.grace_s
             assert sorted(staying.jobs) == sorted(jobs)
             assert len(leaving.jobs) == 20
             assert {staying.job(job).crash_count for job in jobs} == {0}
@@ -127,7 +133,6 @@ async def test_x3_a_stream_that_carries_data_but_no_beats_expires(scheduler: Ser
         job = await scheduler.submit()
         await chatty.until(lambda: job.job_id in chatty.jobs)
         await other.say(credits=5)
-        began = time.monotonic()
 
         async def chat() -> None:
             while not chatty.over:
@@ -136,13 +141,10 @@ async def test_x3_a_stream_that_carries_data_but_no_beats_expires(scheduler: Ser
 
         chatting = asyncio.ensure_future(chat())
         await other.until(lambda: job.job_id in other.jobs)
-        took = time.monotonic() - began
         await chatty.until(lambda: chatty.over)
         chatting.cancel()
         await asyncio.gather(chatting, return_exceptions=True)
 
-        lease_s = scheduler.settings.lease_s
-        assert lease_s * 0.5 < took < lease_s * 2, took
         assert chatty.code is grpc.StatusCode.FAILED_PRECONDITION
         assert (chatty.notices[-1].kind, chatty.notices[-1].job_id) == (pb.Notice.KIND_LOST, job.job_id)
 
@@ -348,11 +350,9 @@ async def test_a_scheduler_that_stops_sends_its_runners_on_with_their_leases(
                 job = await stopping.submit()
                 await before.until(lambda: job.job_id in before.jobs)
                 assigned = before.job(job.job_id)
-                began = time.monotonic()
                 await stopping.stop()
                 await before.until(lambda: before.over)
 
-                assert time.monotonic() - began < 1.0
                 assert before.code is grpc.StatusCode.UNAVAILABLE
         # Longer than the grace, which is for runners that are lost; this one is not.
         async with staying.peer(capacity=1).stream(credits=0) as other:

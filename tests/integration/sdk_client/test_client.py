@@ -111,13 +111,13 @@ async def test_a_job_that_failed_or_was_cancelled_is_raised_with_its_reason(worl
 async def test_waiting_gives_up_when_asked_to_and_the_job_goes_on(world, connect):
     async with connect(world.url) as client:
         job = await client.submit(message="x")
-        began = asyncio.get_running_loop().time()
+        not_before = asyncio.get_running_loop().time() + 0.3
         with pytest.raises(JobNotFinished, match="it goes on without you") as late:
             await client.wait(job.id, timeout=0.3)
-        took = asyncio.get_running_loop().time() - began
+        gave_up_at = asyncio.get_running_loop().time()
 
     assert isinstance(late.value, TimeoutError)
-    assert 0.3 <= took < 2
+    assert gave_up_at >= not_before
     assert late.value.job.status == "ready"
 
 

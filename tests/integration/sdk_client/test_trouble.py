@@ -58,11 +58,11 @@ async def test_a_submission_is_sent_again_under_the_same_key(scripted, connect):
 
 async def test_a_server_says_when_to_come_back(scripted, connect):
     scripted.script = [refused("429 Slow", "EXHAUSTED", "Retry-After: 1"), http("200 Ok", JOB)]
-    began = time.monotonic()
+    not_before = time.monotonic() + 0.9
     async with connect(scripted.url) as client:
         await client.get("j")
 
-    assert 0.9 <= time.monotonic() - began < 3
+    assert time.monotonic() >= not_before
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,11 @@ async def test_a_refusal_is_not_argued_with(scripted, answer, connect):
 
 async def test_a_busy_server_is_not_asked_for_ever(scripted, connect):
     scripted.script = [refused("503 Busy", "UNAVAILABLE")] * 50
-    began = time.monotonic()
     async with connect(scripted.url, retry_s=0.5) as client:
         with pytest.raises(ApiError) as gave_up:
             await client.get("j")
 
     assert (gave_up.value.code, gave_up.value.status) == ("UNAVAILABLE", 503)
-    assert time.monotonic() - began < 3
     assert 2 <= len(scripted.requests) < 10
 
 

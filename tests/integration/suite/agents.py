@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 import httpx
 from aetheris import DidNotHappen, Happened, agent, gather, signal, step, tool
@@ -31,6 +32,12 @@ async def think(seconds: float) -> float:
 
 
 @step
+async def told_to_end(file: str, look_s: float) -> bool:
+    await asyncio.sleep(look_s)
+    return Path(file).exists()  # noqa: ASYNC240 - one look at a local file
+
+
+@step
 async def number(value: int) -> int:
     return value
 
@@ -47,6 +54,16 @@ async def pay(value: int, pause: float = 0.0) -> int:
     await think(pause)
     await charge(value)
     return total + first + second
+
+
+@agent("pay_until_told")
+async def pay_until_told(value: int, file: str, look_s: float) -> int:
+    """Two charges, and steps between them until the test makes the file."""
+    await charge(value)
+    while not await told_to_end(file, look_s):
+        pass
+    await charge(value)
+    return value
 
 
 @agent("ask")
