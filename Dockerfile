@@ -18,9 +18,9 @@ RUN python3 -m venv --without-pip /opt/aetheris \
        --require-hashes -r services/requirements.lock
 COPY libs libs
 COPY services services
-RUN /tools/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir /wheels \
-       ./libs/aeterna ./libs/kernel ./libs/proto ./libs/journal ./libs/chassis ./libs/sdk \
-       ./services/gateway ./services/ledger ./services/runner ./services/scheduler \
+# Every package of the tree but the one that starts a PostgreSQL of its own.
+RUN rm -r libs/embedded \
+    && /tools/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir /wheels ./libs/*/ ./services/*/ \
     && /tools/bin/pip --python /opt/aetheris/bin/python install --quiet --no-index --no-deps /wheels/*.whl
 
 FROM ${BASE} AS service
