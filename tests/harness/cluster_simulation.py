@@ -26,8 +26,9 @@ from aetheris_scheduler.core import lifecycle
 from aetheris_scheduler.core.job import Failure, Job, State
 from aetheris_scheduler.core.session import Hello
 from aetheris_scheduler.core.submission import Submission, checked
-from aetheris_scheduler.memory import MemoryStore
-from aetheris_scheduler.store import Ends, Order, Outcome, Placement, Steered, Submitted, Sweep, Tick, Ticked, claim_for
+from aetheris_scheduler.store.contract import Ends
+from aetheris_scheduler.store.memory import MemoryStore
+from aetheris_scheduler.store.tick import Order, Outcome, Placement, Steered, Submitted, Sweep, Tick, Ticked, claim_for
 
 from harness.crash import Crash, Fuse, Process
 from harness.world import World

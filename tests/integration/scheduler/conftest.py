@@ -19,16 +19,17 @@ from aetheris_chassis.postgres import Pool, acquiring, open_pool
 from aetheris_kernel.clock import Clock
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as api
-from aetheris_scheduler import rows
 from aetheris_scheduler.app import serve, serve_on
 from aetheris_scheduler.core.claim import Claim, Slot
 from aetheris_scheduler.core.job import Job
 from aetheris_scheduler.core.session import Hello, Skills
 from aetheris_scheduler.core.submission import Submission, checked
-from aetheris_scheduler.memory import MemoryStore
-from aetheris_scheduler.postgres import PostgresStore
 from aetheris_scheduler.settings import Settings
-from aetheris_scheduler.store import Leased, Order, Outcome, Placement, Steered, Store, Submitted, Sweep, Tick, Ticked
+from aetheris_scheduler.store import rows
+from aetheris_scheduler.store.contract import Store
+from aetheris_scheduler.store.memory import MemoryStore
+from aetheris_scheduler.store.postgres import PostgresStore
+from aetheris_scheduler.store.tick import Leased, Order, Outcome, Placement, Steered, Submitted, Sweep, Tick, Ticked
 
 from harness.clock import SimClock
 from harness.postgres import Server, fresh_database

@@ -8,7 +8,7 @@ from aetheris_scheduler.core.claim import Claim, Slot
 from aetheris_scheduler.core.job import Failure, State
 from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Pause, Resume, Wake
 from aetheris_scheduler.core.session import Skills
-from aetheris_scheduler.store import Order, Tick
+from aetheris_scheduler.store.tick import Order, Tick
 
 from .conftest import World
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from aetheris_kernel.clock import SystemClock
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
-from aetheris_scheduler import sweeper
-from aetheris_scheduler.memory import MemoryStore
+from aetheris_scheduler.loops import sweeper
+from aetheris_scheduler.store.memory import MemoryStore
 
 from .conftest import PostgresWorld, Served, serving_scheduler, serving_store
 from .peer import Stream, parked, released

@@ -13,8 +13,9 @@ from aetheris_chassis.postgres import acquiring, open_pool
 from aetheris_scheduler.core.claim import Slot
 from aetheris_scheduler.core.job import State
 from aetheris_scheduler.core.lifecycle import End, Park, Progress, Wake
-from aetheris_scheduler.postgres import QUERIES, PostgresStore
-from aetheris_scheduler.store import Listing, Order, Outcome, Placement, Tick
+from aetheris_scheduler.store.contract import Listing
+from aetheris_scheduler.store.postgres import QUERIES, PostgresStore
+from aetheris_scheduler.store.tick import Order, Outcome, Placement, Tick
 
 from .conftest import PostgresWorld, serving_scheduler
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from aetheris_chassis.postgres import acquiring
 from aetheris_kernel.errors import Unavailable
-from aetheris_scheduler import tick
 from aetheris_scheduler.core.claim import Claim, Slot
 from aetheris_scheduler.core.job import State
 from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Progress, Wake
 from aetheris_scheduler.core.session import Skills
-from aetheris_scheduler.postgres import QUERIES
-from aetheris_scheduler.store import Order, Outcome, Placement, Submitted, Sweep, Tick
+from aetheris_scheduler.store.postgres import QUERIES
+from aetheris_scheduler.store.tick import Order, Outcome, Placement, Submitted, Sweep, Tick
+from aetheris_scheduler.store.write import write_tick
 
 from harness.crash import Crash, CrashAt
 
@@ -77,7 +77,7 @@ async def test_j13_a_tick_cut_off_anywhere_changes_nothing(
         fused: Any = CrashAt(Statements(connection), step, after=after)
         with pytest.raises(Crash):
             async with connection.transaction():
-                await tick.write(fused, QUERIES, asked)
+                await write_tick(fused, QUERIES, asked)
     assert await everything(world) == before
 
     ticked = await world.store.tick(asked)
@@ -91,7 +91,7 @@ async def test_the_tick_of_that_test_has_that_many_statements(postgres_world: Po
     async with acquiring(postgres_world.pool) as connection:
         counted: Any = CrashAt(Statements(connection), -1)
         async with connection.transaction():
-            await tick.write(counted, QUERIES, asked)
+            await write_tick(counted, QUERIES, asked)
 
     assert counted.calls == STATEMENTS
 

@@ -10,7 +10,8 @@ import pytest
 from aetheris_kernel.errors import Invalid, KeyReused
 from aetheris_scheduler.core.job import Fork, State
 from aetheris_scheduler.core.lifecycle import End, Notice, Park, Pause
-from aetheris_scheduler.store import Ended, Ends, Outcome, Placement, Tick
+from aetheris_scheduler.store.contract import Ended, Ends
+from aetheris_scheduler.store.tick import Outcome, Placement, Tick
 
 from .conftest import PostgresWorld, World
 

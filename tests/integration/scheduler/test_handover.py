@@ -10,12 +10,12 @@ from uuid import uuid4
 import grpc
 import pytest
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
-from aetheris_scheduler import tick
 from aetheris_scheduler.core.claim import Bequest, Claim, Slot
 from aetheris_scheduler.core.job import State
 from aetheris_scheduler.core.lifecycle import Pause, Release
 from aetheris_scheduler.core.session import Hello, Skills
-from aetheris_scheduler.store import Outcome, Tick
+from aetheris_scheduler.store.tick import Outcome, Tick
+from aetheris_scheduler.store.write import statements_max
 
 from .conftest import MemoryWorld, Served, World
 from .peer import ended, released
@@ -168,4 +168,4 @@ async def test_letting_go_and_inheriting_are_one_transaction() -> None:
     job = await world.leased(old)
     outcome = Outcome(old.session, job.id, job.lease, Release("the runner stops"))
 
-    assert tick.writes(Tick(outcomes=[outcome], bequests=[Bequest(Skills(), slot(heir), [job.id])])) == 2
+    assert statements_max(Tick(outcomes=[outcome], bequests=[Bequest(Skills(), slot(heir), [job.id])])) == 2

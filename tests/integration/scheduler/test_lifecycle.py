@@ -28,7 +28,7 @@ from aetheris_scheduler.core.lifecycle import (
     Wake,
 )
 from aetheris_scheduler.core.session import Hello
-from aetheris_scheduler.store import Order, Outcome, Sweep, Tick, Ticked
+from aetheris_scheduler.store.tick import Order, Outcome, Sweep, Tick, Ticked
 
 from .conftest import World, comparable, flags
 

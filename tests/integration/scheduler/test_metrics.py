@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aetheris_chassis import metrics
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
-from aetheris_scheduler.gauges import Gauges
+from aetheris_scheduler.loops.gauges import Gauges
 from prometheus_client.parser import text_string_to_metric_families
 
 from .conftest import PostgresWorld, Served, eventually, serving_scheduler

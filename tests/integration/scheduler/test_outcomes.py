@@ -10,7 +10,7 @@ import pytest
 from aetheris_kernel.errors import Conflict
 from aetheris_scheduler.core.job import Failure, State
 from aetheris_scheduler.core.lifecycle import Cancel, End, Notice, Park, Pause, Progress, Release, Requeue, Resume, Wake
-from aetheris_scheduler.store import Order, Outcome, Tick
+from aetheris_scheduler.store.tick import Order, Outcome, Tick
 
 from .conftest import World
 

@@ -15,13 +15,13 @@ import pytest
 from aetheris_chassis.postgres import acquiring
 from aetheris_kernel.errors import Unavailable
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
-from aetheris_scheduler import tick
 from aetheris_scheduler.core.claim import Slot
 from aetheris_scheduler.core.job import State
 from aetheris_scheduler.core.lifecycle import Cancel, Park, Pause, Requeue, Resume, Steer, Wake
 from aetheris_scheduler.core.session import Hello
-from aetheris_scheduler.postgres import QUERIES
-from aetheris_scheduler.store import Order, Outcome, Placement, Submitted, Sweep, Tick, claim_for
+from aetheris_scheduler.store.postgres import QUERIES
+from aetheris_scheduler.store.tick import Order, Outcome, Placement, Submitted, Sweep, Tick, claim_for
+from aetheris_scheduler.store.write import write_tick
 
 from .conftest import PostgresWorld, Served, eventually, serving_scheduler
 from .peer import Stream, ended, submission
@@ -185,7 +185,7 @@ async def test_j5_a_park_and_an_order_that_are_written_at_once(
     async with acquiring(world.pool) as connection:
         transaction = connection.transaction()
         await transaction.start()
-        await tick.write(connection, QUERIES, first)
+        await write_tick(connection, QUERIES, first)
         blocked = asyncio.ensure_future(world.store.tick(second))
         await _waits_for_a_lock(world)
         await (transaction.commit() if commits else transaction.rollback())
@@ -219,7 +219,7 @@ async def _begun(world: PostgresWorld, asked: Tick, then: Callable[[], Awaitable
     async with acquiring(world.pool) as connection:
         transaction = connection.transaction()
         await transaction.start()
-        await tick.write(connection, QUERIES, asked)
+        await write_tick(connection, QUERIES, asked)
         waiting = asyncio.ensure_future(then())
         await _waits_for_a_lock(world)
         await transaction.commit()
@@ -268,7 +268,7 @@ async def test_a_session_that_is_being_leased_a_job_expires_after_that_and_with_
     async with acquiring(world.pool) as connection:
         transaction = connection.transaction()
         await transaction.start()
-        await tick.write(connection, QUERIES, _claims(runner))
+        await write_tick(connection, QUERIES, _claims(runner))
         # It neither waits nor takes a part of what the session holds.
         assert (await world.sweep()).expired == []
         await transaction.commit()
@@ -285,7 +285,7 @@ async def test_a_session_that_is_expiring_is_leased_nothing(postgres_world: Post
     async with acquiring(world.pool) as connection:
         transaction = connection.transaction()
         await transaction.start()
-        await tick.write(connection, QUERIES, Tick(sweep=Sweep(sessions=True)))
+        await write_tick(connection, QUERIES, Tick(sweep=Sweep(sessions=True)))
         asked = replace(_claims(runner), placements=[Placement(world.submission(), slot)])
         ticked = await world.store.tick(asked)
         await transaction.commit()

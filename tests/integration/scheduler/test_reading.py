@@ -8,7 +8,8 @@ from uuid import uuid4
 from aetheris_scheduler.core.job import Job, State
 from aetheris_scheduler.core.lifecycle import End, Park, Pause, Progress
 from aetheris_scheduler.core.session import Hello, Skills
-from aetheris_scheduler.store import Listing, Sweep, Tick
+from aetheris_scheduler.store.contract import Listing
+from aetheris_scheduler.store.tick import Sweep, Tick
 
 from .conftest import World
 

@@ -15,7 +15,8 @@ from aetheris_scheduler.core.claim import Claim, Slot
 from aetheris_scheduler.core.job import State
 from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Pause, Progress, Release, Requeue, Resume, Wake
 from aetheris_scheduler.core.session import Hello, Skills
-from aetheris_scheduler.store import Ends, Order, Outcome, Placement, Submitted, Sweep, Tick, Ticked
+from aetheris_scheduler.store.contract import Ends
+from aetheris_scheduler.store.tick import Order, Outcome, Placement, Submitted, Sweep, Tick, Ticked
 
 from .conftest import MemoryWorld, PostgresWorld, World
 

@@ -12,7 +12,8 @@ from aetheris_scheduler.core.claim import Claim, Slot
 from aetheris_scheduler.core.job import State
 from aetheris_scheduler.core.lifecycle import End
 from aetheris_scheduler.core.session import Skills
-from aetheris_scheduler.store import Listing, Placement, Submitted, Tick
+from aetheris_scheduler.store.contract import Listing
+from aetheris_scheduler.store.tick import Placement, Submitted, Tick
 
 from .conftest import World
 

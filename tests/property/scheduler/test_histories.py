@@ -12,8 +12,8 @@ from aetheris_scheduler.core.job import Job, State
 from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Pause, Progress, Release, Requeue, Resume, Wake
 from aetheris_scheduler.core.session import Hello, Skills
 from aetheris_scheduler.core.submission import Submission, checked
-from aetheris_scheduler.memory import MemoryStore
-from aetheris_scheduler.store import Order, Outcome, Placement, Submitted, Sweep, Tick
+from aetheris_scheduler.store.memory import MemoryStore
+from aetheris_scheduler.store.tick import Order, Outcome, Placement, Submitted, Sweep, Tick
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -18,11 +18,11 @@ from aetheris_scheduler.core.job import Job, State
 from aetheris_scheduler.core.lifecycle import End, Notice, Park, Progress, Said, Wake
 from aetheris_scheduler.core.session import Hello
 from aetheris_scheduler.core.submission import Submission, checked
-from aetheris_scheduler.dispatcher import Dispatcher
-from aetheris_scheduler.memory import MemoryStore
-from aetheris_scheduler.seat import Seat
-from aetheris_scheduler.store import Outcome, Placement, Submitted, Tick, Ticked
-from aetheris_scheduler.waiters import Waiters
+from aetheris_scheduler.loops.dispatcher import Dispatcher
+from aetheris_scheduler.loops.waiters import Waiters
+from aetheris_scheduler.runners.connection import Seat
+from aetheris_scheduler.store.memory import MemoryStore
+from aetheris_scheduler.store.tick import Outcome, Placement, Submitted, Tick, Ticked
 
 from harness.clock import SimClock
 from harness.crash import CrashAt

@@ -11,8 +11,8 @@ from aetheris_scheduler.core.job import Job, State
 from aetheris_scheduler.core.lifecycle import Park, Wake
 from aetheris_scheduler.core.session import Hello
 from aetheris_scheduler.core.submission import Submission, checked
-from aetheris_scheduler.memory import MemoryStore
-from aetheris_scheduler.store import Order, Outcome, Placement, Tick, claim_for
+from aetheris_scheduler.store.memory import MemoryStore
+from aetheris_scheduler.store.tick import Order, Outcome, Placement, Tick, claim_for
 
 from harness.clock import SimClock
 

@@ -10,9 +10,9 @@ from uuid import UUID
 import pytest
 from aetheris_kernel.clock import SystemClock
 from aetheris_kernel.errors import Unavailable
-from aetheris_scheduler import waiters as module
-from aetheris_scheduler.memory import MemoryStore
-from aetheris_scheduler.waiters import Waiters
+from aetheris_scheduler.loops import waiters as module
+from aetheris_scheduler.loops.waiters import Waiters
+from aetheris_scheduler.store.memory import MemoryStore
 
 CLOCK = SystemClock()
 

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from aetheris_scheduler.core.job import Job, State
 from aetheris_scheduler.core.lifecycle import Notice
-from aetheris_scheduler.outbox import FRAME_BYTES_MAX, Outbox
+from aetheris_scheduler.runners.outbox import FRAME_BYTES_MAX, Outbox
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

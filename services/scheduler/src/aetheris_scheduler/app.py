@@ -12,15 +12,15 @@ from aetheris_chassis.server import serving
 from aetheris_kernel.clock import Clock, SystemClock
 from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as grpc_api
 
-from aetheris_scheduler.dispatcher import Dispatcher
-from aetheris_scheduler.gauges import Gauges
-from aetheris_scheduler.leases import Leases
-from aetheris_scheduler.postgres import PACKAGE, PostgresStore
+from aetheris_scheduler.loops.dispatcher import Dispatcher
+from aetheris_scheduler.loops.gauges import Gauges
+from aetheris_scheduler.loops.leases import Leases
+from aetheris_scheduler.loops.sweeper import Sweeper
+from aetheris_scheduler.loops.waiters import Waiters
 from aetheris_scheduler.rpc import SERVICE_NAME, SchedulerServicer
 from aetheris_scheduler.settings import Settings
-from aetheris_scheduler.store import Store
-from aetheris_scheduler.sweeper import Sweeper
-from aetheris_scheduler.waiters import Waiters
+from aetheris_scheduler.store.contract import Store
+from aetheris_scheduler.store.postgres import PACKAGE, PostgresStore
 
 
 async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> None:

@@ -20,8 +20,9 @@ from aetheris_scheduler.core.page import job_after, page_size
 from aetheris_scheduler.core.session import Hello
 from aetheris_scheduler.core.stuck import Diagnosis
 from aetheris_scheduler.core.submission import Submission, checked
-from aetheris_scheduler.outbox import Frame
-from aetheris_scheduler.store import ENDS_MAX, Ended, Ends, Listing, Outcome, Runner, Submitted
+from aetheris_scheduler.runners.outbox import Frame
+from aetheris_scheduler.store.contract import ENDS_MAX, Ended, Ends, Listing, Runner
+from aetheris_scheduler.store.tick import Outcome, Submitted
 
 WAIT_MAX_S = 60.0
 REASON_CHARS_MAX = 1_024

@@ -17,10 +17,11 @@ from aetheris_scheduler.core.job import Job
 from aetheris_scheduler.core.lifecycle import Pause, Requeue, Resume, Steer, Wake
 from aetheris_scheduler.core.page import moment_after, page_size, runner_after, to_token
 from aetheris_scheduler.core.submission import check_batch
-from aetheris_scheduler.dispatcher import Dispatcher
-from aetheris_scheduler.store import Store, Submitted
-from aetheris_scheduler.waiters import Waiters
-from aetheris_scheduler.work import Conversation
+from aetheris_scheduler.loops.dispatcher import Dispatcher
+from aetheris_scheduler.loops.waiters import Waiters
+from aetheris_scheduler.runners.stream import Conversation
+from aetheris_scheduler.store.contract import Store
+from aetheris_scheduler.store.tick import Submitted
 
 SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["Scheduler"].full_name
 

@@ -30,10 +30,11 @@ from aetheris_scheduler.core.job import Job, State
 from aetheris_scheduler.core.lifecycle import End, Park, Progress, Release, Steer
 from aetheris_scheduler.core.session import Hello, Session, Skills
 from aetheris_scheduler.core.submission import Submission
-from aetheris_scheduler.seat import Seat
-from aetheris_scheduler.seats import Draining, Seats
-from aetheris_scheduler.store import Look, Order, Outcome, Placement, Steered, Store, Submitted, Sweep, Tick, Ticked
-from aetheris_scheduler.waiters import Waiters
+from aetheris_scheduler.loops.waiters import Waiters
+from aetheris_scheduler.runners.connection import Seat
+from aetheris_scheduler.runners.connections import Draining, Seats
+from aetheris_scheduler.store.contract import Look, Store
+from aetheris_scheduler.store.tick import Order, Outcome, Placement, Steered, Submitted, Sweep, Tick, Ticked
 
 # What one tick takes at the most. A batch of submissions is cut up, so that what others want, and what becomes
 # of running jobs, does not wait for all of it.

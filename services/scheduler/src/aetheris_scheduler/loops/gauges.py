@@ -8,7 +8,7 @@ import structlog
 from aetheris_kernel.errors import Unavailable
 
 from aetheris_scheduler import metrics
-from aetheris_scheduler.store import Store
+from aetheris_scheduler.store.contract import Store
 
 log = structlog.get_logger()
 

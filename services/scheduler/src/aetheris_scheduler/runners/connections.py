@@ -12,8 +12,9 @@ from aetheris_scheduler import metrics
 from aetheris_scheduler.core.claim import Bequest, Slot
 from aetheris_scheduler.core.job import Job
 from aetheris_scheduler.core.session import Session
-from aetheris_scheduler.seat import Seat
-from aetheris_scheduler.store import Lost, News, Steered
+from aetheris_scheduler.runners.connection import Seat
+from aetheris_scheduler.store.contract import News
+from aetheris_scheduler.store.tick import Lost, Steered
 
 
 class Draining(Unavailable):

@@ -18,22 +18,16 @@ from aetheris_scheduler.core.lifecycle import Event, Fire, Lease, Lose, Revoke, 
 from aetheris_scheduler.core.session import Hello, split_held
 from aetheris_scheduler.core.stuck import Diagnosis, diagnose
 from aetheris_scheduler.core.submission import Submission, born, queue_full, require_same
-from aetheris_scheduler.store import (
+from aetheris_scheduler.store.contract import Ended, Ends, Listing, Look, News, Opened, Runner
+from aetheris_scheduler.store.tick import (
     ORDER_OF_STEERS,
     SWEEP_JOBS_MAX,
     SWEEP_SESSIONS_MAX,
-    Ended,
-    Ends,
     Leased,
-    Listing,
-    Look,
     Lost,
-    News,
-    Opened,
     Order,
     Outcome,
     Placement,
-    Runner,
     Steered,
     Submitted,
     Sweep,

@@ -16,13 +16,13 @@ from aetheris_chassis.postgres import Connection
 from aetheris_chassis.queries import Queries
 from aetheris_kernel.errors import NotFound, Refusal, Unavailable
 
-from aetheris_scheduler import rows
 from aetheris_scheduler.core import lifecycle
 from aetheris_scheduler.core.claim import Bequest, Claim
 from aetheris_scheduler.core.job import State
 from aetheris_scheduler.core.lifecycle import Cancel, End, Pause, Progress, Requeue, Resume, Steer, Wake
 from aetheris_scheduler.core.submission import Submission, queue_full, require_same
-from aetheris_scheduler.store import (
+from aetheris_scheduler.store import rows
+from aetheris_scheduler.store.tick import (
     ORDER_OF_STEERS,
     SWEEP_JOBS_MAX,
     SWEEP_SESSIONS_MAX,
@@ -39,7 +39,7 @@ from aetheris_scheduler.store import (
 )
 
 
-def writes(tick: Tick) -> int:
+def statements_max(tick: Tick) -> int:
     """How many statements that change something it may come to."""
     said = {isinstance(outcome.said, Progress) for outcome in tick.outcomes}
     orders = {type(order.steer) for order in tick.orders}
@@ -50,7 +50,7 @@ def writes(tick: Tick) -> int:
     return len(said) + ended + len(tick.bequests) + swept + bool(tick.placements) + len(orders) + len(claims)
 
 
-async def write(connection: Connection, queries: Queries, tick: Tick) -> Ticked:
+async def write_tick(connection: Connection, queries: Queries, tick: Tick) -> Ticked:
     writing = _Writing(connection, queries)
     ticked = writing.ticked
     if tick.outcomes:

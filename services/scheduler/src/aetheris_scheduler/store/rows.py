@@ -11,7 +11,7 @@ import asyncpg
 
 from aetheris_scheduler.core.job import Failure, Fork, Job, State
 from aetheris_scheduler.core.lifecycle import End, Park, Progress, Release
-from aetheris_scheduler.store import Outcome, Placement
+from aetheris_scheduler.store.tick import Outcome, Placement
 
 _STATES = {int(state): state for state in State}
 

@@ -17,8 +17,8 @@ import structlog
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Unavailable
 
-from aetheris_scheduler.dispatcher import Dispatcher
-from aetheris_scheduler.store import Look, Store
+from aetheris_scheduler.loops.dispatcher import Dispatcher
+from aetheris_scheduler.store.contract import Look, Store
 
 log = structlog.get_logger()
 

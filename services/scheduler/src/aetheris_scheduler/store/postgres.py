@@ -14,12 +14,14 @@ from aetheris_chassis.postgres import Connection, Pool, acquiring
 from aetheris_chassis.queries import load_queries
 from aetheris_kernel.errors import Conflict, NotFound, Unavailable
 
-from aetheris_scheduler import rows, tick
 from aetheris_scheduler.core import lifecycle
 from aetheris_scheduler.core.job import Job, State
 from aetheris_scheduler.core.session import Hello, split_held
 from aetheris_scheduler.core.stuck import OVERDUE, Diagnosis, diagnose
-from aetheris_scheduler.store import Ended, Ends, Listing, Look, News, Opened, Runner, Tick, Ticked
+from aetheris_scheduler.store import rows
+from aetheris_scheduler.store.contract import Ended, Ends, Listing, Look, News, Opened, Runner
+from aetheris_scheduler.store.tick import Tick, Ticked
+from aetheris_scheduler.store.write import statements_max, write_tick
 
 PACKAGE = "aetheris_scheduler"
 QUERIES = load_queries(PACKAGE)
@@ -37,14 +39,14 @@ class PostgresStore:
         self._pool = pool
 
     async def tick(self, asked: Tick) -> Ticked:
-        in_one = tick.writes(asked) <= 1
+        in_one = statements_max(asked) <= 1
         async with _acquiring(self._pool) as connection:
             for last in (*(False for _ in range(_TRIES - 1)), True):
                 try:
                     if in_one:
-                        return await tick.write(connection, QUERIES, asked)
+                        return await write_tick(connection, QUERIES, asked)
                     async with connection.transaction():
-                        return await tick.write(connection, QUERIES, asked)
+                        return await write_tick(connection, QUERIES, asked)
                 except _MET:
                     if last:
                         raise

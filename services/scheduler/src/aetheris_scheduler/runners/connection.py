@@ -10,7 +10,7 @@ from aetheris_kernel.errors import Refusal
 from aetheris_scheduler.core.job import Job
 from aetheris_scheduler.core.lifecycle import Notice
 from aetheris_scheduler.core.session import Session
-from aetheris_scheduler.outbox import Outbox
+from aetheris_scheduler.runners.outbox import Outbox
 
 
 class Seat:

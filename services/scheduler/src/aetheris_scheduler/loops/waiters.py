@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from aetheris_kernel.errors import Unavailable
 
-from aetheris_scheduler.store import Store
+from aetheris_scheduler.store.contract import Store
 
 log = structlog.get_logger()
 

@@ -17,8 +17,8 @@ from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 
 from aetheris_scheduler import convert
 from aetheris_scheduler.core.session import check_hello
-from aetheris_scheduler.dispatcher import Dispatcher
-from aetheris_scheduler.seat import Seat
+from aetheris_scheduler.loops.dispatcher import Dispatcher
+from aetheris_scheduler.runners.connection import Seat
 
 # How long the last words may take.
 _LAST_WORDS_S = 1.0

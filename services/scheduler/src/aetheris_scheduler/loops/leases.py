@@ -14,9 +14,9 @@ import structlog
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Conflict, Unavailable
 
-from aetheris_scheduler.dispatcher import Dispatcher
-from aetheris_scheduler.seat import Seat
-from aetheris_scheduler.store import Store
+from aetheris_scheduler.loops.dispatcher import Dispatcher
+from aetheris_scheduler.runners.connection import Seat
+from aetheris_scheduler.store.contract import Store
 
 log = structlog.get_logger()
 
