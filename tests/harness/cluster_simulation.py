@@ -23,12 +23,22 @@ from aetheris_runner import ports
 from aetheris_runner.hands import Hands
 from aetheris_runner.run import Run
 from aetheris_scheduler.core import lifecycle
-from aetheris_scheduler.core.job import Failure, Job, State
+from aetheris_scheduler.core.job import Failure, Job, JobState
 from aetheris_scheduler.core.session import Hello
 from aetheris_scheduler.core.submission import Submission, checked
 from aetheris_scheduler.store.contract import Ends
 from aetheris_scheduler.store.memory import MemoryStore
-from aetheris_scheduler.store.tick import Order, Outcome, Placement, Steered, Submitted, Sweep, Tick, Ticked, claim_for
+from aetheris_scheduler.store.tick import (
+    JobOrder,
+    JobOutcome,
+    OrderAnswer,
+    Placement,
+    Submitted,
+    Sweep,
+    Tick,
+    Ticked,
+    claim_for,
+)
 
 from harness.crash import Crash, Fuse, Process
 from harness.world import World
@@ -70,16 +80,16 @@ class MemoryChildren:
     async def outcome(self, parent: ports.Assignment, job_id: str) -> ports.ChildOutcome:
         await self._heard()
         job = self._cluster.scheduler.jobs[UUID(job_id)]
-        if job.state is State.COMPLETED:
+        if job.state is JobState.COMPLETED:
             return ports.ChildOutcome(job.result or b"")
         assert job.reason is not None
-        told = e.Failure("Cancelled" if job.state is State.CANCELLED else job.reason.type, job.reason.message)
+        told = e.Failure("Cancelled" if job.state is JobState.CANCELLED else job.reason.type, job.reason.message)
         return ports.ChildOutcome(failure=told)
 
     async def cancel(self, parent: ports.Assignment, job_id: str, reason: str) -> None:
-        ticked = await self._written(Tick(orders=[Order(UUID(job_id), lifecycle.Cancel(reason))]))
-        if ticked.steered[0].refused is not None:
-            raise ticked.steered[0].refused
+        ticked = await self._written(Tick(orders=[JobOrder(UUID(job_id), lifecycle.Cancel(reason))]))
+        if ticked.ordered[0].refused is not None:
+            raise ticked.ordered[0].refused
 
     async def _heard(self) -> None:
         await asyncio.sleep(0)
@@ -119,7 +129,7 @@ class ClusterSimulation:
         # What happens whenever nothing moves. True where it changed something, so that no time passes.
         self.meanwhile: Callable[[], bool] = lambda: False
         self._agents: Mapping[str, AgentDefinition[Any]] = {agent.name: agent for agent in agents}
-        self._orders: list[Order] = []
+        self._orders: list[JobOrder] = []
         self._changed = asyncio.Event()
         self._held: dict[UUID, _Held] = {}
         self._warm: dict[UUID, Run] = {}
@@ -136,19 +146,19 @@ class ClusterSimulation:
     def agent(self, name: str) -> AgentDefinition[Any]:
         return self._agents[name]
 
-    async def order(self, job: UUID, steer: lifecycle.Steer) -> None:
-        await self.tick(Tick(orders=[Order(job, steer)]))
+    async def order(self, job: UUID, steer: lifecycle.Order) -> None:
+        await self.tick(Tick(orders=[JobOrder(job, steer)]))
 
-    def soon(self, steer: lifecycle.Steer, job: UUID) -> None:
+    def soon(self, steer: lifecycle.Order, job: UUID) -> None:
         """Somebody wants something of a job, in the next transaction."""
-        self._orders.append(Order(job, steer))
+        self._orders.append(JobOrder(job, steer))
 
     async def tick(self, tick: Tick) -> Ticked:
         """One transaction of the scheduler; whoever holds a job hears its news."""
         ticked = await self.scheduler.tick(tick)
         self._changed.set()
-        for order, steered in zip(tick.orders, ticked.steered, strict=True):
-            self._tell(order.job, steered)
+        for order, answer in zip(tick.orders, ticked.ordered, strict=True):
+            self._tell(order.job, answer)
         for parent, woken in zip(ticked.parents, ticked.woken, strict=True):
             self._tell(parent, woken)
         return ticked
@@ -219,7 +229,7 @@ class ClusterSimulation:
         for job, held in over:
             del self._held[job]
             outcome = held.task.result()
-            said = Outcome(self._hello.session, job, held.lease, _said(outcome))
+            said = JobOutcome(self._hello.session, job, held.lease, _said(outcome))
             await self.tick(Tick(outcomes=[said]))
             if warm and isinstance(outcome, ports.Parked):
                 self._warm[job] = held.run
@@ -246,11 +256,11 @@ class ClusterSimulation:
         assert moments, f"nothing will ever move: {[(job.id, job.state, job.park_reason) for job in self.open]}"
         self.world.clock.advance(max((min(moments) - self.world.clock.now()).total_seconds(), 0.0))
 
-    def _tell(self, job: UUID, steered: Steered) -> None:
+    def _tell(self, job: UUID, answer: OrderAnswer) -> None:
         held = self._held.get(job)
-        if held is None or steered.tell is None or steered.lease != held.lease:
+        if held is None or answer.notice is None or answer.lease != held.lease:
             return
-        match steered.tell:
+        match answer.notice:
             case lifecycle.Notice.WAKE:
                 held.run.hear()
             case lifecycle.Notice.CANCEL:
@@ -259,15 +269,15 @@ class ClusterSimulation:
                 pass
 
 
-def _said(outcome: ports.Outcome) -> lifecycle.Said:
+def _said(outcome: ports.Outcome) -> lifecycle.Outcome:
     match outcome:
         case ports.Parked(reason=reason, wake_at=wake_at, operator=operator):
             return lifecycle.Park(reason, wake_at, operator)
         case ports.Completed(result=result):
-            return lifecycle.End(State.COMPLETED, result)
+            return lifecycle.End(JobState.COMPLETED, result)
         case ports.Failed(failure=failure):
-            return lifecycle.End(State.FAILED, failure=Failure(failure.type, failure.message))
+            return lifecycle.End(JobState.FAILED, failure=Failure(failure.type, failure.message))
         case ports.Cancelled(reason=reason):
-            return lifecycle.End(State.CANCELLED, failure=Failure("Cancelled", reason))
+            return lifecycle.End(JobState.CANCELLED, failure=Failure("Cancelled", reason))
         case ports.Released(reason=reason, delay=delay):
             return lifecycle.Release(reason, delay)

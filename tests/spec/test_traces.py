@@ -134,7 +134,7 @@ class House:
         clock = self.world.clock
         now = clock.now()
         self.row = row.Job(
-            id=JOB, tenant="default", agent="shop", queue="default", state=row.State.READY, since=now, created_at=now
+            id=JOB, tenant="default", agent="shop", queue="default", state=row.JobState.READY, since=now, created_at=now
         )
         self.session = clock.new_id()
         self.sent = False
@@ -155,7 +155,7 @@ class House:
         life = self.begin(0)
         lives = 1
         for count in range(40):
-            if self.row.state is row.State.PARKED:
+            if self.row.state is row.JobState.PARKED:
                 self.send()
             self.happens(lifecycle.Lease(self.session))
             lease = self.row.lease
@@ -215,11 +215,11 @@ class House:
         assert lifecycle.holds(self.row, self.session, lease)
         if isinstance(outcome, ports.Parked):
             self.happens(lifecycle.Park(outcome.reason))
-            parked = self.row.state is row.State.PARKED
+            parked = self.row.state is row.JobState.PARKED
             self.seen.append(Step("parked" if parked else "park met a wake", 0, lease))
             return False
         ended = "completed" if isinstance(outcome, ports.Completed) else "cancelled"
-        self.happens(lifecycle.End(row.State[ended.upper()]))
+        self.happens(lifecycle.End(row.JobState[ended.upper()]))
         self.seen.append(Step("ended", 0, lease, ended))
         return True
 

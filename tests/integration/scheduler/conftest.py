@@ -29,7 +29,17 @@ from aetheris_scheduler.store import rows
 from aetheris_scheduler.store.contract import Store
 from aetheris_scheduler.store.memory import MemoryStore
 from aetheris_scheduler.store.postgres import PostgresStore
-from aetheris_scheduler.store.tick import Leased, Order, Outcome, Placement, Steered, Submitted, Sweep, Tick, Ticked
+from aetheris_scheduler.store.tick import (
+    JobOrder,
+    JobOutcome,
+    Leased,
+    OrderAnswer,
+    Placement,
+    Submitted,
+    Sweep,
+    Tick,
+    Ticked,
+)
 
 from harness.clock import SimClock
 from harness.postgres import Server, fresh_database
@@ -75,11 +85,11 @@ class World:
         return leased.job
 
     async def says(self, runner: Hello, job: Job, said: Any) -> bool:
-        return (await self.store.tick(Tick(outcomes=[Outcome(runner.session, job.id, job.lease, said)]))).settled[0]
+        return (await self.store.tick(Tick(outcomes=[JobOutcome(runner.session, job.id, job.lease, said)]))).settled[0]
 
-    async def order(self, job: Job | UUID, steer: Any) -> Steered:
+    async def order(self, job: Job | UUID, steer: Any) -> OrderAnswer:
         job_id = job.id if isinstance(job, Job) else job
-        return (await self.store.tick(Tick(orders=[Order(job_id, steer)]))).steered[0]
+        return (await self.store.tick(Tick(orders=[JobOrder(job_id, steer)]))).ordered[0]
 
     async def sweep(self, **more: Any) -> Ticked:
         return await self.store.tick(Tick(sweep=Sweep(timers=True, deadlines=True, sessions=True, **more)))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from aetheris_scheduler.core.claim import Claim, Slot
-from aetheris_scheduler.core.job import Failure, State
+from aetheris_scheduler.core.job import Failure, JobState
 from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Pause, Resume, Wake
 from aetheris_scheduler.core.session import Skills
-from aetheris_scheduler.store.tick import Order, Tick
+from aetheris_scheduler.store.tick import JobOrder, Tick
 
 from .conftest import World
 
-DONE = End(State.COMPLETED, b'"done"')
+DONE = End(JobState.COMPLETED, b'"done"')
 
 
 async def test_j1_every_job_is_leased_once(world: World) -> None:
@@ -70,7 +70,7 @@ async def test_a_claim_is_made_only_if_something_became_ready_or_waits(world: Wo
     claim = Claim(Skills(), [Slot(runner.session, runner.stream, "")], always=False)
 
     assert (await world.store.tick(Tick(claims=[claim]))).claimed == [None]
-    ticked = await world.store.tick(Tick(orders=[Order(parked.id, Wake())], claims=[claim]))
+    ticked = await world.store.tick(Tick(orders=[JobOrder(parked.id, Wake())], claims=[claim]))
     assert ticked.claimed == [1]
     assert [leased.job.id for leased in ticked.leased] == [parked.id]
 
@@ -85,7 +85,7 @@ async def test_j4_a_parked_job_is_never_leased_and_never_reclaimed(world: World)
 
     assert await world.claim(other, 10) == []
     found = await world.job(job)
-    assert (found.state, found.lease, found.crash_count) == (State.PARKED, 1, 0)
+    assert (found.state, found.lease, found.crash_count) == (JobState.PARKED, 1, 0)
 
 
 async def test_a_cancel_reaches_a_paused_job_and_one_that_waits_for_an_operator(world: World) -> None:
@@ -135,6 +135,6 @@ async def test_a_cancelling_job_can_wait_without_spinning(world: World) -> None:
     (again,) = await world.claim(runner)
     await world.says(runner, again.job, Park("compensation in doubt", operator=True))
 
-    assert (await world.job(job)).state is State.PARKED
+    assert (await world.job(job)).state is JobState.PARKED
     # Cancelled twice is cancelled once.
-    assert (await world.order(job, Cancel())).state is State.PARKED
+    assert (await world.order(job, Cancel())).state is JobState.PARKED

@@ -45,7 +45,7 @@ async def sleep_until(scheduler: Served, runner: Stream, moment: datetime) -> st
 def without_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The scheduler looks for what is due once, at its start; after that only its own timers let anything happen."""
     monkeypatch.setattr(sweeper, "LOOK_S", 3600.0)
-    monkeypatch.setattr(sweeper, "LOOK_HUNGRY_S", 3600.0)
+    monkeypatch.setattr(sweeper, "LOOK_WITH_ROOM_S", 3600.0)
 
 
 @pytest.mark.usefixtures("without_looks")

@@ -11,11 +11,11 @@ from uuid import UUID
 import pytest
 from aetheris_chassis.postgres import acquiring, open_pool
 from aetheris_scheduler.core.claim import Slot
-from aetheris_scheduler.core.job import State
+from aetheris_scheduler.core.job import JobState
 from aetheris_scheduler.core.lifecycle import End, Park, Progress, Wake
-from aetheris_scheduler.store.contract import Listing
+from aetheris_scheduler.core.page import JobListing
 from aetheris_scheduler.store.postgres import QUERIES, PostgresStore
-from aetheris_scheduler.store.tick import Order, Outcome, Placement, Tick
+from aetheris_scheduler.store.tick import JobOrder, JobOutcome, Placement, Tick
 
 from .conftest import PostgresWorld, serving_scheduler
 
@@ -41,7 +41,7 @@ async def crowded(postgres_world: PostgresWorld) -> PostgresWorld:
     runner = await world.runner()
     for _ in range(8):
         job = await world.leased(runner)
-        await world.store.tick(Tick(outcomes=[Outcome(runner.session, job.id, job.lease, End(State.COMPLETED))]))
+        await world.store.tick(Tick(outcomes=[JobOutcome(runner.session, job.id, job.lease, End(JobState.COMPLETED))]))
         await world.store.look([runner.session], keep=[])
         await world.sweep()
     await world.sql(FILL, PARKED)
@@ -168,10 +168,10 @@ async def test_no_statement_of_a_tick_is_planned_again_and_again(postgres_world:
             ids = [placement.submission.id for placement in placements[:jobs]]
             await world.store.tick(Tick(placements=placements))
             for said in (Progress(), Park("signal")):
-                await world.store.tick(Tick(outcomes=[Outcome(runner.session, job, 1, said) for job in ids]))
-            await world.store.tick(Tick(orders=[Order(job, Wake()) for job in ids]))
+                await world.store.tick(Tick(outcomes=[JobOutcome(runner.session, job, 1, said) for job in ids]))
+            await world.store.tick(Tick(orders=[JobOrder(job, Wake()) for job in ids]))
             leased = await world.claim(runner, jobs + 1)
-            done = [Outcome(runner.session, one.job.id, one.job.lease, End(State.COMPLETED)) for one in leased]
+            done = [JobOutcome(runner.session, one.job.id, one.job.lease, End(JobState.COMPLETED)) for one in leased]
             await world.store.tick(Tick(outcomes=done))
             await world.store.look([runner.session], keep=[])
             await world.store.get(ids)
@@ -219,12 +219,12 @@ async def test_what_an_operator_asks_does_not_read_the_crowd(crowded: PostgresWo
     """Each answer reads some hundred blocks of the thousands that the crowd fills."""
     store = PostgresStore(crowded.pool)
     assert await store.stuck("acme", None, 100, patience=timedelta(minutes=5)) == []
-    assert len(await store.list_jobs(Listing(tenant="acme", states=[State.PARKED], limit=100))) == 100
-    assert await store.list_jobs(Listing(tenant="acme", states=[State.FAILED], limit=100)) == []
+    assert len(await store.list_jobs(JobListing(tenant="acme", states=[JobState.PARKED], limit=100))) == 100
+    assert await store.list_jobs(JobListing(tenant="acme", states=[JobState.FAILED], limit=100)) == []
     last = UUID(int=(1 << 128) - 1)
     asked: dict[str, list[tuple[Any, ...]]] = {
         "stuck": [("acme", datetime(9999, 1, 1, tzinfo=UTC), last, 300.0, 60.0, 100)],
-        "list": [("acme", [state], last, None, None, 100) for state in (State.PARKED, State.FAILED)],
+        "list": [("acme", [state], last, None, None, 100) for state in (JobState.PARKED, JobState.FAILED)],
     }
     (row,) = await crowded.sql("SELECT pg_relation_size('scheduler.jobs') / 8192 AS blocks")
     for name, calls in asked.items():

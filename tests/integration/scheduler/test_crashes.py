@@ -10,11 +10,11 @@ import pytest
 from aetheris_chassis.postgres import acquiring
 from aetheris_kernel.errors import Unavailable
 from aetheris_scheduler.core.claim import Claim, Slot
-from aetheris_scheduler.core.job import State
+from aetheris_scheduler.core.job import JobState
 from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Progress, Wake
 from aetheris_scheduler.core.session import Skills
 from aetheris_scheduler.store.postgres import QUERIES
-from aetheris_scheduler.store.tick import Order, Outcome, Placement, Submitted, Sweep, Tick
+from aetheris_scheduler.store.tick import JobOrder, JobOutcome, Placement, Submitted, Sweep, Tick
 from aetheris_scheduler.store.write import write_tick
 
 from harness.crash import Crash, CrashAt
@@ -34,15 +34,15 @@ async def full_tick(world: PostgresWorld) -> Tick:
     await world.says(runner, waking, Park("signal"))
     await world.submit(start_after=(await world.store.look([], keep=[])).now + timedelta(seconds=1))
     await world.pass_time(2)
-    outcomes = [(ending, End(State.COMPLETED, b"1")), (parking, Park("x")), (going, Progress())]
+    outcomes = [(ending, End(JobState.COMPLETED, b"1")), (parking, Park("x")), (going, Progress())]
     return Tick(
-        outcomes=[Outcome(runner.session, job.id, job.lease, said) for job, said in outcomes],
+        outcomes=[JobOutcome(runner.session, job.id, job.lease, said) for job, said in outcomes],
         sweep=Sweep(timers=True, deadlines=True, sessions=True),
         placements=[
             Placement(world.submission(idempotency_key="placed"), slot),
             Placement(world.submission(idempotency_key="ready")),
         ],
-        orders=[Order(waking.id, Wake()), Order(cancelling.id, Cancel("enough"))],
+        orders=[JobOrder(waking.id, Wake()), JobOrder(cancelling.id, Cancel("enough"))],
         claims=[Claim(Skills(), [slot], always=True)],
     )
 
@@ -105,7 +105,7 @@ async def test_x4_a_tick_that_was_written_but_not_answered_can_be_sent_again(pos
 
     assert again.settled[:2] == [True, True]
     assert [answer.created for answer in again.submitted if isinstance(answer, Submitted)] == [False, False]
-    assert [steered.refused for steered in again.steered] == [None, None]
+    assert [answer.refused for answer in again.ordered] == [None, None]
     assert len((await everything(world))[0]) == jobs
 
 

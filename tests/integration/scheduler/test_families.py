@@ -8,14 +8,14 @@ from uuid import UUID, uuid4
 
 import pytest
 from aetheris_kernel.errors import Invalid, KeyReused
-from aetheris_scheduler.core.job import Fork, State
+from aetheris_scheduler.core.job import Fork, JobState
 from aetheris_scheduler.core.lifecycle import End, Notice, Park, Pause
 from aetheris_scheduler.store.contract import Ended, Ends
-from aetheris_scheduler.store.tick import Outcome, Placement, Tick
+from aetheris_scheduler.store.tick import JobOutcome, Placement, Tick
 
 from .conftest import PostgresWorld, World
 
-DONE = End(State.COMPLETED, b"1")
+DONE = End(JobState.COMPLETED, b"1")
 
 
 async def test_a_childs_end_wakes_a_parent_that_is_parked(world: World) -> None:
@@ -25,7 +25,7 @@ async def test_a_childs_end_wakes_a_parent_that_is_parked(world: World) -> None:
     await world.says(runner, parent, Park("child"))
     await world.says(runner, child, DONE)
 
-    assert (await world.job(parent)).state is State.READY
+    assert (await world.job(parent)).state is JobState.READY
     assert await world.store.ends(Ends(parent.id, 0)) == Ended({child.id}, 1)
 
 
@@ -38,15 +38,15 @@ async def test_a_child_that_ends_while_its_parent_parks_is_never_missed(world: W
         parent = await world.leased(runner)
         first, second = [await world.leased(runner, parent=parent.id) for _ in range(2)]
         said = [
-            Outcome(runner.session, parent.id, parent.lease, Park("child")),
-            Outcome(runner.session, first.id, first.lease, DONE),
-            Outcome(runner.session, second.id, second.lease, DONE),
+            JobOutcome(runner.session, parent.id, parent.lease, Park("child")),
+            JobOutcome(runner.session, first.id, first.lease, DONE),
+            JobOutcome(runner.session, second.id, second.lease, DONE),
         ]
         in_order = [said[n] for n in order]
         for part in (in_order[:cut], in_order[cut:]):
             await world.store.tick(Tick(outcomes=part))
 
-        assert (await world.job(parent)).state is State.READY
+        assert (await world.job(parent)).state is JobState.READY
         assert (await world.store.ends(Ends(parent.id, 0))).jobs == {first.id, second.id}
 
 
@@ -54,10 +54,10 @@ async def test_the_holder_of_a_parent_is_told(world: World) -> None:
     runner = await world.runner()
     parent = await world.leased(runner)
     child = await world.leased(runner, parent=parent.id)
-    ticked = await world.store.tick(Tick(outcomes=[Outcome(runner.session, child.id, child.lease, DONE)]))
+    ticked = await world.store.tick(Tick(outcomes=[JobOutcome(runner.session, child.id, child.lease, DONE)]))
 
     assert ticked.parents == [parent.id]
-    assert [(woken.tell, woken.session) for woken in ticked.woken] == [(Notice.WAKE, runner.session)]
+    assert [(woken.notice, woken.session) for woken in ticked.woken] == [(Notice.WAKE, runner.session)]
     assert (await world.job(parent)).wake
 
 
@@ -78,8 +78,8 @@ async def test_a_parent_that_has_ended_hears_nothing(world: World) -> None:
     await world.says(runner, parent, DONE)
     await world.says(runner, child, DONE)
 
-    assert (await world.job(parent)).state is State.COMPLETED
-    assert (await world.job(child)).state is State.COMPLETED
+    assert (await world.job(parent)).state is JobState.COMPLETED
+    assert (await world.job(child)).state is JobState.COMPLETED
 
 
 async def test_a_paused_parent_and_one_for_an_operator_stay_where_they_are(world: World) -> None:
@@ -92,7 +92,7 @@ async def test_a_paused_parent_and_one_for_an_operator_stay_where_they_are(world
     for child in children:
         await world.says(runner, child, DONE)
 
-    assert (await world.job(parents[0])).state is State.PARKED
+    assert (await world.job(parents[0])).state is JobState.PARKED
     assert (await world.job(parents[0])).wake
     assert not await world.claim(runner)
 

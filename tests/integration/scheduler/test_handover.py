@@ -10,11 +10,11 @@ from uuid import uuid4
 import grpc
 import pytest
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
-from aetheris_scheduler.core.claim import Bequest, Claim, Slot
-from aetheris_scheduler.core.job import State
+from aetheris_scheduler.core.claim import Claim, JobHandover, Slot
+from aetheris_scheduler.core.job import JobState
 from aetheris_scheduler.core.lifecycle import Pause, Release
 from aetheris_scheduler.core.session import Hello, Skills
-from aetheris_scheduler.store.tick import Outcome, Tick
+from aetheris_scheduler.store.tick import JobOutcome, Tick
 from aetheris_scheduler.store.write import statements_max
 
 from .conftest import MemoryWorld, Served, World
@@ -32,8 +32,8 @@ async def test_what_is_handed_back_is_the_heirs_before_anybody_claims(world: Wor
 
     ticked = await world.store.tick(
         Tick(
-            outcomes=[Outcome(old.session, job.id, job.lease, Release("the runner stops"))],
-            bequests=[Bequest(Skills(), slot(heir), [job.id])],
+            outcomes=[JobOutcome(old.session, job.id, job.lease, Release("the runner stops"))],
+            handovers=[JobHandover(Skills(), slot(heir), [job.id])],
             claims=[Claim(Skills(), [slot(other)] * 5, always=False)],
         )
     )
@@ -43,9 +43,9 @@ async def test_what_is_handed_back_is_the_heirs_before_anybody_claims(world: Wor
     assert [(leased.job.id, leased.job.session, leased.job.lease) for leased in ticked.leased] == [
         (job.id, heir.session, job.lease + 1)
     ]
-    assert (found.state, found.session, found.crash_count) == (State.LEASED, heir.session, 0)
+    assert (found.state, found.session, found.crash_count) == (JobState.LEASED, heir.session, 0)
     assert ticked.readied == 0  # nothing for the others to look for, so they do not
-    assert (await world.job(waiting)).state is State.READY
+    assert (await world.job(waiting)).state is JobState.READY
 
 
 async def test_an_heir_gets_only_what_it_can_run_and_what_may_run(world: World) -> None:
@@ -58,13 +58,13 @@ async def test_an_heir_gets_only_what_it_can_run_and_what_may_run(world: World) 
 
     ticked = await world.store.tick(
         Tick(
-            outcomes=[Outcome(old.session, job.id, job.lease, Release("the runner stops")) for job in jobs],
-            bequests=[Bequest(heir.skills, slot(heir), [job.id for job in jobs])],
+            outcomes=[JobOutcome(old.session, job.id, job.lease, Release("the runner stops")) for job in jobs],
+            handovers=[JobHandover(heir.skills, slot(heir), [job.id for job in jobs])],
         )
     )
 
     assert [leased.job.id for leased in ticked.leased] == [good.id]
-    assert [(await world.job(job)).state for job in (strange, paused)] == [State.READY, State.READY]
+    assert [(await world.job(job)).state for job in (strange, paused)] == [JobState.READY, JobState.READY]
 
 
 async def test_an_heir_that_speaks_by_another_stream_by_now_gets_nothing(world: World) -> None:
@@ -74,21 +74,21 @@ async def test_an_heir_that_speaks_by_another_stream_by_now_gets_nothing(world: 
 
     ticked = await world.store.tick(
         Tick(
-            outcomes=[Outcome(old.session, job.id, job.lease, Release("the runner stops"))],
-            bequests=[Bequest(Skills(), slot(heir), [job.id])],
+            outcomes=[JobOutcome(old.session, job.id, job.lease, Release("the runner stops"))],
+            handovers=[JobHandover(Skills(), slot(heir), [job.id])],
         )
     )
 
     assert ticked.leased == []
-    assert (await world.job(job)).state is State.READY
+    assert (await world.job(job)).state is JobState.READY
 
 
 async def test_said_twice_it_is_inherited_once(world: World) -> None:
     old, heir = await world.runner(), await world.runner()
     job = await world.leased(old)
     twice = Tick(
-        outcomes=[Outcome(old.session, job.id, job.lease, Release("the runner stops"))],
-        bequests=[Bequest(Skills(), slot(heir), [job.id])],
+        outcomes=[JobOutcome(old.session, job.id, job.lease, Release("the runner stops"))],
+        handovers=[JobHandover(Skills(), slot(heir), [job.id])],
     )
 
     assert len((await world.store.tick(twice)).leased) == 1
@@ -166,6 +166,6 @@ async def test_letting_go_and_inheriting_are_one_transaction() -> None:
     world = MemoryWorld()
     old, heir = await world.runner(), await world.runner()
     job = await world.leased(old)
-    outcome = Outcome(old.session, job.id, job.lease, Release("the runner stops"))
+    outcome = JobOutcome(old.session, job.id, job.lease, Release("the runner stops"))
 
-    assert statements_max(Tick(outcomes=[outcome], bequests=[Bequest(Skills(), slot(heir), [job.id])])) == 2
+    assert statements_max(Tick(outcomes=[outcome], handovers=[JobHandover(Skills(), slot(heir), [job.id])])) == 2

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from aetheris_scheduler.core import lifecycle
-from aetheris_scheduler.core.job import Failure, Job, State
+from aetheris_scheduler.core.job import Failure, Job, JobState
 from aetheris_scheduler.core.lifecycle import (
     Cancel,
     End,
@@ -28,7 +28,7 @@ from aetheris_scheduler.core.lifecycle import (
     Wake,
 )
 from aetheris_scheduler.core.session import Hello
-from aetheris_scheduler.store.tick import Order, Outcome, Sweep, Tick, Ticked
+from aetheris_scheduler.store.tick import JobOrder, JobOutcome, Sweep, Tick, Ticked
 
 from .conftest import World, comparable, flags
 
@@ -39,7 +39,7 @@ HOUR = timedelta(hours=1)
 def every_job(world: World, holder: UUID) -> Iterator[Job]:
     """Each state with each combination of flags that it can have."""
     now = world.clock.now()
-    for state in State:
+    for state in JobState:
         for flag in flags("wake", "cancel", "paused", "progressed"):
             for crash_count in (0, LIMIT - 1):
                 made = Job(
@@ -51,11 +51,11 @@ def every_job(world: World, holder: UUID) -> Iterator[Job]:
                     since=now - HOUR,
                     created_at=now - HOUR,
                     lease=7,
-                    session=holder if state is State.LEASED else None,
+                    session=holder if state is JobState.LEASED else None,
                     crash_count=crash_count,
                     **flag,
                 )
-                yield from _parked(made, world) if state is State.PARKED else [made]
+                yield from _parked(made, world) if state is JobState.PARKED else [made]
 
 
 def _parked(made: Job, world: World) -> Iterator[Job]:
@@ -75,9 +75,9 @@ EVENTS: list[Event] = [
     Park("in doubt", operator=True),
     Release("leaving"),
     Release("tools are away", timedelta(seconds=30)),
-    End(State.COMPLETED, result=b'"done"'),
-    End(State.FAILED, failure=Failure("Boom", "it went off", retryable=True, stack="here")),
-    End(State.CANCELLED),
+    End(JobState.COMPLETED, result=b'"done"'),
+    End(JobState.FAILED, failure=Failure("Boom", "it went off", retryable=True, stack="here")),
+    End(JobState.CANCELLED),
     Progress(),
     Progress(0.5, "half"),
     Progress(note="still at it"),
@@ -107,10 +107,10 @@ async def happens(world: World, event: Event, jobs: Sequence[Job], holder: Hello
             return await world.store.tick(Tick(sweep=Sweep(timers=True)))
         case Park() | Release() | End() | Progress():
             return await world.store.tick(
-                Tick(outcomes=[Outcome(holder.session, job.id, job.lease, event) for job in jobs])
+                Tick(outcomes=[JobOutcome(holder.session, job.id, job.lease, event) for job in jobs])
             )
         case _:
-            return await world.store.tick(Tick(orders=[Order(job.id, event) for job in jobs]))
+            return await world.store.tick(Tick(orders=[JobOrder(job.id, event) for job in jobs]))
 
 
 def _due(job: Job, event: Event, world: World) -> bool:
@@ -148,17 +148,17 @@ def _older(job: Job, shift: timedelta, world: World) -> Job:
 
 def _check_answers(ticked: Ticked, event: Event, jobs: Sequence[Job], before: dict[UUID, Any]) -> None:
     if isinstance(event, (Park, Release, End, Progress)):
-        leased_then = [job.state is State.LEASED for job in jobs]
+        leased_then = [job.state is JobState.LEASED for job in jobs]
         # Nobody else has held them since, so for the store the others are repetitions.
         assert [effective for effective, leased in zip(ticked.settled, leased_then, strict=True) if leased] == [
             True
         ] * sum(leased_then)
-    for steered, job in zip(ticked.steered, jobs, strict=False):
-        move = lifecycle.decide(before[job.id], event)
+    for answer, job in zip(ticked.ordered, jobs, strict=False):
+        transition = lifecycle.decide(before[job.id], event)
         refused = lifecycle.refusal(job.state, event)  # type: ignore[arg-type]
 
-        assert steered.state is lifecycle.evolve(before[job.id], event, job.since).state, (job, event)
-        assert steered.tell is move.tell, (job, event)
-        assert type(steered.refused) is type(refused), (job, event)
-        if steered.tell is not None:
-            assert (steered.session, steered.lease) == (job.session, job.lease)
+        assert answer.state is lifecycle.evolve(before[job.id], event, job.since).state, (job, event)
+        assert answer.notice is transition.notice, (job, event)
+        assert type(answer.refused) is type(refused), (job, event)
+        if answer.notice is not None:
+            assert (answer.session, answer.lease) == (job.session, job.lease)

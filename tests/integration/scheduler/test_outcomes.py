@@ -8,13 +8,13 @@ from uuid import uuid4
 
 import pytest
 from aetheris_kernel.errors import Conflict
-from aetheris_scheduler.core.job import Failure, State
+from aetheris_scheduler.core.job import Failure, JobState
 from aetheris_scheduler.core.lifecycle import Cancel, End, Notice, Park, Pause, Progress, Release, Requeue, Resume, Wake
-from aetheris_scheduler.store.tick import Order, Outcome, Tick
+from aetheris_scheduler.store.tick import JobOrder, JobOutcome, Tick
 
 from .conftest import World
 
-DONE = End(State.COMPLETED, b'"done"')
+DONE = End(JobState.COMPLETED, b'"done"')
 
 
 # Outcomes.
@@ -26,8 +26,8 @@ async def test_an_outcome_counts_only_under_the_lease_and_from_its_session(world
 
     assert not await world.says(other, job, DONE)
     assert not await world.says(runner, replace(job, lease=2), DONE)
-    assert not (await world.store.tick(Tick(outcomes=[Outcome(runner.session, uuid4(), 1, DONE)]))).settled[0]
-    assert (await world.job(job)).state is State.LEASED
+    assert not (await world.store.tick(Tick(outcomes=[JobOutcome(runner.session, uuid4(), 1, DONE)]))).settled[0]
+    assert (await world.job(job)).state is JobState.LEASED
     assert await world.says(runner, job, DONE)
 
 
@@ -37,7 +37,7 @@ async def test_an_outcome_counts_only_under_the_lease_and_from_its_session(world
 async def test_an_outcome_said_again_counts_as_it_did(world: World, said: object) -> None:
     runner = await world.runner()
     job = await world.leased(runner)
-    twice = [Outcome(runner.session, job.id, 1, said)] * 2  # type: ignore[arg-type]
+    twice = [JobOutcome(runner.session, job.id, 1, said)] * 2  # type: ignore[arg-type]
 
     assert (await world.store.tick(Tick(outcomes=twice))).settled == [True, True]
     before = await world.job(job)
@@ -53,7 +53,7 @@ async def test_j6_what_is_said_after_the_lease_was_lost_changes_nothing(world: W
 
     for said in (DONE, Park("signal"), Release(), Progress()):
         assert not await world.says(runner, job, said)
-    assert (await world.job(job)).state is State.READY
+    assert (await world.job(job)).state is JobState.READY
 
 
 async def test_progress_forgets_crashes_and_holds_on(world: World) -> None:
@@ -63,22 +63,22 @@ async def test_progress_forgets_crashes_and_holds_on(world: World) -> None:
     await world.sweep()
     other = await world.runner()
     (again,) = await world.claim(other)
-    both = [Outcome(other.session, job.id, again.job.lease, said) for said in (Progress(), DONE)]
+    both = [JobOutcome(other.session, job.id, again.job.lease, said) for said in (Progress(), DONE)]
 
     assert again.job.crash_count == 1
     assert (await world.store.tick(Tick(outcomes=both))).settled == [True, True]
     found = await world.job(job)
-    assert (found.state, found.crash_count, found.result) == (State.COMPLETED, 0, b'"done"')
+    assert (found.state, found.crash_count, found.result) == (JobState.COMPLETED, 0, b'"done"')
 
 
 async def test_a_failure_is_kept_as_it_was_said(world: World) -> None:
     runner = await world.runner()
     job = await world.leased(runner)
     failure = Failure("CardDeclined", "no \u2603 money", retryable=True, stack="line 1\nline 2")
-    await world.says(runner, job, End(State.FAILED, failure=failure))
+    await world.says(runner, job, End(JobState.FAILED, failure=failure))
 
     found = await world.job(job)
-    assert (found.state, found.failure, found.reason, found.result) == (State.FAILED, failure, failure, None)
+    assert (found.state, found.failure, found.reason, found.result) == (JobState.FAILED, failure, failure, None)
 
 
 # Orders.
@@ -88,7 +88,7 @@ async def test_what_an_order_cannot_do_is_refused(world: World) -> None:
     runner = await world.runner()
     done, cancelled, ready = await world.leased(runner), await world.leased(runner), None
     await world.says(runner, done, DONE)
-    await world.says(runner, cancelled, End(State.CANCELLED))
+    await world.says(runner, cancelled, End(JobState.CANCELLED))
     ready = await world.submit()
     cases = [
         (done, Wake(), None),
@@ -116,16 +116,16 @@ async def test_a_requeue_that_crosses_the_park_is_not_lost(world: World) -> None
     await world.says(runner, job, Park("in doubt", operator=True))
 
     assert isinstance(crossed.refused, Conflict)
-    assert crossed.tell is Notice.WAKE
-    assert (await world.job(job)).state is State.READY
+    assert crossed.notice is Notice.WAKE
+    assert (await world.job(job)).state is JobState.READY
 
 
 async def test_many_orders_for_one_job_in_one_tick(world: World) -> None:
     runner = await world.runner()
     job = await world.leased(runner)
-    orders = [Order(job.id, steer) for steer in (Wake(), Pause(), Resume(), Wake(), Cancel("a"), Cancel("b"))]
-    ticked = await world.store.tick(Tick(outcomes=[Outcome(runner.session, job.id, 1, Park("x"))], orders=orders))
+    orders = [JobOrder(job.id, steer) for steer in (Wake(), Pause(), Resume(), Wake(), Cancel("a"), Cancel("b"))]
+    ticked = await world.store.tick(Tick(outcomes=[JobOutcome(runner.session, job.id, 1, Park("x"))], orders=orders))
 
-    assert [steered.refused for steered in ticked.steered] == [None] * 6
+    assert [answer.refused for answer in ticked.ordered] == [None] * 6
     found = await world.job(job)
-    assert (found.state, found.cancel) == (State.READY, True)
+    assert (found.state, found.cancel) == (JobState.READY, True)

@@ -16,11 +16,11 @@ from aetheris_chassis.postgres import acquiring
 from aetheris_kernel.errors import Unavailable
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_scheduler.core.claim import Slot
-from aetheris_scheduler.core.job import State
-from aetheris_scheduler.core.lifecycle import Cancel, Park, Pause, Requeue, Resume, Steer, Wake
+from aetheris_scheduler.core.job import JobState
+from aetheris_scheduler.core.lifecycle import Cancel, Order, Park, Pause, Requeue, Resume, Wake
 from aetheris_scheduler.core.session import Hello
 from aetheris_scheduler.store.postgres import QUERIES
-from aetheris_scheduler.store.tick import Order, Outcome, Placement, Submitted, Sweep, Tick, claim_for
+from aetheris_scheduler.store.tick import JobOrder, JobOutcome, Placement, Submitted, Sweep, Tick, claim_for
 from aetheris_scheduler.store.write import write_tick
 
 from .conftest import PostgresWorld, Served, eventually, serving_scheduler
@@ -142,7 +142,8 @@ async def test_a_tick_that_is_sent_away_for_a_deadlock_is_tried_again(
     runner = await world.runner()
     one, other = await world.leased(runner), await world.leased(runner)
     asked = Tick(
-        outcomes=[Outcome(runner.session, one.id, one.lease, Park("x"))], orders=[Order(other.id, Cancel("enough"))]
+        outcomes=[JobOutcome(runner.session, one.id, one.lease, Park("x"))],
+        orders=[JobOrder(other.id, Cancel("enough"))],
     )
     async with acquiring(world.pool) as connection:
         await connection.execute(HEAD_ON.format(times=times))
@@ -152,13 +153,13 @@ async def test_a_tick_that_is_sent_away_for_a_deadlock_is_tried_again(
         with pytest.raises(Unavailable):
             await world.store.tick(asked)
 
-    assert ((await world.job(one)).state is State.PARKED) is takes_place
+    assert ((await world.job(one)).state is JobState.PARKED) is takes_place
     assert (await world.job(other)).cancel is takes_place
 
 
 # Park and wake, in every interleaving.
 
-CROSSING: Sequence[tuple[str, Steer]] = [
+CROSSING: Sequence[tuple[str, Order]] = [
     ("signal: go", Wake()),
     ("signal: go", Cancel("enough")),
     ("paused", Resume()),
@@ -171,7 +172,7 @@ CROSSING: Sequence[tuple[str, Steer]] = [
 @pytest.mark.parametrize("park_first", [True, False], ids=["park first", "order first"])
 @pytest.mark.parametrize(("reason", "steer"), CROSSING, ids=lambda value: str(value).replace(": ", "-"))
 async def test_j5_a_park_and_an_order_that_are_written_at_once(
-    postgres_world: PostgresWorld, reason: str, steer: Steer, park_first: bool, commits: bool
+    postgres_world: PostgresWorld, reason: str, steer: Order, park_first: bool, commits: bool
 ) -> None:
     """One of the two is in its transaction when the other comes, and then it commits or it fails and is sent again."""
     world = postgres_world
@@ -179,8 +180,8 @@ async def test_j5_a_park_and_an_order_that_are_written_at_once(
     job = await world.leased(runner)
     if isinstance(steer, Resume):
         await world.order(job, Pause())
-    park = Tick(outcomes=[Outcome(runner.session, job.id, job.lease, Park(reason, operator=reason == "in doubt"))])
-    order = Tick(orders=[Order(job.id, steer)])
+    park = Tick(outcomes=[JobOutcome(runner.session, job.id, job.lease, Park(reason, operator=reason == "in doubt"))])
+    order = Tick(orders=[JobOrder(job.id, steer)])
     first, second = (park, order) if park_first else (order, park)
     async with acquiring(world.pool) as connection:
         transaction = connection.transaction()
@@ -197,10 +198,10 @@ async def test_j5_a_park_and_an_order_that_are_written_at_once(
     if reason == "in doubt" and isinstance(steer, Wake):
         # A wake that comes before an operator's park makes it look again; one that comes after does not.
         woken_before = park_first is not commits
-        assert (found.state is State.READY) is woken_before
+        assert (found.state is JobState.READY) is woken_before
         assert found.wake
     else:
-        assert found.state is State.READY
+        assert found.state is JobState.READY
         assert [leased.job.id for leased in await world.claim(runner)] == [job.id]
 
 
@@ -241,7 +242,7 @@ async def test_what_is_being_leased_while_a_session_comes_back_is_not_left_with_
     opened = await _begun(world, _claims(runner), lambda: world.store.open(again, lease_s=60))
 
     assert opened.revoked
-    assert (await world.job(job)).state is State.READY
+    assert (await world.job(job)).state is JobState.READY
 
 
 async def test_a_session_that_leaves_while_it_is_being_leased_a_job_is_not_gone(
@@ -255,7 +256,7 @@ async def test_a_session_that_leaves_while_it_is_being_leased_a_job_is_not_gone(
     assert not await leave
     await world.pass_time(2)
     assert (await world.sweep()).expired == [runner.session]
-    assert (await world.job(job)).state is State.READY
+    assert (await world.job(job)).state is JobState.READY
 
 
 async def test_a_session_that_is_being_leased_a_job_expires_after_that_and_with_it(
@@ -291,4 +292,4 @@ async def test_a_session_that_is_expiring_is_leased_nothing(postgres_world: Post
         await transaction.commit()
 
     assert ticked.leased == []
-    assert [answer.job.state for answer in ticked.submitted if isinstance(answer, Submitted)] == [State.READY]
+    assert [answer.job.state for answer in ticked.submitted if isinstance(answer, Submitted)] == [JobState.READY]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import uuid4
 
-from aetheris_scheduler.core.job import Job, State
+from aetheris_scheduler.core.job import Job, JobState
 from aetheris_scheduler.core.lifecycle import End, Park, Pause, Progress
+from aetheris_scheduler.core.page import JobListing
 from aetheris_scheduler.core.session import Hello, Skills
-from aetheris_scheduler.store.contract import Listing
 from aetheris_scheduler.store.tick import Sweep, Tick
 
 from .conftest import World
 
-DONE = End(State.COMPLETED, b'"done"')
+DONE = End(JobState.COMPLETED, b'"done"')
 
 
 async def test_lists_are_paged_newest_first_and_filtered(world: World) -> None:
@@ -27,19 +27,19 @@ async def test_lists_are_paged_newest_first_and_filtered(world: World) -> None:
     newest = [job.id for job in reversed(made)] + [parent.id]
 
     async def ids(**fields: object) -> list[object]:
-        return [job.id for job in await world.store.list_jobs(Listing(tenant="acme", **fields))]  # type: ignore[arg-type]
+        return [job.id for job in await world.store.list_jobs(JobListing(tenant="acme", **fields))]  # type: ignore[arg-type]
 
     assert await ids() == newest
     assert await ids(limit=4) == newest[:4]
     assert await ids(limit=4, before=newest[3]) == newest[4:8]
-    assert await ids(states=[State.LEASED]) == [job for job in newest if job in taken]
-    assert await ids(states=[State.LEASED, State.READY]) == newest
-    assert await ids(states=[State.FAILED]) == []
+    assert await ids(states=[JobState.LEASED]) == [job for job in newest if job in taken]
+    assert await ids(states=[JobState.LEASED, JobState.READY]) == newest
+    assert await ids(states=[JobState.FAILED]) == []
     assert await ids(agent="a1") == [job.id for job in reversed(made) if job.agent == "a1"]
     assert await ids(queue="q0", agent="a0") == [j.id for j in reversed(made) if (j.queue, j.agent) == ("q0", "a0")]
     assert await ids(parent=parent.id) == [job.id for job in reversed(made) if job.parent == parent.id]
     assert await ids(parent=parent.id, limit=1, before=made[8].id) == [made[4].id]
-    assert {job.input for job in await world.store.list_jobs(Listing(tenant="acme"))} == {b""}
+    assert {job.input for job in await world.store.list_jobs(JobListing(tenant="acme"))} == {b""}
 
 
 async def test_stuck_jobs_are_listed_with_cause_and_remedy_the_longest_first(world: World) -> None:

@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import pytest
 from aetheris_kernel.errors import Conflict, NotFound
-from aetheris_scheduler.core.job import State
+from aetheris_scheduler.core.job import JobState
 from aetheris_scheduler.core.lifecycle import End, Park, Requeue, Wake
 
 from .conftest import World
 
-DONE = End(State.COMPLETED, b'"done"')
+DONE = End(JobState.COMPLETED, b'"done"')
 
 
 async def test_a_lost_session_gives_up_its_jobs_and_their_crashes_are_counted(world: World) -> None:
@@ -25,7 +25,7 @@ async def test_a_lost_session_gives_up_its_jobs_and_their_crashes_are_counted(wo
     assert ticked.expired == [runner.session]
     assert {(lost.job, lost.lease, lost.poisoned) for lost in ticked.lost} == {(job.id, 1, False) for job in jobs}
     assert {(job.state, job.crash_count) for job in (await world.store.get([j.id for j in jobs])).values()} == {
-        (State.READY, 1)
+        (JobState.READY, 1)
     }
     assert (await world.sweep()).expired == []
     assert await world.store.runners(None, 10) == []
@@ -53,12 +53,12 @@ async def test_a_job_that_loses_its_lease_again_and_again_is_poisoned(world: Wor
     runner = await world.runner()
     found = await world.job(job)
 
-    assert (found.state, found.operator_only) == (State.PARKED, True)
+    assert (found.state, found.operator_only) == (JobState.PARKED, True)
     assert found.park_reason == "poisoned: its lease was lost 3 times in a row without progress"
     assert await world.claim(runner) == []
     await world.order(job, Wake())
     assert await world.claim(runner) == []
-    assert (await world.order(job, Requeue())).state is State.READY
+    assert (await world.order(job, Requeue())).state is JobState.READY
     (again,) = await world.claim(runner)
     assert again.job.crash_count == 0
 
@@ -71,7 +71,7 @@ async def test_a_returning_session_keeps_what_it_holds_and_gives_back_what_it_ne
 
     assert (opened.kept, opened.revoked) == ({kept.id: 1}, True)
     given_back = await world.job(unknown)
-    assert (given_back.state, given_back.lease, given_back.crash_count) == (State.READY, 2, 0)
+    assert (given_back.state, given_back.lease, given_back.crash_count) == (JobState.READY, 2, 0)
 
 
 async def test_a_session_that_has_expired_is_refused(world: World) -> None:

@@ -12,11 +12,11 @@ from uuid import UUID
 import pytest
 from aetheris_kernel.errors import Refusal
 from aetheris_scheduler.core.claim import Claim, Slot
-from aetheris_scheduler.core.job import State
+from aetheris_scheduler.core.job import JobState
 from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Pause, Progress, Release, Requeue, Resume, Wake
 from aetheris_scheduler.core.session import Hello, Skills
 from aetheris_scheduler.store.contract import Ends
-from aetheris_scheduler.store.tick import Order, Outcome, Placement, Submitted, Sweep, Tick, Ticked
+from aetheris_scheduler.store.tick import JobOrder, JobOutcome, Placement, Submitted, Sweep, Tick, Ticked
 
 from .conftest import MemoryWorld, PostgresWorld, World
 
@@ -30,8 +30,8 @@ SAID = [
     Park("doubt", operator=True),
     Release("bye"),
     Release("away", timedelta(days=9)),
-    End(State.COMPLETED, b"1"),
-    End(State.FAILED),
+    End(JobState.COMPLETED, b"1"),
+    End(JobState.FAILED),
     Progress(),
     Progress(0.5, "half"),
     Progress(note="still at it"),
@@ -56,7 +56,7 @@ class Dice:
         held = [job for job in standing.values() if job.session is not None]
         return Tick(
             outcomes=[
-                Outcome(
+                JobOutcome(
                     job.session if draw.random() < 0.9 else UUID(int=1),  # type: ignore[arg-type]
                     job.id,
                     job.lease - (draw.random() < 0.1),
@@ -66,7 +66,7 @@ class Dice:
             ],
             sweep=Sweep(timers=True, deadlines=True, sessions=True, crash_limit=3) if draw.random() < 0.3 else None,
             placements=[Placement(self._submission(), self._slot()) for _ in range(draw.randrange(3))],
-            orders=[Order(job, draw.choice(ORDERS)) for job in some],
+            orders=[JobOrder(job, draw.choice(ORDERS)) for job in some],
             claims=[self._claim()] if self.runners and draw.random() < 0.7 else [],
         )
 
@@ -106,19 +106,19 @@ def answers(ticked: Ticked) -> Any:
             else type(answer)
             for answer in ticked.submitted
         ],
-        [(steered.state, _reason(steered.refused), steered.tell) for steered in ticked.steered],
+        [(answer.state, _reason(answer.refused), answer.notice) for answer in ticked.ordered],
         [(leased.job.id, leased.job.session, leased.job.lease, leased.job.input) for leased in ticked.leased],
         ticked.claimed,
         sorted(ticked.expired),
         sorted((lost.job, lost.lease, lost.poisoned) for lost in ticked.lost),
         sorted(ticked.overdue_jobs),
-        [(parent, woken.state, woken.tell) for parent, woken in zip(ticked.parents, ticked.woken, strict=True)],
+        [(parent, woken.state, woken.notice) for parent, woken in zip(ticked.parents, ticked.woken, strict=True)],
     )
 
 
 def ticked_parents(tick: Tick, jobs: Sequence[UUID]) -> Sequence[UUID]:
     """Some whose children may have ended."""
-    return jobs[-3:] if any(isinstance(outcome.said, End) for outcome in tick.outcomes) else ()
+    return jobs[-3:] if any(isinstance(outcome.what, End) for outcome in tick.outcomes) else ()
 
 
 def _reason(refused: Refusal | None) -> str:

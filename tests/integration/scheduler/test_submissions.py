@@ -9,15 +9,15 @@ from uuid import uuid4
 import pytest
 from aetheris_kernel.errors import Exhausted, KeyReused
 from aetheris_scheduler.core.claim import Claim, Slot
-from aetheris_scheduler.core.job import State
+from aetheris_scheduler.core.job import JobState
 from aetheris_scheduler.core.lifecycle import End
+from aetheris_scheduler.core.page import JobListing
 from aetheris_scheduler.core.session import Skills
-from aetheris_scheduler.store.contract import Listing
 from aetheris_scheduler.store.tick import Placement, Submitted, Tick
 
 from .conftest import World
 
-DONE = End(State.COMPLETED, b'"done"')
+DONE = End(JobState.COMPLETED, b'"done"')
 
 
 async def test_j13_the_same_key_makes_one_job(world: World) -> None:
@@ -43,7 +43,7 @@ async def test_j13_the_same_key_with_another_body_is_refused(world: World, chang
 
     assert isinstance(refused, KeyReused)
     assert refused.facts["job_id"] == first.id
-    assert len(await world.store.list_jobs(Listing(tenant="acme"))) == 1
+    assert len(await world.store.list_jobs(JobListing(tenant="acme"))) == 1
 
 
 async def test_a_retry_may_bring_another_id_another_trace_and_other_moments(world: World) -> None:
@@ -85,7 +85,7 @@ async def test_a_submission_with_a_place_is_leased_at_once(world: World) -> None
 
     assert isinstance(answer, Submitted)
     job = answer.job
-    assert (job.state, job.lease, job.session, job.runner_id) == (State.LEASED, 1, runner.session, "r1")
+    assert (job.state, job.lease, job.session, job.runner_id) == (JobState.LEASED, 1, runner.session, "r1")
     assert job.started_at == job.since
     assert await world.says(runner, job, DONE)
 
@@ -102,7 +102,7 @@ async def test_a_place_of_a_session_that_is_gone_is_none(world: World) -> None:
     )
     ticked = await world.store.tick(tick)
 
-    assert [answer.job.state for answer in ticked.submitted if isinstance(answer, Submitted)] == [State.READY] * 2
+    assert [answer.job.state for answer in ticked.submitted if isinstance(answer, Submitted)] == [JobState.READY] * 2
     assert ticked.leased == []
 
 
@@ -125,7 +125,7 @@ async def test_a_job_that_starts_later_is_parked_until_then(world: World) -> Non
     job = await world.submit(start_after=world.clock.now() + timedelta(days=36_500))
     soon = await world.submit(start_after=world.clock.now() - timedelta(days=36_500))
 
-    assert job.state is State.PARKED
+    assert job.state is JobState.PARKED
     assert [leased.job.id for leased in await world.claim(runner, 2)] == [soon.id]
 
 

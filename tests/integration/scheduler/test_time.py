@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from aetheris_scheduler.core.job import State
+from aetheris_scheduler.core.job import JobState
 from aetheris_scheduler.core.lifecycle import Cancel, End, Notice, Park, Release
 
 from .conftest import World
 
-DONE = End(State.COMPLETED, b'"done"')
+DONE = End(JobState.COMPLETED, b'"done"')
 
 
 async def test_timers_fire_once_and_only_when_they_are_due(world: World) -> None:
@@ -25,7 +25,7 @@ async def test_timers_fire_once_and_only_when_they_are_due(world: World) -> None
     assert (await world.sweep()).readied == 2
     assert [leased.job.id for leased in await world.claim(runner, 10)] == [jobs[0].id, jobs[1].id]
     assert (await world.sweep()).readied == 0
-    assert (await world.job(jobs[2])).state is State.PARKED
+    assert (await world.job(jobs[2])).state is JobState.PARKED
 
 
 async def test_an_operator_park_has_no_timer(world: World) -> None:
@@ -59,7 +59,7 @@ async def test_jobs_beyond_their_deadline_are_cancelled(world: World) -> None:
     ticked = await world.sweep()
 
     assert set(ticked.overdue_jobs) == {held.id, ready.id}
-    told = {job: steered.tell for job, steered in zip(ticked.overdue_jobs, ticked.overdue, strict=True)}
+    told = {job: answer.notice for job, answer in zip(ticked.overdue_jobs, ticked.overdue, strict=True)}
     assert told == {held.id: Notice.CANCEL, ready.id: None}
     found = await world.job(ready)
     assert (found.cancel, found.cancel_reason, found.cancel_actor) == (True, "deadline", "scheduler")

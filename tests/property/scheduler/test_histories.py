@@ -8,12 +8,12 @@ from typing import Any
 from uuid import UUID
 
 from aetheris_scheduler.core.claim import Claim, Slot
-from aetheris_scheduler.core.job import Job, State
+from aetheris_scheduler.core.job import Job, JobState
 from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Pause, Progress, Release, Requeue, Resume, Wake
 from aetheris_scheduler.core.session import Hello, Skills
 from aetheris_scheduler.core.submission import Submission, checked
 from aetheris_scheduler.store.memory import MemoryStore
-from aetheris_scheduler.store.tick import Order, Outcome, Placement, Submitted, Sweep, Tick
+from aetheris_scheduler.store.tick import JobOrder, JobOutcome, Placement, Submitted, Sweep, Tick
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +24,7 @@ SAID = [
     Park("d", operator=True),
     Release(),
     Release("", timedelta(seconds=3)),
-    End(State.COMPLETED),
+    End(JobState.COMPLETED),
     Progress(),
 ]
 ORDERS = [Wake(), Cancel(), Pause(), Resume(), Requeue()]
@@ -63,10 +63,10 @@ class Play:
                 for leased in ticked.leased:
                     self.leases.setdefault(leased.job.id, []).append(leased.job.lease)
             case "say" if job and runner:
-                said = Outcome(runner.session, job, self.store.jobs[job].lease, SAID[other % len(SAID)])
+                said = JobOutcome(runner.session, job, self.store.jobs[job].lease, SAID[other % len(SAID)])
                 await self.store.tick(Tick(outcomes=[said]))
             case "order" if job:
-                await self.store.tick(Tick(orders=[Order(job, ORDERS[other % len(ORDERS)])]))
+                await self.store.tick(Tick(orders=[JobOrder(job, ORDERS[other % len(ORDERS)])]))
             case "time":
                 self.clock.advance(one)
             case "sweep":
@@ -96,8 +96,8 @@ class Play:
 
     def check(self) -> None:
         for job in self.store.jobs.values():
-            assert (job.session is not None) == (job.state is State.LEASED)
-            assert job.state is State.PARKED or (job.wake_at is None and not job.operator_only)
+            assert (job.session is not None) == (job.state is JobState.LEASED)
+            assert job.state is JobState.PARKED or (job.wake_at is None and not job.operator_only)
             if job.id in self.ended:
                 assert job == self.ended[job.id]
             elif job.state.ended:
@@ -141,9 +141,9 @@ def test_j5_whatever_happens_a_wake_is_followed_by_a_look(steps: list[str]) -> N
             match step:
                 case "wake":
                     unseen = True
-                    await store.tick(Tick(orders=[Order(job_id, Wake())]))
+                    await store.tick(Tick(orders=[JobOrder(job_id, Wake())]))
                 case "park":
-                    await store.tick(Tick(outcomes=[Outcome(hello.session, job_id, job.lease, Park("signal"))]))
+                    await store.tick(Tick(outcomes=[JobOutcome(hello.session, job_id, job.lease, Park("signal"))]))
                 case "claim":
                     claim = Claim(Skills(), [Slot(hello.session, hello.stream, "")], always=True)
                     if (await store.tick(Tick(claims=[claim]))).leased:
@@ -153,8 +153,8 @@ def test_j5_whatever_happens_a_wake_is_followed_by_a_look(steps: list[str]) -> N
                     await store.open(hello, lease_s=1_000_000)
                 case "cancel" | "pause" | "resume":
                     order = {"cancel": Cancel(), "pause": Pause(), "resume": Resume()}[step]
-                    await store.tick(Tick(orders=[Order(job_id, order)]))
+                    await store.tick(Tick(orders=[JobOrder(job_id, order)]))
             job = store.jobs[job_id]
-            assert not unseen or job.state is State.READY or (job.state is State.LEASED and job.wake)
+            assert not unseen or job.state is JobState.READY or (job.state is JobState.LEASED and job.wake)
 
     asyncio.run(play())

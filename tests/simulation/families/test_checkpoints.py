@@ -30,7 +30,7 @@ from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_journal.replay import Replay
 from aetheris_runner import ports
-from aetheris_scheduler.core.job import State
+from aetheris_scheduler.core.job import JobState
 
 from harness.cluster_simulation import ClusterSimulation
 from harness.crash import Fuse
@@ -369,5 +369,5 @@ async def test_children_outlive_a_checkpoint(after: bool) -> None:
         assert cluster.scheduler.jobs[root].result == b"111", where
         assert len(cluster.children(root)) == 6, where
         assert all(child.state.ended for child in cluster.children(root)), where
-        assert cluster.children(root)[-1].state in (State.CANCELLED, State.COMPLETED), where
+        assert cluster.children(root)[-1].state in (JobState.CANCELLED, JobState.COMPLETED), where
         await check(cluster.agent("endless"), cluster.world.events(root), root)

@@ -26,7 +26,7 @@ from aetheris.definitions import AgentDefinition
 from aetheris.replay import check
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
-from aetheris_scheduler.core.job import State
+from aetheris_scheduler.core.job import JobState
 from aetheris_scheduler.core.lifecycle import Cancel
 
 from harness.cluster_simulation import ClusterSimulation
@@ -168,7 +168,7 @@ async def test_a_parent_that_ends_takes_its_children_and_theirs_along(how: str, 
         root = await cluster.submit(cluster.agent("parent"), json.dumps({"args": [how]}).encode())
 
         def cancel() -> bool:
-            open_now = cluster.scheduler.jobs[root].state is State.PARKED and not cluster.scheduler.jobs[root].cancel
+            open_now = cluster.scheduler.jobs[root].state is JobState.PARKED and not cluster.scheduler.jobs[root].cancel
             if open_now:
                 cluster.soon(Cancel("enough"), root)
             return open_now
@@ -183,14 +183,14 @@ async def test_a_parent_that_ends_takes_its_children_and_theirs_along(how: str, 
         cluster, root = await run(Fuse(number, after=after))
 
         where = f"{how}: {'after' if after else 'before'} write {number} of {counted.calls}"
-        ended = {"return": State.COMPLETED, "raise": State.FAILED, "wait": State.CANCELLED}[how]
+        ended = {"return": JobState.COMPLETED, "raise": JobState.FAILED, "wait": JobState.CANCELLED}[how]
         assert cluster.scheduler.jobs[root].state is ended, where
         first, middle, left = cluster.children(root)
-        assert first.state is State.CANCELLED, where
-        assert middle.state is State.CANCELLED, where
+        assert first.state is JobState.CANCELLED, where
+        assert middle.state is JobState.CANCELLED, where
         # Where nobody had come to its grandchild, there is none.
-        assert {child.state for child in cluster.children(middle.id)} <= {State.CANCELLED}, where
-        assert left.state is State.COMPLETED, where
+        assert {child.state for child in cluster.children(middle.id)} <= {JobState.CANCELLED}, where
+        assert left.state is JobState.COMPLETED, where
         assert "its parent has ended" in first.cancel_reason, where
         await check_all(cluster, where)
 
@@ -335,5 +335,5 @@ async def test_a_child_that_its_former_holder_was_about_to_submit_is_closed_too(
     await cluster.live()
     (child,) = cluster.children(root)
 
-    assert cluster.scheduler.jobs[root].state is State.CANCELLED
-    assert (str(child.id), child.state) == (started.child_job_id, State.CANCELLED)
+    assert cluster.scheduler.jobs[root].state is JobState.CANCELLED
+    assert (str(child.id), child.state) == (started.child_job_id, JobState.CANCELLED)

@@ -12,7 +12,7 @@ from aetheris import agent, gather, spawn
 from aetheris.definitions import AgentDefinition
 from aetheris_journal.chain import first_break
 from aetheris_ledger.verify import verify
-from aetheris_scheduler.core.job import State
+from aetheris_scheduler.core.job import JobState
 
 from harness.cluster_simulation import ClusterSimulation
 from harness.crash import Fuse
@@ -77,7 +77,7 @@ async def held_to(reference: ClusterSimulation, cluster: ClusterSimulation, root
     after = cluster.scheduler.jobs[root]
     assert (after.state, after.result, after.failure) == (before.state, before.result, before.failure)
     for job in cluster.scheduler.jobs.values():
-        assert job.state in (State.COMPLETED, State.FAILED)
+        assert job.state in (JobState.COMPLETED, JobState.FAILED)
         assert first_break(job.id, cluster.world.commits(job.id)) is None
         report = await verify(cluster.world.store, job.id)
         assert report.intact, report.problem

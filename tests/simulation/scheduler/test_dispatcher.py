@@ -12,24 +12,26 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from aetheris_kernel.clock import SystemClock
+from aetheris_kernel.clock import Clock, SystemClock
 from aetheris_kernel.errors import Unavailable
-from aetheris_scheduler.core.job import Job, State
-from aetheris_scheduler.core.lifecycle import End, Notice, Park, Progress, Said, Wake
+from aetheris_scheduler.core.job import Job, JobState
+from aetheris_scheduler.core.lifecycle import End, Notice, Outcome, Park, Progress, Wake
 from aetheris_scheduler.core.session import Hello
 from aetheris_scheduler.core.submission import Submission, checked
+from aetheris_scheduler.loops.alarm import Alarm
 from aetheris_scheduler.loops.dispatcher import Dispatcher
+from aetheris_scheduler.loops.leases import Leases
 from aetheris_scheduler.loops.waiters import Waiters
-from aetheris_scheduler.runners.connection import Seat
+from aetheris_scheduler.runners.connection import RunnerConnection, RunnerConnections
 from aetheris_scheduler.store.memory import MemoryStore
-from aetheris_scheduler.store.tick import Outcome, Placement, Submitted, Tick, Ticked
+from aetheris_scheduler.store.tick import JobOutcome, Placement, Submitted, Tick, Ticked
 
 from harness.clock import SimClock
 from harness.crash import CrashAt
 
 CLOCK = SystemClock()
 WITHIN_S = 5.0
-DONE = End(State.COMPLETED, b'"done"')
+DONE = End(JobState.COMPLETED, b'"done"')
 
 
 class Lossy:
@@ -58,7 +60,7 @@ class Runner:
     def __init__(self) -> None:
         self.session = CLOCK.new_id()
         self.held: dict[UUID, Job] = {}
-        self.unsettled: dict[UUID, Outcome] = {}
+        self.unsettled: dict[UUID, JobOutcome] = {}
         self.parked: set[UUID] = set()
         self.given: list[tuple[UUID, int]] = []
         self.lost: list[tuple[UUID, int]] = []
@@ -71,16 +73,16 @@ class Runner:
             capacity=2,
             held={job.id: job.lease for job in self.held.values()},
         )
-        saying = list(self.unsettled.values())
-        seat = await dispatcher.open(hello, beat=1, saying=[(said.job, said.lease) for said in saying])
+        unsettled = list(self.unsettled.values())
+        connection = await dispatcher.open(hello, beat=1, unsettled=[(one.job, one.lease) for one in unsettled])
         try:
-            dispatcher.hear(seat, beat=1, more=2 - len(self.held), said=saying)
-            await self._listen(dispatcher, seat)
+            dispatcher.hear(connection, beat=1, more=2 - len(self.held), outcomes=unsettled)
+            await self._listen(dispatcher, connection)
         finally:
-            dispatcher.close(seat)
+            dispatcher.close(connection)
 
-    async def _listen(self, dispatcher: Dispatcher, seat: Seat) -> None:
-        while (frame := await seat.outbox.take()) is not None:
+    async def _listen(self, dispatcher: Dispatcher, connection: RunnerConnection) -> None:
+        while (frame := await connection.outbox.take()) is not None:
             for job, _, _ in frame.settled:
                 self.unsettled.pop(job, None)
             for job, lease, notice in frame.notices:
@@ -90,28 +92,48 @@ class Runner:
                 for job, _ in lost:
                     self.held.pop(job, None)
             for job in frame.assignments:
-                self._take(dispatcher, seat, job)
+                self._take(dispatcher, connection, job)
 
-    def _take(self, dispatcher: Dispatcher, seat: Seat, job: Job) -> None:
+    def _take(self, dispatcher: Dispatcher, connection: RunnerConnection, job: Job) -> None:
         self.given.append((job.id, job.lease))
         # Held until it is said what became of it, which is at once.
-        said: Said = DONE if job.id in self.parked else Park("signal")
+        said: Outcome = DONE if job.id in self.parked else Park("signal")
         self.parked.add(job.id)
-        outcome = Outcome(self.session, job.id, job.lease, said)
+        outcome = JobOutcome(self.session, job.id, job.lease, said)
         self.unsettled[job.id] = outcome
-        progress = Outcome(self.session, job.id, job.lease, Progress())
-        dispatcher.hear(seat, beat=0, more=1, said=[progress, outcome])
+        progress = JobOutcome(self.session, job.id, job.lease, Progress())
+        dispatcher.hear(connection, beat=0, more=1, outcomes=[progress, outcome])
+
+
+def scheduler_on(
+    store: Any, *, clock: Clock = CLOCK, waiters: Waiters | None = None, lease_s: float = 60, grace_s: float = 60
+) -> tuple[Dispatcher, Leases]:
+    alarm = Alarm(clock)
+    connections = RunnerConnections(clock, lease_s=lease_s)
+    leases = Leases(store, connections, alarm, clock, lease_s=lease_s)
+    dispatcher = Dispatcher(
+        store,
+        connections,
+        leases,
+        alarm,
+        waiters or Waiters(store),
+        clock,
+        lease_s=lease_s,
+        grace_s=grace_s,
+        crash_limit=8,
+    )
+    return dispatcher, leases
 
 
 def dispatcher_on(store: Any) -> Dispatcher:
-    return Dispatcher(store, CLOCK, Waiters(store), lease_s=60, grace_s=60, crash_limit=8)
+    return scheduler_on(store)[0]
 
 
 async def looking(store: Any, dispatcher: Dispatcher) -> None:
     """What the sweeper does, more often."""
     while True:
-        seats = [seat.session.id for seat in dispatcher.seats.open]
-        dispatcher.looked(await store.look(seats, keep=seats))
+        sessions = [connection.session.id for connection in dispatcher.connections.open]
+        dispatcher.looked(await store.look(sessions, keep=sessions))
         await asyncio.sleep(0.005)
 
 
@@ -140,7 +162,7 @@ async def ask(dispatcher: Dispatcher, wanted: Sequence[Submission], store: Memor
         assert isinstance(answer, Submitted)
     while not all(job.state.ended for job in store.jobs.values()):
         for job in list(store.jobs.values()):
-            if job.state is State.PARKED:
+            if job.state is JobState.PARKED:
                 await again(lambda job=job: dispatcher.order(job.id, Wake()))
         await asyncio.sleep(0.001)
 
@@ -165,7 +187,7 @@ async def until_all_ended(
 def check(store: MemoryStore, runner: Runner, wanted: Sequence[Submission]) -> None:
     assert sorted(store.jobs) == sorted(submission.id for submission in wanted)
     assert {(job.state, job.result, job.crash_count) for job in store.jobs.values()} == {
-        (State.COMPLETED, b'"done"', 0)
+        (JobState.COMPLETED, b'"done"', 0)
     }
     # Nothing was given twice under one lease, and nothing that was its own was taken from it.
     assert len(set(runner.given)) == len(runner.given)
@@ -225,12 +247,12 @@ async def test_a_job_leased_to_a_stream_that_is_gone_is_not_given_to_the_next_on
     await MemoryStore.tick(store, Tick(placements=[Placement(wanted)]))
     async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(dispatcher.run())
-        before = await dispatcher.open(Hello(session, CLOCK.new_id()), beat=1, saying=[])
-        dispatcher.hear(before, beat=1, more=1, said=[])
+        before = await dispatcher.open(Hello(session, CLOCK.new_id()), beat=1, unsettled=[])
+        dispatcher.hear(before, beat=1, more=1, outcomes=[])
         await store.written.wait()
-        after = await dispatcher.open(Hello(session, CLOCK.new_id()), beat=1, saying=[])
+        after = await dispatcher.open(Hello(session, CLOCK.new_id()), beat=1, unsettled=[])
         store.let.set()
-        dispatcher.hear(after, beat=2, more=1, said=[])
+        dispatcher.hear(after, beat=2, more=1, outcomes=[])
         while not after.session.held:  # noqa: ASYNC110 - a tick is what is waited for
             await asyncio.sleep(0.001)
         frame = await after.outbox.take()
@@ -240,16 +262,16 @@ async def test_a_job_leased_to_a_stream_that_is_gone_is_not_given_to_the_next_on
     assert [(job.id, job.lease) for job in frame.assignments] == [(wanted.id, 3)]
 
 
-async def test_a_sweep_spares_the_sessions_that_are_heard_of_whatever_the_clock_says() -> None:
+async def test_a_sweep_spares_sessions_that_beat_even_if_the_clock_was_set() -> None:
     clock = SimClock()
     store = MemoryStore(clock)
-    dispatcher = Dispatcher(store, clock, Waiters(store), lease_s=5, grace_s=1, crash_limit=8)
+    dispatcher, _ = scheduler_on(store, clock=clock, lease_s=5, grace_s=1)
     async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(dispatcher.run())
-        heard = await dispatcher.open(Hello(clock.new_id(), clock.new_id()), beat=1, saying=[])
-        silent = await dispatcher.open(Hello(clock.new_id(), clock.new_id()), beat=1, saying=[])
+        heard = await dispatcher.open(Hello(clock.new_id(), clock.new_id()), beat=1, unsettled=[])
+        silent = await dispatcher.open(Hello(clock.new_id(), clock.new_id()), beat=1, unsettled=[])
         clock.advance(4)
-        dispatcher.hear(heard, beat=2, more=0, said=[])
+        dispatcher.hear(heard, beat=2, more=0, outcomes=[])
         clock.advance(2)
         clock.set_wall(clock.now() + timedelta(minutes=10))
         await dispatcher.sweep(timers=True, deadlines=True, sessions=True)
@@ -259,42 +281,45 @@ async def test_a_sweep_spares_the_sessions_that_are_heard_of_whatever_the_clock_
     assert silent.ended.is_set()
 
 
-async def test_whoever_waits_for_a_job_hears_of_its_end_from_the_tick() -> None:
+async def test_a_waiting_caller_hears_of_a_jobs_end_from_the_tick() -> None:
     store = MemoryStore(CLOCK)
     waiters = Waiters(store)
-    dispatcher = Dispatcher(store, CLOCK, waiters, lease_s=60, grace_s=60, crash_limit=8)
+    dispatcher, _ = scheduler_on(store, waiters=waiters)
     (wanted, *_) = submissions()
     async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(dispatcher.run())
-        seat = await dispatcher.open(Hello(CLOCK.new_id(), CLOCK.new_id()), beat=1, saying=[])
-        dispatcher.hear(seat, beat=1, more=1, said=[])
+        connection = await dispatcher.open(Hello(CLOCK.new_id(), CLOCK.new_id()), beat=1, unsettled=[])
+        dispatcher.hear(connection, beat=1, more=1, outcomes=[])
         await dispatcher.submit([wanted])
         async with waiters.waiting(wanted.id) as ended:
-            dispatcher.hear(seat, beat=0, more=0, said=[Outcome(seat.session.id, wanted.id, 1, DONE)])
+            dispatcher.hear(
+                connection, beat=0, more=0, outcomes=[JobOutcome(connection.session.id, wanted.id, 1, DONE)]
+            )
             await ended.wait()
         running.cancel()
 
-    assert store.jobs[wanted.id].state is State.COMPLETED
+    assert store.jobs[wanted.id].state is JobState.COMPLETED
 
 
 @pytest.mark.parametrize("draining", [False, True])
-async def test_a_lease_is_shortened_for_a_stream_that_is_lost_but_not_for_one_that_we_end(draining: bool) -> None:
-    dispatcher = dispatcher_on(MemoryStore(CLOCK))
-    left: list[Seat] = []
-    dispatcher.left = left.append
-    seat = await dispatcher.open(Hello(CLOCK.new_id(), CLOCK.new_id()), beat=1, saying=[])
+async def test_a_lease_is_shortened_for_a_lost_stream_but_not_for_one_that_a_drain_ends(draining: bool) -> None:
+    store = MemoryStore(CLOCK)
+    dispatcher, leases = scheduler_on(store)
+    connection = await dispatcher.open(Hello(CLOCK.new_id(), CLOCK.new_id()), beat=1, unsettled=[])
     if draining:
         dispatcher.drain()
-    dispatcher.close(seat)
+    dispatcher.close(connection)
+    await leases.shorten()
 
-    assert left == ([] if draining else [seat])
-    assert len(dispatcher.seats) == 0
+    # The session holds no job, so it is over as soon as its lease is shortened.
+    assert len(await store.runners(None, 10)) == (1 if draining else 0)
+    assert len(dispatcher.connections) == 0
 
 
 async def test_a_scheduler_that_drains_opens_no_session() -> None:
     dispatcher = dispatcher_on(MemoryStore(CLOCK))
     dispatcher.drain()
     with pytest.raises(Unavailable) as refused:
-        await dispatcher.open(Hello(CLOCK.new_id(), CLOCK.new_id()), beat=1, saying=[])
+        await dispatcher.open(Hello(CLOCK.new_id(), CLOCK.new_id()), beat=1, unsettled=[])
 
     assert refused.value.reason == "DRAINING"

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from aetheris_scheduler.core.job import Job, State
+from aetheris_scheduler.core.job import Job, JobState
 from aetheris_scheduler.core.lifecycle import Park, Wake
 from aetheris_scheduler.core.session import Hello
 from aetheris_scheduler.core.submission import Submission, checked
 from aetheris_scheduler.store.memory import MemoryStore
-from aetheris_scheduler.store.tick import Order, Outcome, Placement, Tick, claim_for
+from aetheris_scheduler.store.tick import JobOrder, JobOutcome, Placement, Tick, claim_for
 
 from harness.clock import SimClock
 
@@ -44,7 +44,7 @@ class Holder:
             self.seen = set(self.inbox)
             self.done = len(self.seen) == self.wanted
             return True
-        outcome = Outcome(self.hello.session, self.job.id, self.job.lease, Park("signal"))
+        outcome = JobOutcome(self.hello.session, self.job.id, self.job.lease, Park("signal"))
         await self.store.tick(Tick(outcomes=[outcome]))
         self.job = None
         return True
@@ -70,13 +70,13 @@ async def test_j5_no_wake_is_lost_however_two_senders_and_the_holder_take_turns(
             inbox.add(f"signal {actor}")
             sent[actor] = 1
         else:
-            await store.tick(Tick(orders=[Order(job_id, Wake())]))
+            await store.tick(Tick(orders=[JobOrder(job_id, Wake())]))
     for _ in range(20):
         if holder.done or not await holder.step():
             break
 
     assert holder.done, f"parked for ever with {inbox} unseen"
-    assert store.jobs[job_id].state in (State.LEASED, State.READY)
+    assert store.jobs[job_id].state in (JobState.LEASED, JobState.READY)
 
 
 def test_the_interleavings_are_all_there_are() -> None:

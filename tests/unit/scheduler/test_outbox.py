@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from aetheris_scheduler.core.job import Job, State
+from aetheris_scheduler.core.job import Job, JobState
 from aetheris_scheduler.core.lifecycle import Notice
 from aetheris_scheduler.runners.outbox import FRAME_BYTES_MAX, Outbox
 
@@ -15,7 +15,14 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def job(size: int = 0) -> Job:
     return Job(
-        id=uuid4(), tenant="t", agent="a", queue="q", state=State.LEASED, since=NOW, created_at=NOW, input=b"x" * size
+        id=uuid4(),
+        tenant="t",
+        agent="a",
+        queue="q",
+        state=JobState.LEASED,
+        since=NOW,
+        created_at=NOW,
+        input=b"x" * size,
     )
 
 

@@ -1,7 +1,7 @@
-"""Refusals: answers for the caller, as opposed to faults, which are ours.
+"""Refusals: answers for the caller, as opposed to faults, which are errors of the service.
 
 Each kind says what the caller should do next; `aetheris_chassis.status` gives each its gRPC code and
-HTTP status. A service refines a kind by subclassing it and naming the rule that spoke:
+HTTP status. A service refines a kind by subclassing it, and its reason names the rule:
 `class JobFinished(Conflict): reason = "JOB_FINISHED"`. Reasons are listed in
 `proto/aetheris/common/v1/error_reason.proto`.
 """
@@ -12,7 +12,7 @@ from typing import ClassVar
 
 
 class Refusal(Exception):
-    """A request that is answered with no. Facts are keywords and travel as metadata, not as prose."""
+    """A request is refused. Facts are keywords and travel as metadata, not in the message."""
 
     reason: ClassVar[str] = "UNSPECIFIED"
 
@@ -29,7 +29,7 @@ class Invalid(Refusal):
 
 
 class Forbidden(Refusal):
-    """Stop: this is not yours."""
+    """Stop: the caller may not do this."""
 
     reason = "FORBIDDEN"
 
@@ -47,7 +47,7 @@ class Conflict(Refusal):
 
 
 class Stale(Refusal):
-    """Somebody was faster: read again, decide again."""
+    """Another writer was faster: read again, then decide again."""
 
     reason = "STALE"
 
@@ -62,6 +62,12 @@ class Unavailable(Refusal):
     """Send the same request again."""
 
     reason = "UNAVAILABLE"
+
+
+class ReplicaDraining(Unavailable):
+    """This replica stops: send the same request again, and another replica takes it."""
+
+    reason = "DRAINING"
 
 
 class JobFinished(Conflict):

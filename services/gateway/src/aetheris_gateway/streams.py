@@ -6,13 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from typing import Any, TypeVar
 
-from aetheris_kernel.errors import Unavailable
+from aetheris_kernel.errors import ReplicaDraining
 
 T = TypeVar("T")
-
-
-class Draining(Unavailable):
-    reason = "DRAINING"
 
 
 async def unless_draining(draining: asyncio.Event, call: Awaitable[T]) -> T | None:
@@ -31,7 +27,7 @@ async def unless_draining(draining: asyncio.Event, call: Awaitable[T]) -> T | No
 async def until_draining(
     source: AsyncGenerator[T, None], draining: asyncio.Event, *, tick_s: float | None = None
 ) -> AsyncGenerator[T | None, None]:
-    """What `source` yields, and None whenever it was silent for `tick_s`. Raises Draining when the drain
+    """What `source` yields, and None whenever it was silent for `tick_s`. Raises ReplicaDraining when the drain
     begins. Leaving it closes `source`."""
     drained = asyncio.ensure_future(draining.wait())
     upcoming: asyncio.Future[tuple[T] | None] | None = None
@@ -46,7 +42,7 @@ async def until_draining(
                     return
                 yield found[0]
             elif drained.done():
-                raise Draining("the service is draining; ask again and another replica answers")
+                raise ReplicaDraining("the service is draining; ask again and another replica answers")
             else:
                 yield None
     finally:

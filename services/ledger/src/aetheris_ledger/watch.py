@@ -18,7 +18,7 @@ import structlog
 from aetheris_journal.chain import Commit
 from aetheris_journal.codec import NAMES
 from aetheris_journal.events import TERMINAL
-from aetheris_kernel.errors import Exhausted, Unavailable
+from aetheris_kernel.errors import Exhausted, ReplicaDraining, Unavailable
 from aetheris_proto.ledger.v1.event_pb2 import Body
 from google.protobuf.message import DecodeError
 
@@ -34,12 +34,6 @@ _RECENT_BYTES_MAX = 1024 * 1024
 _ENDS = {NAMES[event] for event in TERMINAL}
 _POLL_CHAINS_MAX = 1_000
 _POLL_SHARE = 0.1
-
-
-class Draining(Unavailable):
-    """Another replica takes the call."""
-
-    reason = "DRAINING"
 
 
 class _Topic:
@@ -128,7 +122,7 @@ class Watches:
                     if ends(fresh[-1]):
                         return
                 if self._closed:
-                    raise Draining("the service is stopping; watch again from the last commit received")
+                    raise ReplicaDraining("the service is stopping; watch again from the last commit received")
                 fresh = topic.behind(after)
                 if fresh:
                     continue

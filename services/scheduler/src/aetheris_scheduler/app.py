@@ -1,4 +1,4 @@
-"""The scheduler's graph, built by hand in one place."""
+"""The scheduler's objects, built by hand in one place."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from aetheris_chassis.server import serving
 from aetheris_kernel.clock import Clock, SystemClock
 from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as grpc_api
 
+from aetheris_scheduler.loops.alarm import Alarm
 from aetheris_scheduler.loops.dispatcher import Dispatcher
 from aetheris_scheduler.loops.gauges import Gauges
 from aetheris_scheduler.loops.leases import Leases
 from aetheris_scheduler.loops.sweeper import Sweeper
 from aetheris_scheduler.loops.waiters import Waiters
 from aetheris_scheduler.rpc import SERVICE_NAME, SchedulerServicer
+from aetheris_scheduler.runners.connection import RunnerConnections
 from aetheris_scheduler.settings import Settings
 from aetheris_scheduler.store.contract import Store
 from aetheris_scheduler.store.postgres import PACKAGE, PostgresStore
@@ -37,17 +39,22 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
 async def serve_on(store: Store, settings: Settings, clock: Clock, *, started: asyncio.Event | None = None) -> None:
     """The scheduler on any store."""
     waiters = Waiters(store)
+    alarm = Alarm(clock)
+    connections = RunnerConnections(clock, lease_s=settings.lease_s)
+    leases = Leases(store, connections, alarm, clock, lease_s=settings.lease_s)
     dispatcher = Dispatcher(
         store,
-        clock,
+        connections,
+        leases,
+        alarm,
         waiters,
+        clock,
         lease_s=settings.lease_s,
         grace_s=settings.grace_s,
         crash_limit=settings.crash_limit,
         queue_ready_max=settings.queue_ready_max,
     )
-    leases, sweeper = Leases(store, dispatcher, clock), Sweeper(store, dispatcher, clock)
-    dispatcher.left, dispatcher.due_in, dispatcher.due_at = leases.left, sweeper.due_in, sweeper.due_at
+    sweeper = Sweeper(store, dispatcher, alarm, clock)
     servicer = SchedulerServicer(store, dispatcher, waiters, clock, stuck_after_s=settings.stuck_after_s)
     draining = asyncio.Event()
 

@@ -1,8 +1,8 @@
-"""Messages ↔ what the scheduler works with."""
+"""Messages to the scheduler's values, and back. What the values may hold is checked in `core`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -14,31 +14,26 @@ from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from aetheris_scheduler.core.job import ENDED, Failure, Fork, Job, State
-from aetheris_scheduler.core.lifecycle import Cancel, End, Notice, Park, Progress, Release, Said
-from aetheris_scheduler.core.page import job_after, page_size
+from aetheris_scheduler.core import outcome as outcomes
+from aetheris_scheduler.core.job import Failure, Fork, Job, JobState
+from aetheris_scheduler.core.lifecycle import Cancel, Notice, Outcome
+from aetheris_scheduler.core.page import JobListing, checked_listing, job_after, page_size
 from aetheris_scheduler.core.session import Hello
 from aetheris_scheduler.core.stuck import Diagnosis
 from aetheris_scheduler.core.submission import Submission, checked
-from aetheris_scheduler.runners.outbox import Frame
-from aetheris_scheduler.store.contract import ENDS_MAX, Ended, Ends, Listing, Runner
-from aetheris_scheduler.store.tick import Outcome, Submitted
+from aetheris_scheduler.runners.outbox import WorkFrame
+from aetheris_scheduler.store.contract import ENDS_MAX, Ended, Ends, Runner
+from aetheris_scheduler.store.tick import JobOutcome, Submitted
 
 WAIT_MAX_S = 60.0
-REASON_CHARS_MAX = 1_024
-NOTE_CHARS_MAX = 256
-DELAY_MAX = timedelta(days=1)
-FAILURE_MESSAGE_CHARS_MAX = 8 * 1024
-FAILURE_STACK_CHARS_MAX = 16 * 1024
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Later than any timer that means something, and storable everywhere.
 _FAR = datetime(9999, 1, 1, tzinfo=UTC)
 _FAR_S = int((_FAR - _EPOCH).total_seconds())
-_LEASE_MAX = (1 << 63) - 1
+_NUMBER_MAX = (1 << 63) - 1
 
 
-# From the wire.
+# From messages.
 
 
 def job_id(text: str) -> UUID:
@@ -46,7 +41,7 @@ def job_id(text: str) -> UUID:
 
 
 def known_job_id(text: str) -> UUID:
-    """Of a job that somebody asks for. What is no id names no job either."""
+    """The id of a job that the caller expects to exist. Text that is no job id is answered as an unknown id is."""
     try:
         return parse_job_id(text)
     except Invalid:
@@ -54,7 +49,7 @@ def known_job_id(text: str) -> UUID:
 
 
 def moment(stamp: Timestamp, field: str) -> datetime:
-    """The years beyond 9999 are as good as for ever."""
+    """Moments beyond the year 9999 become its first day, which every database can store."""
     if not 0 <= stamp.nanos < 1_000_000_000 or stamp.seconds < 0:
         raise Invalid(f"{field} is a moment after 1970", field=field)
     if stamp.seconds >= _FAR_S:
@@ -104,9 +99,7 @@ def _parent(text: str) -> UUID | None:
 
 
 def cancel(request: pb.CancelRequest) -> Cancel:
-    if len(request.reason) > REASON_CHARS_MAX:
-        raise Invalid(f"a reason is at most {REASON_CHARS_MAX} characters", field="reason")
-    return Cancel(_clean(request.reason, REASON_CHARS_MAX), _clean(request.actor, REASON_CHARS_MAX))
+    return outcomes.cancel(request.reason, request.actor)
 
 
 def hello(message: pb.Hello, stream: UUID) -> Hello:
@@ -125,79 +118,55 @@ def hello(message: pb.Hello, stream: UUID) -> Hello:
     )
 
 
-def outcome(message: pb.Outcome, session: UUID) -> Outcome:
-    # No lease is that high; the highest that fits means the same.
-    lease = min(message.lease, _LEASE_MAX)
-    return Outcome(session, parse_job_id(message.job_id), lease, _said(message))
+def outcome(message: pb.Outcome, session: UUID) -> JobOutcome:
+    lease = outcomes.lease(message.lease)
+    return JobOutcome(session, parse_job_id(message.job_id), lease, _what(message))
 
 
-def _said(message: pb.Outcome) -> Said:
+def _what(message: pb.Outcome) -> Outcome:
     match message.WhichOneof("what"):
         case "parked":
             parked = message.parked
             wake_at = moment(parked.wake_time, "wake_time") if parked.HasField("wake_time") else None
-            return Park(_clean(parked.reason, REASON_CHARS_MAX), wake_at, parked.operator)
+            return outcomes.park(parked.reason, wake_at, operator=parked.operator)
         case "ended":
             ended = message.ended
-            state = _ENDED.get(ended.state)
-            if state is None:
-                raise Invalid("a job ends COMPLETED, FAILED or CANCELLED", field="state")
-            return End(
-                state,
-                ended.result if state is State.COMPLETED else None,
-                _failure(ended.failure) if ended.HasField("failure") else None,
-            )
+            failure = _failure(ended.failure) if ended.HasField("failure") else None
+            return outcomes.end(_STATE_OF.get(ended.state), ended.result, failure)
         case "released":
-            delay = timedelta(seconds=seconds(message.released.delay, DELAY_MAX.total_seconds()))
-            return Release(_clean(message.released.reason, REASON_CHARS_MAX), delay)
+            delay = timedelta(seconds=seconds(message.released.delay, outcomes.DELAY_MAX.total_seconds()))
+            return outcomes.release(message.released.reason, delay)
         case "progressed":
-            return _progress(message.progressed)
+            progressed = message.progressed
+            fraction = progressed.fraction if progressed.HasField("fraction") else None
+            return outcomes.progress(fraction, progressed.note)
         case _:
             raise Invalid("an outcome says what became of the job", field="what")
 
 
-def _progress(message: pb.Progressed) -> Progress:
-    fraction = message.fraction if message.HasField("fraction") else None
-    if fraction is not None and not 0 <= fraction <= 1:
-        raise Invalid("fraction is a number from 0 to 1", field="fraction")
-    if fraction is None and not message.note:
-        return Progress()
-    return Progress(fraction, _clean(message.note, NOTE_CHARS_MAX))
-
-
 def _failure(message: event_pb2.Failure) -> Failure:
-    return Failure(
-        _clean(message.type, REASON_CHARS_MAX),
-        _clean(message.message, FAILURE_MESSAGE_CHARS_MAX),
-        message.retryable,
-        _clean(message.stack, FAILURE_STACK_CHARS_MAX),
+    return outcomes.failure(message.type, message.message, retryable=message.retryable, stack=message.stack)
+
+
+def listing(request: pb.ListRequest) -> JobListing:
+    return checked_listing(
+        JobListing(
+            tenant=request.tenant,
+            states=_states(request.states),
+            agent=request.agent,
+            queue=request.queue,
+            parent=_parent(request.parent_job_id),
+            before=job_after(request.page_token),
+            limit=page_size(request.page_size),
+        )
     )
 
 
-def _clean(text: str, chars_max: int) -> str:
-    """Text for people, cut and without what no database stores; none of it is worth losing an outcome for."""
-    return text[:chars_max].replace("\0", "\ufffd")
-
-
-def listing(request: pb.ListRequest) -> Listing:
-    if not request.tenant:
-        raise Invalid("a list is of one tenant", field="tenant")
-    for text, field in ((request.tenant, "tenant"), (request.agent, "agent"), (request.queue, "queue")):
-        if "\0" in text:
-            raise Invalid(f"no {field} is named like that", field=field)
+def _states(numbers: Iterable[int]) -> tuple[JobState, ...]:
     try:
-        states = tuple({State(state): None for state in request.states})
+        return tuple({JobState(number): None for number in numbers})
     except ValueError:
         raise Invalid("no such state", field="states") from None
-    return Listing(
-        tenant=request.tenant,
-        states=states,
-        agent=request.agent,
-        queue=request.queue,
-        parent=_parent(request.parent_job_id),
-        before=job_after(request.page_token),
-        limit=page_size(request.page_size),
-    )
 
 
 def ends(request: pb.ListEndedRequest) -> Ends:
@@ -205,13 +174,13 @@ def ends(request: pb.ListEndedRequest) -> Ends:
         raise Invalid(f"at most {ENDS_MAX} children are named at once", field="job_ids")
     return Ends(
         parent=known_job_id(request.parent_job_id),
-        after=min(request.after, _LEASE_MAX) if request.HasField("after") else None,
+        after=min(request.after, _NUMBER_MAX) if request.HasField("after") else None,
         named=[parse_job_id(job) for job in request.job_ids],
         limit=min(request.page_size or ENDS_MAX, ENDS_MAX),
     )
 
 
-# To the wire.
+# To messages.
 
 
 def to_ended(ended: Ended) -> pb.ListEndedResponse:
@@ -231,17 +200,17 @@ def span(length_s: float) -> Duration:
 
 
 _STATES = {
-    State.READY: pb.JOB_STATE_READY,
-    State.LEASED: pb.JOB_STATE_LEASED,
-    State.PARKED: pb.JOB_STATE_PARKED,
-    State.COMPLETED: pb.JOB_STATE_COMPLETED,
-    State.FAILED: pb.JOB_STATE_FAILED,
-    State.CANCELLED: pb.JOB_STATE_CANCELLED,
+    JobState.READY: pb.JOB_STATE_READY,
+    JobState.LEASED: pb.JOB_STATE_LEASED,
+    JobState.PARKED: pb.JOB_STATE_PARKED,
+    JobState.COMPLETED: pb.JOB_STATE_COMPLETED,
+    JobState.FAILED: pb.JOB_STATE_FAILED,
+    JobState.CANCELLED: pb.JOB_STATE_CANCELLED,
 }
-_ENDED = {_STATES[state]: state for state in ENDED}
+_STATE_OF = {number: state for state, number in _STATES.items()}
 
 
-def to_state(state: State) -> pb.JobState:
+def to_state(state: JobState) -> pb.JobState:
     return _STATES[state]
 
 
@@ -273,7 +242,7 @@ def to_job(job: Job, *, payload: bool = True) -> pb.Job:
         traceparent=job.traceparent,
         actor=job.actor,
         fork=None if job.fork is None else _to_fork(job.fork),
-        progress=_to_progress(job) if job.tells_progress else None,
+        progress=_to_progress(job) if job.has_progress else None,
     )
 
 
@@ -303,7 +272,7 @@ def to_result(answer: Submitted | Refusal) -> pb.SubmitResult:
     return pb.SubmitResult(accepted=to_submitted(answer))
 
 
-def to_frame(frame: Frame) -> pb.WorkResponse:
+def to_frame(frame: WorkFrame) -> pb.WorkResponse:
     return pb.WorkResponse(
         welcome=None if frame.welcome is None else _to_welcome(*frame.welcome),
         renewal=None if frame.renewal is None else pb.Renewal(beat=frame.renewal),

@@ -1,4 +1,4 @@
-"""What the scheduler counts."""
+"""The scheduler's metrics. Apart from the code that counts, so that one page lists them all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gRPC servicer: convert, ask, convert back."""
+"""The gRPC servicer: converts each request, asks the dispatcher or the store, and converts the answer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as grpc_api
 
 from aetheris_scheduler import convert
 from aetheris_scheduler.core.job import Job
-from aetheris_scheduler.core.lifecycle import Pause, Requeue, Resume, Steer, Wake
+from aetheris_scheduler.core.lifecycle import Order, Pause, Requeue, Resume, Wake
 from aetheris_scheduler.core.page import moment_after, page_size, runner_after, to_token
 from aetheris_scheduler.core.submission import check_batch
 from aetheris_scheduler.loops.dispatcher import Dispatcher
 from aetheris_scheduler.loops.waiters import Waiters
-from aetheris_scheduler.runners.stream import Conversation
+from aetheris_scheduler.runners.stream import WorkStream
 from aetheris_scheduler.store.contract import Store
 from aetheris_scheduler.store.tick import Submitted
 
@@ -58,23 +58,23 @@ class SchedulerServicer(grpc_api.SchedulerServicer):
         )
 
     async def Work(self, requests: Any, context: Any) -> None:
-        await Conversation(self._dispatcher, self._clock, context).run()
+        await WorkStream(self._dispatcher, self._clock, context).run()
 
     async def Wake(self, request: pb.WakeRequest, context: Any) -> pb.WakeResponse:
         state = await self._dispatcher.order(convert.known_job_id(request.job_id), Wake())
         return pb.WakeResponse(state=convert.to_state(state))
 
     async def Cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelResponse:
-        return pb.CancelResponse(job=await self._steered(request.job_id, convert.cancel(request)))
+        return pb.CancelResponse(job=await self._ordered(request.job_id, convert.cancel(request)))
 
     async def Pause(self, request: pb.PauseRequest, context: Any) -> pb.PauseResponse:
-        return pb.PauseResponse(job=await self._steered(request.job_id, Pause()))
+        return pb.PauseResponse(job=await self._ordered(request.job_id, Pause()))
 
     async def Resume(self, request: pb.ResumeRequest, context: Any) -> pb.ResumeResponse:
-        return pb.ResumeResponse(job=await self._steered(request.job_id, Resume()))
+        return pb.ResumeResponse(job=await self._ordered(request.job_id, Resume()))
 
     async def Requeue(self, request: pb.RequeueRequest, context: Any) -> pb.RequeueResponse:
-        return pb.RequeueResponse(job=await self._steered(request.job_id, Requeue()))
+        return pb.RequeueResponse(job=await self._ordered(request.job_id, Requeue()))
 
     async def Get(self, request: pb.GetRequest, context: Any) -> pb.GetResponse:
         job_id = convert.known_job_id(request.job_id)
@@ -111,17 +111,17 @@ class SchedulerServicer(grpc_api.SchedulerServicer):
 
     async def Handover(self, request: pb.HandoverRequest, context: Any) -> pb.HandoverResponse:
         session = _session_id(request.session_id)
-        held = self._dispatcher.seats.bequeath(session, _session_id(request.successor_session_id))
+        held = self._dispatcher.connections.name_successor(session, _session_id(request.successor_session_id))
         await self._drain(session)
         return pb.HandoverResponse(held=held)
 
     async def _drain(self, session: UUID) -> None:
         await self._store.drain(session)
-        self._dispatcher.seats.drain(session)
+        self._dispatcher.connections.drain(session)
 
-    async def _steered(self, text: str, steer: Steer) -> pb.Job:
+    async def _ordered(self, text: str, order: Order) -> pb.Job:
         job_id = convert.known_job_id(text)
-        await self._dispatcher.order(job_id, steer)
+        await self._dispatcher.order(job_id, order)
         return convert.to_job(await self._job(job_id))
 
     async def _job(self, job_id: UUID) -> Job:
@@ -131,10 +131,10 @@ class SchedulerServicer(grpc_api.SchedulerServicer):
         return found[job_id]
 
     async def _awaited(self, job_id: UUID, wait_s: float) -> Job:
-        """The job once it has ended, or as it stands when the time is over."""
+        """The job once it has ended, or in its present state when `wait_s` is over."""
         async with self._waiters.waiting(job_id) as ended:
-            # What a runner here holds has not ended; how it ends comes by here, or the waiters find it.
-            if not self._dispatcher.seats.hold(job_id):
+            # A job that a runner of this process holds has not ended, and its end sets the event: no query is needed.
+            if not self._dispatcher.connections.hold(job_id):
                 job = await self._job(job_id)
                 if job.state.ended:
                     return job

@@ -1,4 +1,4 @@
-"""What the scheduler can be told. The only reader of the environment."""
+"""The scheduler's settings. Alone in its module, because it is the only reader of the environment."""
 
 from __future__ import annotations
 

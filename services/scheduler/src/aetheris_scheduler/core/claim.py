@@ -1,4 +1,4 @@
-"""Who gets what: how the room of many sessions becomes one claim, and which of them takes a new job at once."""
+"""Which session gets which job: free slots of many sessions become one claim, or one takes a new job at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLAIM_MAX = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place for one job."""
+    """Room for one job at one session."""
 
     session: UUID
     stream: UUID
@@ -24,17 +24,18 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Places of sessions that take the same jobs."""
+    """Slots of sessions that take the same jobs."""
 
     skills: Skills
     slots: Sequence[Slot]
-    # Also when nothing of this tick became ready: jobs are known to wait.
+    # Claim even if this tick makes no job ready: jobs are known to wait.
     always: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Bequest:
-    """Jobs that were handed back for the sake of this place's session. Those that it cannot run are anybody's."""
+class JobHandover:
+    """Jobs that a leaving session hands over to its successor, which has this slot. Jobs that the successor cannot run
+    stay ready for any session."""
 
     skills: Skills
     slot: Slot
@@ -42,7 +43,7 @@ class Bequest:
 
 
 class Room:
-    """The places of this tick, the emptiest session first. What is taken is taken: nobody gets it twice."""
+    """The free slots of this tick, the emptiest session first. Each slot is given out once."""
 
     def __init__(self, sessions: Iterable[Session]) -> None:
         by_skills: dict[Skills, list[tuple[int, int, Slot]]] = defaultdict(list)
@@ -55,7 +56,7 @@ class Room:
         self._by_skills = by_skills
 
     def take_for(self, agent: str, queue: str, busy: set[Skills]) -> Slot | None:
-        """A place for a new job, unless older ones wait for all who could run it."""
+        """A slot for a new job. None where older jobs wait for every session that could run it, or none has room."""
         for skills in self._by_skills:
             if skills not in busy and skills.cover(agent, queue):
                 slot = self._next(skills)
@@ -64,7 +65,7 @@ class Room:
         return None
 
     def claims(self, busy: set[Skills], *, may_ready: bool) -> list[Claim]:
-        """Everything that is left, for those for whom jobs may be waiting (`busy`) or become ready now."""
+        """Claims for all slots that are left, for skills with waiting jobs (`busy`) or jobs that become ready now."""
         claims = []
         for skills in self._by_skills:
             if may_ready or skills in busy:
@@ -94,7 +95,7 @@ class Room:
 
 @dataclass(slots=True)
 class Backlog:
-    """For which skills jobs may be waiting. Skills nobody has asked for yet may have any number."""
+    """For which skills jobs may be waiting. For skills that were never claimed there may be any number."""
 
     _idle: set[Skills] = field(default_factory=set)
 
@@ -102,7 +103,7 @@ class Backlog:
         return {one for one in skills if one not in self._idle}
 
     def claimed(self, claim: Claim, leased: int) -> None:
-        """A claim that got less than it asked for has emptied the table."""
+        """A claim that got fewer jobs than it has slots has left no ready job for its skills."""
         if leased < len(claim.slots):
             self._idle.add(claim.skills)
         else:
@@ -114,5 +115,5 @@ class Backlog:
         self._idle = {skills for skills in self._idle if not any(skills.cover(*lane) for lane in lanes)}
 
     def forget(self) -> None:
-        """Anything may be ready."""
+        """Jobs may be waiting for any skills."""
         self._idle.clear()

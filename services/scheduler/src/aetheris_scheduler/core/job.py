@@ -8,8 +8,8 @@ from enum import IntEnum
 from uuid import UUID
 
 
-class State(IntEnum):
-    """Where a job stands. The numbers are stored and sent, so they are for ever."""
+class JobState(IntEnum):
+    """A job's state. The numbers are stored and sent, so they never change."""
 
     READY = 1
     LEASED = 2
@@ -20,16 +20,16 @@ class State(IntEnum):
 
     @property
     def ended(self) -> bool:
-        return self >= State.COMPLETED
+        return self >= JobState.COMPLETED
 
 
-OPEN = (State.READY, State.LEASED, State.PARKED)
-ENDED = (State.COMPLETED, State.FAILED, State.CANCELLED)
+OPEN = (JobState.READY, JobState.LEASED, JobState.PARKED)
+ENDED = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as a value; of a cancelled job, why."""
+    """Why a job failed or was cancelled, as a value."""
 
     type: str
     message: str
@@ -39,7 +39,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Whose history a job begins with."""
+    """The job and the commit at which this job forks off: it begins with that job's history up to there."""
 
     from_job: UUID
     at_seq: int
@@ -54,26 +54,26 @@ class Job:
     agent: str
     queue: str
     priority: int = 0
-    state: State
-    # Since when it is in this state: its place among the ready, the beginning of its lease, its end.
+    state: JobState
+    # When it came into this state: of a ready job its place in the order, of a leased one the beginning of the lease.
     since: datetime
     created_at: datetime
     started_at: datetime | None = None
-    # Grows with every lease, and once more when one is lost: what was said under it then counts no more.
+    # Grows with every lease, and once more when a lease is lost, so that outcomes sent under a lost lease do not count.
     lease: int = 0
     session: UUID | None = None
     runner_id: str = ""
-    # Something came while a runner held it; it must not park without having looked.
+    # A wake came while a runner held the job. Parking makes it ready instead, so that a runner looks at what came.
     wake: bool = False
     cancel: bool = False
     cancel_reason: str = ""
     cancel_actor: str = ""
     paused: bool = False
-    # Parked until an operator says otherwise; nothing else wakes it.
+    # Parked until an operator requeues or cancels it; nothing else makes it ready.
     operator_only: bool = False
-    # This lease has made progress.
+    # The holder has reported progress under this lease.
     progressed: bool = False
-    # How far it is, as its holder said last, and under which lease. It counts while that lease runs.
+    # How far the job is: the holder's last report, and its lease. The report counts only while that lease runs.
     progress_lease: int = 0
     progress_fraction: float | None = None
     progress_note: str = ""
@@ -85,24 +85,24 @@ class Job:
     deadline: datetime | None = None
     parent: UUID | None = None
     idempotency_key: str = ""
-    # Of the request that made it, so that the same key with another request is noticed.
+    # Digest of the submission, by which the same key with another request is noticed.
     digest: bytes = b""
     traceparent: str = ""
     input: bytes = b""
     result: bytes | None = None
     failure: Failure | None = None
-    # Who submitted it; of a child, who submitted its parent.
+    # The requester that submitted the job; of a child, the one that submitted its parent.
     actor: str = ""
     fork: Fork | None = None
 
     @property
-    def tells_progress(self) -> bool:
-        """Whether its holder says how far it is; what another said before it counts no more."""
-        return self.state is State.LEASED and self.progress_at is not None and self.progress_lease == self.lease
+    def has_progress(self) -> bool:
+        """Whether the present holder has reported how far the job is; an earlier holder's report does not count."""
+        return self.state is JobState.LEASED and self.progress_at is not None and self.progress_lease == self.lease
 
     @property
     def reason(self) -> Failure | None:
-        """The error of a failed job; why, of one that is cancelled or is going to be."""
-        if self.failure is None and self.cancel and self.state is not State.COMPLETED:
+        """The error of a failed job, or the reason of a cancel, also before the cancel has taken effect."""
+        if self.failure is None and self.cancel and self.state is not JobState.COMPLETED:
             return Failure(type="Cancelled", message=self.cancel_reason)
         return self.failure

@@ -5,13 +5,14 @@
              ▲                      ├─ end ─► completed | failed | cancelled     (absorbing)
              └─ lease lost, released┘
 
-Two rules carry the rest. *Park and wake never miss each other*: a wake on a leased job sets its flag, and
-a park that finds the flag makes the job ready instead; only a lease, whose holder looks at everything
-anew, clears it. *A cancel or a resume is a wake*: it sets the same flag, so that a park that crosses it
-on the way does not hide it; but a holder that has been leased the job with the cancel may park it, for a
-retry or for an operator, without spinning.
+Two rules decide the difficult cases. *Park and wake never miss each other*: a wake of a leased job sets its wake flag,
+and parking a job with the flag makes it ready instead. Only the next lease clears the flag, because the next holder
+reads the whole inbox. *A cancel or a resume is a wake*: it sets the same flag, so that a park that the runner sent
+before it heard of the cancel does not hide it. A holder that got the lease after the cancel finds no flag, so it may
+park the job, for a retry or for an operator, and is not leased it again at once.
 
-The memory store runs this table; `sql/*.sql` says the same, and a test walks both through every case.
+The memory store runs this table. `sql/*.sql` writes the same rules as statements, and a test compares the two in every
+case.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from uuid import UUID
 
 from aetheris_kernel.errors import Conflict, JobFinished, Refusal
 
-from aetheris_scheduler.core.job import ENDED, Failure, Job, State
+from aetheris_scheduler.core.job import ENDED, Failure, Job, JobState
 
 
 class Notice(IntEnum):
@@ -37,7 +38,7 @@ class Notice(IntEnum):
     LOST = 4
 
 
-# What happens to a job.
+# The events in a job's life.
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Park:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Handed back unharmed; with a delay, it waits that long."""
+    """Handed back without a crash. With a delay the job is parked that long before it is ready."""
 
     reason: str = ""
     delay: timedelta = timedelta()
@@ -63,14 +64,14 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    state: State
+    state: JobState
     result: bytes | None = None
     failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """It gets on. With a note, or a fraction, it says how far it is."""
+    """The job has a new commit, or the holder reports how far it is with a note or a fraction."""
 
     fraction: float | None = None
     note: str | None = None
@@ -78,14 +79,14 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Lose:
-    """The holder's session has expired. At the limit the job is poisoned."""
+    """The holder's session has expired. After `crash_limit` such losses in a row the job is poisoned."""
 
     crash_limit: int
 
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
-    """The assignment never reached its holder, who is well: nobody crashed."""
+    """The assignment never reached the holder, which is alive: this is no crash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +120,18 @@ class Requeue:
     pass
 
 
-Said: TypeAlias = Park | Release | End | Progress  # by the holder
-Steer: TypeAlias = Wake | Cancel | Pause | Resume | Requeue  # by anybody
-Event: TypeAlias = Lease | Lose | Revoke | Fire | Said | Steer
+# What the holder reports about a job.
+Outcome: TypeAlias = Park | Release | End | Progress
+# What other callers ask for, whether a runner holds the job or not.
+Order: TypeAlias = Wake | Cancel | Pause | Resume | Requeue
+Event: TypeAlias = Lease | Lose | Revoke | Fire | Outcome | Order
 
 DEADLINE_PASSED = Cancel(reason="deadline", actor="scheduler")
 POISONED = "poisoned: its lease was lost {count} times in a row without progress"
 
 
-class Do(Enum):
-    """What a move does beside changing the state."""
+class Adjustment(Enum):
+    """What a transition changes beside the state."""
 
     SET_WAKE = "set wake"
     SET_CANCEL = "set cancel"
@@ -141,15 +144,15 @@ class Do(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    to: State | None = None  # None: it stays where it is
-    do: tuple[Do, ...] = ()
-    tell: Notice | None = None
+class Transition:
+    to: JobState | None = None  # None: the state stays
+    adjust: tuple[Adjustment, ...] = ()
+    notice: Notice | None = None  # for the holder
     refuse: type[Refusal] | None = None
 
 
 Guard: TypeAlias = Callable[[Job, Any], bool]
-Rule: TypeAlias = tuple[Guard, Move]
+Rule: TypeAlias = tuple[Guard, Transition]
 
 
 def _always(_: Job, __: Event) -> bool:
@@ -192,69 +195,74 @@ def _due(job: Job, _: Event) -> bool:
     return job.wake_at is not None and not job.operator_only
 
 
-_R, _L, _P = State.READY, State.LEASED, State.PARKED
-_LOST = (Do.COUNT_CRASH, Do.BURN_LEASE)
-_CANCELLED = (Do.SET_CANCEL, Do.LIFT_PAUSE)
+_R, _L, _P = JobState.READY, JobState.LEASED, JobState.PARKED
+_A = Adjustment
+_LOST = (_A.COUNT_CRASH, _A.BURN_LEASE)
+_CANCELLED = (_A.SET_CANCEL, _A.LIFT_PAUSE)
 
-# The first rule whose guard holds; no rule means that nothing happens.
-TABLE: Mapping[tuple[State, type[Any]], tuple[Rule, ...]] = {
-    (_R, Lease): ((_not_paused, Move(_L)),),
-    (_R, Cancel): ((_not_cancelled, Move(do=_CANCELLED)),),
-    (_R, Pause): ((_not_cancelled, Move(do=(Do.SET_PAUSED,))),),
-    (_R, Resume): ((_paused, Move(do=(Do.LIFT_PAUSE,))),),
-    (_R, Requeue): ((_always, Move(refuse=Conflict)),),
+# The first rule whose guard holds applies. Where there is no rule, nothing happens.
+TABLE: Mapping[tuple[JobState, type[Any]], tuple[Rule, ...]] = {
+    (_R, Lease): ((_not_paused, Transition(_L)),),
+    (_R, Cancel): ((_not_cancelled, Transition(adjust=_CANCELLED)),),
+    (_R, Pause): ((_not_cancelled, Transition(adjust=(_A.SET_PAUSED,))),),
+    (_R, Resume): ((_paused, Transition(adjust=(_A.LIFT_PAUSE,))),),
+    (_R, Requeue): ((_always, Transition(refuse=Conflict)),),
     (_L, Park): (
-        (_woken, Move(_R, do=(Do.FORGET_CRASHES,))),
-        (_always, Move(_P, do=(Do.FORGET_CRASHES,))),
+        (_woken, Transition(_R, adjust=(_A.FORGET_CRASHES,))),
+        (_always, Transition(_P, adjust=(_A.FORGET_CRASHES,))),
     ),
-    (_L, Release): ((_at_once, Move(_R)), (_always, Move(_P))),
-    (_L, Progress): ((_always, Move(do=(Do.FORGET_CRASHES, Do.MARK_PROGRESS))),),
-    (_L, Lose): ((_worn_out, Move(_P, do=_LOST)), (_always, Move(_R, do=_LOST))),
-    (_L, Revoke): ((_always, Move(_R, do=(Do.BURN_LEASE,))),),
-    (_L, Wake): ((_always, Move(do=(Do.SET_WAKE,), tell=Notice.WAKE)),),
-    (_L, Cancel): ((_not_cancelled, Move(do=(*_CANCELLED, Do.SET_WAKE), tell=Notice.CANCEL)),),
-    (_L, Pause): ((_not_cancelled, Move(do=(Do.SET_PAUSED,), tell=Notice.PAUSE)),),
-    (_L, Resume): ((_paused, Move(do=(Do.LIFT_PAUSE, Do.SET_WAKE), tell=Notice.WAKE)),),
-    # Refused, for it is not parked; but what was decided about it must not be missed by a park under way.
-    (_L, Requeue): ((_always, Move(do=(Do.SET_WAKE,), tell=Notice.WAKE, refuse=Conflict)),),
-    (_P, Wake): ((_operator_only, Move(do=(Do.SET_WAKE,))), (_always, Move(_R))),
-    (_P, Fire): ((_due, Move(_R)),),
-    (_P, Cancel): ((_not_cancelled, Move(_R, do=_CANCELLED)),),
-    (_P, Pause): ((_not_cancelled, Move(do=(Do.SET_PAUSED,))),),
-    # It may have been parked for the pause alone; one that waits for something else parks again.
-    (_P, Resume): ((_paused_for_operator, Move(do=(Do.LIFT_PAUSE,))), (_paused, Move(_R, do=(Do.LIFT_PAUSE,)))),
-    (_P, Requeue): ((_always, Move(_R, do=(Do.FORGET_CRASHES,))),),
-    (State.COMPLETED, Cancel): ((_always, Move(refuse=JobFinished)),),
-    (State.FAILED, Cancel): ((_always, Move(refuse=JobFinished)),),
-    **{(ended, Pause): ((_always, Move(refuse=JobFinished)),) for ended in ENDED},
-    **{(ended, Resume): ((_always, Move(refuse=JobFinished)),) for ended in ENDED},
-    **{(ended, Requeue): ((_always, Move(refuse=Conflict)),) for ended in ENDED},
+    (_L, Release): ((_at_once, Transition(_R)), (_always, Transition(_P))),
+    (_L, Progress): ((_always, Transition(adjust=(_A.FORGET_CRASHES, _A.MARK_PROGRESS))),),
+    (_L, Lose): ((_worn_out, Transition(_P, adjust=_LOST)), (_always, Transition(_R, adjust=_LOST))),
+    (_L, Revoke): ((_always, Transition(_R, adjust=(_A.BURN_LEASE,))),),
+    (_L, Wake): ((_always, Transition(adjust=(_A.SET_WAKE,), notice=Notice.WAKE)),),
+    (_L, Cancel): ((_not_cancelled, Transition(adjust=(*_CANCELLED, _A.SET_WAKE), notice=Notice.CANCEL)),),
+    (_L, Pause): ((_not_cancelled, Transition(adjust=(_A.SET_PAUSED,), notice=Notice.PAUSE)),),
+    (_L, Resume): ((_paused, Transition(adjust=(_A.LIFT_PAUSE, _A.SET_WAKE), notice=Notice.WAKE)),),
+    # Refused, because the job is not parked. The wake is set all the same: the operator has decided something, and a
+    # park that the runner has sent already must not hide it.
+    (_L, Requeue): ((_always, Transition(adjust=(_A.SET_WAKE,), notice=Notice.WAKE, refuse=Conflict)),),
+    (_P, Wake): ((_operator_only, Transition(adjust=(_A.SET_WAKE,))), (_always, Transition(_R))),
+    (_P, Fire): ((_due, Transition(_R)),),
+    (_P, Cancel): ((_not_cancelled, Transition(_R, adjust=_CANCELLED)),),
+    (_P, Pause): ((_not_cancelled, Transition(adjust=(_A.SET_PAUSED,))),),
+    # The job may have been parked only for the pause. One that waits for something else parks again.
+    (_P, Resume): (
+        (_paused_for_operator, Transition(adjust=(_A.LIFT_PAUSE,))),
+        (_paused, Transition(_R, adjust=(_A.LIFT_PAUSE,))),
+    ),
+    (_P, Requeue): ((_always, Transition(_R, adjust=(_A.FORGET_CRASHES,))),),
+    (JobState.COMPLETED, Cancel): ((_always, Transition(refuse=JobFinished)),),
+    (JobState.FAILED, Cancel): ((_always, Transition(refuse=JobFinished)),),
+    **{(ended, Pause): ((_always, Transition(refuse=JobFinished)),) for ended in ENDED},
+    **{(ended, Resume): ((_always, Transition(refuse=JobFinished)),) for ended in ENDED},
+    **{(ended, Requeue): ((_always, Transition(refuse=Conflict)),) for ended in ENDED},
 }
 
-_NOTHING = Move()
+_NOTHING = Transition()
 
 
-def decide(job: Job, event: Event) -> Move:
-    """What `event` means to `job` as it stands. Whether a holder's word still counts is `holds`."""
+def decide(job: Job, event: Event) -> Transition:
+    """The transition of `job` by `event` in its present state. `holds` decides whether a holder's outcome counts."""
     if isinstance(event, End):
-        return Move(event.state) if job.state is State.LEASED else _NOTHING
-    for guard, move in TABLE.get((job.state, type(event)), ()):
+        return Transition(event.state) if job.state is JobState.LEASED else _NOTHING
+    for guard, transition in TABLE.get((job.state, type(event)), ()):
         if guard(job, event):
-            return move
+            return transition
     return _NOTHING
 
 
 def evolve(job: Job, event: Event, now: datetime) -> Job:
     """`job` after `event`."""
-    move = decide(job, event)
-    for do in move.do:
-        job = _done(job, do, event, now)
-    return job if move.to is None else _entered(job, move.to, event, now)
+    transition = decide(job, event)
+    for adjustment in transition.adjust:
+        job = _adjusted(job, adjustment, event, now)
+    return job if transition.to is None else _entered(job, transition.to, event, now)
 
 
-def refusal(before: State, steer: Steer) -> Refusal | None:
-    """Why a request about a job in this state is refused, if it is. No flag has a say in it."""
-    refuse = next((move.refuse for _, move in TABLE.get((before, type(steer)), ())), None)
+def refusal(before: JobState, order: Order) -> Refusal | None:
+    """Why an order is refused for a job in this state; None where it is not. The job's flags do not matter."""
+    refuse = next((transition.refuse for _, transition in TABLE.get((before, type(order)), ())), None)
     if refuse is None:
         return None
     if refuse is JobFinished:
@@ -262,52 +270,53 @@ def refusal(before: State, steer: Steer) -> Refusal | None:
     return Conflict(f"the job is not parked, it is {before.name.lower()}", state=before.name)
 
 
-def tells(steer: Steer) -> Notice | None:
-    """The news for the holder of a job that this order has changed."""
-    return next((move.tell for _, move in TABLE.get((State.LEASED, type(steer)), ())), None)
+def notice_of(order: Order) -> Notice | None:
+    """The notice for the holder of a job that this order has changed."""
+    rules = TABLE.get((JobState.LEASED, type(order)), ())
+    return next((transition.notice for _, transition in rules), None)
 
 
 def news(wake: bool, cancel: bool, paused: bool) -> frozenset[Notice]:
-    """What the holder of a job with these flags should have heard."""
+    """The notices that the holder of a job with these flags should have received."""
     flags = ((wake, Notice.WAKE), (cancel, Notice.CANCEL), (paused, Notice.PAUSE))
     return frozenset(kind for flag, kind in flags if flag)
 
 
 def holds(job: Job, session: UUID, lease: int) -> bool:
-    """Whether what this session says under this lease still counts."""
-    return job.state is State.LEASED and job.lease == lease and job.session == session
+    """Whether an outcome that this session sends under this lease still counts."""
+    return job.state is JobState.LEASED and job.lease == lease and job.session == session
 
 
-def repeats(state: State, lease_now: int, lease: int) -> bool:
-    """Whether a word that no longer counts had counted before. A lease that was lost is burnt, so a job that
-    nobody holds but whose lease is still the speaker's was let go by the speaker."""
-    return state is not State.LEASED and lease_now == lease
+def repeats(state: JobState, lease_now: int, lease: int) -> bool:
+    """Whether an outcome that no longer counts repeats one that did. Losing a lease raises the lease number, so a job
+    without a holder whose number is still `lease` was let go by an outcome under that lease."""
+    return state is not JobState.LEASED and lease_now == lease
 
 
-def _done(job: Job, do: Do, event: Event, now: datetime) -> Job:
-    match do:
-        case Do.SET_WAKE:
+def _adjusted(job: Job, adjustment: Adjustment, event: Event, now: datetime) -> Job:
+    match adjustment:
+        case Adjustment.SET_WAKE:
             return replace(job, wake=True)
-        case Do.SET_CANCEL:
+        case Adjustment.SET_CANCEL:
             assert isinstance(event, Cancel)
             return replace(job, cancel=True, cancel_reason=event.reason, cancel_actor=event.actor)
-        case Do.SET_PAUSED:
+        case Adjustment.SET_PAUSED:
             return replace(job, paused=True)
-        case Do.LIFT_PAUSE:
+        case Adjustment.LIFT_PAUSE:
             return replace(job, paused=False)
-        case Do.COUNT_CRASH:
+        case Adjustment.COUNT_CRASH:
             return replace(job, crash_count=job.crash_count + 1)
-        case Do.FORGET_CRASHES:
+        case Adjustment.FORGET_CRASHES:
             return replace(job, crash_count=0)
-        case Do.MARK_PROGRESS:
+        case Adjustment.MARK_PROGRESS:
             assert isinstance(event, Progress)
-            return replace(_told(job, event, now), progressed=True)
-        case Do.BURN_LEASE:
+            return replace(_with_progress(job, event, now), progressed=True)
+        case Adjustment.BURN_LEASE:
             return replace(job, lease=job.lease + 1)
 
 
-def _told(job: Job, event: Progress, now: datetime) -> Job:
-    """Where only a commit was made, what was said before stands."""
+def _with_progress(job: Job, event: Progress, now: datetime) -> Job:
+    """Progress without a note only says that there is a new commit: the last report stays."""
     if event.note is None:
         return job
     before = job.progress_fraction if job.progress_lease == job.lease else None
@@ -315,8 +324,8 @@ def _told(job: Job, event: Progress, now: datetime) -> Job:
     return replace(job, progress_lease=job.lease, progress_fraction=fraction, progress_note=event.note, progress_at=now)
 
 
-def _entered(job: Job, to: State, event: Event, now: datetime) -> Job:
-    """In its new state, where nothing of the old one shows."""
+def _entered(job: Job, to: JobState, event: Event, now: datetime) -> Job:
+    """The job in its new state, with all fields reset that belong to the old one."""
     job = replace(
         job, state=to, since=now, session=None, runner_id="", park_reason="", wake_at=None, operator_only=False
     )
@@ -333,11 +342,11 @@ def _entered(job: Job, to: State, event: Event, now: datetime) -> Job:
             )
         case End(result=result, failure=failure):
             return replace(job, wake=False, paused=False, result=result, failure=failure)
-        case Park(reason=reason, wake_at=wake_at, operator=operator) if to is State.PARKED:
+        case Park(reason=reason, wake_at=wake_at, operator=operator) if to is JobState.PARKED:
             return replace(job, park_reason=reason, wake_at=None if operator else wake_at, operator_only=operator)
-        case Release(reason=reason, delay=delay) if to is State.PARKED:
+        case Release(reason=reason, delay=delay) if to is JobState.PARKED:
             return replace(job, park_reason=reason, wake_at=now + delay)
-        case Lose() if to is State.PARKED:
+        case Lose() if to is JobState.PARKED:
             return replace(job, park_reason=POISONED.format(count=job.crash_count), operator_only=True)
         case _:
             return job

@@ -1,4 +1,7 @@
-"""Page tokens: where the last page ended, opaque to whoever carries them."""
+"""Pages of lists: which jobs, how many, and the token that says where the last page ended.
+
+Callers pass tokens back and do not read them.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,38 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from aetheris_kernel.errors import Invalid
 
+from aetheris_scheduler.core.job import JobState
+
 PAGE_DEFAULT = 100
 PAGE_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobListing:
+    """A page of a tenant's jobs, newest first. Empty and None mean any."""
+
+    tenant: str
+    states: Sequence[JobState] = ()
+    agent: str = ""
+    queue: str = ""
+    parent: UUID | None = None
+    before: UUID | None = None
+    limit: int = PAGE_DEFAULT
+
+
+def checked_listing(listing: JobListing) -> JobListing:
+    if not listing.tenant:
+        raise Invalid("a list is of one tenant", field="tenant")
+    for text, field in ((listing.tenant, "tenant"), (listing.agent, "agent"), (listing.queue, "queue")):
+        if "\0" in text:
+            raise Invalid(f"no {field} is named like that", field=field)
+    return listing
 
 
 def page_size(asked: int) -> int:
@@ -24,7 +52,7 @@ def to_token(*place: str) -> str:
 
 
 def job_after(token: str) -> UUID | None:
-    """Jobs, by id."""
+    """A token of a list of jobs, which goes by id."""
     if not token:
         return None
     (job,) = _place(token, 1)
@@ -35,7 +63,7 @@ def job_after(token: str) -> UUID | None:
 
 
 def moment_after(token: str) -> tuple[datetime, UUID] | None:
-    """Stuck jobs, by since when."""
+    """A token of a list of stuck jobs, which goes by the moment since which they are stuck."""
     if not token:
         return None
     moment, job = _place(token, 2)
@@ -49,12 +77,12 @@ def moment_after(token: str) -> tuple[datetime, UUID] | None:
 
 
 def runner_after(token: str) -> tuple[str, UUID] | None:
-    """Sessions, by runner and session."""
+    """A token of a list of runners, which goes by runner id and session."""
     if not token:
         return None
     runner, session = _place(token, 2)
     try:
-        # Text that no database stores was never in a token of ours.
+        # Half a character or a NUL cannot be stored, so neither was ever in a token of ours.
         runner.encode()
         return runner.replace("\0", ""), UUID(session)
     except ValueError:

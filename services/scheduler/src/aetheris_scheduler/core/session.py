@@ -1,7 +1,7 @@
-"""A runner's session: who is there, what it holds, how much more it takes.
+"""A runner's session: which runner it is, which jobs it holds, and how many more it takes.
 
-Credits are grants on top of earlier ones and every assignment uses one, so either side may send without
-waiting for the other. The lease is the session's: one beat renews it for all jobs.
+A runner grants credits, each for one more job, and every assignment uses one, so that neither side waits for the
+other. The lease belongs to the session: one beat renews it for all jobs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ANY = "*"
 
 @dataclass(frozen=True, slots=True)
 class Skills:
-    """What a runner takes. Empty means any."""
+    """The agents and queues that a runner serves. Empty means any."""
 
     agents: frozenset[str] = frozenset()
     queues: frozenset[str] = frozenset()
@@ -31,7 +31,7 @@ class Skills:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A runner at the door. `stream` is made for each of its streams: only the last one speaks for the session."""
+    """The first frame of a runner's stream. `stream` names the stream: only a session's latest one speaks for it."""
 
     session: UUID
     stream: UUID
@@ -39,7 +39,7 @@ class Hello:
     agents: tuple[str, ...] = (ANY,)
     queues: tuple[str, ...] = ()
     capacity: int = 1
-    # What it still holds, job → lease.
+    # The jobs that the runner still holds, job → lease.
     held: Mapping[UUID, int] = field(default_factory=dict)
 
     @property
@@ -65,23 +65,23 @@ def check_hello(hello: Hello) -> None:
 
 @dataclass(slots=True)
 class Session:
-    """The books of one stream."""
+    """What a scheduler knows of a session whose stream it serves."""
 
     id: UUID
     stream: UUID
     runner_id: str
     skills: Skills
     capacity: int
-    # When it last gave a sign of life, by this process's monotonic clock.
+    # When its last beat came, by this process's monotonic clock.
     fresh_at: float
     held: dict[UUID, int] = field(default_factory=dict)
     credits: int = 0
-    # The highest beat, and the highest that a renewal has answered.
+    # The highest beat received, and the highest that a renewal has answered.
     beat: int = 0
     renewed: int = 0
     draining: bool = False
-    # Who gets what it hands back.
-    heir: UUID | None = None
+    # The session to which the jobs that it hands back are leased.
+    successor: UUID | None = None
 
     def beats(self, number: int, now: float) -> None:
         self.beat = max(self.beat, number)
@@ -95,7 +95,7 @@ class Session:
 
     @property
     def room(self) -> int:
-        """How many jobs it may be sent. A grant beyond its capacity waits until something was let go."""
+        """How many more jobs it may be sent. Credits beyond its capacity count once it has let a job go."""
         return 0 if self.draining else max(min(self.credits, self.capacity - len(self.held)), 0)
 
     def take(self, job: UUID, lease: int) -> None:
@@ -108,8 +108,8 @@ class Session:
 
 
 def split_held(claimed: Mapping[UUID, int], leased: Iterable[tuple[UUID, int]]) -> tuple[dict[UUID, int], list[UUID]]:
-    """What a returning session keeps of what it claims to hold, and what is leased to it but never reached
-    it. The rest of what it claims is lost."""
+    """Of the jobs that a returning session claims to hold, those that it keeps, and the jobs that are leased to it and
+    never reached it. All others that it claims are lost."""
     kept: dict[UUID, int] = {}
     unreceived: list[UUID] = []
     for job, lease in leased:

@@ -1,13 +1,13 @@
-"""What is wrong with a job that does not get on, and what to do about it: as far as the scheduler can know."""
+"""Stuck jobs: the cause and a remedy, as far as the scheduler can know them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from aetheris_scheduler.core.job import Job, State
+from aetheris_scheduler.core.job import Job, JobState
 
-# A timer that is this much late does not merely wait for the next tick.
+# A timer that is this late is not just waiting for the next tick.
 OVERDUE = timedelta(minutes=1)
 
 
@@ -20,45 +20,45 @@ class Diagnosis:
 
 
 def diagnose(job: Job, now: datetime, patience: timedelta) -> Diagnosis | None:
-    """None for a job that is as it should be. `patience` is how long a job may wait or run without a word."""
+    """None for a job that is not stuck. `patience` is how long a job may wait, or run without progress."""
     match job.state:
-        case State.PARKED if job.operator_only and job.park_reason.startswith("poisoned"):
+        case JobState.PARKED if job.operator_only and job.park_reason.startswith("poisoned"):
             return Diagnosis(
                 job,
                 "poisoned",
-                "Whoever runs it dies. Look at its trace and the runner's log, mend the agent, then requeue it or "
-                "cancel it.",
+                "Its runners crash. Look at its trace and the runners' logs, mend the agent, then requeue it or cancel "
+                "it.",
                 job.since,
             )
-        case State.PARKED if job.operator_only:
+        case JobState.PARKED if job.operator_only:
             return Diagnosis(
                 job,
                 "waits for an operator",
                 f"It says: {job.park_reason}. Settle that, which requeues it, or cancel it.",
                 job.since,
             )
-        case State.PARKED if job.wake_at is not None and now - job.wake_at > OVERDUE:
+        case JobState.PARKED if job.wake_at is not None and now - job.wake_at > OVERDUE:
             return Diagnosis(
                 job,
                 "wait overdue",
                 "Its timer should have fired: see whether a scheduler runs and reaches its database.",
                 job.wake_at,
             )
-        case State.READY if not job.paused and now - job.since > patience:
+        case JobState.READY if not job.paused and now - job.since > patience:
             return Diagnosis(
                 job,
                 "no runner takes it",
                 f"Start a runner that serves agent {job.agent} and takes from queue {job.queue}, or add capacity.",
                 job.since,
             )
-        case State.LEASED if not job.progressed and now - job.since > patience:
+        case JobState.LEASED if not job.progressed and now - job.since > patience:
             return Diagnosis(
                 job,
                 "no progress",
                 f"Runner {job.runner_id} has held it this long without a commit: look at its log, or drain it.",
                 job.since,
             )
-        case State.READY | State.LEASED if job.crash_count > 0:
+        case JobState.READY | JobState.LEASED if job.crash_count > 0:
             return Diagnosis(
                 job,
                 "crashes",

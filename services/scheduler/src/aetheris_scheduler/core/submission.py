@@ -1,4 +1,4 @@
-"""A submission: what is accepted, and when two of them are the same request."""
+"""A submission: the limits, and when two submissions are the same request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from aetheris_kernel.errors import Exhausted, Invalid, KeyReused
 
-from aetheris_scheduler.core.job import Fork, Job, State
+from aetheris_scheduler.core.job import Fork, Job, JobState
 
 INPUT_BYTES_MAX = 1024 * 1024
 KEY_CHARS_MAX = 256
@@ -33,8 +33,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A job to be. `id` is the submitter's or, made before the first try so that a second one is harmless,
-    the scheduler's."""
+    """A request for a new job. The caller may choose `id`. If it does not, the scheduler makes one before the first
+    attempt to store the job, so that a second attempt does not store it twice."""
 
     id: UUID
     tenant: str
@@ -53,7 +53,7 @@ class Submission:
 
 
 def checked(submission: Submission) -> Submission:
-    """The same with its queue and digest filled in; Invalid names the field that is wrong."""
+    """The submission with its queue and digest filled in. Raises Invalid, which names the field that is wrong."""
     _check_name("tenant", submission.tenant)
     _check_name("agent", submission.agent)
     queue = submission.queue or DEFAULT_QUEUE
@@ -81,13 +81,13 @@ def check_batch(sizes: Sequence[int]) -> None:
 
 
 def require_same(submission: Submission, existing: Job) -> None:
-    """The one decision about a key, or a chosen id, that is known already."""
+    """Raises KeyReused where the key or the chosen id belongs to a job that another request made."""
     if existing.digest != submission.digest:
         raise KeyReused("this key belongs to another request", job_id=existing.id)
 
 
 def born(submission: Submission, now: datetime) -> Job:
-    """The job as it first stands: ready, or parked until its time comes."""
+    """The new job: ready, or parked until `start_after`."""
     early = submission.start_after is not None and submission.start_after > now
     return Job(
         id=submission.id,
@@ -95,7 +95,7 @@ def born(submission: Submission, now: datetime) -> Job:
         agent=submission.agent,
         queue=submission.queue,
         priority=submission.priority,
-        state=State.PARKED if early else State.READY,
+        state=JobState.PARKED if early else JobState.READY,
         since=now,
         created_at=now,
         park_reason="not before its time" if early else "",
@@ -116,10 +116,10 @@ def queue_full(queue: str, limit: int) -> Exhausted:
 
 
 def _digest(submission: Submission, queue: str) -> bytes:
-    """Of what makes the request this one. Moments are left out: a caller derives them from its own now, so
-    that the same request sent again carries others; so are the trace, the job id it would like, and who sends
-    it."""
-    # None of the parts has a line break in it, so no two requests make the same text.
+    """The digest of all fields that make two submissions the same request. Left out are the moments, which a caller
+    computes from its present time and so differ when it sends the request again, the trace, the chosen id and the
+    requester."""
+    # No part has a line break in it, so two different requests never make the same text.
     head = f"{submission.tenant}\n{submission.agent}\n{queue}\n{submission.priority}\n{submission.parent or ''}\n"
     if (fork := submission.fork) is not None:
         head += f"fork {fork.from_job} {fork.at_seq} {fork.effects} {fork.before_path}\n"

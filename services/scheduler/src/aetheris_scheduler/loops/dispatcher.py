@@ -4,16 +4,16 @@
     outcomes, credits  ──► (a nudge) ────┼─► tick: one transaction ─► after its commit: answers, assignments
     timers, lost leases ─► (a sweep) ────┘                            and acknowledgements leave
 
-While one tick is written the next collects. Nothing is told to anybody before it is durable. A tick whose
-fate is unknown is made good by the next: outcomes are said again, and what is leased to a session that does
-not know of it is handed over.
+While one tick is written, the next one collects. Nothing is sent to a runner or a caller before it is durable. After a
+tick of which it is not known whether it was committed, the next tick writes the same outcomes again, and jobs that the
+store has leased to a session are sent to a runner that never got them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from time import perf_counter
@@ -22,22 +22,23 @@ from uuid import UUID
 
 from aetheris_chassis.batch import BatchWriter
 from aetheris_kernel.clock import Clock
-from aetheris_kernel.errors import Refusal, Unavailable
+from aetheris_kernel.errors import Refusal, ReplicaDraining, Unavailable
 
 from aetheris_scheduler import metrics
 from aetheris_scheduler.core.claim import Backlog, Room
-from aetheris_scheduler.core.job import Job, State
-from aetheris_scheduler.core.lifecycle import End, Park, Progress, Release, Steer
+from aetheris_scheduler.core.job import Job, JobState
+from aetheris_scheduler.core.lifecycle import End, Order, Park, Progress, Release
 from aetheris_scheduler.core.session import Hello, Session, Skills
 from aetheris_scheduler.core.submission import Submission
+from aetheris_scheduler.loops.alarm import Alarm
+from aetheris_scheduler.loops.leases import Leases
 from aetheris_scheduler.loops.waiters import Waiters
-from aetheris_scheduler.runners.connection import Seat
-from aetheris_scheduler.runners.connections import Draining, Seats
+from aetheris_scheduler.runners.connection import RunnerConnection, RunnerConnections
 from aetheris_scheduler.store.contract import Look, Store
-from aetheris_scheduler.store.tick import Order, Outcome, Placement, Steered, Submitted, Sweep, Tick, Ticked
+from aetheris_scheduler.store.tick import JobOrder, JobOutcome, OrderAnswer, Placement, Submitted, Sweep, Tick, Ticked
 
-# What one tick takes at the most. A batch of submissions is cut up, so that what others want, and what becomes
-# of running jobs, does not wait for all of it.
+# The most that one tick takes. A batch of submissions is cut up, so that other callers' requests and the outcomes of
+# running jobs do not wait for all of it.
 ITEMS_MAX = 512
 SUBMISSIONS_MAX = 250
 QUEUE_MAX = 2_000
@@ -50,21 +51,22 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Nudge:
-    """There are outcomes, or somebody has room."""
+    """Asks for a tick: outcomes have come, or a session has room."""
 
 
-Item: TypeAlias = Submit | Order | Sweep | Nudge
-Answer: TypeAlias = list[Submitted | Refusal] | Steered | Ticked | None
+Item: TypeAlias = Submit | JobOrder | Sweep | Nudge
+Answer: TypeAlias = list[Submitted | Refusal] | OrderAnswer | Ticked | None
 
 
 class Dispatcher:
-    """`due_in` is told in how many seconds something becomes due, and `due_at` at which moment of the store's clock."""
-
     def __init__(
         self,
         store: Store,
-        clock: Clock,
+        connections: RunnerConnections,
+        leases: Leases,
+        alarm: Alarm,
         waiters: Waiters,
+        clock: Clock,
         *,
         lease_s: float,
         grace_s: float,
@@ -72,34 +74,32 @@ class Dispatcher:
         queue_ready_max: int = 0,
     ) -> None:
         self.lease_s = lease_s
-        self.seats = Seats(clock, lease_s=lease_s)
-        self.due_at: Callable[[datetime], None] = lambda moment: None
-        self.due_in: Callable[[float], None] = lambda seconds: None
-        # Told of every stream that is over, so that its lease is shortened.
-        self.left: Callable[[Seat], None] = lambda seat: None
+        self.connections = connections
         self._store = store
-        self._clock = clock
+        self._leases = leases
+        self._alarm = alarm
         self._waiters = waiters
+        self._clock = clock
         self._grace_s = grace_s
         self._crash_limit = crash_limit
         self._queue_ready_max = queue_ready_max
         self._writer: BatchWriter[Item, Answer] = BatchWriter(
             self._write, name="scheduler", rows_max=ITEMS_MAX, queue_max=QUEUE_MAX
         )
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[JobOutcome] = []
         self._backlog = Backlog()
         self._nudged = False
-        # It is not known, or not yet, what became of the last tick.
+        # Whether it is unknown, or not known yet, if the last tick was committed.
         self._unsure = False
         self._draining = False
 
     async def run(self) -> None:
         await self._writer.run()
 
-    # For callers.
+    # Called for callers.
 
     async def submit(self, submissions: Sequence[Submission]) -> list[Submitted | Refusal]:
-        """Each is answered in its place."""
+        """One answer for each submission, in the same order."""
         answers: list[Submitted | Refusal] = []
         for first in range(0, len(submissions), SUBMISSIONS_MAX):
             part = await self._writer.submit(Submit(submissions[first : first + SUBMISSIONS_MAX]))
@@ -107,30 +107,31 @@ class Dispatcher:
             answers += part
         return answers
 
-    async def order(self, job: UUID, steer: Steer) -> State:
-        """Where it stands then. Raises what the order is refused with."""
-        steered = await self._writer.submit(Order(job, steer))
-        assert isinstance(steered, Steered)
-        if steered.refused is not None:
-            raise steered.refused
-        return steered.state
+    async def order(self, job: UUID, order: Order) -> JobState:
+        """The state of the job afterwards. Raises the refusal where the order is refused."""
+        answer = await self._writer.submit(JobOrder(job, order))
+        assert isinstance(answer, OrderAnswer)
+        if answer.refused is not None:
+            raise answer.refused
+        return answer.state
 
     async def sweep(self, *, timers: bool, deadlines: bool, sessions: bool) -> bool:
-        """Whether there is more of it. A session that is known to be well stays, whatever the clock says."""
-        well = [seat.session.id for seat in self.seats.well()]
+        """Whether more is due. Sessions known to be well stay, even if the store's clock says that they expired."""
+        well = [connection.session.id for connection in self.connections.well()]
         ticked = await self._writer.submit(
             Sweep(timers=timers, deadlines=deadlines, sessions=sessions, keep=well, crash_limit=self._crash_limit)
         )
         return isinstance(ticked, Ticked) and ticked.more
 
-    # For streams.
+    # Called for runners' streams.
 
-    async def open(self, hello: Hello, *, beat: int, saying: Iterable[tuple[UUID, int]]) -> Seat:
-        """A runner's stream begins. It holds the jobs of the outcomes that it brings along until they are settled."""
+    async def open(self, hello: Hello, *, beat: int, unsettled: Iterable[tuple[UUID, int]]) -> RunnerConnection:
+        """A runner's stream begins. The runner holds the jobs of the unsettled outcomes in its first frame, too, until
+        they are settled."""
         if self._draining:
-            raise Draining("this scheduler is draining")
+            raise ReplicaDraining("this scheduler is draining")
         heard_at = self._clock.monotonic()
-        claimed = replace(hello, held={**hello.held, **dict(saying)})
+        claimed = replace(hello, held={**hello.held, **dict(unsettled)})
         opened = await self._store.open(claimed, lease_s=self.lease_s)
         session = Session(
             id=hello.session,
@@ -143,61 +144,60 @@ class Dispatcher:
             beat=beat,
             renewed=beat,
         )
-        seat = Seat(session, grace_s=self._grace_s)
+        connection = RunnerConnection(session, grace_s=self._grace_s)
         lost = [(job, lease) for job, lease in hello.held.items() if opened.kept.get(job) != lease]
-        seat.outbox.welcome(self.lease_s, lost)
+        connection.outbox.welcome(self.lease_s, lost)
         if beat:
-            seat.outbox.renew(beat)
+            connection.outbox.renew(beat)
         if opened.draining:
-            seat.drain()
-        self.seats.take(seat)
+            connection.drain()
+        self.connections.add(connection)
         self._backlog.forget()
-        return seat
+        return connection
 
-    def hear(self, seat: Seat, *, beat: int, more: int, said: Sequence[Outcome]) -> None:
-        """A frame of a runner, with `more` credits. Only a beat is a sign of life."""
+    def hear(self, connection: RunnerConnection, *, beat: int, more: int, outcomes: Sequence[JobOutcome]) -> None:
+        """A frame came from a runner, with `more` credits. Only a beat in it counts as a sign of life."""
         if beat:
-            seat.session.beats(beat, self._clock.monotonic())
-        for outcome in said:
-            seat.says(outcome.job, outcome.lease, goes_on=isinstance(outcome.said, Progress))
-        self._outcomes += said
-        seat.session.grant(more)
-        if said or (more and self._backlog.busy([seat.session.skills])):
+            connection.session.beats(beat, self._clock.monotonic())
+        for outcome in outcomes:
+            connection.says(outcome.job, outcome.lease, goes_on=isinstance(outcome.what, Progress))
+        self._outcomes += outcomes
+        connection.session.grant(more)
+        if outcomes or (more and self._backlog.busy([connection.session.skills])):
             self.nudge()
 
-    def close(self, seat: Seat) -> None:
-        """Its stream is over. Unless it ended because of us, what it held is kept for the grace only."""
-        seat.ended.set()
-        if self.seats.give_up(seat) and not self._draining:
-            self.left(seat)
+    def close(self, connection: RunnerConnection) -> None:
+        """The stream is over. The session keeps its jobs for the grace; for the whole lease if this process drains."""
+        connection.ended.set()
+        if self.connections.remove(connection) and not self._draining:
+            self._leases.left(connection)
 
     def drain(self) -> None:
-        """This process is about to stop: runners go elsewhere, and keep their leases on the way."""
+        """This process is about to stop: runners connect to other schedulers and keep their leases meanwhile."""
         self._draining = True
-        self.seats.end(Draining("this scheduler is draining"))
+        self.connections.end(ReplicaDraining("this scheduler is draining"))
 
-    # For the loops around.
+    # Called by the other loops.
 
     def looked(self, look: Look) -> None:
-        """What another scheduler may have brought about, or a failed tick left behind."""
-        self.seats.news(look.news)
+        """A look has found what other schedulers did, and jobs that a failed tick left waiting."""
+        self.connections.news(look.news)
         self._backlog.appeared(look.lanes)
-        waiting = look.lanes and any(session.room for session in self.seats.sessions())
-        if waiting or self._outcomes or self._unsure:
+        if (look.lanes and self.has_room) or self._outcomes or self._unsure:
             self.nudge()
 
     @property
-    def hungry(self) -> bool:
-        return any(session.room for session in self.seats.sessions())
+    def has_room(self) -> bool:
+        return any(session.room for session in self.connections.sessions())
 
     def nudge(self) -> None:
-        """Have a tick soon."""
+        """Make a tick happen soon."""
         if self._nudged:
             return
         try:
-            self._writer.submit_nowait(Nudge()).add_done_callback(_hear_out)
+            self._writer.submit_nowait(Nudge()).add_done_callback(_ignore)
         except Refusal:
-            # So much waits that a tick is near, or this process stops.
+            # The queue is full, so a tick is near anyway; or this process stops.
             return
         self._nudged = True
 
@@ -212,47 +212,49 @@ class Dispatcher:
         began = perf_counter()
         self._unsure = True
         try:
-            ticked = await self._store.tick(tick) if _asks(tick) else Ticked()
+            ticked = await self._store.tick(tick) if _not_empty(tick) else Ticked()
         except Refusal:
             self._outcomes = [*outcomes, *self._outcomes]
             raise
         except Exception:
-            # Whatever it is, saying it again would bring it again: those who said it start over.
+            # A fault, so writing the same outcomes again would fail again: the runners that sent them reconnect.
             for session in {outcome.session for outcome in outcomes}:
-                seat = self.seats.at(session)
-                if seat is not None:
-                    seat.end(Unavailable("what this runner said could not be written"))
+                connection = self.connections.of(session)
+                if connection is not None:
+                    connection.end(Unavailable("this runner's outcomes could not be written"))
             raise
         metrics.TICK_SECONDS.observe(perf_counter() - began)
         self._take_effect(tick, ticked)
         self._unsure = False
         return _answers(items, tick, ticked)
 
-    def _tick(self, items: Sequence[Item], outcomes: Sequence[Outcome]) -> Tick:
+    def _tick(self, items: Sequence[Item], outcomes: Sequence[JobOutcome]) -> Tick:
         submissions = [submission for item in items if isinstance(item, Submit) for submission in item.submissions]
-        sessions = self.seats.sessions(without=_returning(outcomes))
+        sessions = self.connections.sessions(without=_returning(outcomes))
         busy = self._backlog.busy({session.skills for session in sessions})
         room = Room(sessions)
         tick = Tick(
             outcomes=outcomes,
-            bequests=self.seats.bequests(_released(outcomes)),
+            handovers=self.connections.handovers(_released(outcomes)),
             sweep=next((item for item in reversed(items) if isinstance(item, Sweep)), None),
             placements=_placed(submissions, room, busy),
-            orders=[item for item in items if isinstance(item, Order)],
+            orders=[item for item in items if isinstance(item, JobOrder)],
             queue_ready_max=self._queue_ready_max,
         )
         return replace(tick, claims=room.claims(busy, may_ready=tick.may_ready))
 
     async def _recover(self) -> None:
-        seats = self.seats.open
-        leased = await self._store.leased_to([seat.session.id for seat in seats]) if seats else []
-        for seat in seats:
-            self.seats.reconcile(seat, [job for job in leased if job.session == seat.session.id])
+        connections = self.connections.open
+        sessions = [connection.session.id for connection in connections]
+        leased = await self._store.leased_to(sessions) if sessions else []
+        for connection in connections:
+            jobs = [job for job in leased if job.session == connection.session.id]
+            self.connections.reconcile(connection, jobs)
         self._backlog.forget()
         self._unsure = False
 
     def _take_effect(self, tick: Tick, ticked: Ticked) -> None:
-        ended: Counter[State] = Counter()
+        ended: Counter[JobState] = Counter()
         for outcome, effective in zip(tick.outcomes, ticked.settled, strict=True):
             self._settled(outcome, effective, ended)
         created = [
@@ -262,18 +264,18 @@ class Dispatcher:
         ]
         for placement, job in created:
             self._created(placement, job)
-        slots = [*(slot for claim in tick.claims for slot in claim.slots), *(each.slot for each in tick.bequests)]
+        slots = [*(slot for claim in tick.claims for slot in claim.slots), *(each.slot for each in tick.handovers)]
         streams = {slot.session: slot.stream for slot in slots} if ticked.leased else {}
         for leased in ticked.leased:
             self._leased(leased.job, streams, leased.waited_s)
-        for order, steered in zip(tick.orders, ticked.steered, strict=True):
-            self.seats.tell(order.job, steered)
+        for order, answer in zip(tick.orders, ticked.ordered, strict=True):
+            self.connections.notify(order.job, answer)
         for parent, woken in zip(ticked.parents, ticked.woken, strict=True):
-            self.seats.tell(parent, woken)
-        for order_id, steered in zip(ticked.overdue_jobs, ticked.overdue, strict=True):
-            self.seats.tell(order_id, steered)
-        self.seats.lose(ticked.lost)
-        self.seats.expire(ticked.expired)
+            self.connections.notify(parent, woken)
+        for job_id, cancelled in zip(ticked.overdue_jobs, ticked.overdue, strict=True):
+            self.connections.notify(job_id, cancelled)
+        self.connections.lose(ticked.lost)
+        self.connections.expire(ticked.expired)
         self._remember(tick, ticked)
         for state, jobs in ended.items():
             metrics.ENDED.labels(state.name.lower()).inc(jobs)
@@ -281,65 +283,65 @@ class Dispatcher:
         metrics.RECLAIMED.inc(len(ticked.lost))
         metrics.POISONED.inc(sum(lost.poisoned for lost in ticked.lost))
 
-    def _settled(self, outcome: Outcome, effective: bool, ended: Counter[State]) -> None:
-        seat = self.seats.at(outcome.session)
-        if seat is not None:
-            seat.settle(outcome.job, outcome.lease, effective)
+    def _settled(self, outcome: JobOutcome, effective: bool, ended: Counter[JobState]) -> None:
+        connection = self.connections.of(outcome.session)
+        if connection is not None:
+            connection.settle(outcome.job, outcome.lease, effective)
             if not effective:
-                seat.lose(outcome.job, outcome.lease)
-        match outcome.said:
+                connection.lose(outcome.job, outcome.lease)
+        match outcome.what:
             case End(state=state) if effective:
                 ended[state] += 1
                 self._waiters.ended(outcome.job)
             case Park(wake_at=datetime() as wake_at):
-                self.due_at(wake_at)
+                self._alarm.due_at(wake_at)
             case Release(delay=delay) if delay:
-                self.due_in(delay.total_seconds())
+                self._alarm.due_in(delay.total_seconds())
             case _:
                 pass
 
     def _created(self, placement: Placement, job: Job) -> None:
-        if job.state is State.LEASED and placement.slot is not None:
+        if job.state is JobState.LEASED and placement.slot is not None:
             self._leased(job, {placement.slot.session: placement.slot.stream}, 0.0)
         for moment in (job.wake_at, job.deadline):
             if moment is not None:
-                self.due_at(moment)
+                self._alarm.due_at(moment)
 
     def _leased(self, job: Job, streams: Mapping[UUID, UUID], waited_s: float) -> None:
         assert job.session is not None
         metrics.LEASED.inc()
         metrics.START_SECONDS.observe(waited_s)
-        self.seats.assign(job, streams[job.session])
+        self.connections.assign(job, streams[job.session])
 
     def _remember(self, tick: Tick, ticked: Ticked) -> None:
-        """For whom jobs may be waiting after this."""
+        """Note for which skills jobs may be waiting after this tick."""
         if ticked.readied:
             self._backlog.forget()
         for claim, leased in zip(tick.claims, ticked.claimed, strict=True):
             if leased is not None:
                 self._backlog.claimed(claim, leased)
-        sessions = self.seats.sessions(without=_returning(tick.outcomes))
+        sessions = self.connections.sessions(without=_returning(tick.outcomes))
         busy = self._backlog.busy({session.skills for session in sessions})
         if any(session.room and session.skills in busy for session in sessions):
             self.nudge()
 
 
-def _returning(outcomes: Sequence[Outcome]) -> set[UUID]:
-    """Who hands jobs back is about to leave: it is not given the same ones again at once."""
+def _returning(outcomes: Sequence[JobOutcome]) -> set[UUID]:
+    """The sessions that hand jobs back. They are about to leave, so they are not leased the same jobs again."""
     return set(_released(outcomes))
 
 
-def _released(outcomes: Sequence[Outcome]) -> dict[UUID, list[UUID]]:
-    """By session, what it hands back at once."""
+def _released(outcomes: Sequence[JobOutcome]) -> dict[UUID, list[UUID]]:
+    """By session, the jobs that it hands back without a delay."""
     released: dict[UUID, list[UUID]] = {}
     for outcome in outcomes:
-        if isinstance(outcome.said, Release) and not outcome.said.delay:
+        if isinstance(outcome.what, Release) and not outcome.what.delay:
             released.setdefault(outcome.session, []).append(outcome.job)
     return released
 
 
 def _placed(submissions: Sequence[Submission], room: Room, busy: set[Skills]) -> list[Placement]:
-    """The more urgent get a place first; the answers keep the order of the questions."""
+    """Submissions with a higher priority get a slot first; the placements keep the order of the submissions."""
     placements: list[Placement] = [Placement(submission) for submission in submissions]
     for n in sorted(range(len(submissions)), key=lambda n: -submissions[n].priority):
         if submissions[n].start_after is None:
@@ -347,21 +349,21 @@ def _placed(submissions: Sequence[Submission], room: Room, busy: set[Skills]) ->
     return placements
 
 
-def _asks(tick: Tick) -> bool:
+def _not_empty(tick: Tick) -> bool:
     asked = tick.outcomes or tick.placements or tick.orders or tick.sweep is not None
     return bool(asked) or any(claim.always for claim in tick.claims)
 
 
 def _answers(items: Sequence[Item], tick: Tick, ticked: Ticked) -> list[Answer | Exception]:
     submitted = iter(ticked.submitted)
-    steered = iter(ticked.steered)
+    ordered = iter(ticked.ordered)
     answers: list[Answer | Exception] = []
     for item in items:
         match item:
             case Submit(submissions=submissions):
                 answers.append([next(submitted) for _ in submissions])
-            case Order():
-                answers.append(next(steered))
+            case JobOrder():
+                answers.append(next(ordered))
             case Sweep():
                 answers.append(ticked)
             case Nudge():
@@ -369,7 +371,8 @@ def _answers(items: Sequence[Item], tick: Tick, ticked: Ticked) -> list[Answer |
     return answers
 
 
-def _hear_out(answer: asyncio.Future[Answer]) -> None:
-    """Nobody waits for a nudge's answer; what fails in its tick is told to those who do."""
+def _ignore(answer: asyncio.Future[Answer]) -> None:
+    """A nudge has no caller: a failure of its tick goes to the callers of that tick. Reading it here keeps asyncio from
+    reporting it as never retrieved."""
     if not answer.cancelled():
         answer.exception()

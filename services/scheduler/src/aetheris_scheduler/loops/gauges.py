@@ -1,4 +1,4 @@
-"""What is sampled rather than counted."""
+"""Samples the gauges that cost a query. Alone in its module, because it is a loop of its own."""
 
 from __future__ import annotations
 

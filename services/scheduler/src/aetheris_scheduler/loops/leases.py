@@ -1,8 +1,10 @@
-"""Keeps the leases of the sessions whose streams end here: renews those that beat, three times in a lease and
-all in one statement; gives up those that fell silent; shortens those whose stream is gone.
+"""Keeps the leases of the sessions whose streams end at this process.
 
-A runner's silence is measured by this process's monotonic clock, never by a wall clock: a clock that is set,
-here or at the database, neither loses a lease nor keeps a dead one.
+Sessions that beat are renewed three times in a lease, all in one statement; sessions that fell silent are ended; a
+session whose stream is gone keeps its lease for the grace only.
+
+Silence is measured by this process's monotonic clock, never by a wall clock: setting a clock, here or at the database,
+neither loses a lease nor keeps a dead one.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import structlog
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Conflict, Unavailable
 
-from aetheris_scheduler.loops.dispatcher import Dispatcher
-from aetheris_scheduler.runners.connection import Seat
+from aetheris_scheduler.loops.alarm import Alarm
+from aetheris_scheduler.runners.connection import RunnerConnection, RunnerConnections
 from aetheris_scheduler.store.contract import Store
 
 log = structlog.get_logger()
@@ -24,18 +26,22 @@ RENEWALS_PER_LEASE = 3
 
 
 class Leases:
-    def __init__(self, store: Store, dispatcher: Dispatcher, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, connections: RunnerConnections, alarm: Alarm, clock: Clock, *, lease_s: float
+    ) -> None:
         self._store = store
-        self._dispatcher = dispatcher
+        self._connections = connections
+        self._alarm = alarm
         self._clock = clock
-        self._every_s = dispatcher.lease_s / RENEWALS_PER_LEASE
-        self._gone: deque[Seat] = deque()
-        self._somebody_left = asyncio.Event()
+        self._lease_s = lease_s
+        self._every_s = lease_s / RENEWALS_PER_LEASE
+        self._left: deque[RunnerConnection] = deque()
+        self._one_left = asyncio.Event()
 
-    def left(self, seat: Seat) -> None:
-        """Its stream is over."""
-        self._gone.append(seat)
-        self._somebody_left.set()
+    def left(self, connection: RunnerConnection) -> None:
+        """The stream is over: shorten the session's lease."""
+        self._left.append(connection)
+        self._one_left.set()
 
     async def run(self) -> None:
         renew_at = self._clock.monotonic()
@@ -47,7 +53,7 @@ class Leases:
                     await self.renew()
                     renew_at = now + self._every_s
             except Unavailable as away:
-                # The leases run on by the database's clock; whoever beats meanwhile is renewed once it is back.
+                # The leases run on by the database's clock. Sessions that beat meanwhile are renewed once it is back.
                 log.warning("leases not renewed", problem=away.message)
                 await asyncio.sleep(self._every_s / 10)
             except Exception:
@@ -56,50 +62,55 @@ class Leases:
             await self._until(renew_at)
 
     async def shorten(self) -> None:
-        while self._gone:
-            seat = self._gone.popleft()
+        while self._left:
+            connection = self._left.popleft()
             try:
-                over = await self._store.leave(seat.session.id, seat.session.stream, grace_s=seat.grace_s)
+                over = await self._store.leave(
+                    connection.session.id, connection.session.stream, grace_s=connection.grace_s
+                )
             except Unavailable:
-                self._gone.appendleft(seat)
+                self._left.appendleft(connection)
                 raise
             if not over:
-                self._dispatcher.due_in(seat.grace_s)
+                self._alarm.due_in(connection.grace_s)
 
     def give_up_silent(self) -> None:
         now = self._clock.monotonic()
-        for seat in self._dispatcher.seats.open:
-            if not seat.well(now, self._dispatcher.lease_s):
-                log.warning("runner fell silent", session_id=seat.session.id, runner_id=seat.session.runner_id)
-                seat.expire(Conflict("this session neither beat nor listened for too long; start a new one"))
+        for connection in self._connections.open:
+            if not connection.well(now, self._lease_s):
+                session = connection.session
+                log.warning("runner fell silent", session_id=session.id, runner_id=session.runner_id)
+                connection.expire(Conflict("this session neither beat nor listened for too long; start a new one"))
 
     async def renew(self) -> None:
-        beating = [seat for seat in self._dispatcher.seats.open if self._beats(seat)]
+        beating = [connection for connection in self._connections.open if self._beats(connection)]
         if not beating:
             return
-        beats = [seat.session.beat for seat in beating]
-        keys = [(seat.session.id, seat.session.stream) for seat in beating]
-        renewed = await self._store.renew(keys, lease_s=self._dispatcher.lease_s)
-        for seat, beat in zip(beating, beats, strict=True):
-            draining = renewed.get(seat.session.id)
+        beats = [connection.session.beat for connection in beating]
+        keys = [(connection.session.id, connection.session.stream) for connection in beating]
+        renewed = await self._store.renew(keys, lease_s=self._lease_s)
+        for connection, beat in zip(beating, beats, strict=True):
+            session = connection.session
+            draining = renewed.get(session.id)
             if draining is None:
-                seat.expire(Conflict("this session has expired; start a new one", session_id=seat.session.id))
+                connection.expire(Conflict("this session has expired; start a new one", session_id=session.id))
                 continue
-            seat.session.renewed = beat
-            seat.outbox.renew(beat)
+            session.renewed = beat
+            connection.outbox.renew(beat)
             if draining:
-                seat.drain()
+                connection.drain()
 
-    def _beats(self, seat: Seat) -> bool:
-        """It gave a sign of life since its last renewal, and hears what it is told."""
-        return seat.hears(self._clock.monotonic(), self._every_s) and seat.session.beat > seat.session.renewed
+    def _beats(self, connection: RunnerConnection) -> bool:
+        """Whether the runner beat since its last renewal, and reads what it is sent."""
+        session = connection.session
+        return connection.hears(self._clock.monotonic(), self._every_s) and session.beat > session.renewed
 
     async def _until(self, moment: float) -> None:
-        self._somebody_left.clear()
-        if self._gone:
+        self._one_left.clear()
+        if self._left:
             return
         try:
             async with asyncio.timeout(max(moment - self._clock.monotonic(), 0)):
-                await self._somebody_left.wait()
+                await self._one_left.wait()
         except TimeoutError:
             pass

@@ -1,11 +1,11 @@
-"""What time brings: timers that are due, deadlines that have passed, leases that have run out.
+"""Finds what has become due: timers, deadlines, and the leases of sessions that did not renew.
 
-One look at the store, a few index heads in one statement, tells what is due and when the next will be; what
-this process itself sets is known without looking. So a timer fires within milliseconds, and an idle
-scheduler asks two or three times a second if a runner of its own has room, and else once.
+One look at the store, a few index heads in one statement, says what is due and when the next will be. What this process
+itself sets is known without a look: the alarm has it. So a timer fires within milliseconds, and an idle scheduler looks
+two or three times a second if a runner of its own has room, and otherwise once.
 
-Leases of other schedulers' sessions expire by the database's clock. If that clock leaps, they are given time
-to renew before anything is taken from them; the sessions of this one are known to be well.
+The leases of other schedulers' sessions expire by the database's clock. If that clock is set, all sessions get time to
+renew before one is expired; this process's own sessions are known to be well.
 """
 
 from __future__ import annotations
@@ -17,100 +17,78 @@ import structlog
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Unavailable
 
+from aetheris_scheduler.loops.alarm import Alarm
 from aetheris_scheduler.loops.dispatcher import Dispatcher
 from aetheris_scheduler.store.contract import Look, Store
 
 log = structlog.get_logger()
 
-LOOK_HUNGRY_S = 0.4
+# How long to wait for the next look, with and without room at this process's runners.
+LOOK_WITH_ROOM_S = 0.4
 LOOK_S = 1.0
 # Two sweeps are at least this far apart, however many timers are due one after another.
 _PAUSE_S = 0.002
-# Further than this the two clocks do not drift apart between two looks; one of them was set.
+# Two clocks do not drift apart by more than this between two looks; beyond it, one of them was set.
 _LEAP_S = 0.5
 
 
 class Sweeper:
-    def __init__(self, store: Store, dispatcher: Dispatcher, clock: Clock) -> None:
+    def __init__(self, store: Store, dispatcher: Dispatcher, alarm: Alarm, clock: Clock) -> None:
         self._store = store
         self._dispatcher = dispatcher
+        self._alarm = alarm
         self._clock = clock
-        # The store's clock minus ours, at the last look.
-        self._ahead_s: float | None = None
-        # When, by our clock, the next thing that we know of is due.
-        self._due_at = float("inf")
+        # Until then, by this process's clock, no session of another scheduler is expired.
         self._spare_until = float("-inf")
-        self._sooner = asyncio.Event()
-
-    def due_in(self, seconds: float) -> None:
-        self._due(self._clock.monotonic() + seconds)
-
-    def due_at(self, moment: datetime) -> None:
-        """By the store's clock. Before the first look nothing is known of that; it will see for itself."""
-        if self._ahead_s is not None:
-            self._due(moment.timestamp() - self._ahead_s)
 
     async def run(self) -> None:
         while True:
             try:
                 await self.turn()
-                pause_s = LOOK_HUNGRY_S if self._dispatcher.hungry else LOOK_S
+                pause_s = LOOK_WITH_ROOM_S if self._dispatcher.has_room else LOOK_S
             except Unavailable as away:
                 log.warning("cannot look what is due", problem=away.message)
                 pause_s = self._again_later()
             except Exception:
                 log.exception("cannot look what is due")
                 pause_s = self._again_later()
-            await self._sleep(pause_s)
+            await self._alarm.sleep(pause_s)
 
     async def turn(self) -> None:
-        """Look, and sweep what is due, until nothing is."""
+        """Look and sweep, until nothing is due."""
+        connections = self._dispatcher.connections
         while True:
-            self._due_at = float("inf")
-            sessions = [seat.session.id for seat in self._dispatcher.seats.open]
-            well = [seat.session.id for seat in self._dispatcher.seats.well()]
+            self._alarm.clear()
+            sessions = [connection.session.id for connection in connections.open]
+            well = [connection.session.id for connection in connections.well()]
             look = await self._store.look(sessions, keep=well)
-            self._mind_leaps(look.now.timestamp() - self._clock.monotonic())
+            self._measure_clock(look.now.timestamp() - self._clock.monotonic())
             self._dispatcher.looked(look)
             timers, deadlines = _due(look.wake_at, look), _due(look.deadline, look)
-            sessions_over = _due(look.lease_deadline, look) and self._clock.monotonic() >= self._spare_until
-            if not (timers or deadlines or sessions_over):
-                self._note(look)
+            expired = _due(look.lease_deadline, look) and self._clock.monotonic() >= self._spare_until
+            if not (timers or deadlines or expired):
+                self._set_alarm(look)
                 return
-            await self._dispatcher.sweep(timers=timers, deadlines=deadlines, sessions=sessions_over)
+            await self._dispatcher.sweep(timers=timers, deadlines=deadlines, sessions=expired)
             await asyncio.sleep(_PAUSE_S)
 
     def _again_later(self) -> float:
-        self._due_at = float("inf")
-        return LOOK_HUNGRY_S
+        self._alarm.clear()
+        return LOOK_WITH_ROOM_S
 
-    def _note(self, look: Look) -> None:
+    def _set_alarm(self, look: Look) -> None:
         for moment in (look.wake_at, look.deadline, look.lease_deadline):
             if moment is not None and moment > look.now:
-                self.due_at(moment)
+                self._alarm.due_at(moment)
         if self._clock.monotonic() < self._spare_until:
-            self._due(self._spare_until)
+            self._alarm.due(self._spare_until)
 
-    def _mind_leaps(self, ahead_s: float) -> None:
-        if self._ahead_s is not None and abs(ahead_s - self._ahead_s) > _LEAP_S:
-            log.warning("the database's clock was set", seconds=round(ahead_s - self._ahead_s, 3))
+    def _measure_clock(self, ahead_s: float) -> None:
+        before_s = self._alarm.ahead_s
+        if before_s is not None and abs(ahead_s - before_s) > _LEAP_S:
+            log.warning("the database's clock was set", seconds=round(ahead_s - before_s, 3))
             self._spare_until = self._clock.monotonic() + self._dispatcher.lease_s
-        self._ahead_s = ahead_s
-
-    def _due(self, at: float) -> None:
-        if at < self._due_at:
-            self._due_at = at
-            self._sooner.set()
-
-    async def _sleep(self, pause_s: float) -> None:
-        until = self._clock.monotonic() + pause_s
-        while (left := min(until, self._due_at) - self._clock.monotonic()) > 0:
-            self._sooner.clear()
-            try:
-                async with asyncio.timeout(left):
-                    await self._sooner.wait()
-            except TimeoutError:
-                return
+        self._alarm.ahead_s = ahead_s
 
 
 def _due(moment: datetime | None, look: Look) -> bool:

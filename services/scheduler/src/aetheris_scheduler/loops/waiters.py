@@ -1,5 +1,8 @@
-"""Whoever waits for a job to end. This process's own ticks tell them at once; what other schedulers ended is
-found by one shared slow look, however many wait."""
+"""Callers that wait for a job to end.
+
+This process's own ticks release them at once. Jobs that other schedulers end are found by one slow poll, which all
+waiting callers share.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,14 @@ class Waiters:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
-        self._somebody = asyncio.Event()
+        self._one_waits = asyncio.Event()
 
     @asynccontextmanager
     async def waiting(self, job: UUID) -> AsyncIterator[asyncio.Event]:
-        """An event that is set once the job has ended. Look at the job after this, not before."""
+        """An event that is set once the job has ended. The caller reads the job inside, so that no end is missed."""
         event = asyncio.Event()
         self._waiting.setdefault(job, set()).add(event)
-        self._somebody.set()
+        self._one_waits.set()
         try:
             yield event
         finally:
@@ -46,15 +49,15 @@ class Waiters:
                 event.set()
 
     def release(self) -> None:
-        """Nobody waits here any longer: this process is about to stop."""
+        """Release all waiting callers: this process is about to stop."""
         self.ended(*self._waiting)
 
     async def run(self) -> None:
         while True:
-            await self._somebody.wait()
+            await self._one_waits.wait()
             await asyncio.sleep(POLL_S)
             if not self._waiting:
-                self._somebody.clear()
+                self._one_waits.clear()
                 continue
             try:
                 self.ended(*await self._poll())

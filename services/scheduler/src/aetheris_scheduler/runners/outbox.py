@@ -1,4 +1,4 @@
-"""What is to be said to one runner: everything that came up while its last frame was being sent is the next."""
+"""What is to be sent to one runner. All that comes up while a frame is being sent makes the next frame."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from uuid import UUID
 from aetheris_scheduler.core.job import Job
 from aetheris_scheduler.core.lifecycle import Notice
 
-# A frame stays well below what a message may have; a single input is below it too.
+# Well below the largest message that gRPC takes. A single input is smaller than this.
 FRAME_BYTES_MAX = 4 * 1024 * 1024
 _SMALL_BYTES = 256
 
 
 @dataclass(slots=True)
-class Frame:
-    # The lease in seconds, and the (job, lease) that are lost; in the first frame.
+class WorkFrame:
+    # The lease in seconds, and the (job, lease) pairs that the runner has lost; in the first frame only.
     welcome: tuple[float, list[tuple[UUID, int]]] | None = None
     renewal: int | None = None
     assignments: list[Job] = field(default_factory=list)
     settled: list[tuple[UUID, int, bool]] = field(default_factory=list)
-    # In order, each once.
+    # In order, each once: a dict keeps both.
     notices: dict[tuple[UUID, int, Notice], None] = field(default_factory=dict)
     drain: bool = False
 
 
 class Outbox:
     def __init__(self) -> None:
-        self._frame = Frame()
+        self._frame = WorkFrame()
         self._later: deque[Job] = deque()
         self._due = asyncio.Event()
         self._closed = False
@@ -59,15 +59,15 @@ class Outbox:
         self._due.set()
 
     def close(self) -> None:
-        """Say what there is to say, and then nothing more."""
+        """Send what is here, and then nothing more."""
         self._closed = True
         self._due.set()
 
-    async def take(self) -> Frame | None:
+    async def take(self) -> WorkFrame | None:
         """The next frame; None after the last."""
         while not self._due.is_set():
             await self._due.wait()
-        frame, self._frame = self._frame, Frame()
+        frame, self._frame = self._frame, WorkFrame()
         size = 0
         while self._later and size < FRAME_BYTES_MAX:
             if size + len(self._later[0].input) > FRAME_BYTES_MAX and size:
@@ -76,4 +76,4 @@ class Outbox:
             frame.assignments.append(self._later.popleft())
         if not self._later and not self._closed:
             self._due.clear()
-        return None if self._closed and frame == Frame() else frame
+        return None if self._closed and frame == WorkFrame() else frame

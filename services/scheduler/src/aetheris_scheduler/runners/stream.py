@@ -1,7 +1,7 @@
-"""One runner's stream: frames up to the dispatcher, frames of its outbox down.
+"""One runner's `Work` stream: its frames go to the dispatcher, and frames of its connection's outbox go to it.
 
-A stream is over when the runner says goodbye or is gone, when this process drains, or when the session has
-expired. Either way everything that is due to the runner is said first, if it still listens.
+The stream ends when the runner closes it or is gone, when this process drains, or when the session has expired. In
+every case the runner first gets what is in the outbox, if it still reads.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_scheduler import convert
 from aetheris_scheduler.core.session import check_hello
 from aetheris_scheduler.loops.dispatcher import Dispatcher
-from aetheris_scheduler.runners.connection import Seat
+from aetheris_scheduler.runners.connection import RunnerConnection
 
-# How long the last words may take.
-_LAST_WORDS_S = 1.0
+# How long sending the last frames may take.
+_LAST_FRAMES_S = 1.0
 OUTCOMES_MAX = 10_000
 
 
 class _Over(Exception):
-    """The stream's tasks are to end; why is said elsewhere."""
+    """Ends the stream's tasks. The reason is the connection's `refusal`."""
 
 
-class Conversation:
+class WorkStream:
     def __init__(self, dispatcher: Dispatcher, clock: Clock, context: Any) -> None:
         self._dispatcher = dispatcher
         self._clock = clock
@@ -41,57 +41,58 @@ class Conversation:
             return
         if not first.HasField("hello"):
             raise Invalid("the first frame says hello", field="hello")
-        # A stream has a name of its own: of several that claim a session the last speaks for it.
+        # Each stream has an id: of several that claim one session, the last speaks for it.
         hello = convert.hello(first.hello, uuid.uuid4())
         check_hello(hello)
-        saying = [(convert.job_id(said.job_id), said.lease) for said in first.outcomes]
-        seat = await self._dispatcher.open(hello, beat=first.beat.number, saying=saying)
+        unsettled = [(convert.job_id(outcome.job_id), outcome.lease) for outcome in first.outcomes]
+        connection = await self._dispatcher.open(hello, beat=first.beat.number, unsettled=unsettled)
         try:
-            await self._converse(seat, first)
+            await self._exchange(connection, first)
         finally:
-            self._dispatcher.close(seat)
-        if seat.refusal is not None:
-            raise seat.refusal
+            self._dispatcher.close(connection)
+        if connection.refusal is not None:
+            raise connection.refusal
 
-    async def _converse(self, seat: Seat, first: pb.WorkRequest) -> None:
-        self._hear(seat, first)
+    async def _exchange(self, connection: RunnerConnection, first: pb.WorkRequest) -> None:
+        self._hear(connection, first)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._read(seat), name="read")
-                tasks.create_task(_cut_off(seat), name="cut off")
-                await self._write(seat)
+                tasks.create_task(self._read(connection), name="read")
+                tasks.create_task(_cut_off(connection), name="cut off")
+                await self._write(connection)
                 raise _Over
         except* _Over:
             pass
 
-    async def _read(self, seat: Seat) -> None:
+    async def _read(self, connection: RunnerConnection) -> None:
         while (frame := await self._context.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
             if frame.HasField("hello"):
-                seat.end(Invalid("a stream says hello once", field="hello"))
+                connection.end(Invalid("a stream says hello once", field="hello"))
                 return
             try:
-                self._hear(seat, frame)
+                self._hear(connection, frame)
             except Invalid as invalid:
-                seat.end(invalid)
+                connection.end(invalid)
                 return
-        # Goodbye: but what it said last is still to be answered.
-        await seat.quiet()
-        seat.end(None)
+        # The runner closed its side, and still gets the answers to its last outcomes.
+        await connection.all_settled()
+        connection.end(None)
 
-    def _hear(self, seat: Seat, frame: pb.WorkRequest) -> None:
+    def _hear(self, connection: RunnerConnection, frame: pb.WorkRequest) -> None:
         if len(frame.outcomes) > OUTCOMES_MAX:
             raise Invalid(f"at most {OUTCOMES_MAX} outcomes in one frame", field="outcomes")
-        said = [convert.outcome(outcome, seat.session.id) for outcome in frame.outcomes]
-        self._dispatcher.hear(seat, beat=frame.beat.number, more=frame.credits, said=said)
+        outcomes = [convert.outcome(outcome, connection.session.id) for outcome in frame.outcomes]
+        self._dispatcher.hear(connection, beat=frame.beat.number, more=frame.credits, outcomes=outcomes)
 
-    async def _write(self, seat: Seat) -> None:
-        while (frame := await seat.outbox.take()) is not None:
-            seat.writing_since = self._clock.monotonic()
+    async def _write(self, connection: RunnerConnection) -> None:
+        while (frame := await connection.outbox.take()) is not None:
+            connection.writing_since = self._clock.monotonic()
             await self._context.write(convert.to_frame(frame))
-            seat.writing_since = None
+            connection.writing_since = None
 
 
-async def _cut_off(seat: Seat) -> None:
-    await seat.ended.wait()
-    await asyncio.sleep(_LAST_WORDS_S)
+async def _cut_off(connection: RunnerConnection) -> None:
+    """Bound the time that the last frames may take once the connection has ended."""
+    await connection.ended.wait()
+    await asyncio.sleep(_LAST_FRAMES_S)
     raise _Over

@@ -1,4 +1,5 @@
 -- name: get
+-- Whole jobs, with their holder's runner id.
 SELECT job.*, runner.runner_id
 FROM unnest((SELECT $1::uuid[])) AS asked (id)
 JOIN scheduler.jobs AS job ON job.id = asked.id
@@ -6,7 +7,7 @@ LEFT JOIN scheduler.runners AS runner ON runner.session = job.session
 WHERE scheduler.by_index(job.id);
 
 -- name: ended
--- Of the jobs that somebody waits for, those that have ended.
+-- Of the jobs that callers wait for, those that have ended.
 SELECT job.id
 FROM unnest((SELECT $1::uuid[])) AS asked (id)
 JOIN scheduler.jobs AS job ON job.id = asked.id
@@ -27,6 +28,7 @@ ORDER BY job.id DESC
 LIMIT $6;
 
 -- name: list_children
+-- The same of one parent's children ($7).
 SELECT * FROM scheduler.heads AS job
 WHERE job.parent = $7 AND job.tenant = $1 AND job.state = ANY ($2::smallint[]) AND job.id < $3
     AND ($4::text IS NULL OR job.agent = $4) AND ($5::text IS NULL OR job.queue = $5) AND scheduler.by_index(job.id)
@@ -34,8 +36,8 @@ ORDER BY job.id DESC
 LIMIT $6;
 
 -- name: child_ends
--- What has ended of a job's children: behind a number ($2; NULL for none of these), a page at a time, and of
--- those that are asked for by name ($4). One statement, so that what is not in the one is behind `head`.
+-- The children of a job that have ended: those with a number above $2, a page at a time (none if $2 is NULL), and of
+-- the children in $4. One statement, so that a child that is in neither will get a number above `head`.
 WITH page AS (
     SELECT number, child FROM scheduler.child_ends
     WHERE parent = $1 AND number > $2
@@ -51,7 +53,7 @@ SELECT
      WHERE scheduler.by_index(job.id) AND job.parent = $1 AND job.state >= 4) AS named;
 
 -- name: stuck
--- Longest stuck first. The conditions are those of `core/stuck.py`, which names the cause.
+-- Longest stuck first. The conditions are those of `core/stuck.py`, which also names the cause.
 -- ($4: patience, $5: how late a timer may be, both in seconds.)
 WITH suspect AS (
     SELECT id, since AS stuck_since FROM scheduler.jobs
@@ -83,8 +85,8 @@ WHERE scheduler.by_index(job.id)
 ORDER BY page.stuck_since, page.id;
 
 -- name: look
--- All that a scheduler wants to know a few times a second, at the price of a few index heads: what can be
--- claimed, when the next timer, deadline and lease are due, and the news for sessions of its own ($1).
+-- What a scheduler reads a few times a second, from a few index heads: the lanes with ready jobs, when the next timer,
+-- deadline and lease are due, and the notices for the sessions of its own streams ($1).
 WITH RECURSIVE lane AS (
     (SELECT agent, queue FROM scheduler.jobs
      WHERE state = 1 AND NOT paused AND scheduler.by_index(id)
@@ -110,7 +112,7 @@ SELECT now() AS now,
      WHERE state = 2 AND (wake OR cancel OR paused) AND session = ANY ($1::uuid[]) AND scheduler.by_index(id)) AS news;
 
 -- name: count_ready
--- No further than the limit: a gauge need not know how much too many is.
+-- Counting stops at the limit, because the gauge need not be exact beyond it.
 SELECT count(*) FROM (
     SELECT FROM scheduler.jobs WHERE state = 1 AND NOT paused AND scheduler.by_index(id) LIMIT $1
 ) AS waiting;

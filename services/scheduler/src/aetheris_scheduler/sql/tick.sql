@@ -1,12 +1,12 @@
--- What one tick writes. Every statement is conditional on the rows as they are, so a tick that failed, or
--- whose answer was lost, may be sent again. `core/lifecycle.py` is the table that all of them follow.
+-- The statements of one tick. Each is conditional on the rows as they are, so a tick that failed, or whose answer
+-- was lost, may be sent again. All of them follow the table in `core/lifecycle.py`.
 --
--- The first array of an unnest is a sub-select, here and in the other files: of a bare parameter the planner
--- sees how long it is, and then plans anew for each length, which takes longer than the statement itself.
+-- The first array of an unnest is a sub-select, here and in the other files: from a bare parameter the planner
+-- learns its length, and then makes a new plan for each length, which takes longer than the statement itself.
 
 -- name: settle
--- What holders say, as long as the lease is theirs. Parked with the wake flag means ready: that is all of
--- the protocol between park and wake. ($4: the state it asks for; $7: seconds, for a release with a delay.)
+-- Outcomes, each as long as the session still has the lease. A job with the wake flag that is parked becomes ready:
+-- that is the whole protocol between park and wake. ($4: the new state; $7: seconds, for a release with a delay.)
 UPDATE scheduler.jobs AS job SET
     state = CASE WHEN said.state = 3 AND job.wake THEN 1 ELSE said.state END,
     since = now(),
@@ -24,13 +24,13 @@ FROM unnest((SELECT $1::uuid[]), $2::bigint[], $3::uuid[], $4::smallint[], $5::t
             $8::boolean[], $9::boolean[], $10::bytea[], $11::jsonb[])
     AS said (id, lease, session, state, reason, wake_at, delay_s, operator_only, progress, result, failure)
 WHERE job.id = said.id AND scheduler.by_index(job.id)
-    -- Written so that no index on the session is tempting; only a leased job has one.
+    -- IS NOT DISTINCT FROM keeps the planner from using an index on the session. Only a leased job has a session.
     AND job.lease = said.lease AND job.session IS NOT DISTINCT FROM said.session
 RETURNING job.id, job.lease, job.state, job.parent;
 
 -- name: wake_parents
--- The parents of children that have just ended: woken as `wake` does it, and held in any case, so that the
--- ends are numbered one after the other. One that has ended itself is told nothing.
+-- The parents of children that have just ended, woken as by `wake`. Their rows are locked in any case, so that the
+-- ends are numbered one after the other. A parent that has ended itself is not woken.
 WITH parent AS (
     SELECT job.id, job.state
     FROM unnest((SELECT $1::uuid[])) AS asked (id)
@@ -50,7 +50,7 @@ WHERE job.id = parent.id AND scheduler.by_index(job.id)
 RETURNING job.id, job.state, job.session, job.lease, parent.state AS was;
 
 -- name: number_ends
--- By a statement of its own: it sees all that whoever held the parents before has numbered.
+-- A statement of its own, so that it sees the numbers that an earlier holder of the parents' locks has given.
 INSERT INTO scheduler.child_ends (parent, number, child)
 SELECT ended.parent,
     (SELECT coalesce(max(number), 0) FROM scheduler.child_ends AS known WHERE known.parent = ended.parent)
@@ -58,8 +58,9 @@ SELECT ended.parent,
     ended.child
 FROM unnest((SELECT $1::uuid[]), $2::uuid[]) AS ended (parent, child);
 
--- name: inherit
--- What a session has handed back in this tick goes to its heir ($2, by its stream $3), before anybody else sees it.
+-- name: hand_over
+-- Jobs that a session has handed back in this tick are leased to its successor ($2, by its stream $3) before any
+-- other session can claim them.
 WITH alive AS (
     SELECT session FROM scheduler.runners
     WHERE session = $2 AND stream = $3 AND NOT expired
@@ -78,8 +79,8 @@ WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state = 1 AND NOT
 RETURNING job.*;
 
 -- name: progress
--- The row stays where it is and nothing indexed changes. Without a note ($5) only a commit was made; a note
--- without a fraction leaves the fraction that was said before it under the same lease.
+-- No indexed column changes, so the new version of the row stays on its page. Without a note ($5) only a commit was
+-- made; a note without a fraction keeps the fraction that was reported before it under the same lease.
 UPDATE scheduler.jobs AS job SET
     crash_count = 0,
     progressed = true,
@@ -95,14 +96,15 @@ WHERE job.id = said.id AND scheduler.by_index(job.id)
 RETURNING job.id, job.lease;
 
 -- name: standing
+-- The state and lease of jobs whose outcome or order changed no row.
 SELECT job.id, job.state, job.lease
 FROM unnest((SELECT $1::uuid[])) AS asked (id)
 JOIN scheduler.jobs AS job ON job.id = asked.id
 WHERE scheduler.by_index(job.id);
 
 -- name: submit
--- New jobs; those with a place go straight to its session, if that still is one. Whoever comes second with
--- a key, or an id, inserts nothing.
+-- New jobs; those with a slot are leased to its session, if the session has not expired. A second job with the same
+-- key or id is not inserted.
 WITH alive AS (
     SELECT session, stream FROM scheduler.runners
     WHERE session = ANY ($17::uuid[]) AND NOT expired
@@ -129,7 +131,7 @@ ON CONFLICT DO NOTHING
 RETURNING id, state, since, lease, wake_at, park_reason;
 
 -- name: known
--- Which job has this key, or this id.
+-- The job with this key, or else with this id.
 SELECT asked.number, job.*
 FROM unnest((SELECT $1::uuid[]), $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
     AS asked (id, tenant, agent, idempotency_key, number)
@@ -143,7 +145,7 @@ CROSS JOIN LATERAL (
 ) AS job;
 
 -- name: ready_in_queues
--- How many wait in each of these queues, counted no further than the limit.
+-- How many jobs are ready in each of these queues. Counting stops at the limit.
 SELECT asked.queue, counted.jobs
 FROM unnest((SELECT $1::text[])) AS asked (queue)
 CROSS JOIN LATERAL (
@@ -155,6 +157,7 @@ CROSS JOIN LATERAL (
 ) AS counted;
 
 -- name: wake
+-- A parked job becomes ready. A leased job, or one that waits for an operator, gets the wake flag.
 UPDATE scheduler.jobs AS job SET
     state = CASE WHEN job.state = 3 AND NOT job.operator_only THEN 1 ELSE job.state END,
     since = CASE WHEN job.state = 3 AND NOT job.operator_only THEN now() ELSE job.since END,
@@ -166,7 +169,7 @@ WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state IN (2, 3)
 RETURNING job.id, job.state, job.session, job.lease;
 
 -- name: cancel
--- A wake as well for whoever holds it, so that a park that crosses it does not hide it.
+-- Sets the wake flag of a leased job, too, so that a park that the holder has sent already does not hide the cancel.
 UPDATE scheduler.jobs AS job SET
     state = CASE WHEN job.state = 3 THEN 1 ELSE job.state END,
     since = CASE WHEN job.state = 3 THEN now() ELSE job.since END,
@@ -183,14 +186,14 @@ WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state <= 3 AND NO
 RETURNING job.id, job.state, job.session, job.lease;
 
 -- name: pause
--- A job that is being cancelled is not held up.
+-- A job with a cancel is not paused: it must come to its end.
 UPDATE scheduler.jobs AS job SET paused = true
 FROM unnest((SELECT $1::uuid[])) AS asked (id)
 WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state <= 3 AND NOT job.cancel
 RETURNING job.id, job.state, job.session, job.lease;
 
 -- name: resume
--- It may have been parked for the pause alone, so it looks again.
+-- The job may have been parked only for the pause, so it is made ready.
 UPDATE scheduler.jobs AS job SET
     state = CASE WHEN job.state = 3 AND NOT job.operator_only THEN 1 ELSE job.state END,
     since = CASE WHEN job.state = 3 AND NOT job.operator_only THEN now() ELSE job.since END,
@@ -203,7 +206,8 @@ WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state <= 3 AND jo
 RETURNING job.id, job.state, job.session, job.lease;
 
 -- name: requeue
--- One that is leased is not requeued, but a park under way must not miss what was decided about it.
+-- A leased job is not requeued, but gets the wake flag: a park that its holder has sent already must not hide the
+-- operator's decision.
 UPDATE scheduler.jobs AS job SET
     state = CASE WHEN job.state = 3 THEN 1 ELSE job.state END,
     since = CASE WHEN job.state = 3 THEN now() ELSE job.since END,
@@ -230,15 +234,15 @@ WHERE job.id = due.id AND scheduler.by_index(job.id)
 RETURNING job.id;
 
 -- name: overdue
--- Jobs beyond their deadline, to be cancelled like any other.
+-- Jobs that are past their deadline, for `cancel`.
 SELECT id FROM scheduler.jobs
 WHERE deadline IS NOT NULL AND deadline <= now() AND state <= 3 AND NOT cancel AND scheduler.by_index(id)
 ORDER BY deadline LIMIT $1
 FOR UPDATE SKIP LOCKED;
 
 -- name: expire
--- Sessions whose lease has run out. Whoever leases them a job holds a key share on their row, so from the
--- moment they are locked here all that is leased to them is committed, and visible to the next statement.
+-- Sessions whose lease has run out. A transaction that leases a job to a session holds a key-share lock on the
+-- session's row, so once the row is locked here, all jobs leased to the session are committed and visible to `lose`.
 WITH gone AS (
     SELECT session FROM scheduler.runners
     WHERE NOT expired AND lease_deadline <= now() AND NOT (session = ANY ($1::uuid[]))
@@ -251,7 +255,8 @@ WHERE runner.session = gone.session
 RETURNING runner.session;
 
 -- name: lose
--- Their jobs are anybody's again, and their leases burnt. The last crash of a row poisons.
+-- The jobs of these sessions become ready, and their lease numbers are raised. A job that has now lost as many leases
+-- in a row as the limit ($2) is poisoned.
 WITH held AS (
     SELECT id, session, lease FROM scheduler.jobs
     WHERE state = 2 AND session = ANY ($1::uuid[]) AND scheduler.by_index(id)
@@ -272,12 +277,13 @@ WHERE job.id = held.id AND scheduler.by_index(job.id)
 RETURNING job.id, held.session, held.lease, job.state;
 
 -- name: forget_expired
+-- Expired sessions are kept for an hour, so that a runner that comes back is told that its session expired.
 DELETE FROM scheduler.runners WHERE expired AND lease_deadline < now() - interval '1 hour';
 
 -- name: claim
--- The first jobs of all lanes (an agent and a queue) that these sessions take. Each lane is read in order
--- from the small index over what is ready; that nobody serves a lane costs the others nothing. A place
--- whose session is gone gets no job. ($1, $2: a session and its stream for each place; $6: the sessions, once.)
+-- The first jobs of all lanes (a lane is an agent and a queue) that these sessions take. Each lane is read in order
+-- from the small index over ready jobs, so a lane that no session serves costs the others nothing. A slot whose
+-- session is gone gets no job. ($1, $2: a session and its stream for each slot; $6: the sessions, once each.)
 WITH RECURSIVE lane AS (
     (SELECT agent, queue FROM scheduler.jobs
      WHERE state = 1 AND NOT paused AND scheduler.by_index(id)

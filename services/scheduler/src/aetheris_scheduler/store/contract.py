@@ -1,17 +1,17 @@
-"""What the scheduler asks of a store. `postgres.PostgresStore` is the one that lasts, `memory.MemoryStore` the
-one that tests and simulations are quick with; one contract suite holds for both.
+"""What the scheduler asks of a store. `postgres.PostgresStore` keeps jobs; `memory.MemoryStore` is for tests and
+simulations. One suite of tests holds both to this contract.
 
-Everything that changes jobs goes through `tick`: a plain value in, a plain value out, one transaction. So
-a simulation drives a store without any server, stream or loop:
+All changes of jobs go through `tick`: a plain value in, a plain value out, one transaction. So a simulation drives a
+store without any server, stream or loop:
 
     await store.open(Hello(session=s, stream=t, agents=("greeter",)), lease_s=5)
     ticked = await store.tick(Tick(placements=[Placement(checked(submission))], claims=[claim_for(s, t)]))
     job = ticked.leased[0].job
-    await store.tick(Tick(outcomes=[Outcome(s, job.id, job.lease, Park("signal: go"))]))
-    await store.tick(Tick(orders=[Order(job.id, Wake())]))
+    await store.tick(Tick(outcomes=[JobOutcome(s, job.id, job.lease, Park("signal: go"))]))
+    await store.tick(Tick(orders=[JobOrder(job.id, Wake())]))
     await store.tick(Tick(sweep=Sweep(timers=True, sessions=True)))
 
-A store's clock is the one that leases and timers go by.
+Leases and timers go by the store's clock.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from aetheris_scheduler.core.job import Job, State
+from aetheris_scheduler.core.job import Job
 from aetheris_scheduler.core.lifecycle import Notice
+from aetheris_scheduler.core.page import JobListing
 from aetheris_scheduler.core.session import Hello
 from aetheris_scheduler.core.stuck import Diagnosis
 from aetheris_scheduler.store.tick import Tick, Ticked
@@ -33,6 +34,8 @@ ENDS_MAX = 1_000
 
 @dataclass(frozen=True, slots=True)
 class News:
+    """Notices that the holder of a job should have received. Another scheduler may have taken the orders."""
+
     job: UUID
     lease: int
     session: UUID
@@ -41,10 +44,10 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is to do, at a glance: moments by the store's clock."""
+    """What is due and what waits, read in one statement. Moments are by the store's clock."""
 
     now: datetime
-    lanes: Sequence[tuple[str, str]]  # (agent, queue) of which something is ready
+    lanes: Sequence[tuple[str, str]]  # the (agent, queue) pairs with ready jobs
     wake_at: datetime | None
     deadline: datetime | None
     lease_deadline: datetime | None
@@ -53,7 +56,8 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """`revoked` is whether something became ready: leased to the session, and never received by it."""
+    """`kept` are the jobs that the session keeps, with their leases. `revoked` says whether jobs became ready because
+    they were leased to the session and never reached it."""
 
     kept: Mapping[UUID, int]
     draining: bool
@@ -71,32 +75,19 @@ class Runner:
     draining: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
-    """A page of a tenant's jobs, newest first. Empty and None mean any."""
-
-    tenant: str
-    states: Sequence[State] = ()
-    agent: str = ""
-    queue: str = ""
-    parent: UUID | None = None
-    before: UUID | None = None
-    limit: int = 100
-
-
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Which children of a job have ended: of those named, and of all, behind a number."""
+    """The question which children of a job have ended: of those in `named`, and of all with a number above `after`."""
 
     parent: UUID
-    after: int | None  # None for none but the named
+    after: int | None  # None asks for the named ones only
     named: Sequence[UUID] = ()
     limit: int = ENDS_MAX
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Whatever is neither here nor numbered up to `next` had not ended when this was read."""
+    """A child that is neither in `jobs` nor has a number up to `next` had not ended when this was read."""
 
     jobs: Collection[UUID]
     next: int
@@ -105,25 +96,25 @@ class Ended:
 
 class Store(Protocol):
     async def tick(self, tick: Tick) -> Ticked:
-        """Raises Unavailable where it is not known whether it took place; sending it again is safe."""
+        """Raises Unavailable where it is not known whether the tick was committed. Sending it again is safe."""
 
     async def open(self, hello: Hello, *, lease_s: float) -> Opened:
-        """Conflict for a session that has expired."""
+        """Raises Conflict for a session that has expired."""
 
     async def renew(self, sessions: Sequence[tuple[UUID, UUID]], *, lease_s: float) -> Mapping[UUID, bool]:
-        """Session → whether it is to drain. Of those (session, stream) that still speak."""
+        """Session → whether it is to drain. Missing are sessions that expired or went on in another stream."""
 
     async def leave(self, session: UUID, stream: UUID, *, grace_s: float) -> bool:
-        """The stream is gone. True where nothing was held, and with it the session; otherwise it lives on for
-        the grace, at the most."""
+        """The stream is gone. True where the session held no job and so is over; otherwise it lasts for `grace_s` at
+        most."""
 
     async def drain(self, session: UUID) -> None:
-        """NotFound for a session that is not there."""
+        """Raises NotFound for a session that does not exist."""
 
     async def leased_to(self, sessions: Sequence[UUID]) -> Sequence[Job]: ...
 
     async def look(self, sessions: Sequence[UUID], *, keep: Sequence[UUID]) -> Look:
-        """With the news for `sessions`, and the next lease to expire beside those of `keep`."""
+        """With the news for `sessions`. The sessions in `keep` do not count for the next lease to expire."""
 
     async def get(self, jobs: Sequence[UUID]) -> Mapping[UUID, Job]: ...
 
@@ -132,7 +123,7 @@ class Store(Protocol):
 
     async def ends(self, asked: Ends) -> Ended: ...
 
-    async def list_jobs(self, listing: Listing) -> Sequence[Job]:
+    async def list_jobs(self, listing: JobListing) -> Sequence[Job]:
         """Without input and result."""
 
     async def stuck(
@@ -142,4 +133,4 @@ class Store(Protocol):
     async def runners(self, after: tuple[str, UUID] | None, limit: int) -> Sequence[Runner]: ...
 
     async def count_ready(self, limit: int) -> int:
-        """No further than the limit."""
+        """How many jobs are ready. Counting stops at the limit."""

@@ -1,5 +1,7 @@
-"""The scheduler's store in memory: the lifecycle table, run as it stands. Deterministic, and under the same
-contract suite as PostgreSQL, so that simulations may stand on it."""
+"""The scheduler's store in memory: it runs the lifecycle table itself.
+
+It is deterministic, and the same tests as for PostgreSQL hold it to the contract, so that simulations can rely on it.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +14,24 @@ from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Conflict, NotFound, Refusal
 
 from aetheris_scheduler.core import lifecycle
-from aetheris_scheduler.core.claim import Bequest, Claim, Slot
-from aetheris_scheduler.core.job import Job, State
+from aetheris_scheduler.core.claim import Claim, JobHandover, Slot
+from aetheris_scheduler.core.job import Job, JobState
 from aetheris_scheduler.core.lifecycle import Event, Fire, Lease, Lose, Revoke, Wake
+from aetheris_scheduler.core.page import JobListing
 from aetheris_scheduler.core.session import Hello, split_held
 from aetheris_scheduler.core.stuck import Diagnosis, diagnose
 from aetheris_scheduler.core.submission import Submission, born, queue_full, require_same
-from aetheris_scheduler.store.contract import Ended, Ends, Listing, Look, News, Opened, Runner
+from aetheris_scheduler.store.contract import Ended, Ends, Look, News, Opened, Runner
 from aetheris_scheduler.store.tick import (
-    ORDER_OF_STEERS,
+    ORDERS_IN_SEQUENCE,
     SWEEP_JOBS_MAX,
     SWEEP_SESSIONS_MAX,
+    JobOrder,
+    JobOutcome,
     Leased,
     Lost,
-    Order,
-    Outcome,
+    OrderAnswer,
     Placement,
-    Steered,
     Submitted,
     Sweep,
     Tick,
@@ -37,7 +40,7 @@ from aetheris_scheduler.store.tick import (
 
 
 @dataclass(slots=True)
-class _Seat:
+class _SessionRow:
     hello: Hello
     lease_deadline: datetime
     draining: bool = False
@@ -45,14 +48,14 @@ class _Seat:
 
 
 class MemoryStore:
-    """`jobs` may be read, and between ticks written, by a test that wants a certain state."""
+    """Tests may read `jobs`, and write it between ticks, to reach a certain state."""
 
     def __init__(self, clock: Clock) -> None:
         self.jobs: dict[UUID, Job] = {}
-        # The children of a job in the order in which they ended.
+        # By parent, its children in the order in which they ended.
         self._ends: dict[UUID, list[UUID]] = {}
         self._keys: dict[tuple[str, str, str], UUID] = {}
-        self._seats: dict[UUID, _Seat] = {}
+        self._sessions: dict[UUID, _SessionRow] = {}
         self._clock = clock
 
     async def tick(self, tick: Tick) -> Ticked:
@@ -60,23 +63,23 @@ class MemoryStore:
         open_before = [outcome.job for outcome in tick.outcomes if not self._ended(outcome.job)]
         ticked.settled = [self._settle(outcome, ticked) for outcome in tick.outcomes]
         self._wake_parents({job for job in open_before if self._ended(job)}, ticked)
-        for bequest in tick.bequests:
-            self._inherit(bequest, ticked)
+        for handover in tick.handovers:
+            self._hand_over(handover, ticked)
         if tick.sweep is not None:
             self._sweep(tick.sweep, ticked)
         ticked.submitted = [self._submit(placement, tick.queue_ready_max, ticked) for placement in tick.placements]
-        in_order = sorted(tick.orders, key=lambda order: ORDER_OF_STEERS.index(type(order.steer)))
-        steered = {order: self._steer(order, ticked) for order in dict.fromkeys(in_order)}
-        ticked.steered = [steered[order] for order in tick.orders]
+        in_order = sorted(tick.orders, key=lambda order: ORDERS_IN_SEQUENCE.index(type(order.what)))
+        answers = {order: self._order(order, ticked) for order in dict.fromkeys(in_order)}
+        ticked.ordered = [answers[order] for order in tick.orders]
         ticked.claimed = [self._claim(claim, ticked) for claim in tick.claims]
         return ticked
 
     async def open(self, hello: Hello, *, lease_s: float) -> Opened:
-        seat = self._seats.get(hello.session)
-        if seat is not None and (seat.expired or seat.lease_deadline <= self._clock.now()):
+        row = self._sessions.get(hello.session)
+        if row is not None and (row.expired or row.lease_deadline <= self._clock.now()):
             raise Conflict("this session has expired; start a new one", session_id=hello.session)
-        draining = seat is not None and seat.draining
-        self._seats[hello.session] = _Seat(hello, self._clock.now() + timedelta(seconds=lease_s), draining)
+        draining = row is not None and row.draining
+        self._sessions[hello.session] = _SessionRow(hello, self._clock.now() + timedelta(seconds=lease_s), draining)
         leased = [(job.id, job.lease) for job in self._held_by(hello.session)]
         kept, unreceived = split_held(hello.held, leased)
         for job in unreceived:
@@ -88,37 +91,37 @@ class MemoryStore:
     async def renew(self, sessions: Sequence[tuple[UUID, UUID]], *, lease_s: float) -> Mapping[UUID, bool]:
         renewed = {}
         for session, stream in sessions:
-            seat = self._speaking(session, stream)
-            if seat is not None:
-                seat.lease_deadline = self._clock.now() + timedelta(seconds=lease_s)
-                renewed[session] = seat.draining
+            row = self._speaking(session, stream)
+            if row is not None:
+                row.lease_deadline = self._clock.now() + timedelta(seconds=lease_s)
+                renewed[session] = row.draining
         return renewed
 
     async def leave(self, session: UUID, stream: UUID, *, grace_s: float) -> bool:
-        seat = self._speaking(session, stream)
-        if seat is None:
+        row = self._speaking(session, stream)
+        if row is None:
             return False
         if not self._held_by(session):
-            del self._seats[session]
+            del self._sessions[session]
             return True
-        seat.lease_deadline = min(seat.lease_deadline, self._clock.now() + timedelta(seconds=grace_s))
+        row.lease_deadline = min(row.lease_deadline, self._clock.now() + timedelta(seconds=grace_s))
         return False
 
     async def drain(self, session: UUID) -> None:
-        seat = self._seats.get(session)
-        if seat is None or seat.expired:
+        row = self._sessions.get(session)
+        if row is None or row.expired:
             raise NotFound("no such session", session_id=session)
-        seat.draining = True
+        row.draining = True
 
     async def leased_to(self, sessions: Sequence[UUID]) -> Sequence[Job]:
         return [job for session in sessions for job in self._held_by(session)]
 
     async def look(self, sessions: Sequence[UUID], *, keep: Sequence[UUID]) -> Look:
         jobs = self.jobs.values()
-        timers = [job.wake_at for job in jobs if job.state is State.PARKED and job.wake_at is not None]
+        timers = [job.wake_at for job in jobs if job.state is JobState.PARKED and job.wake_at is not None]
         deadlines = [job.deadline for job in jobs if job.deadline is not None and _may_be_cancelled(job)]
         leases = [
-            seat.lease_deadline for session, seat in self._seats.items() if not seat.expired and session not in keep
+            row.lease_deadline for session, row in self._sessions.items() if not row.expired and session not in keep
         ]
         held = [job for session in sessions for job in self._held_by(session)]
         return Look(
@@ -147,7 +150,7 @@ class MemoryStore:
         named = {job for job in asked.named if self._ended(job) and self.jobs[job].parent == asked.parent}
         return Ended(named.union(known[first:last]), max(first, last), last < len(known))
 
-    async def list_jobs(self, listing: Listing) -> Sequence[Job]:
+    async def list_jobs(self, listing: JobListing) -> Sequence[Job]:
         found = [
             replace(job, input=b"", result=None)
             for job in self.jobs.values()
@@ -173,30 +176,30 @@ class MemoryStore:
         found = [
             Runner(
                 session=session,
-                runner_id=seat.hello.runner_id,
-                agents=seat.hello.agents,
-                capacity=seat.hello.capacity,
+                runner_id=row.hello.runner_id,
+                agents=row.hello.agents,
+                capacity=row.hello.capacity,
                 held=len(self._held_by(session)),
-                lease_deadline=seat.lease_deadline,
-                draining=seat.draining,
+                lease_deadline=row.lease_deadline,
+                draining=row.draining,
             )
-            for session, seat in self._seats.items()
-            if not seat.expired and (after is None or (seat.hello.runner_id, session) > after)
+            for session, row in self._sessions.items()
+            if not row.expired and (after is None or (row.hello.runner_id, session) > after)
         ]
         return sorted(found, key=lambda runner: (runner.runner_id, runner.session))[:limit]
 
     async def count_ready(self, limit: int) -> int:
         return min(sum(map(_claimable, self.jobs.values())), limit)
 
-    # One by one.
+    # The parts of a tick.
 
-    def _settle(self, outcome: Outcome, ticked: Ticked) -> bool:
+    def _settle(self, outcome: JobOutcome, ticked: Ticked) -> bool:
         job = self.jobs.get(outcome.job)
         if job is None:
             return False
         if not lifecycle.holds(job, outcome.session, outcome.lease):
             return lifecycle.repeats(job.state, job.lease, outcome.lease)
-        self._apply(job.id, outcome.said, ticked)
+        self._apply(job.id, outcome.what, ticked)
         return True
 
     def _ended(self, job: UUID) -> bool:
@@ -210,15 +213,15 @@ class MemoryStore:
                 if parent not in ticked.parents:
                     ticked.parents.append(parent)
         ticked.parents.sort()
-        ticked.woken = [self._steer(Order(parent, Wake()), ticked) for parent in ticked.parents]
+        ticked.woken = [self._order(JobOrder(parent, Wake()), ticked) for parent in ticked.parents]
 
-    def _inherit(self, bequest: Bequest, ticked: Ticked) -> None:
-        if not self._seated(bequest.slot):
+    def _hand_over(self, handover: JobHandover, ticked: Ticked) -> None:
+        if not self._is_alive(handover.slot):
             return
-        for job_id in sorted(bequest.jobs):
+        for job_id in sorted(handover.jobs):
             job = self.jobs.get(job_id)
-            if job is not None and _claimable(job) and bequest.skills.cover(job.agent, job.queue):
-                leased = self._apply(job_id, Lease(bequest.slot.session, bequest.slot.runner_id))
+            if job is not None and _claimable(job) and handover.skills.cover(job.agent, job.queue):
+                leased = self._apply(job_id, Lease(handover.slot.session, handover.slot.runner_id))
                 ticked.leased.append(Leased(leased, 0.0))
                 ticked.readied -= 1
 
@@ -230,7 +233,7 @@ class MemoryStore:
             due = sorted(
                 (job.wake_at, job.id)
                 for job in self.jobs.values()
-                if job.state is State.PARKED and job.wake_at is not None and job.wake_at <= now
+                if job.state is JobState.PARKED and job.wake_at is not None and job.wake_at <= now
             )
             for _, job_id in due[:SWEEP_JOBS_MAX]:
                 self._apply(job_id, Fire(), ticked)
@@ -243,22 +246,22 @@ class MemoryStore:
             ]
             for _, job_id in sorted(late)[:SWEEP_JOBS_MAX]:
                 ticked.overdue_jobs.append(job_id)
-                ticked.overdue.append(self._steer(Order(job_id, lifecycle.DEADLINE_PASSED), ticked))
+                ticked.overdue.append(self._order(JobOrder(job_id, lifecycle.DEADLINE_PASSED), ticked))
             ticked.more |= len(late) >= SWEEP_JOBS_MAX
 
     def _expire(self, sweep: Sweep, ticked: Ticked) -> None:
         now = self._clock.now()
         gone = sorted(
-            (seat.lease_deadline, session)
-            for session, seat in self._seats.items()
-            if not seat.expired and seat.lease_deadline <= now and session not in sweep.keep
+            (row.lease_deadline, session)
+            for session, row in self._sessions.items()
+            if not row.expired and row.lease_deadline <= now and session not in sweep.keep
         )
         for _, session in gone[:SWEEP_SESSIONS_MAX]:
-            self._seats[session].expired = True
+            self._sessions[session].expired = True
             ticked.expired.append(session)
             for job in self._held_by(session):
                 after = self._apply(job.id, Lose(sweep.crash_limit), ticked)
-                ticked.lost.append(Lost(session, job.id, job.lease, after.state is State.PARKED))
+                ticked.lost.append(Lost(session, job.id, job.lease, after.state is JobState.PARKED))
         ticked.more |= len(gone) >= SWEEP_SESSIONS_MAX
 
     def _submit(self, placement: Placement, queue_ready_max: int, ticked: Ticked) -> Submitted | Refusal:
@@ -271,15 +274,15 @@ class MemoryStore:
                 return refusal
             return Submitted(replace(existing, input=b"", result=None), created=False)
         job = born(submission, self._clock.now())
-        seated = placement.slot is not None and self._seated(placement.slot)
+        alive = placement.slot is not None and self._is_alive(placement.slot)
         waits = placement.slot is None and submission.start_after is None
         if waits and self._full(job.queue, queue_ready_max):
             return queue_full(job.queue, queue_ready_max)
         self.jobs[job.id] = job
         if job.idempotency_key:
             self._keys[job.tenant, job.agent, job.idempotency_key] = job.id
-        if job.state is State.READY:
-            if placement.slot is not None and seated:
+        if job.state is JobState.READY:
+            if placement.slot is not None and alive:
                 job = self._apply(job.id, Lease(placement.slot.session, placement.slot.runner_id))
             else:
                 ticked.readied += 1
@@ -294,21 +297,21 @@ class MemoryStore:
         waiting = sum(1 for job in self.jobs.values() if job.queue == queue and _claimable(job))
         return 0 < queue_ready_max <= waiting
 
-    def _steer(self, order: Order, ticked: Ticked) -> Steered:
+    def _order(self, order: JobOrder, ticked: Ticked) -> OrderAnswer:
         job = self.jobs.get(order.job)
         if job is None:
-            return Steered(State.READY, refused=NotFound("no such job", job_id=order.job))
-        move = lifecycle.decide(job, order.steer)
-        after = self._apply(job.id, order.steer, ticked)
-        refused = lifecycle.refusal(job.state, order.steer)
-        return Steered(after.state, refused, move.tell, after.session, after.lease)
+            return OrderAnswer(JobState.READY, refused=NotFound("no such job", job_id=order.job))
+        transition = lifecycle.decide(job, order.what)
+        after = self._apply(job.id, order.what, ticked)
+        refused = lifecycle.refusal(job.state, order.what)
+        return OrderAnswer(after.state, refused, transition.notice, after.session, after.lease)
 
     def _claim(self, claim: Claim, ticked: Ticked) -> int | None:
         if not claim.always and not ticked.readied:
             return None
         ready = [job for job in self.jobs.values() if _claimable(job) and claim.skills.cover(job.agent, job.queue)]
         ready.sort(key=lambda job: (-job.priority, job.since, job.id))
-        slots = [slot for slot in claim.slots if self._seated(slot)]
+        slots = [slot for slot in claim.slots if self._is_alive(slot)]
         for job, slot in zip(ready, slots, strict=False):
             leased = self._apply(job.id, Lease(slot.session, slot.runner_id))
             ticked.leased.append(Leased(leased, (leased.since - job.since).total_seconds()))
@@ -324,16 +327,16 @@ class MemoryStore:
     def _held_by(self, session: UUID) -> list[Job]:
         return [job for job in self.jobs.values() if job.session == session]
 
-    def _speaking(self, session: UUID, stream: UUID) -> _Seat | None:
-        seat = self._seats.get(session)
-        return seat if seat is not None and seat.hello.stream == stream and not seat.expired else None
+    def _speaking(self, session: UUID, stream: UUID) -> _SessionRow | None:
+        row = self._sessions.get(session)
+        return row if row is not None and row.hello.stream == stream and not row.expired else None
 
-    def _seated(self, slot: Slot) -> bool:
+    def _is_alive(self, slot: Slot) -> bool:
         return self._speaking(slot.session, slot.stream) is not None
 
 
 def _claimable(job: Job) -> bool:
-    return job.state is State.READY and not job.paused
+    return job.state is JobState.READY and not job.paused
 
 
 def _may_be_cancelled(job: Job) -> bool:

@@ -15,19 +15,20 @@ from aetheris_chassis.queries import load_queries
 from aetheris_kernel.errors import Conflict, NotFound, Unavailable
 
 from aetheris_scheduler.core import lifecycle
-from aetheris_scheduler.core.job import Job, State
+from aetheris_scheduler.core.job import Job, JobState
+from aetheris_scheduler.core.page import JobListing
 from aetheris_scheduler.core.session import Hello, split_held
 from aetheris_scheduler.core.stuck import OVERDUE, Diagnosis, diagnose
 from aetheris_scheduler.store import rows
-from aetheris_scheduler.store.contract import Ended, Ends, Listing, Look, News, Opened, Runner
+from aetheris_scheduler.store.contract import Ended, Ends, Look, News, Opened, Runner
 from aetheris_scheduler.store.tick import Tick, Ticked
 from aetheris_scheduler.store.write import statements_max, write_tick
 
 PACKAGE = "aetheris_scheduler"
 QUERIES = load_queries(PACKAGE)
 
-# Two schedulers that met head on: one of them was sent away and may come again.
-_MET = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+# Two schedulers locked rows in different orders: PostgreSQL failed one of the transactions, which may be tried again.
+_CONTENDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _TRIES = 5
 
 _FIRST = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
@@ -47,14 +48,14 @@ class PostgresStore:
                         return await write_tick(connection, QUERIES, asked)
                     async with connection.transaction():
                         return await write_tick(connection, QUERIES, asked)
-                except _MET:
+                except _CONTENDED:
                     if last:
                         raise
         raise AssertionError("unreachable")
 
     async def open(self, hello: Hello, *, lease_s: float) -> Opened:
         async with _acquiring(self._pool) as connection, connection.transaction():
-            # Locked first: what another scheduler is leasing to it right now is then committed and seen below.
+            # Lock the session first: jobs that another scheduler is leasing to it are then committed and seen below.
             if await connection.fetchval(QUERIES.find_session, hello.session):
                 raise Conflict("this session has expired; start a new one", session_id=hello.session)
             draining = await connection.fetchval(
@@ -79,7 +80,7 @@ class PostgresStore:
 
     async def leave(self, session: UUID, stream: UUID, *, grace_s: float) -> bool:
         async with _acquiring(self._pool) as connection, connection.transaction():
-            # Locked first, for the same reason as in `open`.
+            # Lock the session first, for the same reason as in `open`.
             await connection.fetchval(QUERIES.find_session, session)
             if await connection.fetchval(QUERIES.close_session, session, stream) is not None:
                 return True
@@ -116,10 +117,10 @@ class PostgresStore:
         last = row["head"] if asked.after is None else row["last"] or asked.after
         return Ended(jobs, last, last < row["head"])
 
-    async def list_jobs(self, listing: Listing) -> Sequence[Job]:
+    async def list_jobs(self, listing: JobListing) -> Sequence[Job]:
         asked: list[Any] = [
             listing.tenant,
-            list(listing.states or State),
+            list(listing.states or JobState),
             listing.before or _LAST_ID,
             listing.agent or None,
             listing.queue or None,
@@ -168,7 +169,7 @@ async def _acquiring(pool: Pool) -> AsyncIterator[Connection]:
         async with acquiring(pool) as connection:
             yield connection
     except asyncpg.InternalClientError as fault:
-        # What the client says of a connection that dies between preparing a statement and sending it.
+        # asyncpg raises this for a connection that dies between preparing a statement and sending it.
         raise Unavailable("the database closed the connection") from fault
 
 

@@ -1,4 +1,4 @@
-"""Jobs at rest: the only place that knows what a row looks like, and the columns that statements take."""
+"""Rows to jobs, and ticks to the columns that statements take. The only module that knows the columns of a row."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from uuid import UUID
 
 import asyncpg
 
-from aetheris_scheduler.core.job import Failure, Fork, Job, State
+from aetheris_scheduler.core.job import Failure, Fork, Job, JobState
 from aetheris_scheduler.core.lifecycle import End, Park, Progress, Release
-from aetheris_scheduler.store.tick import Outcome, Placement
+from aetheris_scheduler.store.tick import JobOutcome, Placement
 
-_STATES = {int(state): state for state in State}
+_STATES = {int(state): state for state in JobState}
 
 
 def to_job(row: asyncpg.Record, *, runner_id: str | None = None) -> Job:
-    """`runner_id` where the row does not have it. Lists come without input and result."""
+    """`runner_id` replaces the row's, where the row has none. Lists are read without input and result."""
     state = _STATES[row["state"]]
     return Job(
         id=row["id"],
@@ -52,7 +52,7 @@ def to_job(row: asyncpg.Record, *, runner_id: str | None = None) -> Job:
         failure=to_failure(row["failure"]),
         actor=row["actor"],
         fork=to_fork(row["fork"]),
-        # Lists do without it.
+        # Not read in lists.
         progress_lease=row.get("progress_lease", 0),
         progress_fraction=row.get("progress_fraction"),
         progress_note=row.get("progress_note", ""),
@@ -61,9 +61,9 @@ def to_job(row: asyncpg.Record, *, runner_id: str | None = None) -> Job:
 
 
 def to_new_job(placement: Placement, row: asyncpg.Record) -> Job:
-    """A job as it was just inserted; only what the database decided is read back."""
+    """A job that was just inserted. Only the columns that the database decided are read back."""
     submission, slot, state = placement.submission, placement.slot, _STATES[row["state"]]
-    leased = state is State.LEASED and slot is not None
+    leased = state is JobState.LEASED and slot is not None
     return Job(
         id=submission.id,
         tenant=submission.tenant,
@@ -91,7 +91,7 @@ def to_new_job(placement: Placement, row: asyncpg.Record) -> Job:
 
 
 def placed(placements: Iterable[Placement]) -> Sequence[Sequence[Any]]:
-    """What `submit` takes."""
+    """The columns of `submit`."""
     columns = [
         (
             one.submission.id,
@@ -117,40 +117,40 @@ def placed(placements: Iterable[Placement]) -> Sequence[Sequence[Any]]:
     return [*(list(column) for column in zip(*columns, strict=True)), list(sessions)]
 
 
-def said(outcomes: Iterable[Outcome]) -> Sequence[Sequence[Any]]:
-    """What `settle` takes."""
-    return [list(column) for column in zip(*map(_said, outcomes), strict=True)]
+def outcomes(settling: Iterable[JobOutcome]) -> Sequence[Sequence[Any]]:
+    """The columns of `settle`."""
+    return [list(column) for column in zip(*map(_outcome, settling), strict=True)]
 
 
-def _said(outcome: Outcome) -> tuple[Any, ...]:
-    who = (outcome.job, outcome.lease, outcome.session)
-    match outcome.said:
+def _outcome(outcome: JobOutcome) -> tuple[Any, ...]:
+    key = (outcome.job, outcome.lease, outcome.session)
+    match outcome.what:
         case Park(reason=reason, wake_at=wake_at, operator=operator):
-            return (*who, State.PARKED, reason, wake_at, None, operator, True, None, None)
+            return (*key, JobState.PARKED, reason, wake_at, None, operator, True, None, None)
         case Release(reason=reason, delay=delay) if delay:
-            return (*who, State.PARKED, reason, None, delay.total_seconds(), False, False, None, None)
+            return (*key, JobState.PARKED, reason, None, delay.total_seconds(), False, False, None, None)
         case Release():
-            return (*who, State.READY, "", None, None, False, False, None, None)
+            return (*key, JobState.READY, "", None, None, False, False, None, None)
         case End(state=state, result=result, failure=failure):
-            return (*who, state, "", None, None, False, False, result, from_failure(failure))
+            return (*key, state, "", None, None, False, False, result, from_failure(failure))
         case Progress():
             raise ValueError("progress changes no state; it has a statement of its own")
 
 
-def progress(outcomes: Iterable[Outcome]) -> Sequence[Sequence[Any]]:
-    """What `progress` takes."""
-    told = []
+def progress(outcomes: Iterable[JobOutcome]) -> Sequence[Sequence[Any]]:
+    """The columns of `progress`."""
+    reports = []
     for outcome in outcomes:
-        assert isinstance(outcome.said, Progress)
-        told.append((outcome.job, outcome.lease, outcome.session, outcome.said.fraction, outcome.said.note))
-    return [list(column) for column in zip(*told, strict=True)]
+        assert isinstance(outcome.what, Progress)
+        reports.append((outcome.job, outcome.lease, outcome.session, outcome.what.fraction, outcome.what.note))
+    return [list(column) for column in zip(*reports, strict=True)]
 
 
 def to_fork(text: str | None) -> Fork | None:
     if text is None:
         return None
-    told = json.loads(text)
-    return Fork(UUID(told["from_job"]), told["at_seq"], told["effects"], told["before_path"])
+    fork = json.loads(text)
+    return Fork(UUID(fork["from_job"]), fork["at_seq"], fork["effects"], fork["before_path"])
 
 
 def from_fork(fork: Fork | None) -> str | None:

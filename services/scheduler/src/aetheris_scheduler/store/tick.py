@@ -8,48 +8,59 @@ from uuid import UUID
 
 from aetheris_kernel.errors import Refusal
 
-from aetheris_scheduler.core.claim import Bequest, Claim, Slot
-from aetheris_scheduler.core.job import Job, State
-from aetheris_scheduler.core.lifecycle import Cancel, End, Notice, Pause, Progress, Requeue, Resume, Said, Steer, Wake
+from aetheris_scheduler.core.claim import Claim, JobHandover, Slot
+from aetheris_scheduler.core.job import Job, JobState
+from aetheris_scheduler.core.lifecycle import (
+    Cancel,
+    End,
+    Notice,
+    Order,
+    Outcome,
+    Pause,
+    Progress,
+    Requeue,
+    Resume,
+    Wake,
+)
 from aetheris_scheduler.core.session import Skills
 from aetheris_scheduler.core.submission import Submission
 
-# Within a tick, whatever the order they came in.
-ORDER_OF_STEERS: tuple[type[Steer], ...] = (Requeue, Resume, Pause, Cancel, Wake)
+# Within one tick, orders are carried out kind by kind in this sequence, so that both stores answer alike.
+ORDERS_IN_SEQUENCE: tuple[type[Order], ...] = (Requeue, Resume, Pause, Cancel, Wake)
 SWEEP_JOBS_MAX = 1_000
 SWEEP_SESSIONS_MAX = 16
 CRASH_LIMIT = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a holder says about a job."""
+class JobOutcome:
+    """What the holder reports about a job."""
 
     session: UUID
     job: UUID
     lease: int
-    said: Said
+    what: Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A new job, and the place it goes to if there is one."""
+    """A new job, and the slot that gets it at once, if there is one."""
 
     submission: Submission
     slot: Slot | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What somebody wants of a job."""
+class JobOrder:
+    """What a caller wants done with a job: wake, cancel, pause, resume, requeue."""
 
     job: UUID
-    steer: Steer
+    what: Order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """What time has brought. `keep` are sessions that are known to be well, whatever the clock says."""
+    """What has become due. Sessions in `keep` are known to be well and do not expire, even if their lease is over."""
 
     timers: bool = False
     deadlines: bool = False
@@ -60,27 +71,27 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """All of it takes place, in this order, or nothing does."""
+    """One transaction: all of it takes effect, in this order, or nothing does."""
 
-    outcomes: Sequence[Outcome] = ()
-    # Of the jobs that the outcomes have made ready.
-    bequests: Sequence[Bequest] = ()
+    outcomes: Sequence[JobOutcome] = ()
+    # Of the jobs that these outcomes make ready, those that go to a successor.
+    handovers: Sequence[JobHandover] = ()
     sweep: Sweep | None = None
     placements: Sequence[Placement] = ()
-    orders: Sequence[Order] = ()
+    orders: Sequence[JobOrder] = ()
     claims: Sequence[Claim] = ()
     # How many ready jobs a queue may hold before submissions are refused; 0 for any number.
     queue_ready_max: int = 0
 
     @property
     def may_ready(self) -> bool:
-        """Whether anything can become ready by it. Nothing does by progress, or by a new job that has its place;
-        by an ending only a parent that waits, and the next tick is soon enough for it."""
+        """Whether this tick can make a job ready. Progress does not, nor does a new job with a slot. The end of a child
+        may make its waiting parent ready, but the next tick is soon enough to lease that."""
         return bool(
             self.sweep is not None
             or self.orders
             or any(placement.slot is None for placement in self.placements)
-            or any(not isinstance(outcome.said, (End, Progress)) for outcome in self.outcomes)
+            or any(not isinstance(outcome.what, (End, Progress)) for outcome in self.outcomes)
         )
 
 
@@ -91,12 +102,12 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Steered:
-    """Where a job stands after an order, or why the order was refused; and the news for its holder."""
+class OrderAnswer:
+    """A job's state after an order, or why the order was refused, and the notice for the job's holder."""
 
-    state: State
+    state: JobState
     refused: Refusal | None = None
-    tell: Notice | None = None
+    notice: Notice | None = None
     session: UUID | None = None
     lease: int = 0
 
@@ -120,28 +131,28 @@ class Lost:
 
 @dataclass(slots=True, kw_only=True)
 class Ticked:
-    """The answers, each in its place."""
+    """What came of a tick. Answers stand in the order of what they answer."""
 
     settled: list[bool] = field(default_factory=list)  # whether the outcome took effect, now or before
     submitted: list[Submitted | Refusal] = field(default_factory=list)
-    steered: list[Steered] = field(default_factory=list)
+    ordered: list[OrderAnswer] = field(default_factory=list)
     leased: list[Leased] = field(default_factory=list)
-    claimed: list[int | None] = field(default_factory=list)  # jobs per claim; None where it was not made
+    claimed: list[int | None] = field(default_factory=list)  # jobs per claim; None where the claim was not made
     expired: list[UUID] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
-    overdue: list[Steered] = field(default_factory=list)  # cancelled for their deadline
+    overdue: list[OrderAnswer] = field(default_factory=list)  # cancelled for their deadline
     overdue_jobs: list[UUID] = field(default_factory=list)
     # Parents of which a child has ended.
     parents: list[UUID] = field(default_factory=list)
-    woken: list[Steered] = field(default_factory=list)
-    # Jobs that became ready and were not leased at once; before the claims.
+    woken: list[OrderAnswer] = field(default_factory=list)
+    # Jobs that became ready and were not leased at once, before the claims are made.
     readied: int = 0
-    # A sweep that reached its bound has left something for the next.
+    # Whether the sweep reached its bound, so that more is due.
     more: bool = False
 
 
 def claim_for(
     session: UUID, stream: UUID, *, jobs: int = 1, skills: Skills | None = None, runner_id: str = ""
 ) -> Claim:
-    """A claim for one session, made whatever else the tick brings."""
+    """A claim for one session, which is made even if the tick makes no job ready."""
     return Claim(skills or Skills(), [Slot(session, stream, runner_id)] * jobs, always=True)

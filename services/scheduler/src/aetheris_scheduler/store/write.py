@@ -1,8 +1,8 @@
-"""One tick against PostgreSQL: at most one statement of a kind, all in one transaction.
+"""Writes one tick to PostgreSQL: at most one statement of each kind, all in one transaction.
 
-A kind of which there is nothing is not sent, and what fits into one statement needs no explicit
-transaction: a lone submission costs one round trip. Statements touch rows in the
-order of their ids, so that two schedulers rarely meet head on; where they do, the tick is sent again.
+Statements with nothing to do are not sent, and a tick of one statement needs no explicit transaction, so a lone
+submission costs one round trip. Statements touch rows in the order of their ids, so that two schedulers rarely
+deadlock; where they do, the tick is sent again.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from aetheris_chassis.queries import Queries
 from aetheris_kernel.errors import NotFound, Refusal, Unavailable
 
 from aetheris_scheduler.core import lifecycle
-from aetheris_scheduler.core.claim import Bequest, Claim
-from aetheris_scheduler.core.job import State
-from aetheris_scheduler.core.lifecycle import Cancel, End, Pause, Progress, Requeue, Resume, Steer, Wake
+from aetheris_scheduler.core.claim import Claim, JobHandover
+from aetheris_scheduler.core.job import JobState
+from aetheris_scheduler.core.lifecycle import Cancel, End, Order, Pause, Progress, Requeue, Resume, Wake
 from aetheris_scheduler.core.submission import Submission, queue_full, require_same
 from aetheris_scheduler.store import rows
 from aetheris_scheduler.store.tick import (
-    ORDER_OF_STEERS,
+    ORDERS_IN_SEQUENCE,
     SWEEP_JOBS_MAX,
     SWEEP_SESSIONS_MAX,
+    JobOrder,
+    JobOutcome,
     Leased,
     Lost,
-    Order,
-    Outcome,
+    OrderAnswer,
     Placement,
-    Steered,
     Submitted,
     Sweep,
     Tick,
@@ -40,14 +40,14 @@ from aetheris_scheduler.store.tick import (
 
 
 def statements_max(tick: Tick) -> int:
-    """How many statements that change something it may come to."""
-    said = {isinstance(outcome.said, Progress) for outcome in tick.outcomes}
-    orders = {type(order.steer) for order in tick.orders}
+    """The most statements that change rows which this tick can need."""
+    reports = {isinstance(outcome.what, Progress) for outcome in tick.outcomes}
+    orders = {type(order.what) for order in tick.orders}
     claims = [claim for claim in tick.claims if claim.always or tick.may_ready]
     swept = 0 if tick.sweep is None else tick.sweep.timers + 2 * tick.sweep.deadlines + 2 * tick.sweep.sessions
-    # Whoever ends may be somebody's child, and then its parent is woken too.
-    ended = any(isinstance(outcome.said, End) for outcome in tick.outcomes)
-    return len(said) + ended + len(tick.bequests) + swept + bool(tick.placements) + len(orders) + len(claims)
+    # A job that ends may be a child, and then its parent is woken too.
+    ended = any(isinstance(outcome.what, End) for outcome in tick.outcomes)
+    return len(reports) + ended + len(tick.handovers) + swept + bool(tick.placements) + len(orders) + len(claims)
 
 
 async def write_tick(connection: Connection, queries: Queries, tick: Tick) -> Ticked:
@@ -55,14 +55,14 @@ async def write_tick(connection: Connection, queries: Queries, tick: Tick) -> Ti
     ticked = writing.ticked
     if tick.outcomes:
         ticked.settled = await writing.settle(tick.outcomes)
-    for bequest in tick.bequests:
-        await writing.inherit(bequest)
+    for handover in tick.handovers:
+        await writing.hand_over(handover)
     if tick.sweep is not None:
         await writing.sweep(tick.sweep)
     if tick.placements:
         ticked.submitted = await writing.submit(tick.placements, tick.queue_ready_max)
     if tick.orders:
-        ticked.steered = await writing.steer(tick.orders)
+        ticked.ordered = await writing.order(tick.orders)
     for claim in tick.claims:
         ticked.claimed.append(await writing.claim(claim) if claim.always or ticked.readied else None)
     return ticked
@@ -74,31 +74,32 @@ class _Writing:
         self._connection = connection
         self._queries = queries
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
-        # What is said twice is said once.
-        going_on: dict[tuple[UUID, int, UUID], Outcome] = {}
-        letting_go: dict[tuple[UUID, int, UUID], Outcome] = {}
+    async def settle(self, outcomes: Sequence[JobOutcome]) -> list[bool]:
+        # Deduplicate: an outcome that a runner sent again counts once. Of several progress reports under one lease the
+        # last one with a note counts.
+        going_on: dict[tuple[UUID, int, UUID], JobOutcome] = {}
+        letting_go: dict[tuple[UUID, int, UUID], JobOutcome] = {}
         for outcome in outcomes:
             key = (outcome.job, outcome.lease, outcome.session)
-            if not isinstance(outcome.said, Progress):
+            if not isinstance(outcome.what, Progress):
                 letting_go.setdefault(key, outcome)
-            elif key not in going_on or outcome.said.note is not None:
+            elif key not in going_on or outcome.what.note is not None:
                 going_on[key] = outcome
-        heard: set[tuple[UUID, int]] = set()
+        settled: set[tuple[UUID, int]] = set()
         if going_on:
             columns = rows.progress(going_on[key] for key in sorted(going_on))
             found = await self._connection.fetch(self._queries.progress, *columns)
-            heard |= {(row["id"], row["lease"]) for row in found}
+            settled |= {(row["id"], row["lease"]) for row in found}
         if letting_go:
-            columns = rows.said(letting_go[key] for key in sorted(letting_go))
+            columns = rows.outcomes(letting_go[key] for key in sorted(letting_go))
             found = await self._connection.fetch(self._queries.settle, *columns)
-            heard |= {(row["id"], row["lease"]) for row in found}
-            self.ticked.readied += sum(1 for row in found if row["state"] == State.READY)
-            await self._wake_parents([row for row in found if row["parent"] and State(row["state"]).ended])
-        unheard = {outcome.job for outcome in outcomes if (outcome.job, outcome.lease) not in heard}
-        standing = await self._standing(unheard)
+            settled |= {(row["id"], row["lease"]) for row in found}
+            self.ticked.readied += sum(1 for row in found if row["state"] == JobState.READY)
+            await self._wake_parents([row for row in found if row["parent"] and JobState(row["state"]).ended])
+        missed = {outcome.job for outcome in outcomes if (outcome.job, outcome.lease) not in settled}
+        standing = await self._standing(missed)
         return [
-            (outcome.job, outcome.lease) in heard
+            (outcome.job, outcome.lease) in settled
             or (outcome.job in standing and lifecycle.repeats(*standing[outcome.job], outcome.lease))
             for outcome in outcomes
         ]
@@ -109,22 +110,22 @@ class _Writing:
         parents = sorted({child["parent"] for child in children})
         found = await self._connection.fetch(self._queries.wake_parents, parents)
         woken = {row["id"]: row for row in found}
-        told = [(child["parent"], child["id"]) for child in children if child["parent"] in woken]
-        if told:
-            await self._connection.execute(self._queries.number_ends, *map(list, zip(*told, strict=True)))
+        ended = [(child["parent"], child["id"]) for child in children if child["parent"] in woken]
+        if ended:
+            await self._connection.execute(self._queries.number_ends, *map(list, zip(*ended, strict=True)))
         for parent in sorted(woken):
             row = woken[parent]
-            state = State(row["state"])
-            tell = lifecycle.tells(Wake()) if state is State.LEASED else None
+            state = JobState(row["state"])
+            notice = lifecycle.notice_of(Wake()) if state is JobState.LEASED else None
             self.ticked.parents.append(parent)
-            self.ticked.woken.append(Steered(state, None, tell, row["session"], row["lease"]))
-            self.ticked.readied += state is State.READY and row["was"] == State.PARKED
+            self.ticked.woken.append(OrderAnswer(state, None, notice, row["session"], row["lease"]))
+            self.ticked.readied += state is JobState.READY and row["was"] == JobState.PARKED
 
-    async def inherit(self, bequest: Bequest) -> None:
-        slot, skills = bequest.slot, bequest.skills
+    async def hand_over(self, handover: JobHandover) -> None:
+        slot, skills = handover.slot, handover.skills
         found = await self._connection.fetch(
-            self._queries.inherit,
-            sorted(bequest.jobs),
+            self._queries.hand_over,
+            sorted(handover.jobs),
             slot.session,
             slot.stream,
             sorted(skills.agents) or None,
@@ -143,9 +144,9 @@ class _Writing:
             ticked.more |= len(fired) >= SWEEP_JOBS_MAX
         if sweep.deadlines:
             found = await self._connection.fetch(self._queries.overdue, SWEEP_JOBS_MAX)
-            late = [Order(row["id"], lifecycle.DEADLINE_PASSED) for row in found]
+            late = [JobOrder(row["id"], lifecycle.DEADLINE_PASSED) for row in found]
             ticked.overdue_jobs = [order.job for order in late]
-            ticked.overdue = await self.steer(late) if late else []
+            ticked.overdue = await self.order(late) if late else []
             ticked.more |= len(late) >= SWEEP_JOBS_MAX
 
     async def _expire(self, sweep: Sweep) -> None:
@@ -156,7 +157,7 @@ class _Writing:
         ticked.expired = [row["session"] for row in found]
         ticked.more |= len(found) >= SWEEP_SESSIONS_MAX
         lost = await self._connection.fetch(self._queries.lose, ticked.expired, sweep.crash_limit, lifecycle.POISONED)
-        ticked.lost = [Lost(row["session"], row["id"], row["lease"], row["state"] == State.PARKED) for row in lost]
+        ticked.lost = [Lost(row["session"], row["id"], row["lease"], row["state"] == JobState.PARKED) for row in lost]
         ticked.readied += sum(1 for one in ticked.lost if not one.poisoned)
         await self._connection.execute(self._queries.forget_expired)
 
@@ -164,7 +165,7 @@ class _Writing:
         taken = _first_of_each(placements)
         refused = await self._refused(taken.values(), queue_ready_max) if queue_ready_max else set()
         new = [placement for job, placement in taken.items() if job not in refused]
-        # In the order of the keys, which is the order in which they lock.
+        # In the order of their keys: two schedulers then lock the keys in the same order.
         new.sort(key=lambda placement: _lock_order(placement.submission))
         found = await self._connection.fetch(self._queries.submit, *rows.placed(new)) if new else []
         inserted = {row["id"]: row for row in found}
@@ -173,19 +174,19 @@ class _Writing:
             job = placement.submission.id
             row = inserted.get(job) if taken.get(job) is placement else None
             answers.append(None if row is None else Submitted(rows.to_new_job(placement, row), created=True))
-        self.ticked.readied += sum(1 for row in inserted.values() if row["state"] == State.READY)
+        self.ticked.readied += sum(1 for row in inserted.values() if row["state"] == JobState.READY)
         missing = [n for n, answer in enumerate(answers) if answer is None]
         known = await self._known([placements[n].submission for n in missing])
         for n, answer in zip(missing, known, strict=True):
             if answer is None and refused:
-                # Itself, or the one before it that had its key.
+                # This submission was refused, or an earlier one in this tick with the same key.
                 answer = queue_full(placements[n].submission.queue, queue_ready_max)
             answers[n] = answer
-        # A job that was there a moment ago and is no more: the same request will fare better.
+        # The key was taken when the job was inserted and free when it was looked up: its job was removed in between.
         return [answer or Unavailable("the job was removed meanwhile; send it again") for answer in answers]
 
     async def _refused(self, placements: Iterable[Placement], queue_ready_max: int) -> set[UUID]:
-        """Those for whom there is no room in their queue. What has a place, or a time to come, needs none."""
+        """The new jobs for which their queue has no room. A job with a slot or a later start takes no room there."""
         waiting = [one.submission for one in placements if one.slot is None and one.submission.start_after is None]
         wanted = Counter(submission.queue for submission in waiting)
         found = await self._connection.fetch(self._queries.ready_in_queues, sorted(wanted), queue_ready_max)
@@ -193,7 +194,7 @@ class _Writing:
         if all(levels[queue] + more <= queue_ready_max for queue, more in wanted.items()):
             return set()
         refused = set()
-        # What is known already takes no more room.
+        # A submission whose job exists already takes no room.
         for submission, known in zip(waiting, await self._known(waiting), strict=True):
             if known is None:
                 if levels[submission.queue] >= queue_ready_max:
@@ -221,25 +222,25 @@ class _Writing:
                 answers.append(Submitted(existing, created=False))
         return answers
 
-    async def steer(self, orders: Sequence[Order]) -> list[Steered]:
-        answers: dict[Order, Steered] = {}
-        missed: list[Order] = []
-        for kind in ORDER_OF_STEERS:
-            of_kind = sorted({order for order in orders if type(order.steer) is kind}, key=lambda order: order.job)
+    async def order(self, orders: Sequence[JobOrder]) -> list[OrderAnswer]:
+        answers: dict[JobOrder, OrderAnswer] = {}
+        missed: list[JobOrder] = []
+        for kind in ORDERS_IN_SEQUENCE:
+            of_kind = sorted({order for order in orders if type(order.what) is kind}, key=lambda order: order.job)
             if of_kind:
-                changed = await self._steer_kind(kind, of_kind)
+                changed = await self._order_kind(kind, of_kind)
                 answers |= {order: changed[order.job] for order in of_kind if order.job in changed}
                 missed += [order for order in of_kind if order.job not in changed]
         standing = await self._standing({order.job for order in missed})
         for order in missed:
             if order.job in standing:
                 state, _ = standing[order.job]
-                answers[order] = Steered(state, lifecycle.refusal(state, order.steer))
+                answers[order] = OrderAnswer(state, lifecycle.refusal(state, order.what))
             else:
-                answers[order] = Steered(State.READY, NotFound("no such job", job_id=order.job))
+                answers[order] = OrderAnswer(JobState.READY, NotFound("no such job", job_id=order.job))
         return [answers[order] for order in orders]
 
-    async def _steer_kind(self, kind: type[Steer], orders: Sequence[Order]) -> dict[UUID, Steered]:
+    async def _order_kind(self, kind: type[Order], orders: Sequence[JobOrder]) -> dict[UUID, OrderAnswer]:
         jobs = [order.job for order in orders]
         query = {
             Wake: self._queries.wake,
@@ -248,17 +249,17 @@ class _Writing:
             Resume: self._queries.resume,
             Requeue: self._queries.requeue,
         }[kind]
-        cancels = [order.steer for order in orders if isinstance(order.steer, Cancel)]
-        said = [[cancel.reason for cancel in cancels], [cancel.actor for cancel in cancels]] if cancels else []
+        cancels = [order.what for order in orders if isinstance(order.what, Cancel)]
+        columns = [[cancel.reason for cancel in cancels], [cancel.actor for cancel in cancels]] if cancels else []
         changed = {}
-        for row in await self._connection.fetch(query, jobs, *said):
-            state = State(row["state"])
-            leased = state is State.LEASED
-            # Only a requeue is refused to an open job, and then its holder still has it.
+        for row in await self._connection.fetch(query, jobs, *columns):
+            state = JobState(row["state"])
+            leased = state is JobState.LEASED
+            # The only order that is refused and still changes the row: a requeue of a leased job sets its wake flag.
             refused = lifecycle.refusal(state, kind()) if leased else None
-            tell = lifecycle.tells(kind()) if leased else None
-            changed[row["id"]] = Steered(state, refused, tell, row["session"], row["lease"])
-            self.ticked.readied += state is State.READY
+            notice = lifecycle.notice_of(kind()) if leased else None
+            changed[row["id"]] = OrderAnswer(state, refused, notice, row["session"], row["lease"])
+            self.ticked.readied += state is JobState.READY
         return changed
 
     async def claim(self, claim: Claim) -> int:
@@ -278,15 +279,15 @@ class _Writing:
         ]
         return len(found)
 
-    async def _standing(self, jobs: set[UUID]) -> dict[UUID, tuple[State, int]]:
+    async def _standing(self, jobs: set[UUID]) -> dict[UUID, tuple[JobState, int]]:
         if not jobs:
             return {}
         found = await self._connection.fetch(self._queries.standing, sorted(jobs))
-        return {row["id"]: (State(row["state"]), row["lease"]) for row in found}
+        return {row["id"]: (JobState(row["state"]), row["lease"]) for row in found}
 
 
 def _first_of_each(placements: Sequence[Placement]) -> dict[UUID, Placement]:
-    """By id, of those that share an id or a key the first: that one makes the job."""
+    """By id, the placements that make a job: of several with the same id or key, the first."""
     first: dict[UUID, Placement] = {}
     keys: set[tuple[str, str, str]] = set()
     for placement in placements:
