@@ -19,10 +19,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import pytest
 
+from harness import builds
 from harness.postgres import Server, fresh_database, shared_server
+from harness.skips import LIST, SkipsCheck, allowed
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--refuse-skips", action="store_true", help="fail where a skip is not in tests/allowed_skips.txt")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--refuse-skips") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SkipsCheck(allowed(LIST.read_text().splitlines())))
     config.addinivalue_line("markers", "migrated(*packages): the packages whose schemas `database` holds")
     if not config.option.basetemp and not hasattr(config, "workerinput"):
         _own_folder(config)
@@ -58,6 +66,15 @@ def _own_folder(config: pytest.Config) -> None:
     folder = Path(tempfile.mkdtemp(prefix="aetheris-tests-"))
     config.option.basetemp = str(folder / "run")
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+@pytest.fixture(scope="session")
+def helm() -> str:
+    """The program that renders the chart. Tests that ask for it have `timeout(…, func_only=True)`."""
+    try:
+        return str(builds.helm())
+    except builds.CannotBuild as missing:
+        pytest.skip(f"there is no helm here: {missing}")
 
 
 @pytest.fixture(scope="session")

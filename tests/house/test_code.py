@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from .figures import parsed
+
+# It reads the whole tree, maybe on a machine that is busy with other things.
+pytestmark = pytest.mark.timeout(120)
+
 ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "libs" / "proto" / "src"
 FILES = sorted(
@@ -18,7 +23,6 @@ FILES = sorted(
 )
 PRODUCT = [file for file in FILES if {"libs", "services"} & set(file.relative_to(ROOT).parts[:1])]
 HARNESS = [file for file in FILES if file.is_relative_to(ROOT / "tests" / "harness")]
-TREES = {file: ast.parse(file.read_text(), str(file)) for file in FILES}
 
 FUNCTION_LINES_MAX = 60
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
@@ -63,8 +67,8 @@ def own_lines(function: Function) -> int:
 def test_no_function_is_too_long_to_hold_in_mind():
     long = {
         f"{named(file)}:{node.lineno} {node.name}": length
-        for file, tree in TREES.items()
-        for node in ast.walk(tree)
+        for file in FILES
+        for node in ast.walk(parsed(file))
         if isinstance(node, Function) and (length := own_lines(node)) > FUNCTION_LINES_MAX
     }
 
@@ -77,7 +81,7 @@ def test_every_module_is_named_for_what_it_is():
 
 def test_every_module_opens_with_a_line_of_purpose():
     unsaid = [
-        named(file) for file in PRODUCT + HARNESS if file.read_text().strip() and not ast.get_docstring(TREES[file])
+        named(file) for file in PRODUCT + HARNESS if file.read_text().strip() and not ast.get_docstring(parsed(file))
     ]
 
     assert [name for name in unsaid if not name.endswith(("__main__.py", "__init__.py"))] == []
@@ -101,7 +105,7 @@ def reads_environment(tree: ast.AST) -> bool:
 def test_only_settings_modules_read_the_environment():
     asked = [file for file in PRODUCT if named(file).startswith(TOLD) and file.name != "settings.py"]
 
-    assert [named(file) for file in asked if reads_environment(TREES[file])] == []
+    assert [named(file) for file in asked if reads_environment(parsed(file))] == []
 
 
 CORES = [file for file in PRODUCT if "core" in file.relative_to(ROOT).parts]
@@ -109,13 +113,15 @@ CORES = [file for file in PRODUCT if "core" in file.relative_to(ROOT).parts]
 
 @pytest.mark.parametrize("file", CORES, ids=named)
 def test_a_core_neither_acts_nor_asks_the_machine(file):
-    acting = ACTING & set(imported_roots(TREES[file]))
+    acting = ACTING & set(imported_roots(parsed(file)))
     asking = [
         f"{call.func.attr} in line {call.lineno}"
-        for call in calls(TREES[file])
+        for call in calls(parsed(file))
         if isinstance(call.func, ast.Attribute) and call.func.attr in ASKING
     ]
-    opening = [call.lineno for call in calls(TREES[file]) if isinstance(call.func, ast.Name) and call.func.id == "open"]
+    opening = [
+        call.lineno for call in calls(parsed(file)) if isinstance(call.func, ast.Name) and call.func.id == "open"
+    ]
 
     assert (acting, asking, opening) == (set(), [], [])
 
@@ -150,7 +156,7 @@ def test_no_test_sleeps_and_hopes():
     # A drill spreads its kills over time; what it hopes for, it waits for.
     tests = [file for file in TESTS if not named(file).startswith("tests/chaos/")]
 
-    assert [f"{named(file)}:{line}" for file in tests for line in idle_sleeps(TREES[file])] == []
+    assert [f"{named(file)}:{line}" for file in tests for line in idle_sleeps(parsed(file))] == []
 
 
 CLOCKS = {"monotonic", "perf_counter", "process_time", "time", "now", "utcnow"}
@@ -194,6 +200,6 @@ def test_no_test_measures_an_elapsed_time():
     """
     tests = [file for file in TESTS if named(file) not in MEASURING]
 
-    assert [f"{named(file)}:{line}" for file in tests for line in elapsed_times(TREES[file])] == []
+    assert [f"{named(file)}:{line}" for file in tests for line in elapsed_times(parsed(file))] == []
     assert list(elapsed_times(ast.parse("def f():\n since = time.monotonic()\n assert time.monotonic() - since < 1")))
     assert not list(elapsed_times(ast.parse("def f():\n end = time.monotonic() + 5\n assert time.monotonic() < end")))

@@ -90,3 +90,14 @@ def test_every_metric_is_named_and_explained():
 
     assert defined
     assert {name for name, says in defined.items() if not says.endswith(".")} == set()
+
+
+def test_every_key_of_the_values_is_documented_above_it() -> None:
+    lines = (ROOT / "helm" / "aetheris" / "values.yaml").read_text().splitlines()
+    within_resources = False
+    for number, line in enumerate(lines):
+        text = line.strip()
+        within_resources = text == "resources:" or (within_resources and line.startswith("    "))
+        is_key = not text.startswith(("#", "-")) and ":" in text
+        if is_key and (text == "resources:" or not within_resources):
+            assert lines[number - 1].strip().startswith("#"), f"values.yaml:{number + 1} {text}"

@@ -1,6 +1,6 @@
 """The chart: what it refuses, what every pod is, and that its edges are those of the architecture.
 
-Needs helm, which `make helm-lint` builds into .tools.
+Needs helm, which is built where there is go, and kept in .tools.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+
+from harness import builds
+
+pytestmark = [pytest.mark.usefixtures("helm"), pytest.mark.timeout(20, func_only=True)]
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "aetheris"
@@ -29,16 +33,9 @@ EDGES = {
 Object = dict[str, Any]
 
 
-def helm() -> str:
-    built = sorted((ROOT / ".tools").glob("helm-*/helm"))
-    if not built:
-        pytest.skip("no helm in .tools: `make helm-lint` builds it, with go")
-    return str(built[-1])
-
-
 def render(*flags: str, minimal: bool = True) -> subprocess.CompletedProcess[str]:
     values = ["--values", str(CHART / "ci" / "values.yaml")] if minimal else []
-    command = [helm(), "template", "demo", str(CHART), "--kube-version", "1.31", *values, *flags]
+    command = [str(builds.helm()), "template", "demo", str(CHART), "--kube-version", "1.31", *values, *flags]
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
@@ -92,17 +89,6 @@ def test_a_typo_in_the_values_fails(typo: str) -> None:
 )
 def test_a_wrong_value_fails(wrong: str) -> None:
     assert render("--set", wrong).returncode != 0
-
-
-def test_every_key_of_the_values_is_documented_above_it() -> None:
-    lines = (CHART / "values.yaml").read_text().splitlines()
-    within_resources = False
-    for number, line in enumerate(lines):
-        text = line.strip()
-        within_resources = text == "resources:" or (within_resources and line.startswith("    "))
-        is_key = not text.startswith(("#", "-")) and ":" in text
-        if is_key and (text == "resources:" or not within_resources):
-            assert lines[number - 1].strip().startswith("#"), f"values.yaml:{number + 1} {text}"
 
 
 def test_every_pod_owns_nothing() -> None:

@@ -1,7 +1,7 @@
 """Names speak the language of docs/glossary.md: no replaced word, and no class name for two ideas.
 
 Names that are still to be renamed stand in `still_to_rename/`, a file for each package, so that the rule holds for all
-new names at once. `python tests/house/test_names.py` writes those lists as the tree is now; they only shrink.
+new names at once. `python -m tests.house.test_names` writes those lists as the tree is now; they only shrink.
 """
 
 from __future__ import annotations
@@ -11,6 +11,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+
+from .figures import parsed
+
+# It reads the whole tree, maybe on a machine that is busy with other things.
+pytestmark = pytest.mark.timeout(120)
 
 ROOT = Path(__file__).parents[2]
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
@@ -23,7 +30,6 @@ FILES = sorted(
     for file in (ROOT / folder).rglob("*.py")
     if not set(KEPT) & set(file.parents) and not {".venv", "build", "node_modules"} & set(file.parts)
 )
-TREES = {file: ast.parse(file.read_text(), str(file)) for file in FILES}
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -63,7 +69,8 @@ def refused(node: Definition) -> bool:
 def with_replaced_words() -> dict[str, set[str]]:
     """The names that hold a replaced word, by package."""
     found = defaultdict(set)
-    for file, tree in TREES.items():
+    for file in FILES:
+        tree = parsed(file)
         path = file.relative_to(ROOT)
         found[package(file)] |= {
             str(part)
@@ -77,7 +84,8 @@ def with_replaced_words() -> dict[str, set[str]]:
 def with_two_ideas() -> dict[str, set[str]]:
     """Public class names of the product that two modules define, or a module outside the packages in the glossary."""
     homes = defaultdict(list)
-    for file, tree in TREES.items():
+    for file in FILES:
+        tree = parsed(file)
         if package(file).startswith(("libs/", "services/")):
             for node in ast.walk(tree):
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
@@ -101,7 +109,9 @@ def listed() -> dict[str, set[str]]:
     }
 
 
-NOW, LISTED = to_rename(), listed()
+@pytest.fixture(scope="module")
+def now() -> dict[str, set[str]]:
+    return to_rename()
 
 
 def test_the_glossary_says_each_word_once():
@@ -111,17 +121,18 @@ def test_the_glossary_says_each_word_once():
     assert not {term.lower() for term in terms} & IN_ALL_NAMES
 
 
-def test_no_name_holds_a_word_that_the_glossary_replaces():
-    new = {where: names - LISTED.get(where, set()) for where, names in NOW.items()}
+def test_no_name_holds_a_word_that_the_glossary_replaces(now):
+    old = listed()
+    new = {where: names - old.get(where, set()) for where, names in now.items()}
 
     assert {where: names for where, names in new.items() if names} == {}, "docs/glossary.md has the word to use"
 
 
-def test_the_lists_of_names_to_rename_hold_no_renamed_one():
-    done = {where: names - NOW.get(where, set()) for where, names in LISTED.items()}
+def test_the_lists_of_names_to_rename_hold_no_renamed_one(now):
+    done = {where: names - now.get(where, set()) for where, names in listed().items()}
 
     assert {where: names for where, names in done.items() if names} == {}, (
-        "renamed: run `python tests/house/test_names.py`, which takes them from the lists"
+        "renamed: run `python -m tests.house.test_names`, which takes them from the lists"
     )
 
 

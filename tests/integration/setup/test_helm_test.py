@@ -19,12 +19,9 @@ CHART = ROOT / "helm" / "aetheris"
 
 
 @pytest.fixture
-def script() -> str:
-    built = sorted((ROOT / ".tools").glob("helm-*/helm"))
-    if not built:
-        pytest.skip("no helm in .tools: `make helm-lint` builds it, with go")
+def script(helm: str) -> str:
     chart = [str(CHART), "--values", str(CHART / "ci" / "values.yaml"), "--kube-version", "1.31"]
-    command = [str(built[-1]), "template", "demo", *chart, "--show-only", "templates/tests/job.yaml"]
+    command = [helm, "template", "demo", *chart, "--show-only", "templates/tests/job.yaml"]
     pod = yaml.safe_load(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     (container,) = pod["spec"]["containers"]
     assert container["command"] == ["python", "-c"]
@@ -43,7 +40,7 @@ async def ran(script: str) -> tuple[int | None, str]:
     return process.returncode, said.decode()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(60, func_only=True)
 @pytest.mark.migrated(*SCHEMAS)
 async def test_it_passes_when_a_job_completes_and_fails_when_none_can(script: str, folder: Path, database: str) -> None:
     async with Suite(folder, runners=1, database=database) as suite:
