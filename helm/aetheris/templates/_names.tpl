@@ -1,16 +1,16 @@
-{{/* The name of one thing of this release: "<release>-ledger". */}}
+{{/* The name of one object of this release: "<release>-ledger". */}}
 {{- define "aetheris.name" -}}
 {{ printf "%s-%s" .release.Name .part | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* What selects the pods of one part. */}}
+{{/* The labels that select the pods of one service. */}}
 {{- define "aetheris.selector" -}}
 app.kubernetes.io/name: aetheris
 app.kubernetes.io/instance: {{ .release.Name }}
 app.kubernetes.io/component: {{ .part }}
 {{- end }}
 
-{{/* What every object carries. */}}
+{{/* The labels of every object. */}}
 {{- define "aetheris.labels" -}}
 {{ include "aetheris.selector" . }}
 app.kubernetes.io/version: {{ .chart.AppVersion | quote }}
@@ -22,7 +22,7 @@ helm.sh/chart: {{ printf "%s-%s" .chart.Name .chart.Version }}
 {{ .svc.image | default (printf "%s%s:%s" .values.image.prefix .name (.values.image.tag | default .chart.AppVersion)) }}
 {{- end }}
 
-{{/* A pod that owns nothing: no root, no writable disk but /tmp, no capabilities, no token. */}}
+{{/* A pod without privileges: no root, no writable disk but /tmp, no capabilities, no service account token. */}}
 {{- define "aetheris.podSecurity" -}}
 automountServiceAccountToken: false
 securityContext:
@@ -42,7 +42,7 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
-{{/* The DSN, by reference. */}}
+{{/* The DSN, as a reference to its Secret. */}}
 {{- define "aetheris.databaseEnv" -}}
 - name: AETHERIS_DATABASE_URL
   valueFrom:
@@ -52,8 +52,8 @@ securityContext:
 {{- end }}
 
 {{/*
-What each part is: its gRPC port, whether it writes to PostgreSQL, and whom it calls. The architecture's picture in
-one place; Deployment, Service, Job and NetworkPolicy all read it.
+Each service's ports, whether it writes to PostgreSQL, and which services it calls: the architecture picture in
+one place. Deployment, Service, Job and NetworkPolicy read it.
 */}}
 {{- define "aetheris.parts" -}}
 gateway:   {grpc: 9090, http: 8080, writes: true, calls: [scheduler, ledger]}

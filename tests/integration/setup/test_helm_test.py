@@ -1,4 +1,4 @@
-"""What `helm test` runs in a cluster, run here against the same REST."""
+"""The script that `helm test` runs in a cluster, run here against the same REST API."""
 
 from __future__ import annotations
 
@@ -34,21 +34,23 @@ def folder() -> Iterator[Path]:
         yield Path(made)
 
 
-async def ran(script: str) -> tuple[int | None, str]:
+async def run(script: str) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stderr=asyncio.subprocess.PIPE)
-    _, said = await process.communicate()
-    return process.returncode, said.decode()
+    _, errors = await process.communicate()
+    return process.returncode, errors.decode()
 
 
 @pytest.mark.timeout(60, func_only=True)
 @pytest.mark.migrated(*SCHEMAS)
-async def test_it_passes_when_a_job_completes_and_fails_when_none_can(script: str, folder: Path, database: str) -> None:
+async def test_helm_test_passes_when_a_job_completes_and_fails_without_a_gateway(
+    script: str, folder: Path, database: str
+) -> None:
     async with Suite(folder, runners=1, database=database) as suite:
-        aimed = script.replace("http://demo-gateway:8080", suite.http)
-        assert aimed != script
-        whole = await ran(aimed)
+        pointed_here = script.replace("http://demo-gateway:8080", suite.http)
+        assert pointed_here != script
+        completed = await run(pointed_here)
         await suite.stop("gateway")
-        shut, _ = await ran(aimed)
+        without_gateway, _ = await run(pointed_here)
 
-    assert whole == (0, "")
-    assert shut != 0
+    assert completed == (0, "")
+    assert without_gateway != 0
