@@ -71,6 +71,10 @@ def say(text: str) -> None:
     print(said(text), flush=True)
 
 
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class Progress:
     """One line for a phase when it ends; until then, how far it is: always on a terminal, now and then in a log."""
 
@@ -147,7 +151,7 @@ def fetch(wanted: list[Pin], into: Path, *, only_wheels: bool) -> None:
         size = sum(file.stat().st_size for file in fetched) / 1e6
         for file in fetched:
             shutil.move(file, into / file.name)
-        progress.end(f"{len(fetched)} packages fetched, {size:.0f} MB,")
+        progress.end(f"{counted(len(fetched), 'package')} fetched, {size:.0f} MB,")
 
 
 def build(into: Path, *, editable: bool) -> list[Path]:
@@ -163,7 +167,7 @@ def build(into: Path, *, editable: bool) -> list[Path]:
     return built
 
 
-def put_in(wheels: list[Path], what: str, *options: str) -> None:
+def put_in(wheels: list[Path], *options: str, of: str = "") -> None:
     site = Path(sysconfig.get_path("purelib"))
     before = len(list(site.glob("*.dist-info")))
     progress = Progress("installing packages", len(wheels), lambda: len(list(site.glob("*.dist-info"))) - before)
@@ -173,7 +177,7 @@ def put_in(wheels: list[Path], what: str, *options: str) -> None:
         [(pip("install", "--no-index", "--no-deps", "--no-compile", *options, *map(str, wheels), log=log), log)],
         progress,
     )
-    progress.end(f"{len(wheels)} {what} installed")
+    progress.end(f"{counted(len(wheels), 'package')} {of}installed")
 
 
 def install(lock: Path, *, tree: bool) -> None:
@@ -183,7 +187,7 @@ def install(lock: Path, *, tree: bool) -> None:
         wheels = Path(folder)
         if wanted:
             fetch(wanted, wheels, only_wheels=False)
-            put_in(sorted(wheels.glob("*.whl")), "packages")
+            put_in(sorted(wheels.glob("*.whl")))
     if tree:
         # A process of its own: this one does not see what it has just installed.
         subprocess.run([sys.executable, __file__, "install-tree"], check=True)
@@ -198,7 +202,7 @@ def install_tree() -> None:
         if gone:
             log = Path(folder) / "uninstall.log"
             follow([(pip("uninstall", "--yes", *gone, log=log), log)], Progress("uninstalling", len(gone), lambda: 0))
-        put_in(build(Path(folder), editable=True), "packages of this tree", "--force-reinstall")
+        put_in(build(Path(folder), editable=True), "--force-reinstall", of="of this tree ")
 
 
 def dist(into: Path) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import sys
-import venv
 import zipfile
+from collections.abc import Callable
 from email.parser import Parser
 from pathlib import Path
 
@@ -15,30 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
 
-ROOT = Path(__file__).parents[3]
-# Building has limits of its own, in the fixtures.
+# Fetching and building are limited by themselves, in the fixtures.
 pytestmark = pytest.mark.timeout(60, func_only=True)
-FETCH_S = 600
-
-
-def make_dist(folder: Path) -> None:
-    script = ROOT / ".ci" / "packages.py"
-    subprocess.run([sys.executable, str(script), "dist", "--into", str(folder)], check=True, timeout=FETCH_S)
-
-
-@pytest.fixture(scope="session")
-def dist() -> Path:
-    """Kept between sessions, so that only the first one fetches."""
-    folder = ROOT / ".tools" / "dist"
-    make_dist(folder)
-    return folder
-
-
-@pytest.fixture
-def empty(tmp_path: Path) -> Path:
-    """A virtual environment with nothing in it but pip."""
-    venv.create(tmp_path / "venv", with_pip=True)
-    return tmp_path / "venv"
 
 
 def run_in(environment: Path, script: str, dist: Path) -> str:
@@ -98,7 +75,7 @@ def test_each_of_our_packages_asks_for_the_others_in_its_own_version(dist: Path)
         assert [str(each.specifier) for each in siblings] == [f"=={version}"] * len(siblings), wheel.name
 
 
-def test_building_again_gives_the_same_files_and_removes_others(dist: Path) -> None:
+def test_building_again_gives_the_same_files_and_removes_others(dist: Path, make_dist: Callable[[Path], None]) -> None:
     before = {wheel.name: hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in dist.glob("*.whl")}
     (dist / "aetheris_gone-0.0.1-py3-none-any.whl").write_bytes(b"of an earlier version")
     make_dist(dist)
