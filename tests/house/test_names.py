@@ -1,5 +1,7 @@
 """Names speak the language of docs/glossary.md: no replaced word, and no class name for two ideas.
 
+Pages, contracts and queries name their subjects as well; for comments in Python, `figures.py` sees to that.
+
 Names that are still to be renamed stand in `still_to_rename/`, a file for each package, so that the rule holds for all
 new names at once. `python -m tests.house.test_names` writes those lists as the tree is now; they only shrink.
 """
@@ -8,13 +10,14 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .figures import parsed
+from .figures import NAMELESS, parsed
 
 # It reads the whole tree, maybe on a machine that is busy with other things.
 pytestmark = pytest.mark.timeout(120)
@@ -30,6 +33,8 @@ FILES = sorted(
     for file in (ROOT / folder).rglob("*.py")
     if not set(KEPT) & set(file.parents) and not {".venv", "build", "node_modules"} & set(file.parts)
 )
+# Texts that never change once they are there, and those that quote the words.
+UNCHANGED = re.compile(r"^docs/decisions/|/sql/migrations/|^docs/glossary\.md$|^CONTRIBUTING\.md$|^proto/.*released")
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -98,8 +103,25 @@ def with_two_ideas() -> dict[str, set[str]]:
     return {"classes": found} if found else {}
 
 
+def with_nameless_subjects() -> dict[str, set[str]]:
+    """Files beside Python whose text says "nobody" or "whoever" instead of the runner, the caller, the approver."""
+    suffixes = (".md", ".html", ".js", ".mjs", ".go", ".ts", ".proto", ".sql", ".tpl", ".yaml", ".yml")
+    files = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    texts = {name for name in files if name.endswith(suffixes) and not UNCHANGED.search(name)}
+    found = defaultdict(set)
+    for name in texts:
+        if (ROOT / name).is_file() and NAMELESS.search((ROOT / name).read_text()):
+            found[f"texts/{'/'.join(Path(name).parts[:-1][:2])}"].add(name)
+    return dict(found)
+
+
 def to_rename() -> dict[str, set[str]]:
-    return with_replaced_words() | with_two_ideas()
+    return with_replaced_words() | with_two_ideas() | with_nameless_subjects()
 
 
 def listed() -> dict[str, set[str]]:
