@@ -16,12 +16,12 @@ from typing import Any
 from uuid import UUID
 
 from aetheris.definitions import AgentDefinition
+from aetheris_engine import ports
+from aetheris_engine.job import Run
+from aetheris_engine.services import Hands
 from aetheris_journal import events as e
 from aetheris_journal.replay import ChildRecord
 from aetheris_kernel.errors import Refusal, Unavailable
-from aetheris_runner import ports
-from aetheris_runner.hands import Hands
-from aetheris_runner.run import Run
 from aetheris_scheduler.core import lifecycle
 from aetheris_scheduler.core.job import Failure, Job, JobState
 from aetheris_scheduler.core.session import Hello

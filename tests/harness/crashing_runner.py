@@ -16,12 +16,13 @@ from enum import Enum
 from uuid import UUID
 
 from aetheris_chassis.entrypoint import main
+from aetheris_engine import ports
+from aetheris_engine.core.tail import Append
 from aetheris_journal.effect import State
-from aetheris_runner import app, ports
-from aetheris_runner.core.tail import Append
-from aetheris_runner.crew import Crew
-from aetheris_runner.journal import LedgerJournal
-from aetheris_runner.session import Session
+from aetheris_runner import app
+from aetheris_runner.held_jobs import Crew
+from aetheris_runner.peers.ledger import LedgerJournal
+from aetheris_runner.peers.session import Session
 from aetheris_runner.settings import Settings
 
 VARIABLE = "AETHERIS_TEST_DIES"

@@ -11,12 +11,12 @@ from datetime import datetime
 from uuid import UUID
 
 from aetheris.values import canonical
+from aetheris_engine import ports
+from aetheris_engine.core.waits import Note, NoteKind
 from aetheris_gateway.core import approval as core
 from aetheris_gateway.service.approvals import verdict_of
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Conflict, Unavailable
-from aetheris_runner import ports
-from aetheris_runner.core.waits import Note, NoteKind
 
 from harness.crash import Crash, Process
 

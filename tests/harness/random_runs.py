@@ -13,6 +13,11 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+from aetheris_engine import ports
+from aetheris_engine.core.tail import Append
+from aetheris_engine.core.waits import Note
+from aetheris_engine.job import Run
+from aetheris_engine.services import Hands
 from aetheris_gateway.core.approval import ApprovalState as Asked
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
@@ -20,11 +25,6 @@ from aetheris_journal.effect import EffectResolution, State
 from aetheris_kernel.errors import Fenced
 from aetheris_ledger.core.effect import with_resolution
 from aetheris_ledger.verify import verify
-from aetheris_runner import ports
-from aetheris_runner.core.tail import Append
-from aetheris_runner.core.waits import Note
-from aetheris_runner.hands import Hands
-from aetheris_runner.run import Run
 
 from harness.crash import Fuse, Process
 from harness.programs import SIGNALS, Program, agent_of, commands, messages_of, shown, smaller

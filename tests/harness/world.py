@@ -20,6 +20,13 @@ from uuid import UUID
 
 from aetheris.definitions import AgentDefinition
 from aetheris.replay import check
+from aetheris_engine import ports
+from aetheris_engine.core import doubt as effect
+from aetheris_engine.core.fork import Fork
+from aetheris_engine.core.tail import Append
+from aetheris_engine.core.waits import Note
+from aetheris_engine.job import Run
+from aetheris_engine.services import Hands
 from aetheris_journal import append as shared
 from aetheris_journal import codec
 from aetheris_journal.chain import GENESIS, Commit
@@ -30,13 +37,6 @@ from aetheris_kernel.errors import Unavailable
 from aetheris_ledger.core.effect import with_late_outcome
 from aetheris_ledger.memory import MemoryStore
 from aetheris_ledger.store import Want
-from aetheris_runner import ports
-from aetheris_runner.core import effect
-from aetheris_runner.core.fork import Fork
-from aetheris_runner.core.tail import Append
-from aetheris_runner.core.waits import Note
-from aetheris_runner.hands import Hands
-from aetheris_runner.run import Run
 
 from harness.clock import SimClock
 from harness.crash import Crash, Fuse, Process

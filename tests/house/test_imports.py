@@ -47,7 +47,11 @@ def is_core_food(name: str, package: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("service", SERVICES)
+# Packages with a `core/`. The runner has none: what it decides is the engine's.
+CORES = ("aetheris_engine", "aetheris_gateway", "aetheris_ledger", "aetheris_scheduler")
+
+
+@pytest.mark.parametrize("service", CORES)
 def test_a_core_imports_nothing_that_acts(service: str) -> None:
     files = sorted((PACKAGES[service] / "core").rglob("*.py"))
     strangers = {(file.name, name) for file in files for name in imported(file) if not is_core_food(name, service)}
@@ -56,7 +60,7 @@ def test_a_core_imports_nothing_that_acts(service: str) -> None:
     assert strangers == set()
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", CORES)
 def test_a_core_never_awaits(service: str) -> None:
     for file in sorted((PACKAGES[service] / "core").rglob("*.py")):
         awaiting = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.AsyncFunctionDef | ast.Await)]

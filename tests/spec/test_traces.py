@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from aetheris import DidNotHappen, Happened, agent, current_effect, signal, tool
 from aetheris.definitions import AgentDefinition
+from aetheris_engine import ports
+from aetheris_engine.core.tail import Append
+from aetheris_engine.core.waits import Note
+from aetheris_engine.job import Run
 from aetheris_journal import codec
 from aetheris_journal import events as e
 from aetheris_kernel.errors import Fenced
-from aetheris_runner import ports
-from aetheris_runner.core.tail import Append
-from aetheris_runner.core.waits import Note
-from aetheris_runner.run import Run
 from aetheris_scheduler.core import job as row
 from aetheris_scheduler.core import lifecycle
 

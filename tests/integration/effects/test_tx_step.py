@@ -11,8 +11,8 @@ import pytest
 from aetheris import Retry, agent, checkpoint, step
 from aetheris.definitions import AgentDefinition
 from aetheris.postgres import DatabaseAway, tx_step
+from aetheris_engine import ports
 from aetheris_journal import events as e
-from aetheris_runner import ports
 
 from harness.crash import Fuse
 from harness.world import JOB, World

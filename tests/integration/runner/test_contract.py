@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from aetheris.contract import guard
-from aetheris_runner import ports
+from aetheris_engine import ports
 from aetheris_runner.app import serve
 from aetheris_runner.settings import Settings
 

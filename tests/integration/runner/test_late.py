@@ -10,10 +10,10 @@ from uuid import UUID
 
 import grpc
 import pytest
+from aetheris_engine.ports import LateOutcome
 from aetheris_proto.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from aetheris_proto.scheduler.v1 import scheduler_pb2, scheduler_pb2_grpc
-from aetheris_runner.late import LedgerWitness
-from aetheris_runner.ports import LateOutcome
+from aetheris_runner.peers.late_outcomes import LedgerWitness
 
 JOB = UUID("018f0000-0000-7000-8000-000000000001")
 LATE = LateOutcome("default", JOB, "key-1", 3, b'"receipt"')

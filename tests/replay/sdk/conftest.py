@@ -13,7 +13,7 @@ import pytest
 from aetheris import history
 from aetheris.definitions import AgentDefinition
 from aetheris.history import History
-from aetheris_runner import ports
+from aetheris_engine import ports
 
 from harness.world import JOB, World
 

@@ -17,8 +17,8 @@ from uuid import UUID
 from aetheris import history
 from aetheris.definitions import AgentDefinition
 from aetheris.driving.agents import load_agents
-from aetheris_runner import ports
-from aetheris_runner.run import Run
+from aetheris_engine import ports
+from aetheris_engine.job import Run
 
 sys.path.append(str(Path(__file__).parents[2]))
 from harness.cluster_simulation import ClusterSimulation

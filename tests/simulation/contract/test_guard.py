@@ -21,7 +21,7 @@ import pytest
 import uvloop
 from aetheris.contract import guard, rules
 from aetheris.definitions import AgentDefinition
-from aetheris_runner import ports
+from aetheris_engine import ports
 
 from harness.world import JOB, World
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from aetheris import DidNotHappen, Happened, agent, checkpoint, tool
 from aetheris.definitions import AgentDefinition
+from aetheris_engine import ports
 from aetheris_ledger.verify import verify
-from aetheris_runner import ports
 
 from harness.crash import Fuse
 from harness.world import JOB, World

@@ -11,11 +11,11 @@ from uuid import UUID
 import pytest
 from aetheris import DidNotHappen, Happened, Retry, Unchanged, agent, compensate, gather, signal, step, tool
 from aetheris.definitions import AgentDefinition
+from aetheris_engine import ports
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_journal.effect import State
 from aetheris_ledger.verify import verify
-from aetheris_runner import ports
 
 from harness.crash import Fuse
 from harness.world import JOB, World, turns

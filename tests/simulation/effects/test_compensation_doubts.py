@@ -7,10 +7,10 @@ from dataclasses import replace
 from uuid import UUID
 
 from aetheris import Unchanged, agent, tool
+from aetheris_engine import ports
 from aetheris_journal import events as e
 from aetheris_journal.effect import EffectResolution
 from aetheris_journal.events import Resolution, Source
-from aetheris_runner import ports
 
 from harness.world import JOB, World, turns
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from aetheris import DidNotHappen, Happened, Retry, StepFailed, Unchanged, agent, heartbeat, step, tool
+from aetheris_engine import ports
+from aetheris_engine.job import Run
 from aetheris_journal import events as e
 from aetheris_journal.effect import State
 from aetheris_kernel.errors import Fenced
-from aetheris_runner import ports
-from aetheris_runner.run import Run
 
 from harness.crash import Fuse
 from harness.world import JOB, MemoryJournal, World

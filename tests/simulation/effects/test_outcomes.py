@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from aetheris import Retry, Unchanged, agent, signal, step, tool
+from aetheris_engine import metrics, ports
 from aetheris_gateway.core.steps import Outcome
 from aetheris_gateway.core.trace import trace_of
-from aetheris_runner import metrics, ports
 
 from harness.world import JOB, World
 

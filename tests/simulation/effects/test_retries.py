@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from aetheris import DidNotHappen, Happened, Permanent, Retry, RetryAfter, Unchanged, agent, current_effect, step, tool
 from aetheris.definitions import AgentDefinition
+from aetheris_engine import ports
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
-from aetheris_runner import ports
 
 from harness.crash import Fuse
 from harness.world import JOB, World

@@ -29,7 +29,7 @@ from aetheris.replay import check
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_journal.replay import Replay
-from aetheris_runner import ports
+from aetheris_engine import ports
 from aetheris_scheduler.core.job import JobState
 
 from harness.cluster_simulation import ClusterSimulation
@@ -94,7 +94,7 @@ async def looped(fuse: Fuse, *, cold: bool, slow: bool = False) -> tuple[World, 
 
 
 def _go(number: int) -> Any:
-    from aetheris_runner.core.waits import Note
+    from aetheris_engine.core.waits import Note
 
     return Note(f"go-{number}", "go", b'"yes"', "ann")
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from aetheris import DidNotHappen, Happened, MapFailed, agent, map, sleep, step, tool  # noqa: A004 - what it is called
 from aetheris.definitions import AgentDefinition
+from aetheris_engine import ports
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
-from aetheris_runner import ports
 
 from harness.crash import Fuse
 from harness.world import JOB, World, turns

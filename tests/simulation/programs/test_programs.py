@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from aetheris import DidNotHappen
-from aetheris_runner import ports, scribe
+from aetheris_engine import chain_writer as scribe
+from aetheris_engine import ports
 
 from harness import programs, random_runs
 from harness.programs import MAIN, Command, Program, commands, draw, shown

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from aetheris import AwakeableFailed, WaitTimedOut, agent, awakeable, signal, sleep, tool
 from aetheris.definitions import AgentDefinition
+from aetheris_engine import ports
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_kernel.errors import Conflict
-from aetheris_runner import ports
 
 from harness.crash import Fuse
 from harness.world import JOB, World

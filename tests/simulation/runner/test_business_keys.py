@@ -6,9 +6,9 @@ import asyncio
 from uuid import UUID
 
 from aetheris import EffectSpent, Happened, agent, tool
+from aetheris_engine import ports
 from aetheris_journal import events as e
 from aetheris_journal.replay import Replay
-from aetheris_runner import ports
 
 from harness.world import JOB, World, turns
 

@@ -11,9 +11,9 @@ from uuid import UUID
 import pytest
 from aetheris import DidNotHappen, Happened, agent, gather, now, random, signal, sleep, step, tool, uuid
 from aetheris.definitions import AgentDefinition
+from aetheris_engine import ports
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
-from aetheris_runner import ports
 
 from harness.crash import Fuse
 from harness.world import World

@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 from aetheris import agent, signal, step, tool
+from aetheris_engine import ports
 from aetheris_journal import events as e
-from aetheris_runner import ports
-from aetheris_runner.crew import Crew, Known
+from aetheris_runner.held_jobs import Crew, Known
 
 from harness.crash import Fuse
 from harness.world import MemoryJournal, World

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from aetheris import WaitTimedOut, agent, gather, signal, sleep, step
 from aetheris.definitions import AgentDefinition
+from aetheris_engine import ports
+from aetheris_engine.core.waits import Note
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_kernel.errors import Invalid
-from aetheris_runner import ports
-from aetheris_runner.core.waits import Note
 
 from harness.crash import Fuse
 from harness.world import JOB, World, turns

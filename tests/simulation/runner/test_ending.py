@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 from aetheris import agent, gather, signal, step, tool
+from aetheris_engine import ports
 from aetheris_journal import events as e
-from aetheris_runner import ports
 
 from harness.world import JOB, World, turns
 
@@ -105,7 +105,7 @@ async def test_a_cancelled_job_ends_in_the_chain_and_runs_nothing_more():
 
 
 async def test_an_agent_that_will_not_hear_of_a_cancel_is_cancelled_all_the_same(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("aetheris_runner.stage._STOP_S", 0.05)
+    monkeypatch.setattr("aetheris_engine.execution._STOP_S", 0.05)
     world = World()
 
     @agent("deaf")

@@ -11,14 +11,14 @@ import pytest
 from aetheris import DidNotHappen, EffectBlocked, Happened, Unknown, agent, now, signal, step, tool
 from aetheris.definitions import AgentDefinition
 from aetheris.errors import Unchanged
+from aetheris_engine import ports
+from aetheris_engine.core.fork import Fork
 from aetheris_gateway.core.approval import ApprovalState
 from aetheris_gateway.core.fork import History
 from aetheris_journal import codec
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_kernel.errors import ChainBroken
-from aetheris_runner import ports
-from aetheris_runner.core.fork import Fork
 
 from harness.crash import Fuse
 from harness.world import World

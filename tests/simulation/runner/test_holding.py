@@ -9,12 +9,12 @@ from uuid import UUID
 
 import pytest
 from aetheris import agent, gather, signal, sleep, step, tool
+from aetheris_engine import ports
+from aetheris_engine.core.tail import BACKLOG_EVENTS_MAX
 from aetheris_journal import codec
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_kernel.errors import ChainBroken, Fenced
-from aetheris_runner import ports
-from aetheris_runner.core.tail import BACKLOG_EVENTS_MAX
 
 from harness.world import JOB, World, turns
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from aetheris import agent, gather, receive, signal, step
 from aetheris.definitions import AgentDefinition
+from aetheris_engine import ports
+from aetheris_engine.core.mail import HELD_NOTES_MAX
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
-from aetheris_runner import ports
-from aetheris_runner.core.mail import HELD_NOTES_MAX
 
 from harness.crash import Fuse
 from harness.world import JOB, World, turns

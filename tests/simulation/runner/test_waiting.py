@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 from aetheris import agent, gather, signal, sleep, step
+from aetheris_engine import ports
 from aetheris_journal import events as e
-from aetheris_runner import ports
 
 from harness.world import JOB, World, turns
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from aetheris import WaitTimedOut, agent, approval, awakeable, checkpoint, receive, signal, tool
 from aetheris.definitions import AgentDefinition
+from aetheris_engine import ports
+from aetheris_engine.core.waits import Note
 from aetheris_gateway.core.approval import ApprovalState
 from aetheris_journal.chain import first_break
-from aetheris_runner import ports
-from aetheris_runner.core.waits import Note
 
 from harness.crash import Fuse
 from harness.world import JOB, World

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from aetheris_engine.core.doubt import AskPerson, AskWorld, CallAgain, Note, TakeNote, way_out
 from aetheris_journal.effect import effect_key
 from aetheris_journal.events import Resolution, Source
-from aetheris_runner.core.effect import AskPerson, AskWorld, CallAgain, Note, TakeNote, way_out
 
 JOB = UUID("018f0000-0000-7000-8000-000000000001")
 NOTE = Note(Resolution.COMMITTED, Source.PERSON)

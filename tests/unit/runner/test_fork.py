@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from aetheris_engine.core.fork import Fork, Made, history
 from aetheris_journal import events as e
 from aetheris_journal.effect import effect_key
-from aetheris_runner.core.fork import Fork, Made, history
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 NONE = timedelta(0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from aetheris_runner.core.mail import HELD_BYTES_MAX, HELD_NOTES_MAX, Mail
-from aetheris_runner.core.waits import Note, NoteKind
+from aetheris_engine.core.mail import HELD_BYTES_MAX, HELD_NOTES_MAX, Mail
+from aetheris_engine.core.waits import Note, NoteKind
 
 
 def message(number: int, channel: str = "a", payload: bytes = b"1") -> Note:
@@ -91,7 +91,7 @@ def test_a_full_mailbox_still_takes_the_first_message_of_a_channel_that_is_waite
 def test_whatever_is_wanted_when_every_channel_keeps_its_order_and_loses_nothing(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("aetheris_runner.core.mail.HELD_NOTES_MAX", 3)
+    monkeypatch.setattr("aetheris_engine.core.mail.HELD_NOTES_MAX", 3)
     draw = random.Random(seed)
     channels = ["a", "b", "c"]
     reader = Reader([message(number, draw.choice(channels)) for number in range(60)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aetheris_runner.progress import Progress
+from aetheris_engine.progress import Progress
 
 
 async def test_what_is_said_often_is_told_once_a_second_and_the_last_word_is_not_lost():

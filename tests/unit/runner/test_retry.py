@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aetheris.retry import Retry, asked_pause
-from aetheris_runner.core.retry import next_attempt
+from aetheris_engine.core.retry import next_attempt
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from aetheris_engine.core import tail as bounds
+from aetheris_engine.core.tail import Tail
 from aetheris_journal import codec
 from aetheris_journal import events as e
 from aetheris_journal.chain import GENESIS
-from aetheris_runner.core import tail as bounds
-from aetheris_runner.core.tail import Tail
 
 JOB = UUID("018f0000-0000-7000-8000-000000000001")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from aetheris_engine.core.waits import Delivered, Note, NoteKind, Wait, Waits
 from aetheris_journal.events import WaitKind
-from aetheris_runner.core.waits import Delivered, Note, NoteKind, Wait, Waits
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -11,20 +11,20 @@ from aetheris.driving.agents import AgentsUnreadable
 from aetheris_chassis.client import open_channel
 from aetheris_chassis.process import sleep_forever
 from aetheris_chassis.server import serving
+from aetheris_engine.services import Hands
 from aetheris_kernel.clock import SystemClock
 from aetheris_kernel.errors import Invalid
 
-from aetheris_runner.agents import load_agents
-from aetheris_runner.crew import Crew
-from aetheris_runner.desk import GatewayDesk
-from aetheris_runner.hands import Hands
-from aetheris_runner.inbox import GatewayInbox
-from aetheris_runner.journal import LedgerJournal
-from aetheris_runner.late import LedgerWitness
-from aetheris_runner.relatives import SchedulerChildren
-from aetheris_runner.session import Session
+from aetheris_runner.held_jobs import Crew
+from aetheris_runner.peers.approvals import GatewayDesk
+from aetheris_runner.peers.children import SchedulerChildren
+from aetheris_runner.peers.inbox import GatewayInbox
+from aetheris_runner.peers.late_outcomes import LedgerWitness
+from aetheris_runner.peers.ledger import LedgerJournal
+from aetheris_runner.peers.session import Session
+from aetheris_runner.programs.python import load_agents
 from aetheris_runner.settings import Settings
-from aetheris_runner.succession import Succession
+from aetheris_runner.successor import Succession
 
 log = structlog.get_logger()
 

@@ -23,8 +23,8 @@ F = TypeVar("F", bound=Callable[..., object])
 
 OURS = frozenset(
     f"aetheris{name}"
-    for name in ("", "_chassis", "_embedded", "_gateway", "_journal", "_kernel", "_ledger", "_proto", "_runner",
-                 "_scheduler")
+    for name in ("", "_chassis", "_embedded", "_engine", "_gateway", "_journal", "_kernel", "_ledger", "_proto",
+                 "_runner", "_scheduler")
 )  # fmt: skip
 BYSTANDERS = frozenset((
     "importlib", "_frozen_importlib", "_frozen_importlib_external", "zipimport", "logging", "structlog", "loguru",

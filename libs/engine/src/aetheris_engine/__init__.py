@@ -1,0 +1,1 @@
+"""Runs one job: commands in, commits out."""

@@ -1,0 +1,49 @@
+"""One call at a time under one business key, also within one job.
+
+The ledger permits a job to start its own effect in doubt again, and knows nothing of branches. So of two
+branches that call a tool under the same key the second waits until the first has an outcome; the ledger then
+answers it with that. A call that the record has open comes before every new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aetheris_journal.effect import State
+from aetheris_journal.replay import EffectRecord, Replay
+
+from aetheris_engine.activity import Activity
+
+_OPEN = (State.STARTED, State.IN_DOUBT)
+
+
+class Keys:
+    def __init__(self, activity: Activity) -> None:
+        self._activity = activity
+        self._held: set[str] = set()
+        self._waiting: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)
+
+    @asynccontextmanager
+    async def turn(self, key: str, record: EffectRecord | None, replay: Replay) -> AsyncIterator[None]:
+        while key in self._held or (record is None and _open_elsewhere(key, replay)):
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting[key].append(turn)
+            await self._activity.blocked(turn)
+        self._held.add(key)
+        try:
+            yield
+        finally:
+            self._held.discard(key)
+            for turn in self._waiting.pop(key, ()):
+                self._activity.release(turn)
+
+
+def _open_elsewhere(key: str, replay: Replay) -> bool:
+    """Whether another branch, which has not come so far yet, will find its call of this key without an outcome."""
+    return any(
+        isinstance(record, EffectRecord) and record.key == key and record.state in _OPEN
+        for record in replay.left.values()
+    )

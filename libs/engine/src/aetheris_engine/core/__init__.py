@@ -1,0 +1,1 @@
+"""Decides: state and events in, decisions out. Nothing here waits or acts."""

@@ -1,0 +1,213 @@
+"""The ledger, as a runner calls it: one stream for everything that is hot.
+
+A frame carries all that queued while the last one was being sent. What is not answered when a stream
+is lost goes again on the next one: an append is its own retry key, so the ledger answers it as the
+first time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import grpc
+import structlog
+from aetheris_chassis.client import retrying
+from aetheris_chassis.streams import converse
+from aetheris_engine.core import doubt as effect
+from aetheris_engine.core.tail import Append
+from aetheris_engine.ports import Answer, Decision, Stretch
+from aetheris_journal.chain import GENESIS, Commit
+from aetheris_journal.events import Resolution, Source
+from aetheris_kernel.errors import ChainBroken, Conflict, Refusal, Unavailable
+from aetheris_proto.ledger.v1 import ledger_pb2 as pb
+from aetheris_proto.ledger.v1 import ledger_pb2_grpc as rpc
+
+log = structlog.get_logger()
+
+FRAME_BYTES_MAX = 3 * 1024 * 1024
+NOTE_DEADLINE_S = 30.0
+_RECONNECT_S, _RECONNECT_MAX_S = 0.05, 0.5
+_UNAVAILABLE_PAUSE_S = 0.1
+
+
+@dataclass(slots=True)
+class _Sent:
+    """An append that waits for its answer."""
+
+    append: Append
+    message: pb.Append
+    answer: asyncio.Future[Answer]
+
+
+@dataclass(slots=True)
+class _Loading:
+    message: pb.Load
+    chain: asyncio.Future[Stretch]
+    parent: bytes = GENESIS
+    commits: list[Commit] = field(default_factory=list)
+
+
+class LedgerJournal:
+    """`ports.Journal` over gRPC. `run` is the connection's life."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = rpc.LedgerStub(channel)
+        self._number = 0
+        self._answers = 0
+        self._appends: dict[int, _Sent] = {}
+        self._loads: dict[int, _Loading] = {}
+        self._queue: list[int] = []
+        self._queued = asyncio.Event()
+
+    def append(self, append: Append) -> asyncio.Future[Answer]:
+        self._number += 1
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._appends[self._number] = _Sent(append, _to_append(self._number, append), answer)
+        self._enqueue(self._number)
+        return answer
+
+    async def load(self, job_id: UUID) -> Sequence[Commit]:
+        return (await self._load(pb.Load(job_id=str(job_id)))).commits
+
+    async def load_last(self, job_id: UUID) -> Stretch:
+        return await self._load(pb.Load(job_id=str(job_id), from_checkpoint=True))
+
+    async def _load(self, message: pb.Load) -> Stretch:
+        self._number += 1
+        number = message.id = self._number
+        chain: asyncio.Future[Stretch] = asyncio.get_running_loop().create_future()
+        self._loads[number] = _Loading(message, chain)
+        self._enqueue(number)
+        try:
+            return await chain
+        finally:
+            self._loads.pop(number, None)
+
+    async def note(self, tenant: str, job_id: UUID, key: str) -> effect.Note | None:
+        request = pb.ListEffectsRequest(tenant=tenant, job_id=str(job_id), page_size=1_000)
+        while True:
+            page = await retrying(lambda: self._stub.ListEffects(request, timeout=5), deadline_s=NOTE_DEADLINE_S)
+            for found in page.effects:
+                if found.key == key:
+                    return _from_note(found.note) if found.HasField("note") else None
+            if not page.next_page_token:
+                return None
+            request.page_token = page.next_page_token
+
+    async def run(self) -> None:
+        pause = _RECONNECT_S
+        while True:
+            # Everything unanswered goes again, in the order in which it was asked.
+            self._queue = sorted([*self._appends, *self._loads])
+            for loading in self._loads.values():
+                loading.commits.clear()
+                loading.parent = GENESIS
+            if self._queue:
+                self._queued.set()
+            answers = self._answers
+            end = await converse(self._stub.Journal(), self._next_frame, self._answered)
+            unanswered = len(self._appends) + len(self._loads)
+            log.warning("journal lost", error=end.message if end else "goodbye", unanswered=unanswered)
+            pause = _RECONNECT_S if self._answers > answers else min(pause * 2, _RECONNECT_MAX_S)
+            await asyncio.sleep(pause)
+
+    def _enqueue(self, number: int) -> None:
+        self._queue.append(number)
+        self._queued.set()
+
+    async def _next_frame(self) -> pb.JournalRequest:
+        await self._queued.wait()
+        frame = pb.JournalRequest()
+        size = taken = 0
+        for number in self._queue:
+            taken += 1
+            if (sent := self._appends.get(number)) is not None:
+                frame.appends.append(sent.message)
+                size += len(sent.append.body) + 200
+            elif (loading := self._loads.get(number)) is not None:
+                frame.loads.append(loading.message)
+                size += 60
+            if size >= FRAME_BYTES_MAX:
+                break
+        del self._queue[:taken]
+        if not self._queue:
+            self._queued.clear()
+        return frame
+
+    def _answered(self, response: pb.JournalResponse) -> None:
+        self._answers += 1
+        for appended in response.appended:
+            if appended.decision == pb.Appended.DECISION_UNAVAILABLE:
+                asyncio.get_running_loop().call_later(_UNAVAILABLE_PAUSE_S, self._again, appended.id)
+                continue
+            sent = self._appends.pop(appended.id, None)
+            if sent is not None and not sent.answer.done():
+                sent.answer.set_result(_from_appended(appended))
+        for loaded in response.loaded:
+            loading = self._loads.get(loaded.id)
+            if loading is None or loading.chain.done():
+                continue
+            loading.commits.extend(map(_from_commit, loaded.commits))
+            loading.parent = loaded.parent or loading.parent
+            if loaded.message:
+                loading.chain.set_exception(_refusal(loaded))
+            elif loaded.complete:
+                loading.chain.set_result(Stretch(loading.commits, loading.parent))
+
+    def _again(self, number: int) -> None:
+        if number in self._appends:
+            self._enqueue(number)
+
+
+def _to_append(number: int, append: Append) -> pb.Append:
+    return pb.Append(
+        id=number,
+        job_id=str(append.job_id),
+        tenant=append.tenant,
+        seq=append.seq,
+        parent=append.parent,
+        lease=append.lease,
+        body=append.body,
+        checkpoint=append.checkpoint,
+        effects=[
+            pb.EffectChange(
+                key=change.key,
+                tool=change.tool,
+                arguments_digest=change.arguments_digest,
+                state=int(change.state),  # type: ignore[arg-type]
+                result_digest=change.result_digest,
+            )
+            for change in append.changes
+        ],
+    )
+
+
+def _refusal(loaded: pb.Loaded) -> Refusal:
+    match loaded.reason:
+        case "CHAIN_BROKEN":
+            return ChainBroken(loaded.message)
+        case "" | "UNAVAILABLE":
+            # A ledger of before says nothing.
+            return Unavailable(loaded.message)
+        case _:
+            return Conflict(loaded.message)
+
+
+def _from_appended(appended: pb.Appended) -> Answer:
+    try:
+        decision = Decision(appended.decision)
+    except ValueError as error:
+        raise Conflict(f"the ledger answers {appended.decision}, which this runner does not know") from error
+    return Answer(decision, appended.hash, appended.result, appended.holder_job_id, appended.key, appended.message)
+
+
+def _from_commit(commit: pb.Commit) -> Commit:
+    time_us = commit.record_time.seconds * 1_000_000 + commit.record_time.nanos // 1_000
+    return Commit(commit.seq, commit.lease, time_us, commit.hash, commit.body)
+
+
+def _from_note(note: pb.EffectNote) -> effect.Note:
+    return effect.Note(Resolution(note.verdict), Source(note.source), note.result, note.actor, note.text)

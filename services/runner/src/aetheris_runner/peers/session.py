@@ -1,0 +1,304 @@
+"""The runner's session with the scheduler: one stream, one lease for every job it holds.
+
+    Hello ──► Welcome ──► Beat ─► Renewal …  assignments down, outcomes up
+       ▲                     │
+       └── stream lost ◄─────┘   the session keeps its jobs while its own clock says the lease runs
+
+The lease runs from the moment the answered Beat was sent, by this process's own monotonic clock. When
+it is over the runner stops its jobs by itself, a margin before anybody else may have them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+import grpc
+import structlog
+from aetheris_chassis.client import retrying
+from aetheris_chassis.streams import converse
+from aetheris_engine import ports
+from aetheris_engine.core.fork import Fork
+from aetheris_journal import codec
+from aetheris_kernel.clock import Clock
+from aetheris_kernel.errors import Conflict, Refusal
+from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
+from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as rpc
+
+log = structlog.get_logger()
+
+_RECONNECT_S, _RECONNECT_MAX_S = 0.05, 1.0
+
+# How long the reason of a cancel is asked for before the job is cancelled without.
+_REASON_S = 2.0
+
+# How long the scheduler is asked to name an heir.
+_HANDOVER_S = 2.0
+
+# The part of a lease that is given up so that two clocks of slightly different speed cannot overlap.
+_MARGIN = 0.1
+
+
+class Crew(Protocol):
+    """Whoever holds the jobs."""
+
+    @property
+    def held(self) -> Sequence[tuple[UUID, int]]: ...
+
+    def assign(self, assignment: ports.Assignment) -> None: ...
+
+    def notice(self, job_id: UUID, lease: int, notice: ports.Notice) -> None: ...
+
+    def lose(self, job_id: UUID, lease: int) -> None: ...
+
+    def lose_all(self) -> None: ...
+
+    def drain(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Unsettled:
+    message: pb.Outcome
+    effective: asyncio.Future[bool]
+
+
+class Session:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        crew: Crew,
+        clock: Clock,
+        *,
+        runner_id: str,
+        agents: Sequence[str],
+        queues: Sequence[str],
+        capacity: int,
+        session_id: str = "",
+    ) -> None:
+        self._stub = rpc.SchedulerStub(channel)
+        self._crew, self._clock = crew, clock
+        self._runner_id, self._agents, self._queues, self._capacity = runner_id, agents, queues, capacity
+        self._session_id = session_id or str(uuid.uuid4())
+        self.welcomed = asyncio.Event()
+        self._due = asyncio.Event()
+        self._frame = pb.WorkRequest()
+        self._unsettled: dict[tuple[str, int], _Unsettled] = {}
+        self._progressing: Counter[tuple[str, int]] = Counter()
+        self._beats: dict[int, float] = {}
+        self._beat = 0
+        self._lease_s = 0.0
+        self._alive_until = float("inf")
+        self._leaving = False
+        self._call: grpc.aio.StreamStreamCall[pb.WorkRequest, pb.WorkResponse] | None = None
+
+    # For the crew.
+
+    def outcome(self, job_id: UUID, lease: int, outcome: ports.Outcome) -> asyncio.Future[bool]:
+        """Tell the scheduler, until it has heard. True where the outcome took effect. The job's place is
+        free again at once."""
+        message = _to_outcome(job_id, lease, outcome)
+        effective: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._unsettled[message.job_id, lease] = _Unsettled(message, effective)
+        self._frame.outcomes.append(message)
+        self.free()
+        return effective
+
+    def progressed(self, job_id: UUID, lease: int, fraction: float | None, note: str) -> None:
+        """A job goes on, or says how far it is. Said once: if it is lost, a crash too many is counted."""
+        message = pb.Outcome(job_id=str(job_id), lease=lease, progressed=pb.Progressed(fraction=fraction, note=note))
+        self._progressing[message.job_id, lease] += 1
+        self._frame.outcomes.append(message)
+        self._due.set()
+
+    async def cancel_reason(self, job_id: UUID) -> str:
+        """Why somebody wants the job to end; a notice has no room for it. Empty where nobody answers."""
+        request = pb.GetRequest(job_id=str(job_id))
+        try:
+            answer = await retrying(lambda: self._stub.Get(request, timeout=1), deadline_s=_REASON_S)
+        except Refusal as refusal:
+            log.warning("the reason of a cancel is not to be had", job_id=str(job_id), problem=refusal.message)
+            return ""
+        return str(answer.job.failure.message)
+
+    def free(self) -> None:
+        """One more job may come."""
+        if not self._leaving:
+            self._frame.credits += 1
+        self._due.set()
+
+    async def hand_over_to(self, successor: str) -> None:
+        """What is handed back from now on is that session's. If the scheduler cannot, it is anybody's."""
+        request = pb.HandoverRequest(session_id=self._session_id, successor_session_id=successor)
+        try:
+            answer = await retrying(lambda: self._stub.Handover(request, timeout=1), deadline_s=_HANDOVER_S)
+        except Refusal as refusal:
+            log.warning("nobody inherits", successor=successor, problem=refusal.message)
+        else:
+            log.info("heir named", successor=successor, held=answer.held)
+
+    def leave(self) -> None:
+        """Take nothing more. Credits that are out already may still bring a job, which goes back."""
+        self._leaving = True
+
+    async def settled(self) -> None:
+        """Everything told has been heard."""
+        waiting = [unsettled.effective for unsettled in self._unsettled.values()]
+        if waiting:
+            await asyncio.wait(waiting)
+
+    # Its life.
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_connected(), name="session")
+            tasks.create_task(self._keep_alive(), name="beats")
+            tasks.create_task(self._watch_lease(), name="lease")
+
+    async def _keep_connected(self) -> None:
+        pause = _RECONNECT_S
+        while True:
+            beats = self._beat
+            self._frame = self._hello()
+            self._due.set()
+            self._call = self._stub.Work()
+            end = await converse(self._call, self._next_frame, self._heard)
+            if isinstance(end, Conflict):
+                log.warning("session refused", session_id=self._session_id, error=end.message)
+                self._start_anew()
+            else:
+                log.warning("session lost", error=end.message if end else "goodbye", held=len(self._crew.held))
+            pause = _RECONNECT_S if self._beat > beats + 1 else min(pause * 2, _RECONNECT_MAX_S)
+            await asyncio.sleep(pause)
+
+    def _hello(self) -> pb.WorkRequest:
+        self._progressing.clear()
+        held = self._crew.held
+        room = 0 if self._leaving else max(self._capacity - len(held), 0)
+        hello = pb.Hello(
+            session_id=self._session_id,
+            runner_id=self._runner_id,
+            agents=self._agents,
+            queues=self._queues,
+            capacity=self._capacity,
+            held=[pb.Held(job_id=str(job_id), lease=lease) for job_id, lease in held],
+        )
+        outcomes = [unsettled.message for unsettled in self._unsettled.values()]
+        return pb.WorkRequest(hello=hello, beat=self._next_beat(), outcomes=outcomes, credits=room)
+
+    async def _next_frame(self) -> pb.WorkRequest:
+        await self._due.wait()
+        self._due.clear()
+        frame, self._frame = self._frame, pb.WorkRequest()
+        return frame
+
+    def _next_beat(self) -> pb.Beat:
+        self._beat += 1
+        self._beats[self._beat] = self._clock.monotonic()
+        return pb.Beat(number=self._beat)
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_s / 4 if self._lease_s else 0.5)
+            if self._lease_s:
+                self._frame.beat.CopyFrom(self._next_beat())
+                self._due.set()
+
+    async def _watch_lease(self) -> None:
+        while True:
+            left = self._alive_until - self._clock.monotonic()
+            if left <= 0:
+                log.error("lease over", session_id=self._session_id, held=len(self._crew.held))
+                self._start_anew()
+                continue
+            await asyncio.sleep(min(left, 0.25))
+
+    def _start_anew(self) -> None:
+        """Nothing that is held is ours any more; whoever we are from now on, it is on another stream."""
+        if self._call is not None:
+            self._call.cancel()
+        self._crew.lose_all()
+        for unsettled in self._unsettled.values():
+            if not unsettled.effective.done():
+                unsettled.effective.set_result(False)
+        self._unsettled.clear()
+        self._session_id = str(uuid.uuid4())
+        self._alive_until = float("inf")
+
+    def _heard(self, response: pb.WorkResponse) -> None:
+        if response.HasField("welcome"):
+            self._lease_s = codec.from_duration(response.welcome.lease).total_seconds()
+            self.welcomed.set()
+            for lost in response.welcome.lost:
+                self._crew.lose(UUID(lost.job_id), lost.lease)
+        if response.HasField("renewal"):
+            self._renewed(response.renewal.beat)
+        for settled in response.settled:
+            said = (settled.job_id, settled.lease)
+            if self._progressing[said]:
+                # Answers come in the order in which outcomes were said.
+                self._progressing[said] -= 1
+                continue
+            del self._progressing[said]
+            unsettled = self._unsettled.pop(said, None)
+            if unsettled is not None and not unsettled.effective.done():
+                unsettled.effective.set_result(settled.effective)
+        for notice in response.notices:
+            self._crew.notice(UUID(notice.job_id), notice.lease, ports.Notice(notice.kind))
+        for assignment in response.assignments:
+            self._crew.assign(_from_assignment(assignment))
+        if response.drain:
+            self._crew.drain()
+
+    def _renewed(self, beat: int) -> None:
+        sent = self._beats.get(beat)
+        if sent is not None and self._lease_s:
+            self._alive_until = sent + self._lease_s * (1 - _MARGIN)
+        self._beats = {number: at for number, at in self._beats.items() if number > beat}
+
+
+def _to_outcome(job_id: UUID, lease: int, outcome: ports.Outcome) -> pb.Outcome:
+    message = pb.Outcome(job_id=str(job_id), lease=lease)
+    match outcome:
+        case ports.Parked(reason=reason, wake_at=wake_at, operator=operator):
+            wake_time = None if wake_at is None else codec.to_timestamp(wake_at)
+            message.parked.CopyFrom(pb.Parked(reason=reason[:1_024], wake_time=wake_time, operator=operator))
+        case ports.Completed(result=result):
+            message.ended.CopyFrom(pb.Ended(state=pb.JOB_STATE_COMPLETED, result=result))
+        case ports.Failed(failure=failure):
+            message.ended.CopyFrom(pb.Ended(state=pb.JOB_STATE_FAILED, failure=codec.to_failure(failure)))
+        case ports.Cancelled(reason=reason):
+            cancelled = pb.Ended(state=pb.JOB_STATE_CANCELLED)
+            cancelled.failure.type, cancelled.failure.message = "Cancelled", reason
+            message.ended.CopyFrom(cancelled)
+        case ports.Released(reason=reason, delay=delay):
+            message.released.CopyFrom(pb.Released(reason=reason[:1_024], delay=codec.to_duration(delay)))
+    return message
+
+
+def _from_assignment(assignment: pb.Assignment) -> ports.Assignment:
+    job = assignment.job
+    return ports.Assignment(
+        job_id=UUID(job.job_id),
+        tenant=job.tenant,
+        agent=job.agent,
+        queue=job.queue,
+        input=job.input,
+        lease=job.lease,
+        lease_time=codec.from_timestamp(assignment.lease_time),
+        crash_count=job.crash_count,
+        cancel_requested=job.cancel_requested,
+        cancel_reason=job.failure.message,
+        parent_job_id=job.parent_job_id,
+        idempotency_key=job.idempotency_key,
+        actor=job.actor,
+        fork=_from_fork(job.fork) if job.HasField("fork") else None,
+    )
+
+
+def _from_fork(fork: pb.Fork) -> Fork:
+    return Fork(UUID(fork.from_job_id), fork.at_seq, fork.effects, fork.before_path)
