@@ -18,7 +18,7 @@ from uuid import UUID
 from aetheris.definitions import AgentDefinition
 from aetheris_engine import ports
 from aetheris_engine.job import Run
-from aetheris_engine.services import Hands
+from aetheris_engine.ports import Services
 from aetheris_journal import events as e
 from aetheris_journal.replay import ChildRecord
 from aetheris_kernel.errors import Refusal, Unavailable
@@ -41,7 +41,7 @@ from aetheris_scheduler.store.tick import (
 )
 
 from harness.crash import Crash, Fuse, Process
-from harness.world import World
+from harness.world import World, python_run
 
 LEASE_S = 5.0
 ROUNDS_MAX = 2_000
@@ -135,7 +135,7 @@ class ClusterSimulation:
         self._warm: dict[UUID, Run] = {}
         self._hello: Hello
         self._process: Process
-        self._hands: Hands
+        self._services: Services
 
     async def submit(self, agent: AgentDefinition[Any], input: bytes = b'{"args":[]}') -> UUID:  # noqa: A002
         asked = checked(Submission(id=self.world.clock.new_id(), tenant="default", agent=agent.name, input=input))
@@ -207,8 +207,8 @@ class ClusterSimulation:
         return sorted((job for job in self.scheduler.jobs.values() if job.parent == parent), key=lambda job: job.id)
 
     async def _begin(self, fuse: Fuse) -> None:
-        self._process, _, hands = self.world.process(fuse)
-        self._hands = replace(hands, children=MemoryChildren(self, self._process))
+        self._process, _, services = self.world.process(fuse)
+        self._services = replace(services, children=MemoryChildren(self, self._process))
         self._hello = Hello(self.world.clock.new_id(), self.world.clock.new_id(), capacity=1_000)
         await self.scheduler.open(self._hello, lease_s=LEASE_S)
 
@@ -221,7 +221,7 @@ class ClusterSimulation:
                 cancel_requested=job.cancel, cancel_reason=job.cancel_reason,
                 parent_job_id=str(job.parent or ""), actor=job.actor,
             )  # fmt: skip
-            run = self._warm.pop(job.id, None) or Run(assignment, self._agents[job.agent], "v1", self._hands)
+            run = self._warm.pop(job.id, None) or python_run(assignment, self._agents[job.agent], self._services)
             self._held[job.id] = _Held(run, job.lease, asyncio.ensure_future(run.hold(assignment)))
 
     async def _settle(self, *, warm: bool) -> None:
@@ -262,7 +262,7 @@ class ClusterSimulation:
             return
         match answer.notice:
             case lifecycle.Notice.WAKE:
-                held.run.hear()
+                held.run.wake()
             case lifecycle.Notice.CANCEL:
                 held.run.cancel(self.scheduler.jobs[job].cancel_reason)
             case _:

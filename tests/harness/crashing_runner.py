@@ -17,10 +17,10 @@ from uuid import UUID
 
 from aetheris_chassis.entrypoint import main
 from aetheris_engine import ports
-from aetheris_engine.core.tail import Append
+from aetheris_journal.append import Answer, Append
 from aetheris_journal.effect import State
 from aetheris_runner import app
-from aetheris_runner.held_jobs import Crew
+from aetheris_runner.held_jobs import HeldJobs
 from aetheris_runner.peers.ledger import LedgerJournal
 from aetheris_runner.peers.session import Session
 from aetheris_runner.settings import Settings
@@ -50,14 +50,14 @@ def reach(place: Place) -> None:
 
 
 class CrashingJournal(LedgerJournal):
-    def append(self, append: Append) -> asyncio.Future[ports.Answer]:
+    def append(self, append: Append) -> asyncio.Future[Answer]:
         states = {State(int(change.state)) for change in append.changes}
         if State.STARTED in states:
             reach(Place.BEFORE_INTENT)
         if State.COMMITTED in states:
             reach(Place.AFTER_CALL)
         answer = super().append(append)
-        # Heard before whoever asked hears it.
+        # Called before the answer reaches the job.
         answer.add_done_callback(lambda _: self._answered_with(append, states))
         if len(append.body) > _LARGE_BYTES:
             asyncio.get_running_loop().call_later(_WITHIN_FRAME_S, reach, Place.IN_A_STREAM)
@@ -72,7 +72,7 @@ class CrashingJournal(LedgerJournal):
             reach(Place.AFTER_OUTCOME)
 
 
-class CrashingHeldJobs(Crew):
+class CrashingHeldJobs(HeldJobs):
     def assign(self, assignment: ports.Assignment) -> None:
         reach(Place.BEFORE_CLAIM_ACK)
         super().assign(assignment)
@@ -87,6 +87,10 @@ class CrashingSession(Session):
 
 if __name__ == "__main__":
     # Each in its parent's place.
-    for name, part in {"LedgerJournal": CrashingJournal, "Crew": CrashingHeldJobs, "Session": CrashingSession}.items():
+    for name, part in {
+        "LedgerJournal": CrashingJournal,
+        "HeldJobs": CrashingHeldJobs,
+        "Session": CrashingSession,
+    }.items():
         setattr(app, name, part)
     main("aetheris_runner", Settings, app.serve)

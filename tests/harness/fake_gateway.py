@@ -1,4 +1,4 @@
-"""The gateway of a simulated world, as the holder of a job sees it: an inbox, questions, tokens.
+"""The gateway of a simulated world, as the holder of a job sees it: an inbox, approvals, tokens.
 
 It decides as the real one does. What it has is durable; a crash can come before or after each of its writes.
 """
@@ -12,69 +12,70 @@ from uuid import UUID
 
 from aetheris.values import canonical
 from aetheris_engine import ports
-from aetheris_engine.core.waits import Note, NoteKind
+from aetheris_engine.core.waits import EntryKind, InboxEntry
 from aetheris_gateway.core import approval as core
 from aetheris_gateway.service.approvals import verdict_of
+from aetheris_journal.commands import AskApproval
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Conflict, Unavailable
 
 from harness.crash import Crash, Process
 
-PAGE_NOTES = 1_000
+PAGE_ENTRIES = 1_000
 
 
 class MemoryInbox:
     def __init__(self) -> None:
-        self.notes: dict[UUID, list[Note]] = {}
+        self.entries: dict[UUID, list[InboxEntry]] = {}
         self.settled: list[str] = []
         self.process: Process | None = None
-        # While it is, nobody is answered.
+        # While it is, every call fails.
         self.away = False
-        # How many notes each fetch gave.
+        # How many entries each fetch gave.
         self.fetched: list[int] = []
-        self.page_notes = PAGE_NOTES
-        # While it is, what is settled is not heard of, and lost with the process that says so.
+        self.page_entries = PAGE_ENTRIES
+        # While it is, the inbox is not told what is settled, and forgets it with the process that settled it.
         self.slow = False
         self._unheard: dict[UUID, list[str]] = {}
-        self._said: set[tuple[UUID, NoteKind, str]] = set()
+        self._said: set[tuple[UUID, EntryKind, str]] = set()
 
     async def fetch(self, job: ports.Assignment, after: str) -> ports.Page:
         await asyncio.sleep(0)
         if self.away:
             raise Unavailable("the gateway is away")
-        notes = self.notes.get(job.job_id, [])
-        begin = 1 + next((place for place, note in enumerate(notes) if note.note_id == after), -1)
+        entries = self.entries.get(job.job_id, [])
+        begin = 1 + next((place for place, entry in enumerate(entries) if entry.entry_id == after), -1)
         settled = set(self.settled)
-        found = [note for note in notes[begin:] if note.note_id not in settled]
-        page = found[: self.page_notes]
+        found = [entry for entry in entries[begin:] if entry.entry_id not in settled]
+        page = found[: self.page_entries]
         self.fetched.append(len(page))
         return ports.Page(page, len(found) > len(page))
 
     def unsettled(self, job: ports.Assignment) -> Sequence[str]:
         return self._unheard.get(job.job_id, ())
 
-    def settle(self, job: ports.Assignment, note_ids: Sequence[str]) -> None:
+    def settle(self, job: ports.Assignment, entry_ids: Sequence[str]) -> None:
         if self.process is not None and self.process.crashed.is_set():
             return
         if self.slow:
-            self._unheard.setdefault(job.job_id, []).extend(note_ids)
+            self._unheard.setdefault(job.job_id, []).extend(entry_ids)
         else:
-            self.settled += note_ids
+            self.settled += entry_ids
 
     def forget_unheard(self) -> None:
-        """The process that had it to say is gone."""
+        """The process that settled them has crashed before the inbox was told."""
         self._unheard.clear()
 
-    def say(self, job_id: UUID, note: Note) -> None:
-        """A note is accepted, unless it repeats another."""
-        once = job_id, note.kind, note.note_id if note.kind is NoteKind.MESSAGE else note.name
+    def say(self, job_id: UUID, entry: InboxEntry) -> None:
+        """An entry is accepted, unless it repeats another."""
+        once = job_id, entry.kind, entry.entry_id if entry.kind is EntryKind.MESSAGE else entry.name
         if once not in self._said:
             self._said.add(once)
-            self.notes.setdefault(job_id, []).append(note)
+            self.entries.setdefault(job_id, []).append(entry)
 
     def message(self, job_id: UUID, number: int, payload: object, channel: str = "default") -> None:
-        note_id = f"{channel}-{number}"
-        self.say(job_id, Note(note_id, channel, canonical(payload), "ann", NoteKind.MESSAGE))
+        entry_id = f"{channel}-{number}"
+        self.say(job_id, InboxEntry(entry_id, channel, canonical(payload), "ann", EntryKind.MESSAGE))
 
 
 class FakeGateway:
@@ -85,12 +86,10 @@ class FakeGateway:
         self.process: Process | None = None
         self.away = False
 
-    async def open(self, job: ports.Assignment, question: ports.Question) -> None:
-        asked = question.asked
-
+    async def open(self, job: ports.Assignment, name: str, asked: AskApproval, deadline: datetime | None) -> None:
         def write() -> None:
-            if (job.job_id, question.name) not in self.approvals:
-                self.approvals[job.job_id, question.name] = core.Approval(
+            if (job.job_id, name) not in self.approvals:
+                self.approvals[job.job_id, name] = core.Approval(
                     core.ApprovalRequest(
                         asked.approver,
                         asked.title,
@@ -99,7 +98,7 @@ class FakeGateway:
                         job.actor,
                         asked.requester_may_decide,
                         asked.quorum,
-                        question.deadline,
+                        deadline,
                     )
                 )
 
@@ -149,16 +148,16 @@ class FakeGateway:
         )
         self.approvals[job_id, name] = approval
         if approval.state is not core.ApprovalState.PENDING:
-            note = Note(f"{job_id}:{name}", name, verdict_of(approval), actor, NoteKind.DECISION)
-            self._inbox.say(job_id, note)
+            entry = InboxEntry(f"{job_id}:{name}", name, verdict_of(approval), actor, EntryKind.DECISION)
+            self._inbox.say(job_id, entry)
         return approval
 
     def complete(self, token: str, said: object) -> None:
-        """Somebody uses a token: `said` is {"payload": …} or {"error": …}."""
+        """A bearer uses a token: `said` is {"payload": …} or {"error": …}."""
         job_id, key, deadline = self.tokens[token]
         if deadline is not None and deadline <= self._clock.now():
             raise Conflict("the token's time is over")
-        self._inbox.say(job_id, Note(f"{job_id}:{key}", key, canonical(said), "token"))
+        self._inbox.say(job_id, InboxEntry(f"{job_id}:{key}", key, canonical(said), "token"))
 
     async def _written(self, write: object) -> None:
         assert callable(write)

@@ -14,12 +14,12 @@ from datetime import timedelta
 from typing import Any
 
 from aetheris_engine import ports
-from aetheris_engine.core.tail import Append
-from aetheris_engine.core.waits import Note
+from aetheris_engine.core.waits import InboxEntry
 from aetheris_engine.job import Run
-from aetheris_engine.services import Hands
+from aetheris_engine.ports import Services
 from aetheris_gateway.core.approval import ApprovalState as Asked
 from aetheris_journal import events as e
+from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import first_break
 from aetheris_journal.effect import EffectResolution, State
 from aetheris_kernel.errors import Fenced
@@ -28,7 +28,7 @@ from aetheris_ledger.verify import verify
 
 from harness.crash import Fuse, Process
 from harness.programs import SIGNALS, Program, agent_of, commands, messages_of, shown, smaller
-from harness.world import JOB, MemoryJournal, World, turns
+from harness.world import JOB, MemoryJournal, World, python_run, turns
 
 LEASES_MAX = 200
 STILL_S = 10.0
@@ -80,7 +80,7 @@ class _Journal(MemoryJournal):
         self.frozen = asyncio.Event()
         self._at, self._appends = at, 0
 
-    def append(self, append: Append) -> asyncio.Future[ports.Answer]:
+    def append(self, append: Append) -> asyncio.Future[Answer]:
         if self._appends == self._at:
             self.open.clear()
             self.frozen.set()
@@ -107,7 +107,7 @@ class _Runner:
 
     process: Process
     journal: _Journal
-    hands: Hands
+    services: Services
     run: Run | None = None
     lease: int = 0
     hold: asyncio.Future[ports.Outcome] | None = None
@@ -133,7 +133,7 @@ class _ScenarioRun:
         for _ in range(LEASES_MAX):
             lease += 1
             assignment = world.assignment(agent, JOB, lease, INPUT)
-            run = runner.run = world.running = runner.run or Run(assignment, agent, "v1", runner.hands)
+            run = runner.run = world.running = runner.run or python_run(assignment, agent, runner.services)
             runner.lease = lease
             outcome = await self._hold(runner, run, assignment)
             await self._resume_frozen()
@@ -157,10 +157,10 @@ class _ScenarioRun:
         number, self.started = self.started, self.started + 1
         step, after = self.scenario.fuses[number] if number < len(self.scenario.fuses) else (-1, False)
         cancel = self.scenario.cancel if number == 0 else -1
-        process, _, hands = self.world.process(_Fuse(step, after, cancel, lambda: self.world.cancel("too dear")))
+        process, _, services = self.world.process(_Fuse(step, after, cancel, lambda: self.world.cancel("too dear")))
         freeze = self.scenario.freezes[number] if number < len(self.scenario.freezes) else -1
         journal = _Journal(self.world, process, freeze)
-        return _Runner(process, journal, replace(hands, journal=journal))
+        return _Runner(process, journal, replace(services, journal=journal))
 
     async def _hold(self, runner: _Runner, run: Run, assignment: ports.Assignment) -> ports.Outcome | None:
         """How the lease ended; None where its holder died or froze."""
@@ -229,7 +229,7 @@ class _ScenarioRun:
 
     def _answered(self) -> bool:
         """Whoever was asked says yes or no, and whoever holds a token uses it; true where that was news."""
-        gateway, notes = self.world.gateway, self.world.inbox.notes
+        gateway, notes = self.world.gateway, self.world.inbox.entries
         before = len(notes.get(JOB, []))
         for (job_id, name), approval in list(gateway.approvals.items()):
             if approval.state is Asked.PENDING:
@@ -258,10 +258,10 @@ class _ScenarioRun:
         return decided
 
     def _signal(self, name: str) -> bool:
-        before = len(self.world.inbox.notes.get(JOB, []))
+        before = len(self.world.inbox.entries.get(JOB, []))
         for attempt in range(2):  # every sender repeats itself
-            self.world.inbox.say(JOB, Note(f"{JOB}:{name}:{attempt}", name, f'"{name}!"'.encode(), "ann"))
-        return len(self.world.inbox.notes[JOB]) > before
+            self.world.inbox.say(JOB, InboxEntry(f"{JOB}:{name}:{attempt}", name, f'"{name}!"'.encode(), "ann"))
+        return len(self.world.inbox.entries[JOB]) > before
 
 
 async def run(program: Program, scenario: Scenario = Scenario()) -> Ended:

@@ -21,22 +21,22 @@ from uuid import UUID
 from aetheris.definitions import AgentDefinition
 from aetheris.replay import check
 from aetheris_engine import ports
-from aetheris_engine.core import doubt as effect
 from aetheris_engine.core.fork import Fork
-from aetheris_engine.core.tail import Append
-from aetheris_engine.core.waits import Note
+from aetheris_engine.core.waits import InboxEntry
 from aetheris_engine.job import Run
-from aetheris_engine.services import Hands
-from aetheris_journal import append as shared
+from aetheris_engine.ports import Services
 from aetheris_journal import codec
+from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import GENESIS, Commit
-from aetheris_journal.effect import Change, EffectResolution, State
+from aetheris_journal.effect import EffectResolution, State
 from aetheris_journal.events import Event, Resolution, Source
 from aetheris_journal.replay import ChildRecord
 from aetheris_kernel.errors import Unavailable
 from aetheris_ledger.core.effect import with_late_outcome
 from aetheris_ledger.memory import MemoryStore
 from aetheris_ledger.store import Want
+from aetheris_runner.hosts.python import PythonHosts
+from aetheris_runner.programs.python import PythonProgram
 
 from harness.clock import SimClock
 from harness.crash import Crash, Fuse, Process
@@ -80,6 +80,16 @@ class Outside:
         return result
 
 
+def python_run(
+    assignment: ports.Assignment,
+    agent: AgentDefinition[Any],
+    services: ports.Services,
+    progressed: ports.Progressed = ports.unreported,
+) -> Run:
+    """A run of a Python agent, as the runner makes it."""
+    return Run(assignment, PythonProgram(agent), PythonHosts(), "v1", services, progressed)
+
+
 class MemoryJournal:
     """`ports.Journal` on a memory store, in one process's life."""
 
@@ -90,8 +100,8 @@ class MemoryJournal:
         self.open = asyncio.Event()
         self.open.set()
 
-    def append(self, append: Append) -> asyncio.Future[ports.Answer]:
-        answer: asyncio.Future[ports.Answer] = asyncio.get_running_loop().create_future()
+    def append(self, append: Append) -> asyncio.Future[Answer]:
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         task = asyncio.get_running_loop().create_task(self._append(append, answer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -106,26 +116,23 @@ class MemoryJournal:
         (page,) = await self._store.load([Want(job_id, max(seq - 1, 0))])
         return ports.Stretch(page.commits, GENESIS if page.anchor is None else page.anchor.hash)
 
-    async def note(self, tenant: str, job_id: UUID, key: str) -> effect.Note | None:
+    async def resolution(self, tenant: str, job_id: UUID, key: str) -> EffectResolution | None:
         row = await self._store.effect(tenant, key)
-        if row is None or row.resolution is None:
-            return None
-        left = row.resolution
-        return effect.Note(left.kind, left.source, left.result, left.actor, left.text)
+        return None if row is None else row.resolution
 
-    async def _append(self, append: Append, answer: asyncio.Future[ports.Answer]) -> None:
+    async def _append(self, append: Append, answer: asyncio.Future[Answer]) -> None:
         await self.open.wait()
         try:
             number = self._process.before()
-            (decided,) = await self._store.append([_asked(append)])
+            (decided,) = await self._store.append([append])
             self._process.then(number)
         except Crash:
             return
         if not answer.done():
-            answer.set_result(_answered(decided))
+            answer.set_result(decided)
 
 
-class MemoryWitness:
+class MemoryLateOutcomes:
     """What was seen too late. The ledger hears it at once; a crashed process says nothing."""
 
     def __init__(self, store: MemoryStore) -> None:
@@ -168,7 +175,7 @@ class World:
     clock: SimClock = field(default_factory=SimClock)
     store: MemoryStore = field(init=False)
     outside: Outside = field(init=False)
-    witness: MemoryWitness = field(init=False)
+    late_outcomes: MemoryLateOutcomes = field(init=False)
     inbox: MemoryInbox = field(default_factory=MemoryInbox)
     gateway: FakeGateway = field(init=False)
     crashes: int = 0
@@ -186,7 +193,7 @@ class World:
         self.store = MemoryStore(self.clock)
         self.outside = Outside(self.store)
         self.gateway = FakeGateway(self.clock, self.inbox)
-        self.witness = MemoryWitness(self.store)
+        self.late_outcomes = MemoryLateOutcomes(self.store)
 
     def assignment(self, agent: AgentDefinition[Any], job_id: UUID, lease: int, input: bytes) -> ports.Assignment:  # noqa: A002
         assigned = ports.Assignment(job_id, "default", agent.name, "default", input, lease, self.clock.now())
@@ -203,19 +210,25 @@ class World:
         self, agent: AgentDefinition[Any], lease: int, job_id: UUID = JOB
     ) -> tuple[Run, ports.Assignment, MemoryJournal]:
         """A run in a process of its own, to be held by hand."""
-        _, journal, hands = self.process(Fuse(-1))
+        _, journal, services = self.process(Fuse(-1))
         assignment = self.assignment(agent, job_id, lease, b'{"args":[]}')
-        return Run(assignment, agent, "v1", hands), assignment, journal
+        return python_run(assignment, agent, services), assignment, journal
 
-    def process(self, fuse: Fuse) -> tuple[Process, MemoryJournal, Hands]:
+    def process(self, fuse: Fuse) -> tuple[Process, MemoryJournal, Services]:
         process = Process(fuse)
         self.inbox.forget_unheard()
-        self.outside.process = self.inbox.process = self.gateway.process = self.witness.process = process
+        self.outside.process = self.inbox.process = self.gateway.process = self.late_outcomes.process = process
         journal = MemoryJournal(self.store, process)
-        hands = Hands(
-            journal, self.inbox, self.clock, f"runner-{self.crashes}", self.witness, self.gateway, NoChildren()
+        services = Services(
+            journal=journal,
+            inbox=self.inbox,
+            clock=self.clock,
+            runner_id=f"runner-{self.crashes}",
+            late_outcomes=self.late_outcomes,
+            approvals=self.gateway,
+            children=NoChildren(),
         )
-        return process, journal, hands
+        return process, journal, services
 
     async def drive(
         self,
@@ -229,17 +242,17 @@ class World:
         """Run the job to its end. Each process in turn gets one of `fuses`, and then none crashes any more.
         `cold` forgets the run at every park."""
         lit = chain(fuses, repeat(Fuse(-1)))
-        process, _, hands = self.process(next(lit))
+        process, _, services = self.process(next(lit))
         run: Run | None = None
         before = max((commit.lease for commit in self.commits(job_id)), default=0)
         for lease in range(before + 1, before + LEASES_MAX):
             assignment = self.assignment(agent, job_id, lease, input)
             if run is None:
-                run = self.running = Run(assignment, agent, "v1", hands)
+                run = self.running = python_run(assignment, agent, services)
             outcome = await self._hold(run, assignment, process)
             if outcome is None:
                 self.crashes += 1
-                process, _, hands = self.process(next(lit))
+                process, _, services = self.process(next(lit))
                 run = None
                 continue
             if not isinstance(outcome, ports.Parked) or outcome.operator:
@@ -282,43 +295,10 @@ class World:
             return
         for key, payload in self.signals.items():
             if key in parked.reason:
-                notes = self.inbox.notes.setdefault(job_id, [])
-                if not any(note.name == key for note in notes):
-                    notes.append(Note(f"{job_id}:{key}", key, payload, "ann"))
+                entries = self.inbox.entries.setdefault(job_id, [])
+                if not any(entry.name == key for entry in entries):
+                    entries.append(InboxEntry(f"{job_id}:{key}", key, payload, "ann"))
                     return
         if parked.wake_at is not None:
             gap = parked.wake_at - self.clock.now()
             self.clock.advance(max(gap, timedelta(0)).total_seconds())
-
-
-def _asked(append: Append) -> shared.Append:
-    return shared.Append(
-        append.job_id,
-        append.tenant,
-        append.seq,
-        append.parent,
-        append.lease,
-        append.body,
-        [
-            Change(
-                change.key,
-                State(int(change.state)),
-                tool=change.tool,
-                arguments_digest=change.arguments_digest,
-                result_digest=change.result_digest,
-            )
-            for change in append.changes
-        ],
-        append.checkpoint,
-    )
-
-
-def _answered(answer: shared.Answer) -> ports.Answer:
-    return ports.Answer(
-        ports.Decision(int(answer.outcome)),
-        answer.hash,
-        answer.result,
-        answer.holder_job_id,
-        answer.key,
-        answer.message,
-    )

@@ -14,17 +14,16 @@ import pytest
 from aetheris import DidNotHappen, Happened, agent, current_effect, signal, tool
 from aetheris.definitions import AgentDefinition
 from aetheris_engine import ports
-from aetheris_engine.core.tail import Append
-from aetheris_engine.core.waits import Note
-from aetheris_engine.job import Run
+from aetheris_engine.core.waits import InboxEntry
 from aetheris_journal import codec
 from aetheris_journal import events as e
+from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_kernel.errors import Fenced
 from aetheris_scheduler.core import job as row
 from aetheris_scheduler.core import lifecycle
 
 from harness.crash import Fuse, Process
-from harness.world import JOB, MemoryJournal, World, turns
+from harness.world import JOB, MemoryJournal, World, python_run, turns
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "spec"))
 
@@ -67,14 +66,14 @@ class Recording(MemoryJournal):
         self._seen, self._world, self._freeze, self._unheard = seen, world, freeze, unheard
         self._appends = 0
 
-    def append(self, append: Append) -> asyncio.Future[ports.Answer]:
+    def append(self, append: Append) -> asyncio.Future[Answer]:
         if self._appends == self._freeze:
             self.open.clear()
             self.frozen.set()
         self._appends += 1
         return super().append(append)
 
-    async def _append(self, append: Append, answer: asyncio.Future[ports.Answer]) -> None:
+    async def _append(self, append: Append, answer: asyncio.Future[Answer]) -> None:
         await self.open.wait()
         before = len(self._world.commits(JOB))
         if self._appends - 1 == self._unheard:
@@ -86,7 +85,7 @@ class Recording(MemoryJournal):
         if len(self._world.commits(JOB)) > before:
             self._write_down(append, before)
         elif answer.done():
-            stood = answer.result().decision is ports.Decision.APPENDED
+            stood = answer.result().outcome is AppendOutcome.APPENDED
             name = self._events(append)[-1 if stood else 0]
             self._seen.append(Step("appended" if stood else "refused", 0, append.lease, *name))
 
@@ -146,7 +145,7 @@ class House:
         """A signal is accepted, and its job woken."""
         if not self.sent:
             self.sent = True
-            self.world.inbox.say(JOB, Note("n-1", "go", b'"yes"', "ann"))
+            self.world.inbox.say(JOB, InboxEntry("n-1", "go", b'"yes"', "ann"))
             self.happens(lifecycle.Wake())
             self.seen += [Step("signal"), Step("woken")]
 
@@ -165,7 +164,7 @@ class House:
             assignment = self.world.assignment(program, JOB, lease, b'{"args":[]}')
             assignment = replace(assignment, cancel_requested=self.row.cancel, cancel_reason="enough")
             if run is None:
-                run = Run(assignment, program, "v1", replace(life[2], journal=life[1]))
+                run = python_run(assignment, program, replace(life[2], journal=life[1]))
             hold = asyncio.ensure_future(run.hold(assignment))
             if count == self.early:
                 self.send()
@@ -207,8 +206,8 @@ class House:
         def of(listed: list[Any], otherwise: Any) -> Any:
             return listed[number] if number < len(listed) else otherwise
 
-        process, _, hands = self.world.process(of(self.fuses, Fuse(-1)))
-        return process, Recording(self.seen, self.world, process, of(self.freezes, -1), of(self.unheard, -1)), hands
+        process, _, services = self.world.process(of(self.fuses, Fuse(-1)))
+        return process, Recording(self.seen, self.world, process, of(self.freezes, -1), of(self.unheard, -1)), services
 
     def say(self, lease: int, outcome: ports.Outcome) -> bool:
         """What the holder says is heard; whether it was the end."""

@@ -13,7 +13,7 @@ import pytest
 from aetheris_engine.ports import LateOutcome
 from aetheris_proto.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from aetheris_proto.scheduler.v1 import scheduler_pb2, scheduler_pb2_grpc
-from aetheris_runner.peers.late_outcomes import LedgerWitness
+from aetheris_runner.peers.late_outcomes import LedgerLateOutcomes
 
 JOB = UUID("018f0000-0000-7000-8000-000000000001")
 LATE = LateOutcome("default", JOB, "key-1", 3, b'"receipt"')
@@ -46,14 +46,14 @@ class Peers(ledger_pb2_grpc.LedgerServicer, scheduler_pb2_grpc.SchedulerServicer
 
 
 @asynccontextmanager
-async def telling(peers: Peers) -> AsyncIterator[LedgerWitness]:
+async def telling(peers: Peers) -> AsyncIterator[LedgerLateOutcomes]:
     server = grpc.aio.server()
     ledger_pb2_grpc.add_LedgerServicer_to_server(peers, server)
     scheduler_pb2_grpc.add_SchedulerServicer_to_server(peers, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        witness = LedgerWitness(channel, channel)
+        witness = LedgerLateOutcomes(channel, channel)
         loop = asyncio.ensure_future(witness.run())
         yield witness
         loop.cancel()

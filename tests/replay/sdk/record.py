@@ -18,12 +18,11 @@ from aetheris import history
 from aetheris.definitions import AgentDefinition
 from aetheris.driving.agents import load_agents
 from aetheris_engine import ports
-from aetheris_engine.job import Run
 
 sys.path.append(str(Path(__file__).parents[2]))
 from harness.cluster_simulation import ClusterSimulation
 from harness.crash import Fuse
-from harness.world import World
+from harness.world import World, python_run
 
 RELEASES = Path(__file__).parent / "releases"
 LEASES_MAX = 60
@@ -86,9 +85,9 @@ async def _record(
     world.signals = {"manager": b'{"said":"yes"}'}
     job_id = UUID(f"018f0000-0000-7000-8000-{number:012x}")
     for lease in range(1, stop_at + 1):
-        _, _, hands = world.process(Fuse(-1))
+        _, _, services = world.process(Fuse(-1))
         assignment = world.assignment(agent, job_id, lease, given)
-        run = Run(assignment, agent, "v1", hands)
+        run = python_run(assignment, agent, services)
         if lease == cancel_at:
             run.cancel("enough of it")
         outcome = await run.hold(assignment)

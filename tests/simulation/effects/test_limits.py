@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from aetheris import DidNotHappen, Happened, Retry, StepFailed, Unchanged, agent, heartbeat, step, tool
 from aetheris_engine import ports
-from aetheris_engine.job import Run
 from aetheris_journal import events as e
 from aetheris_journal.effect import State
 from aetheris_kernel.errors import Fenced
 
 from harness.crash import Fuse
-from harness.world import JOB, MemoryJournal, World
+from harness.world import JOB, MemoryJournal, World, python_run
 
 
 async def test_a_step_over_its_time_fails_and_is_retried_by_its_policy():
@@ -113,9 +112,9 @@ async def test_progress_is_told_from_coroutines_and_threads_and_the_last_word_is
         if fraction == 0.9:
             heard.set()
 
-    _, _, hands = world.process(Fuse(-1))
+    _, _, services = world.process(Fuse(-1))
     assignment = world.assignment(works, JOB, 1, b'{"args":[]}')
-    run = Run(assignment, works, "v1", hands, hear)
+    run = python_run(assignment, works, services, hear)
 
     assert isinstance(await run.hold(assignment), ports.Completed)
     await run.close()
@@ -168,7 +167,7 @@ async def test_e4_a_thread_that_is_given_up_on_says_what_it_brought_and_the_doub
     assert parked.reason == "in doubt: charge"
     go.set()
     async with asyncio.timeout(5):
-        await world.witness.heard.wait()
+        await world.late_outcomes.heard.wait()
 
     assert await world.drive(pays, JOB) == ports.Completed(b'"receipt"')
     (resolved,) = [event for event in world.events(JOB) if isinstance(event, e.EffectResolved)]
@@ -243,7 +242,7 @@ async def test_e4_a_fenced_holders_unwritten_outcome_is_told_to_the_ledger(raise
 
     assert isinstance(parked, ports.Parked)
     assert parked.reason == "in doubt: charge"
-    (late,) = world.witness.reports
+    (late,) = world.late_outcomes.reports
     assert (late.lease, late.result, late.failure is not None) == (1, b"" if raises else b'"receipt"', raises)
     third, again, _ = world.run(pays, 3)
     outcome = await third.hold(again)

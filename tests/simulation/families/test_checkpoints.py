@@ -84,7 +84,7 @@ async def looped(fuse: Fuse, *, cold: bool, slow: bool = False) -> tuple[World, 
         """A signal read before a checkpoint is forgotten, so each round needs its own."""
         if "signal: go" not in parked.reason:
             return False
-        world.inbox.notes[JOB].append(_go(rounds[0]))
+        world.inbox.entries[JOB].append(_go(rounds[0]))
         rounds[0] += 1
         return True
 
@@ -94,9 +94,9 @@ async def looped(fuse: Fuse, *, cold: bool, slow: bool = False) -> tuple[World, 
 
 
 def _go(number: int) -> Any:
-    from aetheris_engine.core.waits import Note
+    from aetheris_engine.core.waits import InboxEntry
 
-    return Note(f"go-{number}", "go", b'"yes"', "ann")
+    return InboxEntry(f"go-{number}", "go", b'"yes"', "ann")
 
 
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from aetheris import DidNotHappen
-from aetheris_engine import chain_writer as scribe
-from aetheris_engine import ports
+from aetheris_engine import chain_writer, ports
+from aetheris_journal.append import Answer, AppendOutcome
 
 from harness import programs, random_runs
 from harness.programs import MAIN, Command, Program, commands, draw, shown
@@ -97,26 +97,26 @@ def a_world_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_permission_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    intend = scribe.Scribe.intend
+    intend = chain_writer.ChainWriter.intend
 
     def at_once(self: Any, event: Any, value_bytes: int) -> Any:
         permission = intend(self, event, value_bytes)
         if not permission.done():
-            permission.set_result(ports.Answer(ports.Decision.APPENDED))
+            permission.set_result(Answer(AppendOutcome.APPENDED))
         return permission
 
-    monkeypatch.setattr(scribe.Scribe, "intend", at_once)
+    monkeypatch.setattr(chain_writer.ChainWriter, "intend", at_once)
 
 
 def a_chain_whose_wait_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    record = scribe.Scribe.record
+    record = chain_writer.ChainWriter.record
 
     def but_not_waits(self: Any, event: Any, value_bytes: int = 0) -> int:
         if type(event).__name__ == "WaitCompleted":
             return 0
         return record(self, event, value_bytes)
 
-    monkeypatch.setattr(scribe.Scribe, "record", but_not_waits)
+    monkeypatch.setattr(chain_writer.ChainWriter, "record", but_not_waits)
 
 
 @pytest.mark.timeout(60)

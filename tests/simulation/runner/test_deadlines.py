@@ -10,7 +10,7 @@ import pytest
 from aetheris import WaitTimedOut, agent, gather, signal, sleep, step
 from aetheris.definitions import AgentDefinition
 from aetheris_engine import ports
-from aetheris_engine.core.waits import Note
+from aetheris_engine.core.waits import InboxEntry
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_kernel.errors import Invalid
@@ -18,7 +18,7 @@ from aetheris_kernel.errors import Invalid
 from harness.crash import Fuse
 from harness.world import JOB, World, turns
 
-GO = Note("n1", "go", b"1", "ann")
+GO = InboxEntry("n1", "go", b"1", "ann")
 YEARS = timedelta(days=300 * 365)
 
 
@@ -163,7 +163,7 @@ async def test_an_inbox_that_does_not_answer_holds_up_neither_a_timer_nor_anothe
     held = asyncio.ensure_future(run.hold(assignment))
     await asked.wait()
     world.clock.advance(1)
-    run.hear()
+    run.wake()
     await turns()
 
     assert done == ["slept"]

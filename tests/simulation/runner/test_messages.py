@@ -10,7 +10,7 @@ import pytest
 from aetheris import agent, gather, receive, signal, step
 from aetheris.definitions import AgentDefinition
 from aetheris_engine import ports
-from aetheris_engine.core.mail import HELD_NOTES_MAX
+from aetheris_engine.core.message_buffer import HELD_ENTRIES_MAX
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 
@@ -95,7 +95,7 @@ async def test_ten_thousand_messages_arrive_in_order_and_once_at_a_flat_cost():
     assert [json.loads(end.payload) for end in ends(world)] == list(range(count))
     # Each is fetched once when the job looks, and once more where there was no room for it.
     assert sum(world.inbox.fetched) <= 2 * count
-    assert len(world.inbox.fetched) <= 4 * (count / HELD_NOTES_MAX)
+    assert len(world.inbox.fetched) <= 4 * (count / HELD_ENTRIES_MAX)
     assert sorted(world.inbox.settled) == sorted(f"default-{number}" for number in range(count))
 
 
@@ -122,7 +122,7 @@ async def test_a_wake_fetches_what_came_since_and_nothing_else():
 
 async def test_messages_nobody_reads_yet_hold_up_neither_a_signal_nor_another_channel():
     world = World()
-    for number in range(3 * HELD_NOTES_MAX):
+    for number in range(3 * HELD_ENTRIES_MAX):
         world.inbox.message(JOB, number, number)
     world.inbox.message(JOB, 0, "here", "quiet")
     world.signals = {"go": b"1"}
@@ -131,7 +131,7 @@ async def test_messages_nobody_reads_yet_hold_up_neither_a_signal_nor_another_ch
     async def choosy() -> list[Any]:
         quiet = await receive("quiet")
         await signal("go")
-        return [quiet, [await receive() for _ in range(3 * HELD_NOTES_MAX)] == list(range(3 * HELD_NOTES_MAX))]
+        return [quiet, [await receive() for _ in range(3 * HELD_ENTRIES_MAX)] == list(range(3 * HELD_ENTRIES_MAX))]
 
     assert await world.drive(choosy, JOB) == ports.Completed(b'["here",true]')
 
@@ -170,7 +170,7 @@ async def test_a_note_is_settled_only_once_its_record_is_durable():
     await turns()
     world.inbox.message(JOB, 1, 1)
     for _ in range(3):
-        run.hear()
+        run.wake()
         await turns()
     early = list(world.inbox.settled)
     journal.open.set()

@@ -52,7 +52,7 @@ async def test_a_signal_ends_one_wait_and_only_once_however_often_it_is_heard():
     again = world.assignment(waits, JOB, 2, b"{}")
     held = asyncio.ensure_future(run.hold(again))
     for _ in range(3):
-        run.hear()
+        run.wake()
         await turns(2)
 
     assert isinstance(parked, ports.Parked)

@@ -9,7 +9,7 @@ import pytest
 from aetheris import WaitTimedOut, agent, approval, awakeable, checkpoint, receive, signal, tool
 from aetheris.definitions import AgentDefinition
 from aetheris_engine import ports
-from aetheris_engine.core.waits import Note
+from aetheris_engine.core.waits import InboxEntry
 from aetheris_gateway.core.approval import ApprovalState
 from aetheris_journal.chain import first_break
 
@@ -91,8 +91,8 @@ async def test_a_signal_that_ended_a_wait_is_history_behind_a_checkpoint_and_one
         return [*(state or []), again, await signal("other")]
 
     def meanwhile(parked: ports.Parked) -> bool:
-        world.inbox.say(JOB, Note("n2", "other", b"2", "ann"))
-        world.inbox.say(JOB, Note("n1", "go", b"1", "ann"))
+        world.inbox.say(JOB, InboxEntry("n2", "other", b"2", "ann"))
+        world.inbox.say(JOB, InboxEntry("n1", "go", b"1", "ann"))
         return False
 
     world.meanwhile = meanwhile

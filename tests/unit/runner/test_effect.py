@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from aetheris_engine.core.doubt import AskPerson, AskWorld, CallAgain, Note, TakeNote, way_out
-from aetheris_journal.effect import effect_key
+from aetheris_engine.core.doubt import AskPerson, AskWorld, CallAgain, TakeResolution, way_out
+from aetheris_journal.effect import EffectResolution, effect_key
 from aetheris_journal.events import Resolution, Source
 
 JOB = UUID("018f0000-0000-7000-8000-000000000001")
-NOTE = Note(Resolution.COMMITTED, Source.PERSON)
+LEFT = EffectResolution(Resolution.COMMITTED, Source.PERSON)
 
 
 def key(
@@ -39,10 +39,10 @@ def test_a_business_key_names_the_same_effect_in_every_job():
     assert key(tool="refund", once="invoice-42") != key(once="invoice-42")
 
 
-def test_what_somebody_knows_comes_before_everything_else():
-    way = way_out(NOTE, can_verify=True, idempotent=True, attempt=1, attempts_max=8)
+def test_a_resolution_at_the_ledger_comes_before_everything_else():
+    way = way_out(LEFT, can_verify=True, idempotent=True, attempt=1, attempts_max=8)
 
-    assert way == TakeNote(NOTE)
+    assert way == TakeResolution(LEFT)
 
 
 def test_the_world_is_asked_before_a_tool_is_called_again():

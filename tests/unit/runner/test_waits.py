@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from aetheris_engine.core.waits import Delivered, Note, NoteKind, Wait, Waits
+from aetheris_engine.core.waits import Delivered, EntryKind, InboxEntry, Wait, Waits
 from aetheris_journal.events import WaitKind
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-GO = Note("n1", "go", b"1", "ann")
+GO = InboxEntry("n1", "go", b"1", "ann")
 
 
 def wait(path: str = "0", name: str = "go", deadline: datetime | None = None) -> Wait:
@@ -50,7 +50,7 @@ def test_a_signal_is_a_fact_for_whoever_waits_for_it_later():
 
 def test_the_first_of_two_signals_with_one_key_stands():
     waits = Waits()
-    waits.deliver([GO, Note("n2", "go", b"2", "bob")])
+    waits.deliver([GO, InboxEntry("n2", "go", b"2", "bob")])
 
     assert waits.open(wait()) == Delivered(wait(), GO)
 
@@ -59,7 +59,7 @@ def test_a_signal_with_another_key_ends_nothing():
     waits = Waits()
     waits.open(wait())
 
-    assert waits.deliver([Note("n1", "stop", b"", "")]) == []
+    assert waits.deliver([InboxEntry("n1", "stop", b"", "")]) == []
     assert waits
 
 
@@ -119,11 +119,11 @@ def test_a_new_lease_lets_what_an_operator_held_up_try_again():
     waits.open(wait("1"))
 
     assert [another.wait for another in waits.leased_again()] == [held_up]
-    assert waits.wants_notes
+    assert waits.wants_entries
 
 
-def message(number: int, channel: str = "orders") -> Note:
-    return Note(f"m{number}", channel, b"1", "ann", NoteKind.MESSAGE)
+def message(number: int, channel: str = "orders") -> InboxEntry:
+    return InboxEntry(f"m{number}", channel, b"1", "ann", EntryKind.MESSAGE)
 
 
 def listening(path: str, channel: str = "orders") -> Wait:
@@ -149,12 +149,12 @@ def test_a_message_and_a_signal_of_one_name_end_each_their_own_wait():
     waits.open(listening("1"))
 
     assert waits.deliver([message(1)]) == [Delivered(listening("1"), message(1))]
-    assert waits.deliver([Note("s1", "orders", b"1", "ann")])[0].wait == wait("0", "orders")
+    assert waits.deliver([InboxEntry("s1", "orders", b"1", "ann")])[0].wait == wait("0", "orders")
 
 
 def test_a_decision_ends_the_question_of_its_name_whether_it_comes_before_or_after():
     waits = Waits()
-    decided = Note("d1", "3@2", b"{}", "ann", NoteKind.DECISION)
+    decided = InboxEntry("d1", "3@2", b"{}", "ann", EntryKind.DECISION)
     asked = Wait("3", WaitKind.APPROVAL, "manager", None, "3@2")
     waits.open(Wait("4", WaitKind.APPROVAL, "manager", None, "4@2"))
     waits.open(asked)
@@ -175,7 +175,7 @@ def test_a_wait_that_was_withdrawn_takes_no_message_from_those_that_stay():
 
 def test_facts_that_are_history_end_no_wait_and_others_still_do():
     waits = Waits()
-    waits.deliver([GO, Note("n2", "stay", b"2", "ann"), message(1)])
+    waits.deliver([GO, InboxEntry("n2", "stay", b"2", "ann"), message(1)])
     waits.forget_facts({"n1"})
 
     assert waits.open(wait("0")) is None

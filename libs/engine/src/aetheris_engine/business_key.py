@@ -1,8 +1,8 @@
 """One call at a time under one business key, also within one job.
 
-The ledger permits a job to start its own effect in doubt again, and knows nothing of branches. So of two
-branches that call a tool under the same key the second waits until the first has an outcome; the ledger then
-answers it with that. A call that the record has open comes before every new one.
+The ledger permits a job to start its own effect in doubt again, and it does not know of branches. So of two branches
+that call a tool under the same key the second waits until the first has an outcome; the ledger then answers the second
+with that outcome. A call that the record has open comes before every new one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aetheris_engine.activity import Activity
 _OPEN = (State.STARTED, State.IN_DOUBT)
 
 
-class Keys:
+class BusinessKeys:
     def __init__(self, activity: Activity) -> None:
         self._activity = activity
         self._held: set[str] = set()

@@ -1,7 +1,7 @@
-"""Writes one job's chain: the arm of `core.tail`.
+"""Writes one job's chain: sends what `core.tail` decides, and tells the commands that wait for an answer.
 
-There is no task per commit and no timer. What a turn of the event loop recorded goes out at its end;
-while that is on its way the rest collects; the answer sends the rest.
+There is no task per commit and no timer. What a turn of the event loop recorded is sent at the end of that turn; while
+that commit is on its way the rest collects, and the answer sends the rest.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from aetheris_journal.append import Answer, AppendOutcome
 from aetheris_journal.events import EffectStarted, Event
 from aetheris_kernel.errors import Fenced
 
 from aetheris_engine.core.tail import Tail
-from aetheris_engine.ports import Answer, Decision, Journal
+from aetheris_engine.ports import Journal
 
 
-class Scribe:
-    """`stop` is told once when nothing can be written any more; whoever waits is told too."""
+class ChainWriter:
+    """When nothing can be written any more, the error goes to every command that waits and, once, to `on_stop`."""
 
-    def __init__(self, tail: Tail, journal: Journal, stop: Callable[[Exception], None]) -> None:
-        self._tail, self._journal, self._stop = tail, journal, stop
+    def __init__(self, tail: Tail, journal: Journal) -> None:
+        self._tail, self._journal = tail, journal
+        self._stop: Callable[[Exception], None] | None = None
+        self._error: Exception | None = None
         self._loop = asyncio.get_running_loop()
         self._due = False
         self._stopped = False
@@ -49,7 +52,7 @@ class Scribe:
         return ticket
 
     def open(self, event: Event) -> None:
-        """Record without sending: what begins a lease travels with what it brings about."""
+        """Record without sending: the event that begins a lease goes into one commit with the first that follow."""
         self._tail.record(event)
 
     def send_soon(self) -> None:
@@ -58,7 +61,7 @@ class Scribe:
             self._loop.call_soon(self._send)
 
     def intend(self, event: EffectStarted, value_bytes: int) -> asyncio.Future[Answer]:
-        """Record an intent. The answer is the permission to act, or why not."""
+        """Record an intent. The ledger's answer is the permission to act, or the reason why not."""
         permission = self._loop.create_future()
         self._intents[event.key] = permission
         self.record(event, value_bytes)
@@ -81,17 +84,19 @@ class Scribe:
             await self.durable(self._tail.durable + 1)
 
     def lease_again(self, lease: int) -> None:
-        """The same holder under a later lease, with nobody in between: the chain is where it was."""
+        """The same holder under the very next lease: no other runner wrote in between."""
         self._tail.lease = lease
 
     def on_progress(self, progressed: Callable[[], None], *, after_s: float) -> None:
-        """Tell somebody, once, when a commit becomes durable that long from now or later."""
+        """Call `progressed` once, when a commit becomes durable `after_s` from now or later."""
         self._progressed = progressed
         self._progress_due = self._loop.time() + after_s
 
     def on_stop(self, stop: Callable[[Exception], None]) -> None:
-        """Tell somebody else from here on."""
+        """Call `stop` once nothing can be written any more; at once where that is so already."""
         self._stop = stop
+        if self._error is not None:
+            stop(self._error)
 
     def close(self) -> None:
         self._stopped = True
@@ -112,23 +117,23 @@ class Scribe:
             self._fail(error if isinstance(error, Exception) else RuntimeError(str(error)))
             return
         answer = sent.result()
-        match answer.decision:
-            case Decision.APPENDED:
+        match answer.outcome:
+            case AppendOutcome.APPENDED:
                 self._appended(answer)
-            case Decision.RECORDED | Decision.IN_FLIGHT | Decision.IN_DOUBT | Decision.SPENT:
+            case AppendOutcome.RECORDED | AppendOutcome.IN_FLIGHT | AppendOutcome.IN_DOUBT | AppendOutcome.SPENT:
                 self._tail.withdraw(answer.key)
                 self._permit(answer.key, answer)
                 self._tell_waiters()
-            case Decision.FENCED:
+            case AppendOutcome.FENCED:
                 self._fail(Fenced("another lease wrote to the chain", lease=self._tail.lease))
                 return
-            case Decision.REFUSED:
+            case AppendOutcome.REFUSED:
                 self._fail(RuntimeError(f"the ledger refuses the append: {answer.message}"))
                 return
         self._send()
 
     def _appended(self, answer: Answer) -> None:
-        for key in self._tail.acknowledge(answer.head):
+        for key in self._tail.acknowledge(answer.hash):
             self._permit(key, answer)
         self._tell_waiters()
         if self._progressed is not None and self._loop.time() >= self._progress_due:
@@ -136,7 +141,7 @@ class Scribe:
             self._progressed = None
 
     def _tell_waiters(self) -> None:
-        # Tickets are asked for in order but for rare overtakers, which wait for their neighbours.
+        # Tickets are asked for almost in order; one asked for late waits for the tickets around it.
         while self._waiters and self._waiters[0][0] <= self._tail.durable:
             _, waiter = self._waiters.popleft()
             if not waiter.done():
@@ -152,4 +157,6 @@ class Scribe:
         for waiter in [waiter for _, waiter in self._waiters] + list(self._intents.values()):
             if not waiter.done():
                 waiter.set_exception(error)
-        self._stop(error)
+        self._error = error
+        if self._stop is not None:
+            self._stop(error)

@@ -1,37 +1,33 @@
-"""An agent begins anew from the top, with what it saved, and all before is history.
+"""A program begins again from its start, with the state that it saved, and all before is forgotten.
 
-    checkpoint(state) ──► checkpoint_saved durable ──► the agent unwinds, its `finally`s run ──► from the top
-                                                   crash ──► the chain is read from there on ──┘
+    checkpoint ──► checkpoint_saved ──► the program unwinds ──► durable ──► from the start
+                                     crash ──► the chain is read from here on ──┘
 
-Whoever goes on and whoever takes over do the same from here: both have the record of the checkpoint and nothing
-of what was before it.
+The runner that goes on and a runner that takes over do the same from here: both have the record of the checkpoint and
+nothing of what was before it. A module of its own because it is one command, like its neighbours.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from aetheris.definitions import AgentDefinition
-from aetheris.driving.input import write_state
 from aetheris_journal import events as e
+from aetheris_journal.commands import SaveCheckpoint, Settled
 
-from aetheris_engine.execution import Stage
-
-
-class Anew(BaseException):
-    """Unwinds the agent. No handler of an agent's errors is meant by it."""
+from aetheris_engine.effect import Effects
+from aetheris_engine.execution import Execution
 
 
-async def save(stage: Stage, path: str, definition: AgentDefinition[Any], state: Any) -> None:
-    """Write it down, and forget what was before. From here on nothing that the agent does counts."""
-    written = write_state(definition, path, state)
-    if stage.halting:
-        # The record may hold what was taken back already, and the agent comes no further.
-        await stage.gate()
-    await stage.recorded(lambda replay: replay.checkpoint(path))
-    if stage.gated:
-        await stage.gate()
-    carried = stage.replay.carried(stage.unsettled)
-    saved = e.CheckpointSaved(path, written, carried, at=stage.now())
-    stage.scribe.record(saved, value_bytes=len(written) + len(carried))
-    stage.begin_anew(saved)
+async def save(execution: Execution, effects: Effects, path: str, command: SaveCheckpoint) -> Settled:
+    """Record it, and forget what was before. The program that is answered unwinds, and is run again once this is
+    durable."""
+    if execution.life.halting:
+        # The record may hold effects that were taken back already, so the program comes no further.
+        await execution.gate(path)
+    await execution.recorded(lambda replay: replay.checkpoint(path))
+    if execution.gated:
+        await execution.gate(path)
+    carried = execution.replay.carried(execution.unsettled)
+    saved = e.CheckpointSaved(path, command.state, carried, at=execution.now())
+    execution.record(saved, value_bytes=len(command.state) + len(carried))
+    execution.begin_again(saved)
+    effects.owed.clear()
+    return Settled()

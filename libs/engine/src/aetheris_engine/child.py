@@ -1,118 +1,197 @@
-"""Jobs that a job starts: asked for once, heard of when they end, and closed with their parent.
+"""Jobs that a job starts: submitted once, heard of when they end, and closed with their parent.
 
-    child_started durable ──► submitted (again after every takeover: one job) ──► the agent goes on
+    child_started durable ──► submitted (again after every takeover: one job) ──► the program goes on
     await ──► by name: ended already? ──► since then: the scheduler wakes the parent, which reads on
                                                        └──► child_completed, wait_completed
 
-The scheduler numbers the ends of a job's children, and `family` reads on: a thousand children cost a thousand
-questions and not a million.
+The scheduler numbers the ends of a job's children. A wait asks about its child once by name; what ends later has a
+number above the one that came with that answer. So a thousand children cost a thousand questions and not a million.
 """
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
-from typing import Any
 from uuid import UUID
 
 import structlog
-from aetheris.children import Child, Spawn, read_end
 from aetheris_journal import events as e
+from aetheris_journal.commands import AwaitChild, Settled, StartChild
 from aetheris_journal.replay import ChildRecord
 from aetheris_kernel.errors import JobFinished, Refusal, Unavailable
 
 from aetheris_engine.core.waits import Wait
-from aetheris_engine.execution import Stage
+from aetheris_engine.execution import Execution
 from aetheris_engine.wait import AWAY
 
 log = structlog.get_logger()
 
+ASKED_MAX = 1_000
+# How soon a scheduler that was away is asked again. The job is not let go meanwhile: it might miss an end.
+_AGAIN_S = 0.5
+
 _PARENT_CLOSED = "its parent has ended"
 
 
-async def spawn(stage: Stage, path: str, asked: Spawn) -> Child:
-    record = await stage.recorded(
-        lambda replay: replay.child(path, asked.agent, asked.input, asked.queue, asked.on_parent_close)
+class Children:
+    def __init__(self, execution: Execution) -> None:
+        # The children that this run knows to be submitted.
+        self.submitted: set[str] = set()
+        self._execution = execution
+        self._up_to_date = False
+        self._under_way = False
+        # The ends up to this number are known.
+        self._after: int | None = None
+        # The awaited children that had not ended when the scheduler was asked about them by name.
+        self._asked: set[str] = set()
+
+    def wake(self) -> None:
+        """A child may have ended."""
+        self._up_to_date = False
+
+    def soon(self) -> None:
+        """Ask the scheduler, if there is anything to ask. The job does not come to rest meanwhile."""
+        if self._under_way or not self._wanted():
+            return
+        self._under_way = True
+        self._execution.spawn_listener(self._read())
+
+    def ended(self, path: str, job_id: str, result: bytes, failure: e.Failure | None) -> None:
+        """Record how a child ended."""
+        completed = e.ChildCompleted(path, job_id, result, failure, at=self._execution.now())
+        self._execution.record(completed, value_bytes=len(result))
+        self._execution.replay.child_completed(completed)
+
+    def _wanted(self) -> bool:
+        awaited = self._execution.waits.children
+        return bool(awaited) and (not self._up_to_date or not awaited <= self._asked)
+
+    async def _read(self) -> None:
+        try:
+            while self._wanted():
+                try:
+                    await self._ask()
+                except Unavailable as away:
+                    log.warning("scheduler away", job_id=str(self._execution.job_id), problem=away.message)
+                    self._up_to_date = False
+                    await asyncio.sleep(_AGAIN_S)
+        except Refusal as refusal:
+            self._execution.stop(refusal)
+        finally:
+            self._under_way = False
+
+    async def _ask(self) -> None:
+        execution, more = self._execution, True
+        self._up_to_date = True
+        while more:
+            fresh = sorted(execution.waits.children - self._asked)[:ASKED_MAX]
+            page = await execution.services.children.ended(execution.assignment, self._after, fresh)
+            for job_id in page.job_ids:
+                await self._tell(job_id)
+            self._asked.update(set(fresh).difference(page.job_ids))
+            self._asked.difference_update(page.job_ids)
+            self._after, more = page.next, page.more
+
+    async def _tell(self, job_id: str) -> None:
+        """Wake the waits for this child. If none is open yet, a later wait asks the scheduler itself."""
+        execution = self._execution
+        if not execution.waits.for_child(job_id):
+            return
+        if job_id not in execution.replay.child_ends:
+            outcome = await execution.services.children.outcome(execution.assignment, job_id)
+            waiting = execution.waits.for_child(job_id)
+            if not waiting:
+                # The waits were withdrawn meanwhile: the program may be over, and so may be the record.
+                return
+            self.ended(waiting[0].path, job_id, outcome.result, outcome.failure)
+        execution.end(execution.waits.child_ended(job_id))
+
+
+async def start(execution: Execution, children: Children, path: str, command: StartChild) -> Settled:
+    record = await execution.recorded(
+        lambda replay: replay.child(path, command.agent, command.input, command.queue, command.parent_close)
     )
     if record is None:
-        if stage.gated:
-            await stage.gate()
-        job_id = str(_named(stage.job_id, asked.key) if asked.key else stage.hands.clock.new_id())
+        if execution.gated:
+            await execution.gate(path)
+        new_id = _named(execution.job_id, command.key) if command.key else execution.services.clock.new_id()
         started = e.ChildStarted(
-            path, job_id, asked.agent, asked.input, asked.on_parent_close, asked.queue, at=stage.now()
+            path, str(new_id), command.agent, command.input, command.parent_close, command.queue, at=execution.now()
         )
-        ticket = stage.scribe.record(started, value_bytes=len(asked.input))
-        record = stage.replay.child_started(started)
-        await stage.scribe.durable(ticket)
-    if record.job_id in stage.replay.children and record.job_id not in stage.family.submitted:
-        if stage.gated:
-            await stage.gate()
-        await _submit(stage, path, record)
-    return Child(record.job_id, asked.result)
+        ticket = execution.record(started, value_bytes=len(command.input))
+        record = execution.replay.child_started(started)
+        await execution.writer.durable(ticket)
+    if record.job_id in execution.replay.children and record.job_id not in children.submitted:
+        if execution.gated:
+            await execution.gate(path)
+        await _submit(execution, children, path, record)
+    return Settled(record.job_id.encode())
 
 
-async def result(stage: Stage, path: str, child: Child) -> Any:
-    """The child's end, as it stands in the record. Whoever waits a second time gets the same."""
-    name, kind = child.job_id, e.WaitKind.CHILD
-    record = await stage.recorded(lambda replay: replay.wait(path, kind, name))
+async def result(execution: Execution, path: str, command: AwaitChild) -> Settled:
+    """The child's end, as it stands in the record. A second wait for it gets the same."""
+    name, kind = command.job_id, e.WaitKind.CHILD
+    record = await execution.recorded(lambda replay: replay.wait(path, kind, name))
     if record is None or record.completed is None:
-        if stage.gated:
-            await stage.gate()
+        if execution.gated:
+            await execution.gate(path)
         if record is None:
-            stage.scribe.record(e.JobWaiting(path, kind, name, at=stage.now()))
-        if name not in stage.replay.child_ends:
-            await stage.wait(Wait(path, kind, name, None))
-        stage.scribe.record(e.WaitCompleted(path, at=stage.now()))
-    return read_end(child, stage.replay.child_ends[name])
+            execution.record(e.JobWaiting(path, kind, name, at=execution.now()))
+        if name not in execution.replay.child_ends:
+            await execution.wait(Wait(path, kind, name, None))
+        execution.record(e.WaitCompleted(path, at=execution.now()))
+    ended = execution.replay.child_ends[name]
+    return Settled(ended.result, ended.failure)
 
 
-async def close_all(stage: Stage) -> None:
-    """The job ends: its children are told to, unless they are to be left alone. Whoever ends the job once more
-    tells them once more."""
-    for record in tuple(stage.replay.children.values()):
+async def close_all(execution: Execution, children: Children) -> None:
+    """The job ends, and so do its children, but for those that are to be left alone. Closing is repeated where the end
+    of the job is."""
+    for record in tuple(execution.replay.children.values()):
         if record.parent_close != "abandon":
-            await _close(stage, record)
+            await _close(execution, children, record)
 
 
-async def _close(stage: Stage, record: ChildRecord) -> None:
+async def _close(execution: Execution, children: Children, record: ChildRecord) -> None:
     path = f"close {record.job_id}"
-    if record.job_id not in stage.family.submitted:
-        # A former holder may be about to submit it still, and then nobody would be left to cancel it.
-        await _submit(stage, path, record)
-        if record.job_id in stage.replay.child_ends:
+    if record.job_id not in children.submitted:
+        # A former holder may be about to submit it still; then it could not be cancelled any more.
+        await _submit(execution, children, path, record)
+        if record.job_id in execution.replay.child_ends:
             return
     while True:
         try:
-            await stage.hands.children.cancel(stage.assignment, record.job_id, _PARENT_CLOSED)
+            await execution.services.children.cancel(execution.assignment, record.job_id, _PARENT_CLOSED)
             return
         except JobFinished:
             return
         except Unavailable:
-            await _away(stage, path)
+            await _away(execution, path)
         except Refusal as refusal:
             log.warning("child not cancelled", child_job_id=record.job_id, problem=refusal.message)
             return
 
 
-async def _submit(stage: Stage, path: str, record: ChildRecord) -> None:
+async def _submit(execution: Execution, children: Children, path: str, record: ChildRecord) -> None:
     while True:
         try:
-            await stage.hands.children.submit(stage.assignment, record)
+            await execution.services.children.submit(execution.assignment, record)
         except Unavailable:
-            await _away(stage, path)
+            await _away(execution, path)
             continue
         except Refusal as refusal:
-            # What is refused is refused whenever it is asked: that is how this child ended.
-            stage.family.ended(path, record.job_id, b"", e.Failure(type(refusal).__name__, refusal.message))
-        stage.family.submitted.add(record.job_id)
+            # A refused submission is refused again however often it is made: that is how this child ended.
+            children.ended(path, record.job_id, b"", e.Failure(type(refusal).__name__, refusal.message))
+        children.submitted.add(record.job_id)
         return
 
 
-async def _away(stage: Stage, path: str) -> None:
-    await stage.wait(Wait(path, e.WaitKind.RETRY, "child: the scheduler is away", stage.now() + AWAY))
+async def _away(execution: Execution, path: str) -> None:
+    await execution.wait(Wait(path, e.WaitKind.RETRY, "child: the scheduler is away", execution.now() + AWAY))
 
 
 def _named(parent: UUID, key: str) -> UUID:
-    """The child of that name: the parent's moment, and the rest from the two. A UUIDv7 like any other."""
+    """The id of the child under that key: the parent's timestamp, the rest from parent and key. A valid UUIDv7."""
     digest = int.from_bytes(sha256(parent.bytes + key.encode()).digest()[:10], "big")
     rest = digest & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
     return UUID(int=parent.int >> 80 << 80 | rest)

@@ -1,128 +1,126 @@
-"""Taking back what a job has done: newest first, each once, through the ledger like every other effect.
+"""Taking back what a job has done: newest first, each effect once, through the ledger like every other effect.
 
     compensation_started(path, key) ─► a call of the compensating tool at "~path" ─► step_compensated(path, key)
                                                 │ in doubt, retried: as any effect
                                                 └ failed for good: parked for an operator, tried again on requeue
 
-What is owed is known from the calls that the program made in this run, so the program must have come as far
-as its record before anything is taken back. The record says what it must have met.
+What there is to take back is known from the calls that the program made in this run, so the program must have come as
+far as its record before anything is taken back. The record says which calls it must have made.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 from time import monotonic
 
-from aetheris.driving.failures import cut
-from aetheris.errors import EffectAbandoned
-from aetheris.values import canonical
 from aetheris_journal import events as e
+from aetheris_journal.commands import ABANDONED, COMPENSATE, Settled
 from aetheris_journal.effect import State, effect_key
 from aetheris_journal.replay import COMPENSATION, EffectRecord
 
 from aetheris_engine import metrics
+from aetheris_engine.core.text import cut
 from aetheris_engine.core.waits import Wait
-from aetheris_engine.effect import EffectCall
-from aetheris_engine.execution import Stage
+from aetheris_engine.effect import EffectCall, Effects
+from aetheris_engine.execution import Execution
+from aetheris_engine.host import Raised
 
-# An effect that stands here may be in the world.
+# An effect in one of these states may be in the world.
 _POSSIBLE = (State.STARTED, State.IN_DOUBT, State.COMMITTED)
 
 
-def met(stage: Stage) -> bool:
-    """Whether the program has come to everything of its record that may have to be taken back."""
-    return all(path in stage.owed for path in _open(stage))
+def met(effects: Effects) -> bool:
+    """Whether the program has made every call that may have to be taken back."""
+    return all(path in effects.owed for path in _open(effects.execution))
 
 
-async def undo_all(stage: Stage) -> None:
+async def undo_all(effects: Effects) -> None:
     """Take back everything, at the end of a job."""
-    while unmet := [path for path in _open(stage) if path not in stage.owed]:
-        record = stage.replay.undoable[unmet[0]]
+    execution = effects.execution
+    while unmet := [path for path in _open(execution) if path not in effects.owed]:
+        record = execution.replay.undoable[unmet[0]]
         await _for_operator(
-            stage, unmet[0], f"compensation failed: the code no longer calls {record.name}, which is at {unmet[0]}"
+            execution, unmet[0], f"compensation failed: the code no longer calls {record.name}, which is at {unmet[0]}"
         )
-    for call in tuple(stage.owed.values()):
+    for call in tuple(effects.owed.values()):
         await call.learn()
-    for call in _committed(stage):
-        await _undo(stage, call)
+    for call in _committed(effects):
+        await _undo(effects, call, ending=True)
 
 
-async def compensate(stage: Stage, path: str) -> None:
-    """Take back everything so far, because the agent says so. Recorded when it is done."""
-    record = await stage.recorded(lambda replay: replay.step(path, "compensate", b"{}"))
+async def compensate(effects: Effects, path: str) -> Settled:
+    """Take back everything so far, because the program says so. Recorded when it is done."""
+    execution = effects.execution
+    record = await execution.recorded(lambda replay: replay.step(path, COMPENSATE, b"{}"))
     if record is not None:
         metrics.REPLAYED.inc()
-        return
-    if stage.gated:
-        await stage.gate()
+        return Settled(record.result)
+    if execution.gated:
+        await execution.gate(path)
     began = monotonic()
-    undone = _committed(stage)
+    undone = _committed(effects)
     for call in undone:
-        await _undo(stage, call)
-    result = canonical([call.path for call in undone])
+        await _undo(effects, call, ending=False)
+    result = json.dumps([call.path for call in undone], separators=(",", ":")).encode()
     elapsed = timedelta(seconds=monotonic() - began)
-    stage.scribe.record(e.StepCommitted(path, "compensate", b"{}", result, 1, elapsed, at=stage.now()))
+    execution.record(e.StepCommitted(path, COMPENSATE, b"{}", result, 1, elapsed, at=execution.now()))
+    return Settled(result)
 
 
-def _open(stage: Stage) -> Sequence[str]:
-    replay = stage.replay
+def _open(execution: Execution) -> Sequence[str]:
+    replay = execution.replay
     return [
         path for path, record in replay.undoable.items() if record.state in _POSSIBLE and path not in replay.compensated
     ]
 
 
-def _committed(stage: Stage) -> Sequence[EffectCall]:
+def _committed(effects: Effects) -> Sequence[EffectCall]:
     """Newest outcome first."""
-    done = stage.replay.compensated
-    calls = [call for call in stage.owed.values() if call.order and call.path not in done]
+    done = effects.execution.replay.compensated
+    calls = [call for call in effects.owed.values() if call.order and call.path not in done]
     return sorted(calls, key=lambda call: call.order, reverse=True)
 
 
-async def _undo(stage: Stage, made: EffectCall) -> None:
-    undoing = made.tool.compensate
-    assert undoing is not None
-    replay, path = stage.replay, COMPENSATION + made.path
-    while True:
-        try:
-            arguments = made.tool.undoing(made.given, made.result)
-            given = canonical(arguments, f"an argument of {undoing.name!r}")
-            break
-        except Exception as error:
-            await _for_operator(stage, path, f"compensation failed: {undoing.name}: {error}")
-    key = effect_key(stage.job_id, stage.named(path), undoing.name, given, None)
-    record = await stage.recorded(lambda replay: replay.effect(path, undoing.name, given, key))
+async def _undo(effects: Effects, made: EffectCall, *, ending: bool) -> None:
+    execution = effects.execution
+    replay, path = execution.replay, COMPENSATION + made.path
+    while isinstance(undoing := execution.host.undoing(made.command, made.result), Raised):
+        await _for_operator(execution, path, f"compensation failed: {made.command.compensate}: {undoing.reason}")
+    command = undoing
+    key = effect_key(execution.job_id, execution.named(path), command.name, command.arguments, None)
+    record = await execution.recorded(lambda replay: replay.effect(path, command.name, command.arguments, key))
     if made.path not in replay.compensating:
         replay.compensating.add(made.path)
-        stage.scribe.record(e.CompensationStarted(made.path, made.key, at=stage.now()))
-    call = EffectCall(stage, path, undoing, arguments, given, key)
-    try:
-        await _settled(stage, call, record)
-    except EffectAbandoned:
-        # Somebody has decided that nobody will know. The effect stays what it is.
-        replay.compensated.add(made.path)
-        return
+        execution.record(e.CompensationStarted(made.path, made.key, at=execution.now()))
+    call = EffectCall(effects, path, command, key, ending=ending)
+    abandoned = await _settled(execution, call, record)
     replay.compensated.add(made.path)
-    stage.scribe.record(e.StepCompensated(made.path, made.key, call.result, at=stage.now()), len(call.result))
+    if abandoned:
+        # A person decided to go on without knowing. The effect stays what it is.
+        return
+    execution.record(e.StepCompensated(made.path, made.key, call.result, at=execution.now()), len(call.result))
     metrics.STEPS.labels("compensated").inc()
 
 
-async def _settled(stage: Stage, call: EffectCall, record: EffectRecord | None) -> None:
+async def _settled(execution: Execution, call: EffectCall, record: EffectRecord | None) -> bool:
+    """Settle the compensating call. True where it was given up on."""
     if record is not None and record.state is State.FAILED and record.retry_at is None:
-        # It had failed for good; that the job runs again means that somebody wants it tried again.
+        # It failed for good before. That the job runs again means that an operator wants it tried again.
         call.afresh(record.attempt)
         record = None
     while True:
-        try:
-            await call.settle(record)
-            return
-        except EffectAbandoned:
-            raise
-        except Exception as error:
-            await _for_operator(stage, call.path, f"compensation failed: {call.tool.name}: {error}")
+        settled = await call.settle(record)
+        if settled.failure is None:
+            return False
+        if settled.failure.type == ABANDONED:
+            return True
+        problem = settled.failure.message
+        await _for_operator(execution, call.path, f"compensation failed: {call.command.name}: {problem}")
         call.afresh(call.attempt)
         record = None
 
 
-async def _for_operator(stage: Stage, path: str, reason: str) -> None:
-    await stage.wait(Wait(path, e.WaitKind.OPERATOR, cut(reason, 1_024), None))
+async def _for_operator(execution: Execution, path: str, reason: str) -> None:
+    await execution.wait(Wait(path, e.WaitKind.OPERATOR, cut(reason, 1_024), None))

@@ -1,13 +1,13 @@
-"""How a job hears: it reads its inbox on from where it last stopped, and gives what came to its waits.
+"""How a job reads its inbox: on from where it last stopped, and every entry goes to the waits.
 
-    woken, leased ───► read on ──► waits end
-    a deadline ──────► withdraw the question ──► read on ──► what came wins; else the time is over
-    the inbox away ──► listen again soon; a deadline that has waited for it long enough wins, but not over a
-                       question: somebody may have been told that their answer counts
+    woken, leased ────► read on ──► waits end
+    a deadline ───────► withdraw the approval ──► read on ──► an entry that came wins; else the time is over
+    the gateway away ─► read again soon; a deadline that has waited for the gateway long enough wins, but not over an
+                        approval: an approver may have been told that the decision counts
 
-A note that was accepted before its wait's deadline is never beaten by it, because whoever says "timed out"
-has looked once more since. However often the job is woken, a note is fetched once; a message that there
-was no room for, once more.
+An entry that was accepted before its wait's deadline is never beaten by the deadline, because the inbox is read once
+more before the wait times out. However often the job is woken, an entry is fetched once; a message that there was no
+room for, once more.
 """
 
 from __future__ import annotations
@@ -19,116 +19,118 @@ import structlog
 from aetheris_journal.events import WaitKind
 from aetheris_kernel.errors import Refusal, Unavailable
 
-from aetheris_engine.core.waits import Note, Wait
-from aetheris_engine.execution import Stage
+from aetheris_engine.core.waits import InboxEntry, Wait
+from aetheris_engine.execution import Execution
 from aetheris_engine.ports import Page
 
 log = structlog.get_logger()
 
-# How soon an inbox that was away is listened to again, at first and at last. Whatever comes anew wakes the job.
+# How soon the inbox is read again after the gateway was away, at first and at most. A new entry wakes the job anyway.
 AGAIN, AGAIN_MAX = timedelta(seconds=2), timedelta(seconds=32)
 
 
-class Listening:
-    """The ear of one run."""
+class InboxReader:
+    """Reads the inbox of one run."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._heard = False
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._up_to_date = False
         self._under_way = False
         self._again = AGAIN
-        # The last note that was read.
+        # The last entry that was read.
         self._after = ""
-        # What the chain had when the job was taken over. It alone may be settled on sight: what this run
-        # has recorded since may not be durable yet.
+        # The entries that the chain had when the job was taken over. They alone may be settled when they come again:
+        # what this run has recorded since may not be durable yet.
         self._recorded: frozenset[str] = frozenset()
 
     def begin(self, recorded: Iterable[str]) -> None:
-        """The job has been taken over, and these notes are in its chain."""
+        """The job has been taken over, and these entries are in its chain."""
         self._recorded = frozenset(recorded)
 
-    def hear(self) -> None:
-        """Something came, or may have."""
-        self._heard = False
-        self._stage.deaf_until = None
+    def wake(self) -> None:
+        """Something was sent to the job, or may have been."""
+        self._up_to_date = False
+        self._execution.inbox_away_until = None
 
     def soon(self) -> None:
-        """Listen, if there is anything to listen for. The job does not come to rest meanwhile."""
+        """Read, if there is a wait to read for. The job does not come to rest meanwhile."""
         if self._under_way or not self._wanted():
             return
         self._under_way = True
-        self._stage.spawn_listener(self._listen())
+        self._execution.spawn_listener(self._read())
 
     def _wanted(self) -> bool:
-        stage = self._stage
-        contested = stage.waits.contested(stage.time)
-        if stage.deaf_until is not None and stage.time < stage.deaf_until:
+        execution = self._execution
+        contested = execution.waits.contested(execution.time)
+        if execution.inbox_away_until is not None and execution.time < execution.inbox_away_until:
             return any(wait.kind is not WaitKind.APPROVAL for wait in contested)
-        return bool(contested) or (stage.waits.wants_notes and (not self._heard or bool(stage.waits.missing)))
+        return bool(contested) or (
+            execution.waits.wants_entries and (not self._up_to_date or bool(execution.waits.missing))
+        )
 
-    async def _listen(self) -> None:
-        stage = self._stage
-        contested: Sequence[Wait] = stage.waits.contested(stage.time)
-        stale, self._heard = bool(contested) or not self._heard, True
+    async def _read(self) -> None:
+        execution = self._execution
+        contested: Sequence[Wait] = execution.waits.contested(execution.time)
+        stale, self._up_to_date = bool(contested) or not self._up_to_date, True
         try:
             await self._withdraw(contested)
             if stale:
                 await self._read_on()
             await self._read_missing()
-            stage.deaf_until, self._again = None, AGAIN
+            execution.inbox_away_until, self._again = None, AGAIN
         except Unavailable as away:
-            log.warning("inbox away", job_id=str(stage.job_id), problem=away.message, deadlines=len(contested))
-            self._heard = False
-            stage.deaf_until = stage.time + self._again
+            log.warning("inbox away", job_id=str(execution.job_id), problem=away.message, deadlines=len(contested))
+            self._up_to_date = False
+            execution.inbox_away_until = execution.time + self._again
             self._again = min(2 * self._again, AGAIN_MAX)
             contested = [wait for wait in contested if wait.kind is not WaitKind.APPROVAL]
         except Refusal as refusal:
-            stage.stop(refusal)
+            execution.stop(refusal)
             return
         finally:
             self._under_way = False
-        stage.end(stage.waits.give_up(contested))
+        execution.end(execution.waits.give_up(contested))
 
     async def _withdraw(self, contested: Sequence[Wait]) -> None:
-        """A question whose time is over takes no more answers. One that came before is in the inbox."""
+        """An approval whose time is over takes no more decisions. A decision made before is in the inbox."""
         for wait in contested:
             if wait.kind is WaitKind.APPROVAL:
-                await self._stage.hands.desk.close(self._stage.assignment, wait.key, "expired")
+                await self._execution.services.approvals.close(self._execution.assignment, wait.key, "expired")
 
     async def _read_on(self) -> None:
-        stage, more = self._stage, True
+        execution, more = self._execution, True
         while more:
             after = self._after
             page = await self._page(after)
             more = page.more
-            if not page.notes:
+            if not page.entries:
                 return
-            fresh = [note for note in page.notes if note.note_id not in self._recorded]
-            stale = [note.note_id for note in page.notes if note.note_id in self._recorded]
+            fresh = [entry for entry in page.entries if entry.entry_id not in self._recorded]
+            stale = [entry.entry_id for entry in page.entries if entry.entry_id in self._recorded]
             if stale:
-                stage.hands.inbox.settle(stage.assignment, stale)
-            self._after = page.notes[-1].note_id
-            stage.end(stage.waits.deliver(fresh, after))
+                execution.services.inbox.settle(execution.assignment, stale)
+            self._after = page.entries[-1].entry_id
+            execution.end(execution.waits.deliver(fresh, after))
 
     async def _read_missing(self) -> None:
-        """Messages that there was no room for when they came."""
-        stage = self._stage
-        for channel in stage.waits.missing:
-            after, more = stage.waits.reread(channel), True
+        """Read the messages again that there was no room for when they came."""
+        execution = self._execution
+        for channel in execution.waits.missing:
+            after, more = execution.waits.reread(channel), True
             while more:
                 try:
                     page = await self._page(after)
                 except BaseException:
-                    stage.waits.miss(channel, after)
+                    execution.waits.miss(channel, after)
                     raise
-                fresh: list[Note] = [note for note in page.notes if note.note_id not in self._recorded]
-                stage.end(stage.waits.deliver_missing(channel, fresh, after))
+                fresh: list[InboxEntry] = [entry for entry in page.entries if entry.entry_id not in self._recorded]
+                execution.end(execution.waits.deliver_missing(channel, fresh, after))
                 more = page.more
-                if page.notes:
-                    after = page.notes[-1].note_id
-                if more and stage.waits.plenty:
-                    stage.waits.miss(channel, after)
+                if page.entries:
+                    after = page.entries[-1].entry_id
+                if more and execution.waits.plenty:
+                    execution.waits.miss(channel, after)
                     break
 
     async def _page(self, after: str) -> Page:
-        return await self._stage.hands.inbox.fetch(self._stage.assignment, after)
+        return await self._execution.services.inbox.fetch(self._execution.assignment, after)

@@ -1,13 +1,13 @@
-"""One job in the hands of one runner, from its first lease here until it is let go for good.
+"""One job in the memory of one runner, from its first lease here until it is let go for good.
 
-    hold(lease) ─► take over from the chain, or go on warm ─► drive the agent
+    hold(lease) ─► take over from the chain, or go on warm ─► run the program
                        │
-                       ├── quiet ──► record safe, inbox heard ──► Parked    (stays warm)
-                       ├── done ───► record safe ──► Completed | Failed | Cancelled
-                       ├── stopping ─► at its next command ──► Released
-                       └── fenced ──► raises Fenced; nothing was or will be written
+                       ├── quiet ────► record durable, inbox told ──► Parked    (stays in memory)
+                       ├── done ─────► record durable ──► Completed | Failed | Cancelled
+                       ├── leaving ──► at its next command ──► Released
+                       └── fenced ───► raises Fenced; nothing was or will be written
 
-Nothing leaves this module before the record of it is durable.
+Nothing leaves this module before the record of it is durable. `core.lifecycle` has the states of a run as a table.
 """
 
 from __future__ import annotations
@@ -16,27 +16,21 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from aetheris.context import current
-from aetheris.definitions import AgentDefinition
-from aetheris.driving.branch import Branch, current_branch
-from aetheris.driving.failures import EXITS, described
-from aetheris.driving.input import first_arguments
 from aetheris_journal import events as e
+from aetheris_journal.commands import Program, ProgramRestarts, ProgramReturned
 from aetheris_journal.replay import Divergence
 
-from aetheris_engine import approval as approvals
-from aetheris_engine import compensation, ending, ports
-from aetheris_engine.checkpoint import Anew
-from aetheris_engine.core.waits import Note
-from aetheris_engine.execution import Stage
-from aetheris_engine.inbox_reader import Listening
+from aetheris_engine import approval, child, compensation, ports
+from aetheris_engine.core.waits import InboxEntry
+from aetheris_engine.engine import Engine
+from aetheris_engine.execution import ENDING, Execution
+from aetheris_engine.host import HostFor
+from aetheris_engine.inbox_reader import InboxReader
 from aetheris_engine.late import late_outcomes
-from aetheris_engine.ports import Assignment, Outcome
-from aetheris_engine.program import Program
-from aetheris_engine.services import Hands
+from aetheris_engine.ports import Assignment, Outcome, Services
 from aetheris_engine.takeover import Taken, leased, take_over
 
-# A job that ends or parks sooner than this tells more by that.
+# A job that ends or parks sooner than this says more by that than by its progress.
 PROGRESS_AFTER_S = 10.0
 
 
@@ -44,204 +38,241 @@ class Run:
     def __init__(
         self,
         assignment: Assignment,
-        definition: AgentDefinition[Any],
+        program: Program,
+        host_for: HostFor,
         version: str,
-        hands: Hands,
-        progressed: ports.Progressed = ports.unheard,
+        services: Services,
+        progressed: ports.Progressed = ports.unreported,
     ) -> None:
         self.job_id = assignment.job_id
         self.lease = assignment.lease
-        self._hands = hands
-        self._stage = Stage(
-            assignment, hands, lambda fraction, note: progressed(self.job_id, self.lease, fraction, note)
-        )
-        self._definition, self._version = definition, version
-        self._progressed = progressed
-        self._agent: asyncio.Task[Outcome | None] | None = None
-        self._listening = Listening(self._stage)
+        self._program, self._host_for, self._version = program, host_for, version
+        self._services, self._progressed = services, progressed
+        self._held: _Held | None = None
+        # What was asked of the run while it was still being taken over.
+        self._leaving = ""
+        self._cancelling: str | None = None
 
     async def hold(self, assignment: Assignment) -> Outcome:
         """Everything of one lease. Raises Fenced where the lease turns out to be over."""
         self.lease = assignment.lease
-        self._stage.assignment = assignment
-        if self._agent is None:
-            taken = await take_over(assignment, self._version, self._hands, self._stage.stop)
+        if self._held is None:
+            taken = await take_over(assignment, self._version, self._services)
             if not isinstance(taken, Taken):
                 return taken
-            self._agent = self._begin(taken)
+            self._held = self._begin(assignment, taken)
         else:
-            self._go_on()
-        if assignment.cancel_requested or self._stage.cancelling is not None:
-            self.cancel(assignment.cancel_reason)
-        return await self._watch()
+            self._report_commits(self._held.execution)
+            self._held.lease_again(assignment, self._version)
+        if assignment.cancel_requested or self._held.execution.cancelling is not None:
+            self._held.cancel(assignment.cancel_reason)
+        return await self._held.watch()
 
-    def hear(self) -> None:
-        """Something came for the job."""
-        self._listening.hear()
-        self._stage.family.hear()
-        self._stage.nudged.set()
+    def wake(self) -> None:
+        """Something was sent to the job, or a child of it may have ended."""
+        if self._held is not None:
+            self._held.wake()
 
     def cancel(self, reason: str) -> None:
-        """End the job, as soon as no tool is inside the world."""
-        # What is to be taken back is known once the agent has come as far as its record.
-        self._stage.cancel(reason, at_rest=self._agent is None or not compensation.met(self._stage))
+        """End the job, as soon as no tool is entered."""
+        if self._held is None:
+            self._cancelling = reason
+        else:
+            self._held.cancel(reason)
 
     def leave(self, reason: str) -> None:
         """Hand the job back at its next command."""
-        self._stage.leave(reason)
+        if self._held is None:
+            self._leaving = reason
+        else:
+            self._held.execution.leave(reason)
 
     async def close(self) -> None:
-        """Forget the job. What its tools brought and the record does not have is told as evidence."""
-        if self._agent is None:
-            await self._stage.close()
+        """Forget the job. What its tools returned and the record does not have is reported as evidence."""
+        if self._held is None:
             return
-        scribe = self._stage.scribe
-        scribe.close()
-        await self._stage.close()
-        for late in late_outcomes(self._stage.assignment, scribe.lease, scribe.unwritten):
-            self._hands.witness.report(late)
+        execution = self._held.execution
+        writer = execution.writer
+        writer.close()
+        await execution.close()
+        for late in late_outcomes(execution.assignment, writer.lease, writer.unwritten):
+            self._services.late_outcomes.report(late)
 
-    def _begin(self, taken: Taken) -> asyncio.Task[Outcome | None]:
-        stage = self._stage
-        stage.scribe, stage.replay, stage.abandoned = taken.scribe, taken.replay, taken.abandoned
-        # A signal is a fact: whoever waits for it a second time gets it again.
-        stage.deliver(
-            Note(ended.source_id, name, ended.payload, ended.actor) for name, ended in taken.replay.signals.items()
-        )
-        self._listening.begin(taken.replay.consumed)
-        if taken.replay.round and taken.replay.consumed:
-            # So that the next checkpoint need not carry them on.
-            self._hands.inbox.settle(stage.assignment, sorted(taken.replay.consumed))
-        self._tell_progress()
-        agent = self._spawn(self._drive())
-        # After the agent's first turn: a job of quick steps is one commit.
-        asyncio.get_running_loop().call_soon(stage.scribe.send_soon)
-        return agent
+    def _begin(self, assignment: Assignment, taken: Taken) -> _Held:
+        def report(fraction: float | None, note: str) -> None:
+            self._progressed(self.job_id, self.lease, fraction, note)
 
-    def _spawn(self, last: Coroutine[Any, Any, Outcome | None]) -> asyncio.Task[Outcome | None]:
-        """The branch with whose end the job ends. One that is cancelled before its first turn leaves too."""
-        stage = self._stage
+        execution = Execution(assignment, self._services, self._host_for, taken.writer, taken.replay, report)
+        if self._leaving:
+            execution.leave(self._leaving)
+        self._report_commits(execution)
+        held = _Held(execution, Engine(execution, taken.left), self._program)
+        taken.writer.on_stop(execution.stop)
+        if self._cancelling is not None:
+            held.cancel(self._cancelling)
+        return held
 
-        def left(_: asyncio.Task[Outcome | None]) -> None:
-            stage.activity.leave()
-            stage.nudged.set()
-
-        agent = stage.spawn(last)
-        agent.add_done_callback(left)
-        return agent
-
-    def _go_on(self) -> None:
-        """The same runner again, with no lease in between: the agent stands where it stood."""
-        stage = self._stage
-        stage.scribe.lease_again(self.lease)
-        self._tell_progress()
-        stage.scribe.open(leased(stage.assignment, self._version, self._hands))
-        self._listening.hear()
-        stage.family.hear()
-        stage.end(stage.waits.leased_again())
-        stage.nudged.set()
-        asyncio.get_running_loop().call_soon(stage.scribe.send_soon)
-
-    def _tell_progress(self) -> None:
-        """That a job gets on is worth telling where runners died over it, and where it takes long."""
-        after_s = 0.0 if self._stage.assignment.crash_count else PROGRESS_AFTER_S
+    def _report_commits(self, execution: Execution) -> None:
+        """Report progress: on the first commit if earlier runners crashed on this job, else after some seconds."""
         lease = self.lease
-        self._stage.scribe.on_progress(lambda: self._progressed(self.job_id, lease, None, ""), after_s=after_s)
+        after_s = 0.0 if execution.assignment.crash_count else PROGRESS_AFTER_S
+        execution.writer.on_progress(lambda: self._progressed(self.job_id, lease, None, ""), after_s=after_s)
 
-    async def _drive(self) -> Outcome | None:
-        """The agent from end to end. Its last step and the job's end are one commit. None where the job is
-        cancelled: this task may be too, so it does not have the last word."""
-        stage = self._stage
-        while True:
-            current_branch.set(Branch())
-            program = Program(stage, self._definition)
-            current.set(program)
-            try:
-                given = first_arguments(self._definition, stage.assignment.input, stage.replay.state)
-                result = await self._definition.call(given)
-                if program.over:
-                    continue
-                program.verdicts.insist()
-                written = self._definition.signature.result.write(result)
-                if not stage.halting:
-                    # Of a job that is being cancelled the record may hold what was taken back already.
-                    stage.replay.finish()
-            except Divergence:
-                raise
-            except Anew:
-                continue
-            except (Exception, *EXITS) as error:
-                if program.over:
-                    continue
-                return None if stage.halting else await ending.fail(stage, described(error))
-            return None if stage.halting else await ending.complete(stage, written)
 
-    async def _watch(self) -> Outcome:
-        stage = self._stage
+class _Held:
+    """A run that has been taken over: its program, and what moves it."""
+
+    def __init__(self, execution: Execution, engine: Engine, program: Program) -> None:
+        self.execution, self._engine, self._program = execution, engine, program
+        self._inbox = InboxReader(execution)
+        replay = execution.replay
+        # A signal is a fact: a second wait for it gets it again.
+        execution.deliver(
+            InboxEntry(ended.source_id, name, ended.payload, ended.actor) for name, ended in replay.signals.items()
+        )
+        self._inbox.begin(replay.consumed)
+        if replay.round and replay.consumed:
+            # So that the next checkpoint need not carry them on.
+            execution.services.inbox.settle(execution.assignment, sorted(replay.consumed))
+        # The task with whose end the job ends: first the program, then what ends the job.
+        self._last = self._spawn(self._run_program(), "")
+        # After the program's first turn: a job of quick steps is one commit.
+        asyncio.get_running_loop().call_soon(execution.writer.send_soon)
+
+    def lease_again(self, assignment: Assignment, version: str) -> None:
+        """The same runner under the very next lease: the program stands where it stood."""
+        execution = self.execution
+        execution.assignment = assignment
+        execution.writer.lease_again(assignment.lease)
+        execution.writer.open(leased(assignment, version, execution.services))
+        self.wake()
+        execution.end(execution.waits.leased_again())
+        asyncio.get_running_loop().call_soon(execution.writer.send_soon)
+
+    def wake(self) -> None:
+        self._inbox.wake()
+        self._engine.children.wake()
+        self.execution.nudged.set()
+
+    def cancel(self, reason: str) -> None:
+        # What there is to take back is known once the program has come as far as its record.
+        self.execution.cancel(reason, at_rest=not compensation.met(self._engine.effects))
+
+    async def watch(self) -> Outcome:
+        execution = self.execution
         while True:
-            stage.arm()
-            await stage.nudged.wait()
-            stage.nudged.clear()
-            if stage.fault is not None:
-                return await self._faulted(stage.fault)
-            assert self._agent is not None
-            if self._agent.done():
-                outcome = await self._finish(self._agent)
+            execution.arm()
+            await execution.nudged.wait()
+            execution.nudged.clear()
+            if execution.fault is not None:
+                return await self._faulted(execution.fault)
+            if self._last.done():
+                outcome = await self._ended()
                 if outcome is not None:
                     return outcome
                 continue
-            stage.end_due()
-            self._listening.soon()
-            stage.family.soon()
-            if stage.activity.quiet and not stage.nudged.is_set():
+            execution.end_due()
+            self._inbox.soon()
+            self._engine.children.soon()
+            if execution.activity.quiet and not execution.nudged.is_set():
                 outcome = await self._rest()
                 if outcome is not None:
                     return outcome
 
+    def _spawn(self, last: Coroutine[Any, Any, Outcome | None], prefix: str = ENDING) -> asyncio.Task[Outcome | None]:
+        """Start the task with whose end the job ends. One that is cancelled before its first turn is counted out,
+        too."""
+        execution = self.execution
+
+        def ended(_: asyncio.Task[Outcome | None]) -> None:
+            execution.activity.leave()
+            execution.nudged.set()
+
+        task = execution.spawn(last, prefix)
+        task.add_done_callback(ended)
+        return task
+
+    async def _run_program(self) -> Outcome | None:
+        """The program from its start to its end. Its last step and the job's end are one commit. None where the job is
+        cancelled: this task may be cancelled, too, so another one ends the job."""
+        execution = self.execution
+        while True:
+            ended = await self._program.run(self._engine, execution.assignment.input, execution.replay.state)
+            if isinstance(ended, ProgramRestarts):
+                await execution.make_safe()
+                continue
+            if execution.life.halting:
+                # The record may hold what was taken back already, so the program's own end does not count.
+                return None
+            if isinstance(ended, ProgramReturned):
+                execution.replay.finish()
+                return await self._complete(ended.result)
+            return await self._fail(ended.failure)
+
+    async def _complete(self, result: bytes) -> Outcome:
+        """The last step and this are one commit, unless there are children to close."""
+        await child.close_all(self.execution, self._engine.children)
+        self.execution.end_with(e.JobCompleted(result, at=self.execution.now()), len(result))
+        return ports.Completed(result)
+
+    async def _fail(self, failure: e.Failure) -> Outcome:
+        """What the program did is taken back, and then the job ends."""
+        await self._undo()
+        self.execution.end_with(e.JobFailed(failure, at=self.execution.now()))
+        return ports.Failed(failure)
+
+    async def _cancel(self) -> Outcome:
+        # First every branch comes to its end or to the gate, which stays shut for it; then the ending's gate opens.
+        await self.execution.stilled()
+        await self._undo()
+        reason = self.execution.cancelling or ""
+        self.execution.end_with(e.JobCancelled(reason, at=self.execution.now()))
+        return ports.Cancelled(reason)
+
+    async def _undo(self) -> None:
+        self.execution.unwind()
+        await child.close_all(self.execution, self._engine.children)
+        await compensation.undo_all(self._engine.effects)
+
     async def _rest(self) -> Outcome | None:
-        """The job is quiet: make its record safe, and let it go unless something moved meanwhile."""
-        stage = self._stage
-        await stage.make_safe()
-        if stage.nudged.is_set() or not stage.activity.quiet:
+        """The job is quiet: make its record durable, and let it go unless something moved meanwhile."""
+        execution = self.execution
+        await execution.make_safe()
+        if execution.nudged.is_set() or not execution.activity.quiet:
             return None
-        stage.disarm()
-        if stage.halting:
-            self._end(ending.cancel(stage))
+        execution.disarm()
+        if execution.life.halting:
+            self._last = self._spawn(self._cancel())
             return None
-        if stage.gated_branches:
-            return ports.Released(stage.leaving)
-        # What made it come to rest is over with this lease.
-        stage.leaving = ""
-        return ports.Parked(stage.waits.reason, stage.wake_at, stage.waits.needs_operator)
+        if execution.gated_branches:
+            return ports.Released(execution.leaving)
+        execution.rested()
+        return ports.Parked(execution.waits.reason, execution.wake_at, execution.waits.needs_operator)
 
     async def _faulted(self, fault: Exception) -> Outcome:
         if not isinstance(fault, Divergence):
             raise fault
         reason = f"non-determinism {fault}"
-        self._stage.scribe.record(e.JobWaiting("", e.WaitKind.OPERATOR, reason, at=self._stage.now()))
-        await self._stage.make_safe()
+        self.execution.record(e.JobWaiting("", e.WaitKind.OPERATOR, reason, at=self.execution.now()))
+        await self.execution.make_safe()
         return ports.Parked(reason, operator=True)
 
-    async def _finish(self, agent: asyncio.Task[Outcome | None]) -> Outcome | None:
-        stage = self._stage
-        if agent.cancelled():
-            if stage.unwinding:
-                raise RuntimeError("what ends the job was cancelled itself")
+    async def _ended(self) -> Outcome | None:
+        """The last task is done: the outcome, or None where another task has to end the job first."""
+        execution = self.execution
+        if self._last.cancelled():
+            if execution.life.unwinding:
+                raise RuntimeError("the task that ends the job was cancelled")
             itself = e.Failure("CancelledError", "the agent cancelled itself")
-            self._end(ending.cancel(stage) if stage.halting else ending.fail(stage, itself))
+            self._last = self._spawn(self._cancel() if execution.life.halting else self._fail(itself))
             return None
-        error = agent.exception()
+        error = self._last.exception()
         if isinstance(error, Divergence):
             return await self._faulted(error)
-        outcome = agent.result()
+        outcome = self._last.result()
         if outcome is None:
-            self._end(ending.cancel(stage))
+            self._last = self._spawn(self._cancel())
             return None
-        await stage.make_safe()
-        await approvals.withdraw_all(self._hands, stage.assignment, stage.replay)
+        await execution.make_safe()
+        await approval.withdraw_all(execution.services, execution.assignment, execution.replay)
         return outcome
-
-    def _end(self, last: Coroutine[Any, Any, Outcome]) -> None:
-        """The program is over. What ends the job may wait, park and be handed back like the program."""
-        self._stage.unwind()
-        self._agent = self._spawn(last)

@@ -1,4 +1,7 @@
-"""What a run needs from the world: where it records, what it hears, what it can find out."""
+"""The services that a run calls: where it records, where it reads its inbox, where it asks and tells.
+
+All of them are protocols. The runner implements them over gRPC, the tests in memory.
+"""
 
 from __future__ import annotations
 
@@ -10,45 +13,23 @@ from enum import IntEnum
 from typing import Protocol
 from uuid import UUID
 
-from aetheris import approvals
+from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import GENESIS, Commit
+from aetheris_journal.commands import AskApproval
+from aetheris_journal.effect import EffectResolution
 from aetheris_journal.events import Failure
 from aetheris_journal.replay import ChildRecord
+from aetheris_kernel.clock import Clock
 
-from aetheris_engine.core import doubt as effect
 from aetheris_engine.core import waits
 from aetheris_engine.core.fork import Fork
-from aetheris_engine.core.tail import Append
 
-
-class Decision(IntEnum):
-    APPENDED = 1
-    RECORDED = 2
-    IN_FLIGHT = 3
-    IN_DOUBT = 4
-    FENCED = 5
-    REFUSED = 6
-    SPENT = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The ledger's answer to an append."""
-
-    decision: Decision
-    head: bytes = b""
-    result: bytes = b""
-    holder_job_id: str = ""
-    key: str = ""
-    message: str = ""
-
-
-# Who hears how far a job is: the job, its lease, the fraction (None where only a commit was made), a note.
+# Called with how far a job is: the job, its lease, the fraction (None where only a commit was made), a text for people.
 Progressed = Callable[[UUID, int, float | None, str], None]
 
 
-def unheard(job_id: UUID, lease: int, fraction: float | None, note: str) -> None:
-    """Nobody asked how far the job is."""
+def unreported(job_id: UUID, lease: int, fraction: float | None, note: str) -> None:
+    """Progress that no one listens for."""
 
 
 class Notice(IntEnum):
@@ -78,14 +59,14 @@ class Journal(Protocol):
     async def load_last(self, job_id: UUID) -> Stretch:
         """The chain from its last checkpoint on; all of it where it has none."""
 
-    async def note(self, tenant: str, job_id: UUID, key: str) -> effect.Note | None:
-        """What somebody left at the ledger about an effect in doubt."""
+    async def resolution(self, tenant: str, job_id: UUID, key: str) -> EffectResolution | None:
+        """How an effect in doubt is resolved, where a person or the former holder has told the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
 class LateOutcome:
-    """What a tool brought when its holder could not write it down any more: its result, or an error that
-    vouches for the world."""
+    """What a tool returned when its holder could not record it any more: a result, or an error which says that the
+    world is unchanged."""
 
     tenant: str
     job_id: UUID
@@ -95,9 +76,9 @@ class LateOutcome:
     failure: Failure | None = None
 
 
-class Witness(Protocol):
+class LateOutcomes(Protocol):
     def report(self, late: LateOutcome) -> None:
-        """Never gives up: the ledger hears of it, and then whoever waits for it."""
+        """Never gives up: the ledger is told, and then the job is woken if it waits because of this effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,49 +97,41 @@ class Assignment:
     cancel_reason: str = ""
     parent_job_id: str = ""
     idempotency_key: str = ""
-    # Who submitted it.
+    # The person or program that submitted it.
     actor: str = ""
-    # Whose history it begins with, if it is a fork.
+    # The job whose history it begins with, if it is a fork.
     fork: Fork | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What has come, oldest first."""
+    """Inbox entries, oldest first."""
 
-    notes: Sequence[waits.Note]
+    entries: Sequence[waits.InboxEntry]
     more: bool = False
 
 
 class Inbox(Protocol):
     async def fetch(self, job: Assignment, after: str) -> Page:
-        """What has come for a job behind the note `after` and is not settled. Raises Unavailable once the
-        inbox has been away for some seconds."""
+        """The job's entries behind the entry `after` that are not settled. Raises Unavailable once the gateway has been
+        away for some seconds."""
 
     def unsettled(self, job: Assignment) -> Collection[str]:
-        """What was settled here and the inbox has not heard of yet."""
+        """Entries that were settled here, but of which the gateway has not been told yet."""
 
-    def settle(self, job: Assignment, note_ids: Sequence[str]) -> None:
-        """These are in the chain now. The inbox learns it soon; a note it still offers is offered in vain."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What people are asked, and until when."""
-
-    name: str  # unique in its job
-    asked: approvals.Question
-    deadline: datetime | None
+    def settle(self, job: Assignment, entry_ids: Sequence[str]) -> None:
+        """These are in the chain now. The gateway is told soon; until then it may offer them again, and they are
+        ignored."""
 
 
-class Desk(Protocol):
-    """Where a job's questions lie, and where tokens are signed. Everything may be asked again."""
+class Approvals(Protocol):
+    """Where a job's approvals are open, and where its tokens are signed. Every call may be repeated."""
 
-    async def open(self, job: Assignment, question: Question) -> None:
-        """Put a question before people. What they decide comes as a note."""
+    async def open(self, job: Assignment, name: str, asked: AskApproval, deadline: datetime | None) -> None:
+        """Ask people. `name` is unique in the job. What they decide comes as an inbox entry."""
 
     async def close(self, job: Assignment, name: str, reason: str) -> None:
-        """Take a question back, or without a name all of the job's: from here on nobody can answer."""
+        """Withdraw an approval, or without a name every one of the job: from here on no one can decide it."""
 
     async def mint(self, job: Assignment, key: str, deadline: datetime | None) -> str:
         """A token with which its bearer can send the signal `key`, once."""
@@ -180,13 +153,14 @@ class ChildOutcome:
 
 
 class Children(Protocol):
-    """The scheduler, as a parent asks it. Everything may be asked again. Raises Unavailable where it is away."""
+    """The scheduler, as a parent asks it. Every call may be repeated. Raises Unavailable where the scheduler is
+    away."""
 
     async def submit(self, parent: Assignment, child: ChildRecord) -> None:
-        """Make the child, unless it is there."""
+        """Submit the child, unless that is done."""
 
     async def ended(self, parent: Assignment, after: int | None, named: Sequence[str]) -> EndedChildren:
-        """Of the children named, and of all behind the number `after`, those that have ended."""
+        """The children that have ended: of those `named`, and of all whose end has a number above `after`."""
 
     async def outcome(self, parent: Assignment, job_id: str) -> ChildOutcome:
         """How a child has ended."""
@@ -224,3 +198,16 @@ class Released:
 
 
 Outcome = Parked | Completed | Failed | Cancelled | Released
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every run of one runner shares."""
+
+    journal: Journal
+    inbox: Inbox
+    clock: Clock
+    runner_id: str
+    late_outcomes: LateOutcomes
+    approvals: Approvals
+    children: Children

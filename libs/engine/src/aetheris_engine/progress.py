@@ -1,4 +1,4 @@
-"""Says how far a job is, at most once a second, from whatever thread."""
+"""Reports how far a job is, at most once a second. Any thread may say it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _APART_S = 1.0
 
 
 class Progress:
-    """What is said in between is told with the next; the last word is never lost."""
+    """Of what is said within a second only the latest is reported, and the last word always is."""
 
     def __init__(self, report: Callable[[float | None, str], None]) -> None:
         self._report = report
@@ -22,12 +22,12 @@ class Progress:
     def say(self, fraction: float | None, note: str) -> None:
         self._latest = fraction, note
         if not self._due:
-            # Two threads at once may both find it so; then it is told twice.
+            # Two threads at once may both find it so; then it is reported twice.
             self._due = True
             self._loop.call_soon_threadsafe(self._arrange)
 
     def close(self) -> None:
-        """Whoever still says something is heard by nobody."""
+        """Report nothing more."""
         self._due = True
         if self._timer is not None:
             self._timer.cancel()

@@ -1,38 +1,32 @@
 """One step, from the record or by its own code.
 
 recorded ──► given back
-frontier ──► performed ──► committed, or failed for good ──► given to the agent
-   ▲             └── failed, and to be tried again ──┐
-   └──────────────── the pause, which parks ◄────────┘
+frontier ──► run ──► committed, or failed for good ──► given to the program
+   ▲          └── failed, and to be tried again ──┐
+   └─────────────── the pause, which parks ◄──────┘
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import random
 
-# By itself: the module's own is watched inside an agent, which costs a look at who asks.
+# The contract guard wraps `time.monotonic` in its module, and the wrapper inspects the caller's frame: the name taken
+# out of the module before the guard is installed is the plain function.
 from time import monotonic
-from typing import Any
 
-from aetheris.context import current, enclosing_step
-from aetheris.definitions import StepDefinition
-from aetheris.driving.failures import EXITS, described, revived
-from aetheris.outcomes import StepInHand, step_in_hand
-from aetheris.progress import pulse_in_hand
-from aetheris.retry import asked_pause
-from aetheris.values import canonical
 from aetheris_journal import events as e
+from aetheris_journal.commands import RunStep, Settled
 
 from aetheris_engine import metrics
-from aetheris_engine.core.retry import next_attempt
+from aetheris_engine.core.retry import ONCE, next_attempt
 from aetheris_engine.core.waits import Wait
-from aetheris_engine.execution import Stage
-from aetheris_engine.performing import Beats, from_within, perform, raise_if_cancelled
+from aetheris_engine.execution import Execution
+from aetheris_engine.host import Raised
 
-# How long one agent may keep the event loop to itself between two steps.
+# How long one program may keep the event loop to itself between two steps.
 _TURN_S = 0.005
 
 
@@ -41,121 +35,89 @@ class _Again:
     """An attempt has failed and is to be followed by another."""
 
     at: datetime
-    began: datetime  # the first one
+    first_began: datetime
 
 
 class Steps:
     """The steps of one run."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        # For all of the agent: a step whose silence nobody counts needs no watch of its own.
-        pulse_in_hand.set(Beats(stage.progress.say))
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
         self._turn_began = monotonic()
 
-    async def run(self, path: str, definition: StepDefinition[Any], arguments: dict[str, Any]) -> Any:
-        stage = self._stage
-        given = canonical(arguments, f"an argument of {definition.name!r}")
-        record = await stage.recorded(lambda replay: replay.step(path, definition.name, given))
-        failed, began = 0, None
+    async def run(self, path: str, command: RunStep) -> Settled:
+        execution = self._execution
+        record = await execution.recorded(lambda replay: replay.step(path, command.name, command.arguments))
+        failed, first_began = 0, None
         if record is not None:
             metrics.REPLAYED.inc()
             if record.failure is None:
-                return definition.signature.result.read(record.result)
+                return Settled(record.result)
             if record.retry_at is None:
-                raise revived(record.failure)
-            failed, began = record.attempt, record.began
-            await self._pause(path, definition, record.retry_at)
+                return Settled(failure=record.failure)
+            failed, first_began = record.attempt, record.began
+            await self._pause(path, command, record.retry_at)
         while True:
-            if stage.gated:
-                await stage.gate()
-            result = await self._attempt(path, definition, arguments, given, failed + 1, began)
-            if not isinstance(result, _Again):
-                return definition.signature.result.read(result)
-            failed, began = failed + 1, result.began
-            await self._pause(path, definition, result.at)
+            if execution.gated:
+                await execution.gate(path)
+            ended = await self._attempt(path, command, failed + 1, first_began)
+            if not isinstance(ended, _Again):
+                return ended
+            failed, first_began = failed + 1, ended.first_began
+            await self._pause(path, command, ended.at)
 
     async def _attempt(
-        self,
-        path: str,
-        definition: StepDefinition[Any],
-        arguments: dict[str, Any],
-        given: bytes,
-        attempt: int,
-        first_began: datetime | None,
-    ) -> bytes | _Again:
-        """The result; or that it is to be tried again. Raises what the agent shall see of the last failure."""
-        stage = self._stage
+        self, path: str, command: RunStep, attempt: int, first_began: datetime | None
+    ) -> Settled | _Again:
+        execution = self._execution
         began = monotonic()
-        try:
-            result = await self._perform(path, definition, arguments, attempt)
-        except (Exception, *EXITS) as error:
-            elapsed = timedelta(seconds=monotonic() - began)
-            first_began = first_began or stage.now() - elapsed
-            retry_at = self._next(definition, error, attempt, first_began)
-            failure = described(error, retryable=retry_at is not None)
-            stage.scribe.record(
-                e.StepFailed(path, definition.name, given, failure, attempt, elapsed, retry_at, at=stage.now())
-            )
-            if retry_at is not None:
-                metrics.STEPS.labels("retryable").inc()
-                return _Again(retry_at, first_began)
-            metrics.STEPS.labels("permanent_failure").inc()
-            raise revived(failure) from error
+        returned = await execution.host.step(command, path, attempt)
         ended = monotonic()
-        span = timedelta(seconds=ended - began)
-        ticket = stage.scribe.record(
-            e.StepCommitted(path, definition.name, given, result, attempt, span, at=stage.now()),
-            value_bytes=len(given) + len(result),
+        elapsed = timedelta(seconds=ended - began)
+        if isinstance(returned, Raised):
+            return self._failed(path, command, returned, attempt, elapsed, first_began)
+        ticket = execution.record(
+            e.StepCommitted(path, command.name, command.arguments, returned, attempt, elapsed, at=execution.now()),
+            value_bytes=len(command.arguments) + len(returned),
         )
         metrics.PURE.inc()
-        if definition.durable:
-            await stage.scribe.durable(ticket)
+        if command.durable:
+            await execution.writer.durable(ticket)
         elif ended - self._turn_began > _TURN_S:
             await asyncio.sleep(0)
             self._turn_began = monotonic()
-        return result
+        return Settled(returned)
 
-    async def _perform(
-        self, path: str, definition: StepDefinition[Any], arguments: dict[str, Any], attempt: int
-    ) -> bytes:
-        """The step's own code. Inside it there is no agent: what it calls are ordinary functions."""
-        outside = current.set(None)
-        entered = enclosing_step.set(definition.name)
-        try:
-            if definition.plain:
-                return definition.signature.result.write(await definition.call(arguments))
-            return definition.signature.result.write(await self._watched(path, definition, arguments, attempt))
-        except asyncio.CancelledError:
-            raise_if_cancelled()
-            raise from_within(definition) from None
-        finally:
-            enclosing_step.reset(entered)
-            current.reset(outside)
-
-    async def _watched(
-        self, path: str, definition: StepDefinition[Any], arguments: dict[str, Any], attempt: int
-    ) -> Any:
-        """With limits of its own, and the knowledge of which step it is."""
-        stage = self._stage
-        beats = Beats(stage.progress.say)
-        watched = pulse_in_hand.set(beats)
-        known = step_in_hand.set(StepInHand(str(stage.job_id), stage.named(path), attempt, stage.assignment.lease))
-        try:
-            return await perform(definition, arguments, beats)
-        finally:
-            step_in_hand.reset(known)
-            pulse_in_hand.reset(watched)
-
-    def _next(
-        self, definition: StepDefinition[Any], error: BaseException, attempt: int, began: datetime
-    ) -> datetime | None:
-        policy = definition.retry
-        if policy.hopeless(error):
-            return None
-        return next_attempt(
-            policy, attempt=attempt, asked=asked_pause(error), began=began, now=self._stage.now(), roll=random()
+    def _failed(
+        self,
+        path: str,
+        command: RunStep,
+        raised: Raised,
+        attempt: int,
+        elapsed: timedelta,
+        first_began: datetime | None,
+    ) -> Settled | _Again:
+        execution = self._execution
+        first_began = first_began or execution.now() - elapsed
+        retry_at = None
+        if not raised.final:
+            retry_at = next_attempt(
+                command.backoff or ONCE,
+                attempt=attempt,
+                asked=raised.pause,
+                began=first_began,
+                now=execution.now(),
+                roll=random(),
+            )
+        failure = replace(raised.failure, retryable=retry_at is not None)
+        execution.record(
+            e.StepFailed(path, command.name, command.arguments, failure, attempt, elapsed, retry_at, at=execution.now())
         )
+        if retry_at is not None:
+            metrics.STEPS.labels("retryable").inc()
+            return _Again(retry_at, first_began)
+        metrics.STEPS.labels("permanent_failure").inc()
+        return Settled(failure=failure, cause=raised.cause)
 
-    async def _pause(self, path: str, definition: StepDefinition[Any], until: datetime) -> None:
-        await self._stage.wait(Wait(path, e.WaitKind.RETRY, f"retry: {definition.name}", until))
+    async def _pause(self, path: str, command: RunStep, until: datetime) -> None:
+        await self._execution.wait(Wait(path, e.WaitKind.RETRY, f"retry: {command.name}", until))

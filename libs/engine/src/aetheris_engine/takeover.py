@@ -1,13 +1,12 @@
-"""Taking a job over: from its chain to a scribe that may write.
+"""Taking a job over: from its chain to a writer that may append to it.
 
-Only a fenced chain is built on. Between reading it and fencing it the former holder may still write;
-then our fence finds another tail, and the chain is read again. Once the fence is durable, nothing of
-the former holder's comes after it.
+Only a fenced chain is built on. Between reading the chain and fencing it the former holder may still write; then the
+fence names a parent that is not the tail any more, and the chain is read again. Once the fence is durable, nothing of
+the former holder is ever appended after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from aetheris_journal import codec
@@ -17,27 +16,24 @@ from aetheris_journal.replay import Replay
 from aetheris_kernel.errors import ChainBroken, Fenced
 
 from aetheris_engine.approval import withdraw_all
-from aetheris_engine.chain_writer import Scribe
+from aetheris_engine.chain_writer import ChainWriter
 from aetheris_engine.core.tail import Tail
-from aetheris_engine.fork import Abandoned, go_on_from
-from aetheris_engine.ports import Assignment, Cancelled, Completed, Failed, Outcome, Stretch
-from aetheris_engine.services import Hands
+from aetheris_engine.fork import LeftBehind, go_on_from
+from aetheris_engine.ports import Assignment, Cancelled, Completed, Failed, Outcome, Services, Stretch
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
     replay: Replay
-    scribe: Scribe
-    abandoned: Abandoned | None = None
+    writer: ChainWriter
+    left: LeftBehind | None = None
 
 
-async def take_over(
-    assignment: Assignment, version: str, hands: Hands, stop: Callable[[Exception], None]
-) -> Taken | Outcome:
-    """The job's record and the pen for it; or its outcome, where its chain has ended already."""
+async def take_over(assignment: Assignment, version: str, services: Services) -> Taken | Outcome:
+    """The job's record and the writer of its chain; or its outcome, where its chain has ended already."""
     while True:
         fresh = assignment.lease == 1
-        stretch = Stretch(()) if fresh else await _loaded(assignment, hands)
+        stretch = Stretch(()) if fresh else await _loaded(assignment, services)
         commits = stretch.commits
         before = commits[0].seq - 1 if commits else 0
         broken = first_break(assignment.job_id, commits, after=before, parent=stretch.parent)
@@ -51,47 +47,47 @@ async def take_over(
         replay = Replay(own)
         ended = _ended(replay.terminal)
         if ended is not None:
-            await withdraw_all(hands, assignment, replay)
+            await withdraw_all(services, assignment, replay)
             return ended
         seq, head = (commits[-1].seq, commits[-1].hash) if commits else (0, GENESIS)
         tail = Tail(assignment.job_id, assignment.tenant, assignment.lease, codec.encode, seq=seq, head=head)
-        scribe = Scribe(tail, hands.journal, stop if fresh else _nobody)
+        writer = ChainWriter(tail, services.journal)
         if not commits:
-            scribe.open(created(assignment, hands))
-        scribe.open(leased(assignment, version, hands))
+            writer.open(created(assignment, services))
+        writer.open(leased(assignment, version, services))
         if not fresh:
             try:
-                await scribe.settled()
+                await writer.settled()
             except Fenced:
                 continue
-            scribe.on_stop(stop)
         if assignment.fork is None:
-            return Taken(replay, scribe)
-        replay, abandoned = await go_on_from(assignment.fork, assignment, own, scribe, hands)
-        return Taken(replay, scribe, abandoned)
+            return Taken(replay, writer)
+        replay, left = await go_on_from(assignment.fork, assignment, own, writer, services)
+        return Taken(replay, writer, left)
 
 
-async def _loaded(assignment: Assignment, hands: Hands) -> Stretch:
-    """The chain from its last checkpoint on. What a fork has left behind is told by all of it."""
+async def _loaded(assignment: Assignment, services: Services) -> Stretch:
+    """The chain from its last checkpoint on; of a fork the whole chain, because the rest of its source is told by
+    it."""
     if assignment.fork is not None:
-        return Stretch(await hands.journal.load(assignment.job_id))
-    stretch = await hands.journal.load_last(assignment.job_id)
+        return Stretch(await services.journal.load(assignment.job_id))
+    stretch = await services.journal.load_last(assignment.job_id)
     first = stretch.commits[0] if stretch.commits else None
     if first is None or first.seq == 1:
         return stretch
     if any(isinstance(event, e.CheckpointSaved) for event in codec.decode(first.body)):
         return stretch
-    # The ledger's hint is only that.
-    return Stretch(await hands.journal.load(assignment.job_id))
+    # The ledger's answer was only a hint, and it was wrong.
+    return Stretch(await services.journal.load(assignment.job_id))
 
 
 def _from_checkpoint(events: list[e.Event]) -> list[e.Event]:
-    """What the first commit has before its checkpoint belongs to what was not read."""
+    """Without what the first commit has before its checkpoint: that belongs to the part that was not read."""
     first = next(number for number, event in enumerate(events) if isinstance(event, e.CheckpointSaved))
     return events[first:]
 
 
-def created(assignment: Assignment, hands: Hands) -> e.JobCreated:
+def created(assignment: Assignment, services: Services) -> e.JobCreated:
     fork = assignment.fork
     return e.JobCreated(
         assignment.agent,
@@ -104,12 +100,12 @@ def created(assignment: Assignment, hands: Hands) -> e.JobCreated:
         str(fork.source) if fork else "",
         fork.at_seq if fork else 0,
         fork.effects if fork else "",
-        at=hands.clock.now(),
+        at=services.clock.now(),
     )
 
 
-def leased(assignment: Assignment, version: str, hands: Hands) -> e.JobLeased:
-    return e.JobLeased(assignment.lease, hands.runner_id, version, at=hands.clock.now())
+def leased(assignment: Assignment, version: str, services: Services) -> e.JobLeased:
+    return e.JobLeased(assignment.lease, services.runner_id, version, at=services.clock.now())
 
 
 def _ended(terminal: e.Event | None) -> Outcome | None:
@@ -121,7 +117,3 @@ def _ended(terminal: e.Event | None) -> Outcome | None:
         case e.JobCancelled(reason=reason):
             return Cancelled(reason)
     return None
-
-
-def _nobody(error: Exception) -> None:
-    """Whoever waits for the fence is told by the scribe itself."""

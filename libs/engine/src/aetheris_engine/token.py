@@ -1,42 +1,46 @@
-"""Tokens that end a wait: minted at the gateway, recorded, given away, and waited for as a signal."""
+"""Tokens that end a wait: signed by the gateway, recorded, given away, and waited for as a signal."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
+import json
+from datetime import datetime
 
-from aetheris.awakeables import Awakeable, read_completion, read_token, write_token
 from aetheris_journal import events as e
+from aetheris_journal.commands import AwaitToken, MakeToken, Settled
 from aetheris_kernel.errors import Refusal, Unavailable
 
-from aetheris_engine.execution import Stage
-from aetheris_engine.wait import away, moment_after, wait_until
+from aetheris_engine.core.waits import TOKEN
+from aetheris_engine.execution import Execution
+from aetheris_engine.wait import away, deadline_after, wait_for
 
 
-async def make(stage: Stage, path: str, timeout: timedelta | None) -> Awakeable:
-    """A token leaves the agent only through a tool, so its record is durable before anybody holds it."""
-    record = await stage.recorded(lambda replay: replay.value(path, e.ValueKind.TOKEN))
-    name = stage.named(path)
+async def make(execution: Execution, path: str, command: MakeToken) -> Settled:
+    """A token leaves the program only through a tool, so its record is durable before it can be used."""
+    record = await execution.recorded(lambda replay: replay.value(path, e.ValueKind.TOKEN))
     if record is not None:
-        return read_token(name, record.value)
-    if stage.gated:
-        await stage.gate()
-    deadline = moment_after(stage, timeout)
-    handle = Awakeable("", name, deadline)
+        return Settled(record.value)
+    if execution.gated:
+        await execution.gate(path)
+    deadline = deadline_after(execution, command.timeout)
+    key = TOKEN + execution.named(path)
     while True:
         try:
-            token = await stage.hands.desk.mint(stage.assignment, handle.key, deadline)
+            token = await execution.services.approvals.mint(execution.assignment, key, deadline)
             break
         except Unavailable:
-            await away(stage, path, "token")
+            await away(execution, path, "token")
         except Refusal as refusal:
-            await stage.halt(RuntimeError(f"the gateway signs no token: {refusal.message}"))
-    value = write_token(token, deadline)
-    stage.scribe.record(e.ValueRecorded(path, e.ValueKind.TOKEN, value, at=stage.now()), value_bytes=len(value))
-    return read_token(name, value)
+            await execution.halt(RuntimeError(f"the gateway signs no token: {refusal.message}"))
+    value = _written(token, deadline)
+    execution.record(e.ValueRecorded(path, e.ValueKind.TOKEN, value, at=execution.now()), value_bytes=len(value))
+    return Settled(value)
 
 
-async def wait(stage: Stage, path: str, handle: Awakeable) -> Any:
-    """What somebody said with the token. Whoever waits a second time hears the same."""
-    completed = await wait_until(stage, path, e.WaitKind.SIGNAL, handle.key, lambda: handle.deadline)
-    return read_completion(completed.payload, timed_out=completed.timed_out)
+async def wait(execution: Execution, path: str, command: AwaitToken) -> Settled:
+    """What was said with the token. A second wait for it gets the same."""
+    return await wait_for(execution, path, e.WaitKind.SIGNAL, TOKEN + command.place, lambda: command.deadline)
+
+
+def _written(token: str, deadline: datetime | None) -> bytes:
+    said = {"deadline": None if deadline is None else deadline.isoformat(), "token": token}
+    return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()

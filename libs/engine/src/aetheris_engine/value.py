@@ -1,36 +1,35 @@
-"""Time, random numbers and ids, served to the agent once and from the record ever after."""
+"""Time, random numbers and ids, served to the program once and from the record ever after.
+
+A module of its own because it is one command, like its neighbours.
+"""
 
 from __future__ import annotations
 
+import json
 from secrets import randbits
-from typing import Any
 
-from aetheris.values import canonical
 from aetheris_journal import events as e
-from pydantic_core import from_json
+from aetheris_journal.commands import ReadValue, Settled
 
-from aetheris_engine.execution import Stage
-
-_KINDS = {"time": e.ValueKind.TIME, "random": e.ValueKind.RANDOM, "uuid": e.ValueKind.UUID}
+from aetheris_engine.execution import Execution
 
 
-async def serve(stage: Stage, path: str, kind: str) -> Any:
-    wanted = _KINDS[kind]
-    record = await stage.recorded(lambda replay: replay.value(path, wanted))
+async def read(execution: Execution, path: str, command: ReadValue) -> Settled:
+    record = await execution.recorded(lambda replay: replay.value(path, command.kind))
     if record is not None:
-        return from_json(record.value)
-    if stage.gated:
-        await stage.gate()
-    value = canonical(_fresh(stage, wanted))
-    stage.scribe.record(e.ValueRecorded(path, wanted, value, at=stage.now()))
-    return from_json(value)
+        return Settled(record.value)
+    if execution.gated:
+        await execution.gate(path)
+    value = json.dumps(_fresh(execution, command.kind)).encode()
+    execution.record(e.ValueRecorded(path, command.kind, value, at=execution.now()))
+    return Settled(value)
 
 
-def _fresh(stage: Stage, kind: e.ValueKind) -> object:
+def _fresh(execution: Execution, kind: e.ValueKind) -> str | float:
     match kind:
         case e.ValueKind.TIME:
-            return stage.now().isoformat()
+            return execution.now().isoformat()
         case e.ValueKind.RANDOM:
             return randbits(53) / (1 << 53)
         case _:
-            return str(stage.hands.clock.new_id())
+            return str(execution.services.clock.new_id())

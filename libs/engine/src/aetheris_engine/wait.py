@@ -5,57 +5,56 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from aetheris import durations
 from aetheris_journal import events as e
+from aetheris_journal.commands import Settled
 
 from aetheris_engine.core.waits import Delivered, Wait
-from aetheris_engine.execution import Stage
+from aetheris_engine.execution import Execution
 
-# How long a job parks while the gateway, whom it has something to ask, is away.
+# How long a job parks while the gateway or the scheduler, which it has something to ask, is away.
 AWAY = timedelta(seconds=5)
 
 
-async def wait_for(stage: Stage, path: str, kind: e.WaitKind, name: str, span: timedelta | None) -> e.WaitCompleted:
-    """Its end, as it stands in the record."""
-    return await wait_until(stage, path, kind, name, lambda: moment_after(stage, span))
-
-
-async def wait_until(
-    stage: Stage, path: str, kind: e.WaitKind, name: str, deadline: Callable[[], datetime | None]
-) -> e.WaitCompleted:
-    """The same, with a deadline that is asked for where the wait begins."""
-    record = await stage.recorded(lambda replay: replay.wait(path, kind, name))
+async def wait_for(
+    execution: Execution, path: str, kind: e.WaitKind, name: str, deadline: Callable[[], datetime | None]
+) -> Settled:
+    """Wait for an inbox entry or for time. `deadline` is asked for where the wait begins, and recorded."""
+    record = await execution.recorded(lambda replay: replay.wait(path, kind, name))
     if record is not None and record.completed is not None:
-        return record.completed
-    if stage.gated:
-        await stage.gate()
+        return settled(record.completed)
+    if execution.gated:
+        await execution.gate(path)
     if record is None:
         until = deadline()
-        stage.scribe.record(e.JobWaiting(path, kind, name, until, at=stage.now()))
+        execution.record(e.JobWaiting(path, kind, name, until, at=execution.now()))
     else:
         until = record.deadline
-    return await ended(stage, Wait(path, kind, name, until))
+    return settled(await ended(execution, Wait(path, kind, name, until)))
 
 
-async def ended(stage: Stage, wait: Wait) -> e.WaitCompleted:
+async def ended(execution: Execution, wait: Wait) -> e.WaitCompleted:
     """The end of a wait whose beginning is recorded."""
-    ending = await stage.wait(wait)
+    ending = await execution.wait(wait)
     if isinstance(ending, Delivered):
-        note = ending.note
-        completed = e.WaitCompleted(wait.path, note.payload, False, note.note_id, note.actor, at=stage.now())
+        entry = ending.entry
+        completed = e.WaitCompleted(wait.path, entry.payload, False, entry.entry_id, entry.actor, at=execution.now())
     else:
-        completed = e.WaitCompleted(wait.path, timed_out=wait.kind is not e.WaitKind.TIMER, at=stage.now())
-    stage.scribe.record(completed, value_bytes=len(completed.payload))
+        completed = e.WaitCompleted(wait.path, timed_out=wait.kind is not e.WaitKind.TIMER, at=execution.now())
+    execution.record(completed, value_bytes=len(completed.payload))
     if completed.source_id:
-        stage.consumed(completed.source_id)
+        execution.consumed(completed.source_id)
     return completed
 
 
-async def away(stage: Stage, path: str, for_what: str) -> None:
-    """The gateway is away, and nothing goes on without it: the job parks, and comes back to ask again."""
-    until = stage.now() + AWAY
-    await stage.wait(Wait(path, e.WaitKind.RETRY, f"{for_what}: the gateway is away", until))
+def settled(completed: e.WaitCompleted) -> Settled:
+    return Settled(completed.payload, timed_out=completed.timed_out)
 
 
-def moment_after(stage: Stage, span: timedelta | None) -> datetime | None:
-    return None if span is None else durations.moment_after(stage.now(), span)
+async def away(execution: Execution, path: str, for_what: str) -> None:
+    """The gateway is away, and the command cannot go on without it: the job parks, and asks again later."""
+    until = execution.now() + AWAY
+    await execution.wait(Wait(path, e.WaitKind.RETRY, f"{for_what}: the gateway is away", until))
+
+
+def deadline_after(execution: Execution, span: timedelta | None) -> datetime | None:
+    return None if span is None else execution.now() + span

@@ -169,7 +169,8 @@ async def approval(
         quorum,
         requester_may_decide,
     )
-    return await _context("approval()").approval(question, None if expires is None else to_span(expires))
+    verdict: Verdict = await _context("approval()").approval(question, None if expires is None else to_span(expires))
+    return verdict
 
 
 def _json(value: Any, what: str, bytes_max: int) -> bytes:

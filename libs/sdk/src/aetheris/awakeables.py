@@ -66,4 +66,5 @@ def read_completion(payload: bytes, *, timed_out: bool) -> Any:
 
 async def awakeable(*, timeout: str | float | timedelta | None = None) -> Awakeable:
     """A token, and the wait that it ends. With a timeout, counted from here, the token expires."""
-    return await _context("awakeable()").awakeable(None if timeout is None else to_span(timeout))
+    made: Awakeable = await _context("awakeable()").awakeable(None if timeout is None else to_span(timeout))
+    return made

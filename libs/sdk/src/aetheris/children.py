@@ -12,7 +12,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from aetheris_journal.events import ChildCompleted
+from aetheris_journal.commands import Settled
 from pydantic_core import from_json
 
 from aetheris.context import _context
@@ -92,14 +92,15 @@ async def spawn(
         agent.signature.bind(args, kwargs)
         result = agent.signature.result
     given = canonical({"args": args, "kwargs": kwargs}, f"an argument of {name!r}")
-    return await _context("spawn()").spawn(Spawn(name, given, key or "", queue or "", on_parent_close, result))
+    child: Child = await _context("spawn()").spawn(Spawn(name, given, key or "", queue or "", on_parent_close, result))
+    return child
 
 
-def read_end(child: Child, ended: ChildCompleted) -> Any:
+def read_end(child: Child, ended: Settled) -> Any:
     """What a child's end means to its parent."""
     failure = ended.failure
     if failure is None:
-        return from_json(ended.result or b"null") if child.result is None else child.result.read(ended.result)
+        return from_json(ended.value or b"null") if child.result is None else child.result.read(ended.value)
     if failure.type == CANCELLED:
         raise ChildCancelled(failure.message or "cancelled")
     raise ChildFailed(failure.type, failure.message)

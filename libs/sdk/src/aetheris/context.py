@@ -1,7 +1,7 @@
-"""What an agent can ask of whoever runs it.
+"""What an agent can ask of the runner.
 
-The functions here are an agent's whole vocabulary beside its own steps and tools. They find the
-runner through a context variable; outside an agent there is none, and each says so.
+The functions here are an agent's whole vocabulary beside its own steps and tools. They find the runner through a
+context variable; outside an agent it is not set, and each of them says so.
 """
 
 from __future__ import annotations
@@ -9,17 +9,10 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, overload
+from typing import Any, NoReturn, Protocol, TypeVar, overload
 from uuid import UUID
 
 from aetheris.durations import to_span
-
-if TYPE_CHECKING:
-    from aetheris.approvals import Question, Verdict
-    from aetheris.awakeables import Awakeable
-    from aetheris.children import Child, Spawn
-    from aetheris.definitions import StepDefinition, ToolDefinition
-    from aetheris.mapping import Work
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -27,11 +20,12 @@ B = TypeVar("B")
 
 
 class Context(Protocol):
-    """The runner, as an agent sees it."""
+    """What answers an agent's commands: `aetheris.driving.program`. Definitions, approvals, children and tokens import
+    this module, so their types stand there and not here."""
 
-    async def step(self, definition: StepDefinition[Any], arguments: dict[str, Any]) -> Any: ...
+    async def step(self, definition: Any, arguments: dict[str, Any]) -> Any: ...
 
-    async def tool(self, definition: ToolDefinition[Any], arguments: dict[str, Any], once: str | None) -> Any: ...
+    async def tool(self, definition: Any, arguments: dict[str, Any], once: str | None) -> Any: ...
 
     async def sleep(self, span: timedelta) -> None: ...
 
@@ -39,19 +33,19 @@ class Context(Protocol):
 
     async def receive(self, channel: str, timeout: timedelta | None) -> Any: ...
 
-    async def approval(self, question: Question, expires: timedelta | None) -> Verdict: ...
+    async def approval(self, question: Any, expires: timedelta | None) -> Any: ...
 
-    async def awakeable(self, timeout: timedelta | None) -> Awakeable: ...
+    async def awakeable(self, timeout: timedelta | None) -> Any: ...
 
-    async def awakened(self, handle: Awakeable) -> Any: ...
+    async def awakened(self, handle: Any) -> Any: ...
 
-    async def gather(self, branches: tuple[Awaitable[Any], ...]) -> list[Any]: ...
+    async def gather(self, work: tuple[Awaitable[Any], ...]) -> list[Any]: ...
 
-    async def map(self, work: Work) -> list[Any]: ...
+    async def map(self, work: Any) -> list[Any]: ...
 
-    async def spawn(self, asked: Spawn) -> Child: ...
+    async def spawn(self, asked: Any) -> Any: ...
 
-    async def child(self, child: Child) -> Any: ...
+    async def child(self, child: Any) -> Any: ...
 
     async def checkpoint(self, state: Any) -> NoReturn: ...
 
@@ -60,7 +54,7 @@ class Context(Protocol):
     async def compensate(self) -> None: ...
 
 
-# The runner, inside an agent. None outside, and inside a step: there everything is an ordinary call.
+# Set inside an agent. None outside, and inside a step: there everything is an ordinary call.
 current: ContextVar[Context | None] = ContextVar("aetheris_context", default=None)
 
 # The step whose body runs, so that a tool can refuse to be hidden in it.

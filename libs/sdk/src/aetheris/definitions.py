@@ -85,6 +85,7 @@ class Executed(Definition[R]):
     ) -> None:
         super().__init__(function, name)
         self.retry = to_retry(retry)
+        self.backoff = None if retry is None else self.retry.backoff
         self.timeout = None if timeout is None else to_span(timeout)
         self.heartbeat = None if heartbeat is None else to_span(heartbeat)
         # A coroutine that may take its time.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -23,10 +23,3 @@ def to_span(span: str | float | timedelta) -> timedelta:
     if result < timedelta(0):
         raise ValueError(f"a span of time is not negative: {span!r}")
     return result
-
-
-def moment_after(now: datetime, span: timedelta) -> datetime:
-    try:
-        return now + span
-    except OverflowError:
-        raise ValueError("that is longer than the calendar: time ends with the year 9999") from None

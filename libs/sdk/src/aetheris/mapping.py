@@ -16,9 +16,6 @@ from aetheris.values import canonical
 
 T = TypeVar("T")
 
-# The name under which a map that failed records which of its items were begun.
-MARK = "map"
-
 
 class MapFailed(AetherisError):
     """More items failed than are tolerated. `failures` has them all, by the place of the item."""
@@ -41,10 +38,6 @@ class Work:
     async def call(self, number: int) -> Any:
         value = self.function(self.items[number])
         return await value if inspect.isawaitable(value) else value
-
-    @property
-    def arguments(self) -> bytes:
-        return canonical({"items": len(self.items), "tolerated": self.tolerated})
 
     def settled(self, results: Mapping[int, Any]) -> list[Any]:
         """What the agent gets, from the results and errors of the items that were begun."""
@@ -71,6 +64,13 @@ def failed(error: Exception) -> Any:
 
 def is_failed(result: Any) -> bool:
     return isinstance(result, _Failed)
+
+
+def unfailed(result: Any) -> Any:
+    """The result, or the error raised."""
+    if isinstance(result, _Failed):
+        raise result.error
+    return result
 
 
 def write_begun(begun: Iterable[int]) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from aetheris_journal.commands import Backoff
+
 from aetheris.durations import to_span
 from aetheris.errors import ContractViolation, Permanent, RetryAfter, ValueRefused
 
@@ -48,6 +50,11 @@ class Retry:
     @property
     def window(self) -> timedelta | None:
         return None if self.within is None else to_span(self.within)
+
+    @property
+    def backoff(self) -> Backoff:
+        """The part of it that a command carries."""
+        return Backoff(self.attempts, self.first_pause, self.factor, self.most_pause, self.jitter, self.window)
 
     def hopeless(self, error: BaseException) -> bool:
         return isinstance(error, (*_HOPELESS, *self.unless)) or not isinstance(error, Exception)

@@ -11,25 +11,26 @@ from aetheris.driving.agents import AgentsUnreadable
 from aetheris_chassis.client import open_channel
 from aetheris_chassis.process import sleep_forever
 from aetheris_chassis.server import serving
-from aetheris_engine.services import Hands
+from aetheris_engine.ports import Services
 from aetheris_kernel.clock import SystemClock
 from aetheris_kernel.errors import Invalid
 
-from aetheris_runner.held_jobs import Crew
-from aetheris_runner.peers.approvals import GatewayDesk
+from aetheris_runner.held_jobs import HeldJobs, Offered
+from aetheris_runner.hosts.python import PythonHosts
+from aetheris_runner.peers.approvals import GatewayApprovals
 from aetheris_runner.peers.children import SchedulerChildren
 from aetheris_runner.peers.inbox import GatewayInbox
-from aetheris_runner.peers.late_outcomes import LedgerWitness
+from aetheris_runner.peers.late_outcomes import LedgerLateOutcomes
 from aetheris_runner.peers.ledger import LedgerJournal
 from aetheris_runner.peers.session import Session
-from aetheris_runner.programs.python import load_agents
+from aetheris_runner.programs.python import load_programs
 from aetheris_runner.settings import Settings
 from aetheris_runner.successor import Succession
 
 log = structlog.get_logger()
 
-# How long the scheduler is given to hear what became of the jobs of a runner that stops.
-_GOODBYE_S = 5.0
+# How long the other services are given to hear what became of the jobs of a runner that stops.
+_HEARD_S = 5.0
 
 
 async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> None:
@@ -39,7 +40,7 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
 
 async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
     try:
-        agents = load_agents(_listed(settings.agents))
+        programs = load_programs(_listed(settings.agents))
     except AgentsUnreadable as error:
         raise Invalid(str(error)) from error
     clock = SystemClock()
@@ -53,66 +54,74 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         journal, inbox = LedgerJournal(ledger), GatewayInbox(gateway)
-        witness = LedgerWitness(ledger, scheduler)
-        hands = Hands(
-            journal, inbox, clock, settings.runner_id, witness, GatewayDesk(gateway), SchedulerChildren(scheduler)
+        late_outcomes = LedgerLateOutcomes(ledger, scheduler)
+        services = Services(
+            journal=journal,
+            inbox=inbox,
+            clock=clock,
+            runner_id=settings.runner_id,
+            late_outcomes=late_outcomes,
+            approvals=GatewayApprovals(gateway),
+            children=SchedulerChildren(scheduler),
         )
-        crew = Crew(agents, hands, warm_max=settings.warm_max)
         session = Session(
             scheduler,
-            crew,
             clock,
             runner_id=settings.runner_id,
-            agents=sorted(agents),
+            agents=sorted(programs),
             queues=_listed(settings.queues),
             capacity=settings.capacity,
             session_id=succession.session_id if succession else "",
         )
-        crew.report_to(session)
+        hosts = PythonHosts()
+        offered = {name: Offered(program, hosts, program.version) for name, program in programs.items()}
+        jobs = HeldJobs(offered, services, session, warm_max=settings.warm_max)
         loops = [
             tasks.create_task(journal.run(), name="journal"),
             tasks.create_task(inbox.run(), name="inbox"),
-            tasks.create_task(session.run(), name="session"),
-            tasks.create_task(witness.run(), name="late outcomes"),
+            tasks.create_task(session.run(jobs), name="session"),
+            tasks.create_task(late_outcomes.run(), name="late outcomes"),
         ]
         async with serving(settings, "runner", _no_services, []):
-            log.info("runner started", runner_id=settings.runner_id, agents=sorted(agents))
+            log.info("runner started", runner_id=settings.runner_id, agents=sorted(programs))
             if started is not None:
                 started.set()
             try:
                 if succession is not None:
-                    # Not before: the jobs of the one before it can only go to a session that is there.
+                    # Not before: the predecessor's jobs can only go to a session that the scheduler knows.
                     await session.welcomed.wait()
                     succession.ready()
                 await sleep_forever()
             finally:
                 successor = succession.successor if succession else ""
-                await asyncio.shield(_say_goodbye(crew, session, witness, settings.drain_s, successor))
+                await asyncio.shield(_hand_back(jobs, session, late_outcomes, settings.drain_s, successor))
                 for loop in loops:
                     loop.cancel()
 
 
-async def _say_goodbye(crew: Crew, session: Session, witness: LedgerWitness, drain_s: float, successor: str) -> None:
-    """Hand everything back and see that it was heard, so that nobody waits for a lease to run out."""
+async def _hand_back(
+    jobs: HeldJobs, session: Session, late_outcomes: LedgerLateOutcomes, drain_s: float, successor: str
+) -> None:
+    """Hand every job back and wait until the scheduler has heard it, so that no job waits for a lease to run out."""
     session.leave()
     if successor:
         await session.hand_over_to(successor)
-    await crew.drained(drain_s)
+    await jobs.drained(drain_s)
     try:
-        async with asyncio.timeout(_GOODBYE_S):
+        async with asyncio.timeout(_HEARD_S):
             await session.settled()
     except TimeoutError:
-        log.warning("the scheduler did not hear the goodbye; its jobs move when the lease is over")
-    await crew.close()
+        log.warning("the scheduler did not hear what was handed back; the jobs move when the lease is over")
+    await jobs.close()
     try:
-        async with asyncio.timeout(_GOODBYE_S):
-            await witness.settled()
+        async with asyncio.timeout(_HEARD_S):
+            await late_outcomes.settled()
     except TimeoutError:
-        log.warning("the ledger did not hear what tools brought at the last moment; their effects are in doubt")
+        log.warning("the ledger did not hear what tools returned at the last moment; their effects are in doubt")
 
 
 def _no_services(server: grpc.aio.Server) -> None:
-    """A runner answers health and reflection, and calls everybody else itself."""
+    """A runner answers health and reflection. It calls the other services; none of them calls it."""
 
 
 def _listed(text: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""Holds the jobs: one task for each lease, a warm place for those that wait.
+"""The jobs that this runner holds: one task for each lease. Parked jobs stay in memory for a while.
 
-A parked job stays in memory for a while. Lease numbers say whether that memory is still true: if the
-next lease is the one after ours, nobody held the job in between.
+A lease number says whether the memory of a parked job is still true: if the next lease here is the very next number, no
+other runner held the job in between.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
-from aetheris.definitions import AgentDefinition
 from aetheris_engine import metrics, ports
+from aetheris_engine.host import HostFor
 from aetheris_engine.job import Run
-from aetheris_engine.ports import Notice
-from aetheris_engine.services import Hands
+from aetheris_engine.ports import Notice, Services
+from aetheris_journal.commands import Program
 from aetheris_kernel.errors import ChainBroken, Fenced, Refusal
 
 log = structlog.get_logger()
@@ -29,7 +29,7 @@ _FAULT_DELAY = timedelta(seconds=5)
 
 
 class Reports(Protocol):
-    """Where outcomes go."""
+    """The session with the scheduler, which outcomes are reported to."""
 
     def outcome(self, job_id: UUID, lease: int, outcome: ports.Outcome) -> asyncio.Future[bool]: ...
 
@@ -41,10 +41,11 @@ class Reports(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """An agent this runner can run."""
+class Offered:
+    """An agent that this runner can run: its program, what runs its code, and a short name of that code."""
 
-    definition: AgentDefinition[Any]
+    program: Program
+    host_for: HostFor
     version: str
 
 
@@ -55,17 +56,13 @@ class _Holding:
     task: asyncio.Task[None]
 
 
-class Crew:
-    def __init__(self, agents: Mapping[str, Known], hands: Hands, *, warm_max: int) -> None:
-        self._agents, self._hands, self._warm_max = agents, hands, warm_max
-        self._reports: Reports
+class HeldJobs:
+    def __init__(self, agents: Mapping[str, Offered], services: Services, reports: Reports, *, warm_max: int) -> None:
+        self._agents, self._services, self._reports, self._warm_max = agents, services, reports, warm_max
         self._holdings: dict[UUID, _Holding] = {}
         self._warm: OrderedDict[UUID, Run] = OrderedDict()
         self._ending: set[asyncio.Task[None]] = set()
         self._draining = False
-
-    def report_to(self, reports: Reports) -> None:
-        self._reports = reports
 
     @property
     def held(self) -> Sequence[tuple[UUID, int]]:
@@ -80,12 +77,14 @@ class Crew:
             self._end(run.close())
             run = None
         if run is None:
-            known = self._agents.get(assignment.agent)
-            if known is None:
+            offered = self._agents.get(assignment.agent)
+            if offered is None:
                 reason = f"no agent {assignment.agent!r} here"
                 self._reports.outcome(assignment.job_id, assignment.lease, ports.Released(reason, _FAULT_DELAY))
                 return
-            run = Run(assignment, known.definition, known.version, self._hands, self._reports.progressed)
+            run = Run(
+                assignment, offered.program, offered.host_for, offered.version, self._services, self._reports.progressed
+            )
         if self._draining:
             run.leave("the runner stops")
         task = asyncio.get_running_loop().create_task(self._hold(run, assignment))
@@ -98,7 +97,7 @@ class Crew:
             return
         match notice:
             case Notice.WAKE:
-                holding.run.hear()
+                holding.run.wake()
             case Notice.CANCEL:
                 self._end(self._cancel(holding))
             case Notice.PAUSE:
@@ -107,7 +106,7 @@ class Crew:
                 self.lose(job_id, lease)
 
     def lose(self, job_id: UUID, lease: int) -> None:
-        """Somebody else's by now: stop it without another word."""
+        """Another runner may hold it by now: stop it, and report nothing."""
         holding = self._holdings.get(job_id)
         if holding is not None and holding.lease == lease:
             del self._holdings[job_id]
@@ -171,7 +170,7 @@ class Crew:
             await run.close()
 
     async def _outcome(self, run: Run, assignment: ports.Assignment) -> ports.Outcome | None:
-        """How the lease ends; None where it has ended without us."""
+        """How the lease ends; None where it has ended already."""
         bound = log.bind(job_id=str(run.job_id), lease=assignment.lease)
         try:
             return await run.hold(assignment)
@@ -186,7 +185,7 @@ class Crew:
             bound.warning("job handed back", reason=refusal.message)
             return ports.Released(refusal.message, _FAULT_DELAY)
         except Exception as fault:
-            # Ours, and likely to come again: somebody should look before the job is tried any more.
+            # An error of the engine, which is likely to come again: an operator looks before the job is tried again.
             bound.exception("job parked after a fault")
             return ports.Parked(f"fault in the runner: {type(fault).__name__}: {fault}"[:1_024], operator=True)
 

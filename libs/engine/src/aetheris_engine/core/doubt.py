@@ -1,28 +1,17 @@
-"""What a doubt allows: the ways out of it, the surest first."""
+"""The ways out of a doubt, the surest first."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aetheris_journal.events import Resolution, Source
+from aetheris_journal.effect import EffectResolution
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """What somebody who knows has left at the ledger: a person's verdict, or a late outcome."""
+class TakeResolution:
+    """Do as the ledger's resolution says."""
 
-    verdict: Resolution
-    source: Source
-    result: bytes = b""
-    actor: str = ""
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TakeNote:
-    """Do as the note says."""
-
-    note: Note
+    resolution: EffectResolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +26,18 @@ class CallAgain:
 
 @dataclass(frozen=True, slots=True)
 class AskPerson:
-    """Park until somebody says what happened."""
+    """Park until a person says whether it happened."""
 
 
-WayOut = TakeNote | AskWorld | CallAgain | AskPerson
+WayOut = TakeResolution | AskWorld | CallAgain | AskPerson
 
 
-def way_out(note: Note | None, *, can_verify: bool, idempotent: bool, attempt: int, attempts_max: int) -> WayOut:
+def way_out(
+    resolution: EffectResolution | None, *, can_verify: bool, idempotent: bool, attempt: int, attempts_max: int
+) -> WayOut:
     """How a doubt may end, the surest first. `attempt` counts the times the tool was entered."""
-    if note is not None:
-        return TakeNote(note)
+    if resolution is not None:
+        return TakeResolution(resolution)
     if can_verify:
         return AskWorld()
     if idempotent and attempt < attempts_max:

@@ -3,48 +3,34 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Protocol
 
+from aetheris_journal.commands import Backoff
 
-class Policy(Protocol):
-    """What an author has asked for; spans are already spans."""
-
-    @property
-    def attempts(self) -> int: ...
-    @property
-    def factor(self) -> float: ...
-    @property
-    def jitter(self) -> float: ...
-    @property
-    def first_pause(self) -> timedelta: ...
-    @property
-    def most_pause(self) -> timedelta: ...
-    @property
-    def window(self) -> timedelta | None: ...
+# The policy of a command whose author asked for no retries.
+ONCE = Backoff()
 
 
 def next_attempt(
-    policy: Policy, *, attempt: int, asked: timedelta | None, began: datetime, now: datetime, roll: float
+    backoff: Backoff, *, attempt: int, asked: timedelta | None, began: datetime, now: datetime, roll: float
 ) -> datetime | None:
     """The moment of the attempt after `attempt`, which has failed; None where that was the last.
 
-    `asked` is the pause that the error itself asks for. `roll`, from 0 to 1, is the luck of the jitter: it
-    is drawn once, and what is recorded is the moment.
+    `asked` is the pause that the error itself asks for. `roll`, from 0 to 1, draws the jitter: it is drawn once, and
+    the moment that results is what the record has.
     """
-    if attempt >= policy.attempts:
+    if attempt >= backoff.attempts:
         return None
     try:
-        moment = now + (_backoff(policy, attempt, roll) if asked is None else asked)
+        moment = now + (_pause(backoff, attempt, roll) if asked is None else asked)
     except OverflowError:
         return None
-    window = policy.window
-    return None if window is not None and moment - began > window else moment
+    return None if backoff.window is not None and moment - began > backoff.window else moment
 
 
-def _backoff(policy: Policy, attempt: int, roll: float) -> timedelta:
-    most_s = policy.most_pause.total_seconds()
+def _pause(backoff: Backoff, attempt: int, roll: float) -> timedelta:
+    most_s = backoff.most_pause.total_seconds()
     try:
-        pause_s = min(policy.first_pause.total_seconds() * policy.factor ** (attempt - 1), most_s)
+        pause_s = min(backoff.first_pause.total_seconds() * backoff.factor ** (attempt - 1), most_s)
     except OverflowError:
         pause_s = most_s
-    return timedelta(seconds=pause_s * (1 + policy.jitter * (2 * roll - 1)))
+    return timedelta(seconds=pause_s * (1 + backoff.jitter * (2 * roll - 1)))

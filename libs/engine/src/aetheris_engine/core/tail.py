@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from aetheris_journal.append import Append
 from aetheris_journal.chain import GENESIS
 from aetheris_journal.effect import Change, State, change_of
-from aetheris_journal.events import CheckpointSaved, Event
+from aetheris_journal.events import TERMINAL, CheckpointSaved, Event
 
 # What one commit may hold, and what a job may hold that is not durable yet.
 COMMIT_EVENTS_MAX = 500
@@ -28,19 +29,8 @@ BACKLOG_BYTES_MAX = 2 * 1024 * 1024
 _EVENT_BYTES = 160
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
-    """One commit, as the ledger is asked for it."""
-
-    job_id: UUID
-    tenant: str
-    seq: int
-    parent: bytes
-    lease: int
-    body: bytes
-    changes: tuple[Change, ...]
-    # It holds a checkpoint.
-    checkpoint: bool = False
+class AfterTheEnd(RuntimeError):
+    """An event was to follow the one that ends the job."""
 
 
 @dataclass(slots=True)
@@ -70,10 +60,11 @@ class Tail:
         self._pending: list[_Item] = []
         self._flight: list[_Item] = []
         self._backlog_bytes = 0
+        self._ended = False
 
     @property
     def durable(self) -> int:
-        """The last ticket that is safe with everything before it; a withdrawn intent holds nobody up."""
+        """The last ticket that is safe with everything before it. A withdrawn intent delays no later ticket."""
         outstanding = self._flight or self._pending
         return outstanding[0].ticket - 1 if outstanding else self.recorded
 
@@ -93,6 +84,10 @@ class Tail:
         return events >= BACKLOG_EVENTS_MAX or self._backlog_bytes >= BACKLOG_BYTES_MAX
 
     def record(self, event: Event, value_bytes: int = 0) -> int:
+        """The event's ticket. Raises AfterTheEnd where the job's end is recorded: nothing may follow it."""
+        if self._ended:
+            raise AfterTheEnd(f"{type(event).__name__} after the end of the job")
+        self._ended = isinstance(event, TERMINAL)
         self.recorded += 1
         weight = _EVENT_BYTES + value_bytes
         self._pending.append(_Item(self.recorded, event, change_of(event), weight))

@@ -10,11 +10,11 @@ from itertools import islice
 
 from aetheris_journal.events import WaitKind
 
-from aetheris_engine.core.mail import Mail
+from aetheris_engine.core.message_buffer import MessageBuffer
 
 
-class NoteKind(IntEnum):
-    """What somebody said to the job."""
+class EntryKind(IntEnum):
+    """What kind of thing was sent to the job."""
 
     SIGNAL = 1
     MESSAGE = 2
@@ -22,14 +22,14 @@ class NoteKind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """What the inbox holds for the job."""
+class InboxEntry:
+    """One thing that was sent to the job and lies in its inbox."""
 
-    note_id: str
-    name: str  # the signal's key, the message's channel, the name of the question that is decided
+    entry_id: str
+    name: str  # the signal's key, the message's channel, the name of the approval that is decided
     payload: bytes
     actor: str
-    kind: NoteKind = NoteKind.SIGNAL
+    kind: EntryKind = EntryKind.SIGNAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,14 @@ class Wait:
     kind: WaitKind
     name: str
     deadline: datetime | None
-    # By which name the inbox has what ends it, where that is another one.
+    # The name under which the inbox has the entry that ends it, where it is not `name`.
     key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
     wait: Wait
-    note: Note
+    entry: InboxEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,103 +55,111 @@ class TimeUp:
 
 @dataclass(frozen=True, slots=True)
 class Another:
-    """Look again: what was held up by an operator or another job, or what a child's end is."""
+    """Look again: the operator or the other job that held it up has acted, or the child has ended."""
 
     wait: Wait
 
 
 Ending = Delivered | TimeUp | Another
 
-# Signals of whoever holds a token: the name goes on with the token's place in the program.
+# A signal that is sent with a token has this and the token's place in the program as its key.
 TOKEN = "awakeable/"
 
-# What the inbox may end. A deadline ends such a wait only after one more look into it.
+# The waits that an inbox entry ends. A deadline ends one only after the inbox was read once more.
 HEARD = {
-    WaitKind.SIGNAL: NoteKind.SIGNAL,
-    WaitKind.MESSAGE: NoteKind.MESSAGE,
-    WaitKind.APPROVAL: NoteKind.DECISION,
+    WaitKind.SIGNAL: EntryKind.SIGNAL,
+    WaitKind.MESSAGE: EntryKind.MESSAGE,
+    WaitKind.APPROVAL: EntryKind.DECISION,
 }
 
 
 class Waits:
-    """The open waits of one job. Each ends once, and whoever comes second finds it gone."""
+    """The open waits of one job. Each ends once: of two endings the second finds no open wait."""
 
     def __init__(self) -> None:
         self._open: dict[str, Wait] = {}
-        # Of those, who listens for which note: by kind and name, in the order in which they began.
-        self._listeners: dict[NoteKind, dict[str, dict[str, Wait]]] = {kind: {} for kind in NoteKind}
-        self._signals: dict[str, Note] = {}
-        self._decisions: dict[str, Note] = {}
-        self._mail: Mail[Note] = Mail()
+        # The open waits for inbox entries, by kind and name, in the order in which they began.
+        self._listeners: dict[EntryKind, dict[str, dict[str, Wait]]] = {kind: {} for kind in EntryKind}
+        self._signals: dict[str, InboxEntry] = {}
+        self._decisions: dict[str, InboxEntry] = {}
+        self._messages: MessageBuffer[InboxEntry] = MessageBuffer()
 
     def __bool__(self) -> bool:
         return bool(self._open)
 
     def open(self, wait: Wait) -> Delivered | None:
         """Begin a wait, unless what it waits for is already here."""
-        note = self._note_for(wait)
-        if note is not None:
-            return Delivered(wait, note)
+        entry = self._entry_for(wait)
+        if entry is not None:
+            return Delivered(wait, entry)
         self._open[wait.path] = wait
         if wait.kind in HEARD:
             self._listeners[HEARD[wait.kind]].setdefault(wait.key or wait.name, {})[wait.path] = wait
         return None
 
     def withdraw(self, path: str) -> None:
-        """Whoever waited there does not any more."""
+        """The branch that waited there was cancelled."""
         if path in self._open:
             self._close(path)
 
-    def deliver(self, notes: Iterable[Note], after: str = "") -> list[Delivered]:
-        """Notes from the inbox, in its order and behind the note `after`. Those that nobody waits for yet are
-        kept for whoever will."""
+    def deliver(self, entries: Iterable[InboxEntry], after: str = "") -> list[Delivered]:
+        """Entries of the inbox, in its order, the first of them next behind the entry `after`. An entry without a wait
+        is kept for a later wait."""
         ended: list[Delivered] = []
-        for note in notes:
-            match note.kind:
-                case NoteKind.SIGNAL:
-                    self._signals.setdefault(note.name, note)
-                case NoteKind.DECISION:
-                    self._decisions.setdefault(note.name, note)
-                case NoteKind.MESSAGE:
-                    self._mail.put(note, after, self._listeners[NoteKind.MESSAGE])
-            ended += self._end_for(note)
-            after = note.note_id
+        for entry in entries:
+            match entry.kind:
+                case EntryKind.SIGNAL:
+                    self._signals.setdefault(entry.name, entry)
+                case EntryKind.DECISION:
+                    self._decisions.setdefault(entry.name, entry)
+                case EntryKind.MESSAGE:
+                    self._messages.put(entry, after, self._listeners[EntryKind.MESSAGE])
+            ended += self._end_for(entry)
+            after = entry.entry_id
         return ended
 
-    def deliver_missing(self, channel: str, notes: Iterable[Note], after: str) -> list[Delivered]:
-        """The same notes once more, for the sake of one channel."""
+    def give_back(self, ending: Ending) -> list[Delivered]:
+        """The branch that waited was cancelled before it recorded this ending. A message goes to the next wait for its
+        channel, or stays; signals and decisions are facts, which were never taken out."""
+        if not isinstance(ending, Delivered) or ending.entry.kind is not EntryKind.MESSAGE:
+            return []
+        self._messages.put_back(ending.entry)
+        return self._end_for(ending.entry)
+
+    def deliver_missing(self, channel: str, entries: Iterable[InboxEntry], after: str) -> list[Delivered]:
+        """The same entries once more: those of one channel whose messages did not fit the first time."""
         ended: list[Delivered] = []
-        for note in notes:
-            if note.kind is NoteKind.MESSAGE and note.name == channel:
-                ended += self.deliver([note], after)
-            after = note.note_id
+        for entry in entries:
+            if entry.kind is EntryKind.MESSAGE and entry.name == channel:
+                ended += self.deliver([entry], after)
+            after = entry.entry_id
         return ended
 
     @property
     def missing(self) -> list[str]:
-        """Channels that somebody waits on and whose messages did not fit when they came."""
-        return self._mail.missing(self._listeners[NoteKind.MESSAGE])
+        """Channels with an open wait whose messages did not fit when they came."""
+        return self._messages.missing(self._listeners[EntryKind.MESSAGE])
 
     def reread(self, channel: str) -> str:
-        return self._mail.reread(channel)
+        return self._messages.reread(channel)
 
     def miss(self, channel: str, after: str) -> None:
-        self._mail.miss(channel, after)
+        self._messages.miss(channel, after)
 
     @property
     def plenty(self) -> bool:
-        """There is enough mail for now."""
-        return self._mail.plenty
+        """Enough messages are buffered for now."""
+        return self._messages.plenty
 
     def forget_facts(self, read: Iterable[str]) -> None:
-        """The agent begins anew behind a checkpoint: signals and decisions that ended a wait are history."""
+        """The agent begins again behind a checkpoint, where signals and decisions that ended a wait are forgotten."""
         gone = set(read)
-        self._signals = {name: note for name, note in self._signals.items() if note.note_id not in gone}
-        self._decisions = {name: note for name, note in self._decisions.items() if note.note_id not in gone}
+        self._signals = {name: entry for name, entry in self._signals.items() if entry.entry_id not in gone}
+        self._decisions = {name: entry for name, entry in self._decisions.items() if entry.entry_id not in gone}
 
     @property
     def children(self) -> set[str]:
-        """The children that somebody waits for."""
+        """The children with an open wait."""
         return {w.name for w in self._open.values() if w.kind is WaitKind.CHILD}
 
     def for_child(self, job_id: str) -> list[Wait]:
@@ -162,16 +170,16 @@ class Waits:
         return [Another(self._open.pop(wait.path)) for wait in self.for_child(job_id)]
 
     def contested(self, now: datetime) -> list[Wait]:
-        """Waits whose time is over, and which the inbox may end all the same."""
+        """Waits whose time is over and that an inbox entry, sent in time, may still end."""
         return [w for w in self._open.values() if w.kind in HEARD and w.deadline is not None and w.deadline <= now]
 
     def due(self, now: datetime) -> list[TimeUp]:
-        """What time alone ends."""
+        """Ends the waits that nothing but time ends, and that are over."""
         over = [w for w in self._open.values() if w.deadline is not None and w.deadline <= now]
         return [TimeUp(self._open.pop(wait.path)) for wait in over if wait.kind not in HEARD]
 
     def give_up(self, contested: Iterable[Wait]) -> list[TimeUp]:
-        """Those of `contested` that nothing has ended since."""
+        """Ends those of `contested` that no inbox entry has ended since."""
         return [TimeUp(self._close(wait.path)) for wait in contested if self._open.get(wait.path) is wait]
 
     def leased_again(self) -> list[Another]:
@@ -193,7 +201,7 @@ class Waits:
         return bool(self._open) and all(w.kind is WaitKind.OPERATOR for w in self._open.values())
 
     @property
-    def wants_notes(self) -> bool:
+    def wants_entries(self) -> bool:
         return any(self._listeners.values())
 
     @property
@@ -203,22 +211,22 @@ class Waits:
         shown = ", ".join(_said(wait) for wait in waits[:3])
         return shown if len(waits) <= 3 else f"{shown} and {len(waits) - 3} more"
 
-    def _note_for(self, wait: Wait) -> Note | None:
+    def _entry_for(self, wait: Wait) -> InboxEntry | None:
         match wait.kind:
             case WaitKind.SIGNAL:
                 return self._signals.get(wait.name)
             case WaitKind.APPROVAL:
                 return self._decisions.get(wait.key)
             case WaitKind.MESSAGE:
-                return self._mail.take(wait.name)
+                return self._messages.take(wait.name)
         return None
 
-    def _end_for(self, note: Note) -> list[Delivered]:
-        """What `note` ends: every wait for a signal, one for a message, the earliest."""
+    def _end_for(self, entry: InboxEntry) -> list[Delivered]:
+        """The waits that `entry` ends: every one for its signal, but only the earliest for a message."""
         ended = []
-        listeners = self._listeners[note.kind].get(note.name, {}).values()
-        for wait in list(islice(listeners, 1 if note.kind is NoteKind.MESSAGE else None)):
-            found = self._note_for(wait)
+        listeners = self._listeners[entry.kind].get(entry.name, {}).values()
+        for wait in list(islice(listeners, 1 if entry.kind is EntryKind.MESSAGE else None)):
+            found = self._entry_for(wait)
             if found is None:
                 break
             ended.append(Delivered(self._close(wait.path), found))
@@ -238,7 +246,7 @@ class Waits:
 def _said(wait: Wait) -> str:
     match wait.kind:
         case WaitKind.TIMER:
-            return "sleep"
+            return wait.name or "sleep"
         case WaitKind.SIGNAL:
             place = wait.name.removeprefix(TOKEN)
             return f"signal: {wait.name}" if place == wait.name else f"token: {place}"

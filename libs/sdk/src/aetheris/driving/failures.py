@@ -6,6 +6,7 @@ through its record before the agent sees it: its class and what it said.
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import sys
 import traceback
@@ -14,8 +15,14 @@ from aetheris_journal.events import Failure
 
 from aetheris.errors import StepFailed
 
-# An agent that asks for its process to end asks too much: the process is everybody's. For it, it is an error.
-EXITS = (SystemExit, KeyboardInterrupt)
+
+class Restart(BaseException):
+    """Unwinds the agent after a checkpoint. Not an Exception: no handler of an agent's errors is meant by it."""
+
+
+# What passes through the code of agents, steps and tools as it is. Every other BaseException that they raise is an
+# error of theirs: SystemExit too, because the process belongs to all of its jobs.
+UNCONTAINED = (asyncio.CancelledError, GeneratorExit, Restart)
 
 _MESSAGE_MAX = 8 * 1024
 _STACK_MAX = 16 * 1024
@@ -26,8 +33,24 @@ def described(error: BaseException, *, retryable: bool = False) -> Failure:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}:{kind.__qualname__}"
     if isinstance(error, StepFailed) and error.error_type:
         name = error.error_type
-    stack = "".join(traceback.format_exception(error))
-    return Failure(name, cut(str(error), _MESSAGE_MAX), retryable, cut(stack, _STACK_MAX))
+    stack = _stack(error)
+    return Failure(name, cut(said(error), _MESSAGE_MAX), retryable, cut(stack, _STACK_MAX))
+
+
+def said(error: BaseException) -> str:
+    """What an error says, also where its own text raises."""
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"(its text cannot be had: {type(broken).__name__})"
+
+
+def _stack(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:
+        # The text of the error, or of one behind it, raises.
+        return "".join(traceback.format_tb(error.__traceback__))
 
 
 def revived(failure: Failure) -> Exception:

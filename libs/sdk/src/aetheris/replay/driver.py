@@ -10,17 +10,14 @@ from typing import Any
 from uuid import UUID
 
 from aetheris_journal import events as e
+from aetheris_journal.commands import ProgramFailed, ProgramReturned, Settler
 from aetheris_journal.replay import COMPENSATION, Replay
 
-from aetheris.context import current
 from aetheris.contract.frames import Place, is_own
 from aetheris.definitions import AgentDefinition
-from aetheris.driving.branch import Branch, current_branch
-from aetheris.driving.failures import EXITS, described
-from aetheris.driving.input import first_arguments
+from aetheris.driving import program
 from aetheris.errors import AetherisError
 from aetheris.history import History
-from aetheris.replay.commands import Commands
 from aetheris.replay.reader import Reader
 from aetheris.replay.scene import Scene, checkpoint_said, place_of
 from aetheris.replay.verdict import Frontier, Mismatch, Outcome, Verdict
@@ -118,19 +115,17 @@ _ENDS: dict[type, str] = {e.JobCompleted: "completed", e.JobFailed: "failed", e.
 Ending = e.JobCompleted | e.JobFailed
 
 
-async def drive(scene: Scene, definition: AgentDefinition[Any], commands: Commands) -> tuple[Ending, Place | None]:
+async def drive(scene: Scene, definition: AgentDefinition[Any], settler: Settler) -> tuple[Ending, Place | None]:
     """The agent from end to end: how it ends, and on which line where it raises."""
     created = scene.record.created
     assert created is not None
-    current_branch.set(Branch())
-    commands.definition = definition
-    current.set(commands)
-    try:
-        result = await definition.call(first_arguments(definition, created.input, scene.record.state))
-        commands.verdicts.insist()
-        return e.JobCompleted(definition.signature.result.write(result), at=created.at), None
-    except (Exception, *EXITS) as error:
-        return e.JobFailed(described(error), at=created.at), _raised_at(error)
+    ended = await program.run(definition, settler, created.input, scene.record.state)
+    match ended:
+        case ProgramReturned(result=result):
+            return e.JobCompleted(result, at=created.at), None
+        case ProgramFailed(failure=failure, cause=cause):
+            return e.JobFailed(failure, at=created.at), None if cause is None else _raised_at(cause)
+    raise AssertionError("a replay never answers a checkpoint")
 
 
 async def _until_still(scene: Scene, agent: asyncio.Task[Any]) -> None:

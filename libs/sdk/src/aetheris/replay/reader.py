@@ -1,59 +1,133 @@
-"""Answers each command with what the record has at its place, and stops where that is something else."""
+"""The settler of a replay: answers each command with what the record has at its place, and stops where that is
+something else. It cannot execute anything."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import timedelta
+from typing import Any, assert_never
+from uuid import UUID
 
+from aetheris_journal import commands as c
 from aetheris_journal import events as e
-from aetheris_journal.effect import State
+from aetheris_journal.commands import Command, Settled
+from aetheris_journal.effect import State, effect_key
 from aetheris_journal.replay import ChildRecord, Divergence, EffectRecord, StepRecord, ValueRecord, WaitRecord
 
-from aetheris.replay.commands import Commands, Run
-from aetheris.replay.scene import checkpoint_said, here
+from aetheris.awakeables import RESERVED
+from aetheris.replay.scene import Scene, checkpoint_said, here
 from aetheris.replay.verdict import Mismatch
 
 # Where an effect stands when the agent has its outcome.
 _SETTLED = (State.COMMITTED, State.COMPENSATED, State.ABANDONED)
 
 
-class Reader(Commands):
-    async def find_step(self, path: str, asked: StepRecord, run: Run | None) -> StepRecord:
-        record = await self.scene.ask(path, asked, lambda replay: replay.step(path, asked.name, asked.arguments))
-        if record.failure is not None and record.retry_at is not None:
-            await self.scene.rest(path, f"another attempt of {record}")
-        return record
+class Reader:
+    """`Settler` without anything that executes."""
 
-    async def find_effect(self, path: str, asked: EffectRecord) -> EffectRecord:
-        record = await self.scene.ask(
+    def __init__(self, scene: Scene, job_id: UUID) -> None:
+        self._scene, self._job_id = scene, job_id
+
+    async def settle(self, path: str, command: Command) -> Settled:
+        match command:
+            case c.RunStep(name=name, arguments=given):
+                return await self._step(path, StepRecord(name, given, b""))
+            case c.CallTool():
+                return await self._tool(path, command)
+            case c.Sleep(span=span):
+                return await self._wait(path, WaitRecord(e.WaitKind.TIMER, "", None), span)
+            case c.WaitSignal(key=key, timeout=timeout):
+                return await self._wait(path, WaitRecord(e.WaitKind.SIGNAL, key, None), timeout)
+            case c.ReceiveMessage(channel=channel, timeout=timeout):
+                return await self._wait(path, WaitRecord(e.WaitKind.MESSAGE, channel, None), timeout)
+            case c.AskApproval(approver=approver, expires=expires):
+                asked = WaitRecord(e.WaitKind.APPROVAL, approver, None, detail=command.text())
+                return await self._wait(path, asked, expires)
+            case c.MakeToken():
+                return await self._value(path, e.ValueKind.TOKEN)
+            case c.AwaitToken(place=place):
+                return await self._wait(path, WaitRecord(e.WaitKind.SIGNAL, RESERVED + place, None))
+            case c.ReadValue(kind=kind):
+                return await self._value(path, kind)
+            case c.StartChild():
+                return await self._start_child(path, command)
+            case c.AwaitChild(job_id=job_id):
+                await self._wait(path, WaitRecord(e.WaitKind.CHILD, job_id, None))
+                ended = self._scene.record.child_ends[job_id]
+                return Settled(ended.result, ended.failure)
+            case c.SaveCheckpoint(state=state):
+                return await self._checkpoint(path, state)
+            case c.Compensate():
+                return await self._step(path, StepRecord(c.COMPENSATE, b"{}", b""))
+            case c.OpenMap():
+                mark = self._scene.record.left.get(path)
+                if not isinstance(mark, StepRecord) or mark.name != c.MAP:
+                    return Settled()
+                return await self._step(path, StepRecord(c.MAP, command.arguments, b""))
+            case c.CloseMap():
+                return Settled()
+            case _:
+                assert_never(command)
+
+    async def together(
+        self,
+        path: str,
+        numbers: Sequence[int],
+        start: Callable[[int], Coroutine[Any, Any, None]],
+        *,
+        limit: int | None = None,
+        more: Callable[[], bool] | None = None,
+        ended: Callable[[int], None] | None = None,
+    ) -> None:
+        # Nothing here takes time, so a limit would only keep branches from coming as far as their record.
+        await self._scene.together([start(number) for number in numbers])
+
+    def named(self, path: str) -> str:
+        return self._scene.named(path)
+
+    async def _step(self, path: str, asked: StepRecord) -> Settled:
+        record = await self._scene.ask(path, asked, lambda replay: replay.step(path, asked.name, asked.arguments))
+        if record.failure is not None and record.retry_at is not None:
+            await self._scene.rest(path, f"another attempt of {record}")
+        return Settled(record.result, record.failure)
+
+    async def _tool(self, path: str, command: c.CallTool) -> Settled:
+        key = effect_key(self._job_id, self.named(path), command.name, command.arguments, command.once)
+        asked = EffectRecord(command.name, command.arguments, key, State.STARTED, 1)
+        record = await self._scene.ask(
             path, asked, lambda replay: replay.effect(path, asked.name, asked.arguments, asked.key)
         )
         failed = record.state is State.FAILED and record.failure is not None and record.retry_at is None
         if record.state not in _SETTLED and not failed:
-            await self.scene.rest(path, f"the outcome of {record}")
-        return record
+            await self._scene.rest(path, f"the outcome of {record}")
+        if record.state is State.ABANDONED:
+            return c.abandoned(command.name)
+        return Settled(record.result, record.failure if failed else None)
 
-    async def find_wait(self, path: str, asked: WaitRecord) -> e.WaitCompleted:
-        record = await self.scene.ask(
+    async def _wait(self, path: str, asked: WaitRecord, span: timedelta | None = None) -> Settled:
+        if self._scene.too_long(span):
+            return c.TOO_LONG
+        record = await self._scene.ask(
             path, asked, lambda replay: replay.wait(path, asked.kind, asked.name, asked.detail)
         )
         if record.completed is None:
-            await self.scene.rest(path, f"the end of its {record}")
+            await self._scene.rest(path, f"the end of its {record}")
         assert record.completed is not None
-        return record.completed
+        return Settled(record.completed.payload, timed_out=record.completed.timed_out)
 
-    async def find_child(self, path: str, asked: ChildRecord) -> ChildRecord:
-        return await self.scene.ask(
-            path,
-            asked,
-            lambda replay: replay.child(path, asked.agent, asked.input, asked.queue, asked.parent_close),
+    async def _value(self, path: str, kind: e.ValueKind) -> Settled:
+        record = await self._scene.ask(path, ValueRecord(kind, b""), lambda replay: replay.value(path, kind))
+        return Settled(record.value)
+
+    async def _start_child(self, path: str, command: c.StartChild) -> Settled:
+        asked = ChildRecord(command.agent, command.input, command.queue, command.parent_close)
+        record = await self._scene.ask(
+            path, asked, lambda replay: replay.child(path, asked.agent, asked.input, asked.queue, asked.parent_close)
         )
+        return Settled(record.job_id.encode())
 
-    async def find_value(self, path: str, asked: ValueRecord) -> bytes:
-        record = await self.scene.ask(path, asked, lambda replay: replay.value(path, asked.kind))
-        return record.value
-
-    async def find_checkpoint(self, path: str, state: bytes) -> NoReturn:
-        scene, saved = self.scene, self.scene.saved
+    async def _checkpoint(self, path: str, state: bytes) -> Settled:
+        scene, saved = self._scene, self._scene.saved
         scene.command()
         try:
             scene.record.checkpoint(path)
@@ -63,4 +137,4 @@ class Reader(Commands):
             await scene.rest(path, checkpoint_said(state))
         if (saved.path, saved.state) != (path, state):
             await scene.halt(Mismatch(saved.path, checkpoint_said(saved.state), checkpoint_said(state), here()))
-        await scene.begin_anew()
+        return await scene.begin_anew()

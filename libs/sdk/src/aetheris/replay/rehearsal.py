@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from difflib import unified_diff
 from random import Random
-from typing import Any, NoReturn
+from typing import Any, NoReturn, assert_never
 from uuid import UUID
 
+from aetheris_journal import commands as c
 from aetheris_journal import events as e
-from aetheris_journal.effect import State
+from aetheris_journal.commands import Command, Settled
+from aetheris_journal.effect import State, effect_key
 from aetheris_journal.replay import (
     COMPENSATION,
     ChildRecord,
@@ -30,12 +33,13 @@ from aetheris_journal.replay import (
     WaitRecord,
 )
 
-from aetheris.awakeables import write_token
+from aetheris.awakeables import RESERVED, write_token
+from aetheris.context import current, enclosing_step
 from aetheris.definitions import AgentDefinition
-from aetheris.driving.failures import EXITS, described
+from aetheris.driving.failures import UNCONTAINED, described
+from aetheris.driving.program import Code
 from aetheris.errors import AetherisError
 from aetheris.history import History
-from aetheris.replay.commands import Commands, Run
 from aetheris.replay.driver import drive, said
 from aetheris.replay.scene import Scene, checkpoint_said, here, place_of
 from aetheris.replay.verdict import Frontier
@@ -98,9 +102,11 @@ class Answers:
         return sorted(self._unused)
 
 
-class Rehearsal(Commands):
+class Rehearsal:
+    """`Settler` that looks a command up by what it calls, not by its place."""
+
     def __init__(self, scene: Scene, job_id: UUID, answers: Answers, *, live: bool) -> None:
-        super().__init__(scene, job_id)
+        self._scene, self._job_id = scene, job_id
         self.decided: dict[str, str] = {}
         self.live = 0
         self._answers, self._may_run = answers, live
@@ -115,81 +121,142 @@ class Rehearsal(Commands):
             if _has_outcome(record):
                 self._calls[_call(record)].append(record)
 
-    async def find_step(self, path: str, asked: StepRecord, run: Run | None) -> StepRecord:
-        if self._may_run and run is not None:
-            self.scene.command()
+    async def settle(self, path: str, command: Command) -> Settled:
+        match command:
+            case c.RunStep(name=name, arguments=given):
+                return await self._step(path, StepRecord(name, given, b""), command.code)
+            case c.CallTool():
+                return await self._tool(path, command)
+            case c.Sleep(span=span):
+                return await self._wait(path, WaitRecord(e.WaitKind.TIMER, "", None), span)
+            case c.WaitSignal(key=key, timeout=timeout):
+                return await self._wait(path, WaitRecord(e.WaitKind.SIGNAL, key, None), timeout)
+            case c.ReceiveMessage(channel=channel, timeout=timeout):
+                return await self._wait(path, WaitRecord(e.WaitKind.MESSAGE, channel, None), timeout)
+            case c.AskApproval(approver=approver, expires=expires):
+                asked = WaitRecord(e.WaitKind.APPROVAL, approver, None, detail=command.text())
+                return await self._wait(path, asked, expires)
+            case c.MakeToken():
+                return self._value(path, e.ValueKind.TOKEN)
+            case c.AwaitToken(place=place):
+                return await self._wait(path, WaitRecord(e.WaitKind.SIGNAL, RESERVED + place, None))
+            case c.ReadValue(kind=kind):
+                return self._value(path, kind)
+            case c.StartChild():
+                return await self._start_child(path, command)
+            case c.AwaitChild(job_id=job_id):
+                settled = await self._wait(path, WaitRecord(e.WaitKind.CHILD, job_id, None))
+                ended = self._scene.record.child_ends.get(job_id)
+                # None where the caller answered for it.
+                return settled if ended is None else Settled(ended.result, ended.failure)
+            case c.SaveCheckpoint(state=state):
+                # What comes behind one is another rehearsal.
+                self._scene.command()
+                self.decided[path] = checkpoint_said(state)
+                return await self._scene.begin_anew()
+            case c.Compensate():
+                return await self._step(path, StepRecord(c.COMPENSATE, b"{}", b""), None)
+            case c.OpenMap():
+                mark = self._scene.record.left.get(path)
+                if not isinstance(mark, StepRecord) or mark.name != c.MAP:
+                    return Settled()
+                return await self._step(path, StepRecord(c.MAP, command.arguments, b""), None)
+            case c.CloseMap():
+                return Settled()
+            case _:
+                assert_never(command)
+
+    async def together(
+        self,
+        path: str,
+        numbers: Sequence[int],
+        start: Callable[[int], Coroutine[Any, Any, None]],
+        *,
+        limit: int | None = None,
+        more: Callable[[], bool] | None = None,
+        ended: Callable[[int], None] | None = None,
+    ) -> None:
+        await self._scene.together([start(number) for number in numbers])
+
+    def named(self, path: str) -> str:
+        return self._scene.named(path)
+
+    async def _step(self, path: str, asked: StepRecord, code: Code | None) -> Settled:
+        if self._may_run and code is not None:
+            self._scene.command()
             self._decide(path, asked)
-            return await self._run(asked, run)
+            self.live += 1
+            return await _run(code)
         found = self._answer(path, asked, asked.name)
         if isinstance(found, bytes):
-            return replace(asked, result=found)
-        if run is None:
+            return Settled(found)
+        if code is None and found is None:
             self._decide(path, asked)
-            return replace(asked, result=b"null")
+            return Settled()
         if not isinstance(found, StepRecord):
             await self._missing(path, asked, f"--live-steps, or --answer '{asked.name}=…'")
-        return found
+        return Settled(found.result, found.failure)
 
-    async def find_effect(self, path: str, asked: EffectRecord) -> EffectRecord:
+    async def _tool(self, path: str, command: c.CallTool) -> Settled:
+        key = effect_key(self._job_id, self.named(path), command.name, command.arguments, command.once)
+        asked = EffectRecord(command.name, command.arguments, key, State.STARTED, 1)
         found = self._answer(path, asked, asked.name)
         if isinstance(found, bytes):
-            return replace(asked, state=State.COMMITTED, result=found)
+            return Settled(found)
         if not isinstance(found, EffectRecord):
             await self._missing(path, asked, f"--answer '{asked.name}=…'")
-        return found
+        if found.state is State.ABANDONED:
+            return c.abandoned(command.name)
+        return Settled(found.result, found.failure if found.state is State.FAILED else None)
 
-    async def find_wait(self, path: str, asked: WaitRecord) -> e.WaitCompleted:
+    async def _wait(self, path: str, asked: WaitRecord, span: timedelta | None = None) -> Settled:
+        if self._scene.too_long(span):
+            return c.TOO_LONG
         answer = f"{asked.kind.name.lower()}:{asked.name}"
         found = self._answer(path, asked, answer)
-        at = self._began
         completed = found.completed if isinstance(found, WaitRecord) else None
         if isinstance(found, bytes):
-            completed = e.WaitCompleted(path, found, at=at)
+            completed = e.WaitCompleted(path, found, at=self._began)
         elif completed is None and asked.kind is e.WaitKind.TIMER:
-            completed = e.WaitCompleted(path, at=at)
+            completed = e.WaitCompleted(path, at=self._began)
         if asked.kind is e.WaitKind.SIGNAL:
-            # A signal is a fact: whoever waits for it again gets it again.
+            # A signal is a fact: a second wait for it gets it again.
             completed = completed or self._signals.get(asked.name)
             if completed is not None:
                 self._signals[asked.name] = completed
         if completed is None:
             await self._missing(path, asked, f"--answer '{answer}=…'")
-        return completed
+        return Settled(completed.payload, timed_out=completed.timed_out)
 
-    async def find_value(self, path: str, asked: ValueRecord) -> bytes:
-        found = self._answer(path, asked, asked.kind.name.lower())
+    def _value(self, path: str, kind: e.ValueKind) -> Settled:
+        found = self._answer(path, ValueRecord(kind, b""), kind.name.lower())
         if isinstance(found, ValueRecord):
-            if asked.kind is e.ValueKind.TIME:
+            if kind is e.ValueKind.TIME:
                 self._now = found.value
-            return found.value
+            return Settled(found.value)
         if isinstance(found, bytes):
-            return found
+            return Settled(found)
         # Beyond the record: the last time it knows, and numbers that are the same in every rehearsal.
-        match asked.kind:
+        match kind:
             case e.ValueKind.TIME:
-                return self._now
+                return Settled(self._now)
             case e.ValueKind.RANDOM:
-                return canonical(self._random.random())
+                return Settled(canonical(self._random.random()))
             case e.ValueKind.TOKEN:
-                return write_token("", None)
+                return Settled(write_token("", None))
             case _:
-                return canonical(str(UUID(int=self._random.getrandbits(128), version=4)))
+                return Settled(canonical(str(UUID(int=self._random.getrandbits(128), version=4))))
 
-    async def find_child(self, path: str, asked: ChildRecord) -> ChildRecord:
+    async def _start_child(self, path: str, command: c.StartChild) -> Settled:
+        asked = ChildRecord(command.agent, command.input, command.queue, command.parent_close)
         found = self._answer(path, asked, asked.agent)
         if not isinstance(found, ChildRecord):
             await self._missing(path, asked, "a record that has this child")
-        return found
-
-    async def find_checkpoint(self, path: str, state: bytes) -> NoReturn:
-        """What comes behind one is another rehearsal."""
-        self.scene.command()
-        self.decided[path] = checkpoint_said(state)
-        await self.scene.begin_anew()
+        return Settled(found.job_id.encode())
 
     def _answer(self, path: str, asked: Record, name: str) -> Record | bytes | None:
         """What the record or the caller has for a call, which is decided with that."""
-        self.scene.command()
+        self._scene.command()
         calls = self._calls[_call(asked)]
         found: Record | bytes | None = calls.popleft() if calls else self._answers.get(name)
         if found is not None or isinstance(asked, WaitRecord | ValueRecord):
@@ -201,15 +268,24 @@ class Rehearsal(Commands):
 
     async def _missing(self, path: str, asked: Record, remedy: str) -> NoReturn:
         self._decide(path, asked)
-        self.scene.frontier.append(Frontier(path, f"{shown(asked)} has no recorded result: give {remedy}", here()))
-        await self.scene.for_good()
+        self._scene.frontier.append(Frontier(path, f"{shown(asked)} has no recorded result: give {remedy}", here()))
+        await self._scene.for_good()
 
-    async def _run(self, asked: StepRecord, run: Run) -> StepRecord:
-        self.live += 1
-        try:
-            return replace(asked, result=await run())
-        except (Exception, *EXITS) as error:
-            return replace(asked, failure=described(error))
+
+async def _run(code: Code) -> Settled:
+    """The step's own code, as an ordinary function."""
+    definition = code.definition
+    outside = current.set(None)
+    entered = enclosing_step.set(definition.name)
+    try:
+        return Settled(definition.signature.result.write(await definition.call(code.arguments)))
+    except UNCONTAINED:
+        raise
+    except BaseException as error:
+        return Settled(failure=described(error), cause=error)
+    finally:
+        enclosing_step.reset(entered)
+        current.reset(outside)
 
 
 async def rehearse(

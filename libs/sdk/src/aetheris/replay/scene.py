@@ -10,9 +10,11 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
 from aetheris_journal import events as e
+from aetheris_journal.commands import ends_in_time
 from aetheris_journal.replay import Divergence, Replay
 
 from aetheris.contract.frames import Place, nearest
@@ -55,6 +57,15 @@ class Scene:
         self._advanced(self.commands)
         assert found is not None
         return found
+
+    def named(self, path: str) -> str:
+        """What the world outside calls the thing at `path`."""
+        return f"{path}@{self.record.round}" if self.record.round else path
+
+    def too_long(self, span: timedelta | None) -> bool:
+        """What is too long from the job's beginning was too long when it was asked for."""
+        created = self.record.created
+        return created is not None and not ends_in_time(created.at, span)
 
     def command(self) -> None:
         """An agent that gives commands while it is unwound is not answered any more."""

@@ -1,4 +1,4 @@
-"""Questions and tokens at the gateway, as a runner asks for them."""
+"""Approvals and tokens at the gateway, as a runner asks for them."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from datetime import datetime
 
 import grpc
 from aetheris_chassis.client import retrying
-from aetheris_engine.ports import Assignment, Question
+from aetheris_engine.ports import Assignment
 from aetheris_journal.codec import to_timestamp
+from aetheris_journal.commands import AskApproval
 from aetheris_proto.gateway.v1 import signals_pb2 as pb
 from aetheris_proto.gateway.v1 import signals_pb2_grpc as rpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-DESK_DEADLINE_S = 10.0
+DEADLINE_S = 10.0
 
 
-class GatewayDesk:
-    """`ports.Desk` over gRPC. Every call may be made again, so every call is."""
+class GatewayApprovals:
+    """`ports.Approvals` over gRPC. Every call may be repeated, so each is until it succeeds."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = rpc.SignalsStub(channel)
 
-    async def open(self, job: Assignment, question: Question) -> None:
-        asked = question.asked
+    async def open(self, job: Assignment, name: str, asked: AskApproval, deadline: datetime | None) -> None:
         request = pb.OpenApprovalRequest(
             job_id=str(job.job_id),
             tenant=job.tenant,
-            path=question.name,
+            path=name,
             approver=asked.approver,
             title=asked.title,
             detail=asked.detail,
@@ -34,17 +34,17 @@ class GatewayDesk:
             requester=job.actor,
             requester_may_decide=asked.requester_may_decide,
             quorum=asked.quorum,
-            deadline=_moment(question.deadline),
+            deadline=_moment(deadline),
         )
-        await retrying(lambda: self._stub.OpenApproval(request, timeout=5), deadline_s=DESK_DEADLINE_S)
+        await retrying(lambda: self._stub.OpenApproval(request, timeout=5), deadline_s=DEADLINE_S)
 
     async def close(self, job: Assignment, name: str, reason: str) -> None:
         request = pb.CloseApprovalRequest(job_id=str(job.job_id), tenant=job.tenant, path=name, reason=reason)
-        await retrying(lambda: self._stub.CloseApproval(request, timeout=5), deadline_s=DESK_DEADLINE_S)
+        await retrying(lambda: self._stub.CloseApproval(request, timeout=5), deadline_s=DEADLINE_S)
 
     async def mint(self, job: Assignment, key: str, deadline: datetime | None) -> str:
         request = pb.MintTokenRequest(job_id=str(job.job_id), tenant=job.tenant, key=key, deadline=_moment(deadline))
-        answer = await retrying(lambda: self._stub.MintToken(request, timeout=5), deadline_s=DESK_DEADLINE_S)
+        answer = await retrying(lambda: self._stub.MintToken(request, timeout=5), deadline_s=DEADLINE_S)
         return str(answer.token)
 
 

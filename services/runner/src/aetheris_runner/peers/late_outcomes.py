@@ -26,8 +26,8 @@ _TRY_S = 30.0
 _WAITING_MAX = 10_000
 
 
-class LedgerWitness:
-    """`ports.Witness` over gRPC. `run` tells one after the other."""
+class LedgerLateOutcomes:
+    """`ports.LateOutcomes` over gRPC. `run` reports one after the other."""
 
     def __init__(self, ledger: grpc.aio.Channel, scheduler: grpc.aio.Channel) -> None:
         self._ledger = ledger_rpc.LedgerStub(ledger)

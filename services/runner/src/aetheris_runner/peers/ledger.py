@@ -16,10 +16,10 @@ import grpc
 import structlog
 from aetheris_chassis.client import retrying
 from aetheris_chassis.streams import converse
-from aetheris_engine.core import doubt as effect
-from aetheris_engine.core.tail import Append
-from aetheris_engine.ports import Answer, Decision, Stretch
+from aetheris_engine.ports import Stretch
+from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, Commit
+from aetheris_journal.effect import EffectResolution
 from aetheris_journal.events import Resolution, Source
 from aetheris_kernel.errors import ChainBroken, Conflict, Refusal, Unavailable
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
@@ -28,7 +28,7 @@ from aetheris_proto.ledger.v1 import ledger_pb2_grpc as rpc
 log = structlog.get_logger()
 
 FRAME_BYTES_MAX = 3 * 1024 * 1024
-NOTE_DEADLINE_S = 30.0
+RESOLUTION_DEADLINE_S = 30.0
 _RECONNECT_S, _RECONNECT_MAX_S = 0.05, 0.5
 _UNAVAILABLE_PAUSE_S = 0.1
 
@@ -86,13 +86,13 @@ class LedgerJournal:
         finally:
             self._loads.pop(number, None)
 
-    async def note(self, tenant: str, job_id: UUID, key: str) -> effect.Note | None:
+    async def resolution(self, tenant: str, job_id: UUID, key: str) -> EffectResolution | None:
         request = pb.ListEffectsRequest(tenant=tenant, job_id=str(job_id), page_size=1_000)
         while True:
-            page = await retrying(lambda: self._stub.ListEffects(request, timeout=5), deadline_s=NOTE_DEADLINE_S)
+            page = await retrying(lambda: self._stub.ListEffects(request, timeout=5), deadline_s=RESOLUTION_DEADLINE_S)
             for found in page.effects:
                 if found.key == key:
-                    return _from_note(found.note) if found.HasField("note") else None
+                    return _to_resolution(found.note) if found.HasField("note") else None
             if not page.next_page_token:
                 return None
             request.page_token = page.next_page_token
@@ -190,7 +190,7 @@ def _refusal(loaded: pb.Loaded) -> Refusal:
         case "CHAIN_BROKEN":
             return ChainBroken(loaded.message)
         case "" | "UNAVAILABLE":
-            # A ledger of before says nothing.
+            # An older ledger gives no reason.
             return Unavailable(loaded.message)
         case _:
             return Conflict(loaded.message)
@@ -198,10 +198,17 @@ def _refusal(loaded: pb.Loaded) -> Refusal:
 
 def _from_appended(appended: pb.Appended) -> Answer:
     try:
-        decision = Decision(appended.decision)
+        outcome = AppendOutcome(appended.decision)
     except ValueError as error:
         raise Conflict(f"the ledger answers {appended.decision}, which this runner does not know") from error
-    return Answer(decision, appended.hash, appended.result, appended.holder_job_id, appended.key, appended.message)
+    return Answer(
+        outcome,
+        hash=appended.hash,
+        result=appended.result,
+        key=appended.key,
+        holder_job_id=appended.holder_job_id,
+        message=appended.message,
+    )
 
 
 def _from_commit(commit: pb.Commit) -> Commit:
@@ -209,5 +216,5 @@ def _from_commit(commit: pb.Commit) -> Commit:
     return Commit(commit.seq, commit.lease, time_us, commit.hash, commit.body)
 
 
-def _from_note(note: pb.EffectNote) -> effect.Note:
-    return effect.Note(Resolution(note.verdict), Source(note.source), note.result, note.actor, note.text)
+def _to_resolution(note: pb.EffectNote) -> EffectResolution:
+    return EffectResolution(Resolution(note.verdict), Source(note.source), note.result, note.actor, note.text)

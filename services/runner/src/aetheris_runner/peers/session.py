@@ -37,15 +37,15 @@ _RECONNECT_S, _RECONNECT_MAX_S = 0.05, 1.0
 # How long the reason of a cancel is asked for before the job is cancelled without.
 _REASON_S = 2.0
 
-# How long the scheduler is asked to name an heir.
+# How long the scheduler is given to hear which session the jobs go to.
 _HANDOVER_S = 2.0
 
 # The part of a lease that is given up so that two clocks of slightly different speed cannot overlap.
 _MARGIN = 0.1
 
 
-class Crew(Protocol):
-    """Whoever holds the jobs."""
+class Jobs(Protocol):
+    """The jobs that this runner holds."""
 
     @property
     def held(self) -> Sequence[tuple[UUID, int]]: ...
@@ -61,6 +61,25 @@ class Crew(Protocol):
     def drain(self) -> None: ...
 
 
+class _NoJobs:
+    """A session that does not run yet holds nothing, and is given nothing."""
+
+    held: Sequence[tuple[UUID, int]] = ()
+
+    def assign(self, assignment: ports.Assignment) -> None: ...
+
+    def notice(self, job_id: UUID, lease: int, notice: ports.Notice) -> None: ...
+
+    def lose(self, job_id: UUID, lease: int) -> None: ...
+
+    def lose_all(self) -> None: ...
+
+    def drain(self) -> None: ...
+
+
+NO_JOBS = _NoJobs()
+
+
 @dataclass(slots=True)
 class _Unsettled:
     message: pb.Outcome
@@ -71,7 +90,6 @@ class Session:
     def __init__(
         self,
         channel: grpc.aio.Channel,
-        crew: Crew,
         clock: Clock,
         *,
         runner_id: str,
@@ -81,7 +99,9 @@ class Session:
         session_id: str = "",
     ) -> None:
         self._stub = rpc.SchedulerStub(channel)
-        self._crew, self._clock = crew, clock
+        self._clock = clock
+        # Given to `run`, because the jobs in turn report to the session.
+        self._jobs: Jobs = NO_JOBS
         self._runner_id, self._agents, self._queues, self._capacity = runner_id, agents, queues, capacity
         self._session_id = session_id or str(uuid.uuid4())
         self.welcomed = asyncio.Event()
@@ -96,7 +116,7 @@ class Session:
         self._leaving = False
         self._call: grpc.aio.StreamStreamCall[pb.WorkRequest, pb.WorkResponse] | None = None
 
-    # For the crew.
+    # For the jobs.
 
     def outcome(self, job_id: UUID, lease: int, outcome: ports.Outcome) -> asyncio.Future[bool]:
         """Tell the scheduler, until it has heard. True where the outcome took effect. The job's place is
@@ -153,7 +173,8 @@ class Session:
 
     # Its life.
 
-    async def run(self) -> None:
+    async def run(self, jobs: Jobs) -> None:
+        self._jobs = jobs
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_connected(), name="session")
             tasks.create_task(self._keep_alive(), name="beats")
@@ -171,13 +192,13 @@ class Session:
                 log.warning("session refused", session_id=self._session_id, error=end.message)
                 self._start_anew()
             else:
-                log.warning("session lost", error=end.message if end else "goodbye", held=len(self._crew.held))
+                log.warning("session lost", error=end.message if end else "goodbye", held=len(self._jobs.held))
             pause = _RECONNECT_S if self._beat > beats + 1 else min(pause * 2, _RECONNECT_MAX_S)
             await asyncio.sleep(pause)
 
     def _hello(self) -> pb.WorkRequest:
         self._progressing.clear()
-        held = self._crew.held
+        held = self._jobs.held
         room = 0 if self._leaving else max(self._capacity - len(held), 0)
         hello = pb.Hello(
             session_id=self._session_id,
@@ -212,7 +233,7 @@ class Session:
         while True:
             left = self._alive_until - self._clock.monotonic()
             if left <= 0:
-                log.error("lease over", session_id=self._session_id, held=len(self._crew.held))
+                log.error("lease over", session_id=self._session_id, held=len(self._jobs.held))
                 self._start_anew()
                 continue
             await asyncio.sleep(min(left, 0.25))
@@ -221,7 +242,7 @@ class Session:
         """Nothing that is held is ours any more; whoever we are from now on, it is on another stream."""
         if self._call is not None:
             self._call.cancel()
-        self._crew.lose_all()
+        self._jobs.lose_all()
         for unsettled in self._unsettled.values():
             if not unsettled.effective.done():
                 unsettled.effective.set_result(False)
@@ -234,7 +255,7 @@ class Session:
             self._lease_s = codec.from_duration(response.welcome.lease).total_seconds()
             self.welcomed.set()
             for lost in response.welcome.lost:
-                self._crew.lose(UUID(lost.job_id), lost.lease)
+                self._jobs.lose(UUID(lost.job_id), lost.lease)
         if response.HasField("renewal"):
             self._renewed(response.renewal.beat)
         for settled in response.settled:
@@ -248,11 +269,11 @@ class Session:
             if unsettled is not None and not unsettled.effective.done():
                 unsettled.effective.set_result(settled.effective)
         for notice in response.notices:
-            self._crew.notice(UUID(notice.job_id), notice.lease, ports.Notice(notice.kind))
+            self._jobs.notice(UUID(notice.job_id), notice.lease, ports.Notice(notice.kind))
         for assignment in response.assignments:
-            self._crew.assign(_from_assignment(assignment))
+            self._jobs.assign(_from_assignment(assignment))
         if response.drain:
-            self._crew.drain()
+            self._jobs.drain()
 
     def _renewed(self, beat: int) -> None:
         sent = self._beats.get(beat)

@@ -1,4 +1,4 @@
-"""Who holds what: one lease at a time, warm while it is true, nothing after a lease is lost."""
+"""The jobs that a runner holds: one lease at a time, kept warm while that is true, nothing after a lease is lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import pytest
 from aetheris import agent, signal, step, tool
 from aetheris_engine import ports
 from aetheris_journal import events as e
-from aetheris_runner.held_jobs import Crew, Known
+from aetheris_journal.append import Answer, AppendOutcome
+from aetheris_runner.held_jobs import HeldJobs, Offered
+from aetheris_runner.hosts.python import PythonHosts
+from aetheris_runner.programs.python import PythonProgram
 
 from harness.crash import Fuse
 from harness.world import MemoryJournal, World
@@ -20,7 +23,7 @@ JOB = UUID("018f0000-0000-7000-8000-000000000001")
 
 
 @dataclass
-class Desk:
+class FakeSession:
     """The scheduler's end: takes outcomes and says whether they took effect."""
 
     said: list[tuple[UUID, int, ports.Outcome]] = field(default_factory=list)
@@ -53,24 +56,26 @@ class Desk:
 
 
 class Bench:
-    """A crew between a memory world and a desk, with counters that its agents move."""
+    """The held jobs of a runner between a memory world and a fake session, with counters that its agents move."""
 
     def __init__(self) -> None:
         self.world = World()
-        self.desk = Desk()
+        self.session = FakeSession()
         self.ran: list[str] = []
         self.inside = asyncio.Event()
         self.go = asyncio.Event()
         self.stopped = asyncio.Event()
-        _, journal, hands = self.world.process(Fuse(-1))
+        _, journal, services = self.world.process(Fuse(-1))
         self.journal: MemoryJournal = journal
-        self.agents = {definition.name: Known(definition, "v1") for definition in self._agents()}
-        self.crew = Crew(self.agents, hands, warm_max=2)
-        self.crew.report_to(self.desk)
+        hosts = PythonHosts()
+        self.agents = {
+            definition.name: Offered(PythonProgram(definition), hosts, "v1") for definition in self._agents()
+        }
+        self.jobs = HeldJobs(self.agents, services, self.session, warm_max=2)
 
     def assign(self, name: str, lease: int, job: UUID = JOB, crash_count: int = 0) -> None:
         now = self.world.clock.now()
-        self.crew.assign(
+        self.jobs.assign(
             ports.Assignment(job, "default", name, "default", b'{"args":[]}', lease, now, crash_count=crash_count)
         )
 
@@ -112,39 +117,39 @@ class Bench:
 async def bench() -> AsyncIterator[Bench]:
     bench = Bench()
     yield bench
-    await bench.crew.close()
+    await bench.jobs.close()
 
 
 async def test_the_next_lease_goes_on_where_the_agent_stood(bench: Bench):
     bench.assign("waits", 1)
-    await bench.desk.next()
+    await bench.session.next()
     bench.world.signals = {"go": b"1"}
     bench.world.pass_time(JOB, ports.Parked("signal: go"))
     bench.assign("waits", 2)
 
-    assert await bench.desk.next() == ports.Completed(b"1")
+    assert await bench.session.next() == ports.Completed(b"1")
     assert bench.ran == ["drive", "before"]
 
 
 async def test_a_lease_that_another_held_in_between_starts_from_the_chain(bench: Bench):
     bench.assign("waits", 1)
-    await bench.desk.next()
+    await bench.session.next()
     bench.world.signals = {"go": b"1"}
     bench.world.pass_time(JOB, ports.Parked("signal: go"))
     bench.assign("waits", 3)
 
-    assert await bench.desk.next() == ports.Completed(b"1")
+    assert await bench.session.next() == ports.Completed(b"1")
     assert bench.ran == ["drive", "before", "drive"]
 
 
 async def test_a_park_that_came_too_late_is_forgotten(bench: Bench):
-    bench.desk.effective = False
+    bench.session.effective = False
     bench.assign("waits", 1)
-    await bench.desk.next()
+    await bench.session.next()
     await asyncio.sleep(0)
-    bench.desk.effective = True
+    bench.session.effective = True
     bench.assign("waits", 2)
-    await bench.desk.next()
+    await bench.session.next()
 
     assert bench.ran == ["drive", "before", "drive"]
 
@@ -152,10 +157,10 @@ async def test_a_park_that_came_too_late_is_forgotten(bench: Bench):
 async def test_only_so_many_jobs_stay_warm(bench: Bench):
     for number in range(3):
         bench.assign("waits", 1, UUID(int=JOB.int + number))
-        await bench.desk.next()
+        await bench.session.next()
     for number in range(3):
         bench.assign("waits", 2, UUID(int=JOB.int + number))
-        await bench.desk.next()
+        await bench.session.next()
 
     assert bench.ran.count("drive") >= 4
 
@@ -164,85 +169,85 @@ async def test_a_lost_lease_stops_the_step_and_says_nothing(bench: Bench):
     """J6"""
     bench.assign("works", 1)
     await bench.inside.wait()
-    bench.crew.notice(JOB, 1, ports.Notice.LOST)
+    bench.jobs.notice(JOB, 1, ports.Notice.LOST)
     async with asyncio.timeout(5):
         await bench.stopped.wait()
     bench.go.set()
 
-    assert bench.crew.held == []
-    assert bench.desk.said == []
-    assert bench.desk.freed == 1
+    assert bench.jobs.held == []
+    assert bench.session.said == []
+    assert bench.session.freed == 1
     assert not bench.world.outside.calls
 
 
 async def test_losing_the_session_stops_everything(bench: Bench):
     bench.assign("works", 1)
     await bench.inside.wait()
-    bench.crew.lose_all()
+    bench.jobs.lose_all()
     async with asyncio.timeout(5):
         await bench.stopped.wait()
 
-    assert bench.crew.held == []
-    assert bench.desk.said == []
+    assert bench.jobs.held == []
+    assert bench.session.said == []
 
 
 async def test_news_of_another_lease_is_not_for_this_one(bench: Bench):
     bench.assign("works", 2)
     await bench.inside.wait()
-    bench.crew.notice(JOB, 1, ports.Notice.LOST)
-    bench.crew.notice(JOB, 1, ports.Notice.CANCEL)
+    bench.jobs.notice(JOB, 1, ports.Notice.LOST)
+    bench.jobs.notice(JOB, 1, ports.Notice.CANCEL)
     bench.go.set()
 
-    assert await bench.desk.next() == ports.Completed(b'"done"')
+    assert await bench.session.next() == ports.Completed(b'"done"')
 
 
 async def test_a_cancelled_job_says_why_in_its_record(bench: Bench):
     bench.assign("works", 1)
     await bench.inside.wait()
-    bench.crew.notice(JOB, 1, ports.Notice.CANCEL)
+    bench.jobs.notice(JOB, 1, ports.Notice.CANCEL)
 
-    assert await bench.desk.next() == ports.Cancelled("too dear")
+    assert await bench.session.next() == ports.Cancelled("too dear")
     assert bench.world.events(JOB)[-1] == e.JobCancelled("too dear", at=bench.world.clock.now())
 
 
 async def test_a_paused_job_comes_back_at_its_next_command(bench: Bench):
     bench.assign("works", 1)
     await bench.inside.wait()
-    bench.crew.notice(JOB, 1, ports.Notice.PAUSE)
+    bench.jobs.notice(JOB, 1, ports.Notice.PAUSE)
     bench.go.set()
 
-    assert await bench.desk.next() == ports.Released("paused")
+    assert await bench.session.next() == ports.Released("paused")
     assert not bench.world.outside.calls
 
 
-async def test_a_stopping_crew_hands_back_what_comes_to_rest_and_what_does_not(bench: Bench):
+async def test_a_stopping_runner_hands_back_what_comes_to_rest_and_what_does_not(bench: Bench):
     """J3"""
     bench.assign("works", 1)
     await bench.inside.wait()
-    await bench.crew.drained(0.05)
+    await bench.jobs.drained(0.05)
 
-    assert await bench.desk.next() == ports.Released("the runner stops")
+    assert await bench.session.next() == ports.Released("the runner stops")
     assert bench.stopped.is_set()
-    assert bench.crew.held == []
+    assert bench.jobs.held == []
 
 
 async def test_a_job_that_runners_died_over_says_once_that_it_goes_on(bench: Bench):
     """J8"""
     bench.assign("waits", 1)
-    await bench.desk.next()
-    quiet = list(bench.desk.progress)
+    await bench.session.next()
+    quiet = list(bench.session.progress)
     bench.world.signals = {"go": b"1"}
     bench.world.pass_time(JOB, ports.Parked("signal: go"))
     bench.assign("waits", 3, crash_count=1)
-    await bench.desk.next()
+    await bench.session.next()
 
     assert quiet == []
-    assert bench.desk.progress == [(JOB, 3)]
+    assert bench.session.progress == [(JOB, 3)]
 
 
 async def test_a_job_of_an_unknown_agent_goes_back_with_a_delay(bench: Bench):
     bench.assign("nobody", 1)
-    outcome = await bench.desk.next()
+    outcome = await bench.session.next()
 
     assert isinstance(outcome, ports.Released)
     assert outcome.delay.total_seconds() > 0
@@ -250,14 +255,14 @@ async def test_a_job_of_an_unknown_agent_goes_back_with_a_delay(bench: Bench):
 
 
 async def test_a_refusal_of_the_ledger_that_no_retry_mends_parks_the_job_for_somebody(bench: Bench):
-    def refused(append: object) -> asyncio.Future[ports.Answer]:
-        answer: asyncio.Future[ports.Answer] = asyncio.get_running_loop().create_future()
-        answer.set_result(ports.Answer(ports.Decision.REFUSED, message="a body has 1 byte"))
+    def refused(append: object) -> asyncio.Future[Answer]:
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answer.set_result(Answer(AppendOutcome.REFUSED, message="a body has 1 byte"))
         return answer
 
     bench.journal.append = refused  # type: ignore[method-assign]
     bench.assign("waits", 1)
-    outcome = await bench.desk.next()
+    outcome = await bench.session.next()
 
     assert isinstance(outcome, ports.Parked)
     assert outcome.operator
@@ -266,11 +271,11 @@ async def test_a_refusal_of_the_ledger_that_no_retry_mends_parks_the_job_for_som
 
 async def test_a_chain_that_is_broken_parks_the_job_for_somebody(bench: Bench):
     bench.assign("waits", 1)
-    await bench.desk.next()
+    await bench.session.next()
     chain = bench.world.store.chains[JOB]
     chain[1] = replace(chain[1], body=chain[1].body + b"\x00")
     bench.assign("waits", 3)
-    outcome = await bench.desk.next()
+    outcome = await bench.session.next()
 
     assert isinstance(outcome, ports.Parked)
     assert outcome.operator

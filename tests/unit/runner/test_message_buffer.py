@@ -1,39 +1,39 @@
-"""Mail: in order, once, and no more in memory than is stated."""
+"""MessageBuffer: in order, once, and no more in memory than is stated."""
 
 from __future__ import annotations
 
 import random
 
 import pytest
-from aetheris_engine.core.mail import HELD_BYTES_MAX, HELD_NOTES_MAX, Mail
-from aetheris_engine.core.waits import Note, NoteKind
+from aetheris_engine.core.message_buffer import HELD_BYTES_MAX, HELD_ENTRIES_MAX, MessageBuffer
+from aetheris_engine.core.waits import EntryKind, InboxEntry
 
 
-def message(number: int, channel: str = "a", payload: bytes = b"1") -> Note:
-    return Note(f"n{number}", channel, payload, "ann", NoteKind.MESSAGE)
+def message(number: int, channel: str = "a", payload: bytes = b"1") -> InboxEntry:
+    return InboxEntry(f"n{number}", channel, payload, "ann", EntryKind.MESSAGE)
 
 
 class Reader:
-    """An inbox of messages, read into a `Mail` as a job does."""
+    """An inbox of messages, read into a `MessageBuffer` as a job does."""
 
-    def __init__(self, notes: list[Note]) -> None:
-        self.mail: Mail[Note] = Mail()
+    def __init__(self, notes: list[InboxEntry]) -> None:
+        self.mail: MessageBuffer[InboxEntry] = MessageBuffer()
         self.notes = notes
         self.read = 0
 
     def read_on(self, wanted: list[str], count: int) -> None:
         for place in range(self.read, min(self.read + count, len(self.notes))):
-            self.mail.put(self.notes[place], self.notes[place - 1].note_id if place else "", wanted)
+            self.mail.put(self.notes[place], self.notes[place - 1].entry_id if place else "", wanted)
         self.read = min(self.read + count, len(self.notes))
 
-    def next(self, channel: str) -> Note | None:
+    def next(self, channel: str) -> InboxEntry | None:
         note = self.mail.take(channel)
         if note is None and self.mail.missing([channel]):
             after = self.mail.reread(channel)
-            begin = 1 + next((i for i, known in enumerate(self.notes) if known.note_id == after), -1)
+            begin = 1 + next((i for i, known in enumerate(self.notes) if known.entry_id == after), -1)
             for place in range(begin, len(self.notes)):
                 if self.notes[place].name == channel:
-                    self.mail.put(self.notes[place], self.notes[place - 1].note_id if place else "", [channel])
+                    self.mail.put(self.notes[place], self.notes[place - 1].entry_id if place else "", [channel])
             note = self.mail.take(channel)
         return note
 
@@ -46,7 +46,7 @@ def test_messages_of_a_channel_are_taken_in_order_and_once():
 
 
 def test_a_message_that_is_offered_again_is_not_kept_again():
-    mail: Mail[Note] = Mail()
+    mail: MessageBuffer[InboxEntry] = MessageBuffer()
     mail.put(message(1), "", ["a"])
     mail.put(message(1), "", ["a"])
     first = mail.take("a")
@@ -57,7 +57,7 @@ def test_a_message_that_is_offered_again_is_not_kept_again():
 
 @pytest.mark.parametrize("size", [1, 64 * 1024])
 def test_what_is_kept_is_bounded_and_what_was_not_is_read_again(size: int):
-    count = 3 * HELD_NOTES_MAX
+    count = 3 * HELD_ENTRIES_MAX
     reader = Reader([message(number, payload=b"x" * size) for number in range(count)])
     reader.read_on(["a"], count)
 
@@ -65,12 +65,12 @@ def test_what_is_kept_is_bounded_and_what_was_not_is_read_again(size: int):
     while reader.mail.take("a") is not None:
         kept += 1
 
-    assert kept == min(HELD_NOTES_MAX, HELD_BYTES_MAX // size)
+    assert kept == min(HELD_ENTRIES_MAX, HELD_BYTES_MAX // size)
     assert [reader.next("a") for _ in range(count - kept + 1)] == [*reader.notes[kept:], None]
 
 
 def test_a_channel_that_is_waited_on_pushes_others_out_and_they_are_read_again():
-    notes = [message(number, "noise") for number in range(HELD_NOTES_MAX)] + [message(9_999, "a")]
+    notes = [message(number, "noise") for number in range(HELD_ENTRIES_MAX)] + [message(9_999, "a")]
     reader = Reader(notes)
     reader.read_on(["a"], len(notes))
 
@@ -79,10 +79,10 @@ def test_a_channel_that_is_waited_on_pushes_others_out_and_they_are_read_again()
 
 
 def test_a_full_mailbox_still_takes_the_first_message_of_a_channel_that_is_waited_on():
-    mail: Mail[Note] = Mail()
-    for number in range(HELD_NOTES_MAX):
+    mail: MessageBuffer[InboxEntry] = MessageBuffer()
+    for number in range(HELD_ENTRIES_MAX):
         mail.put(message(number, "b"), "", ["a", "b"])
-    mail.put(message(9_999, "a"), f"n{HELD_NOTES_MAX - 1}", ["a", "b"])
+    mail.put(message(9_999, "a"), f"n{HELD_ENTRIES_MAX - 1}", ["a", "b"])
 
     assert mail.take("a") == message(9_999, "a")
 
@@ -91,11 +91,11 @@ def test_a_full_mailbox_still_takes_the_first_message_of_a_channel_that_is_waite
 def test_whatever_is_wanted_when_every_channel_keeps_its_order_and_loses_nothing(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("aetheris_engine.core.mail.HELD_NOTES_MAX", 3)
+    monkeypatch.setattr("aetheris_engine.core.message_buffer.HELD_ENTRIES_MAX", 3)
     draw = random.Random(seed)
     channels = ["a", "b", "c"]
     reader = Reader([message(number, draw.choice(channels)) for number in range(60)])
-    got: dict[str, list[Note]] = {channel: [] for channel in channels}
+    got: dict[str, list[InboxEntry]] = {channel: [] for channel in channels}
     while reader.read < len(reader.notes) or draw.random() < 0.99:
         channel = draw.choice(channels)
         if draw.random() < 0.5:

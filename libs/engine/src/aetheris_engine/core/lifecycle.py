@@ -1,0 +1,119 @@
+"""The life of a run: one job in the memory of one runner, from its first lease here until it is let go.
+
+                    LEAVE                       the program decides what comes next
+    RUNNING ◄──────────────────► LEAVING        its next new command waits: the job is to be handed back
+       │ CANCEL        RESTED       │ CANCEL
+       ▼                            ▼
+    CANCELLING ────LEAVE───► CANCELLING_LEAVING recorded commands are still answered, no new one begins
+       │ PROGRAM_OVER               │
+       ▼                            ▼
+    UNWINDING ◄────────────► UNWINDING_LEAVING  the program is over; taking back and closing children run
+       │ TERMINAL                   │
+       ▼                            ▼
+    ENDED ◄─────────────────────────┘           the terminal event is recorded, and nothing follows it
+    FAULTED                                     from everywhere: the run stops where it stands
+
+Two gates follow from the state, and they never open for each other. The *program's gate* stands in front of every new
+command; once a cancel has come it never opens again in this run. The *ending's gate* stands in front of every new act
+of taking back; it is open only while the job unwinds and is not to be handed back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+
+
+class State(Enum):
+    RUNNING = auto()
+    LEAVING = auto()
+    CANCELLING = auto()
+    CANCELLING_LEAVING = auto()
+    UNWINDING = auto()
+    UNWINDING_LEAVING = auto()
+    ENDED = auto()
+    FAULTED = auto()
+
+
+class Event(Enum):
+    # The runner wants to hand the job back: it stops, or the job is paused.
+    LEAVE = auto()
+    # The job has parked under this lease, so what wanted it handed back is done.
+    RESTED = auto()
+    CANCEL = auto()
+    # The program has returned, raised, or come to rest after a cancel.
+    PROGRAM_OVER = auto()
+    # The event that ends the job is recorded.
+    TERMINAL = auto()
+    # The run cannot go on: the lease is lost, the code diverges from the record, or the engine failed.
+    FAULT = auto()
+
+
+S, E = State, Event
+
+# (state, event) → state. A pair that is absent changes nothing.
+TABLE: Mapping[tuple[State, Event], State] = {
+    (S.RUNNING, E.LEAVE): S.LEAVING,
+    (S.RUNNING, E.CANCEL): S.CANCELLING,
+    (S.RUNNING, E.PROGRAM_OVER): S.UNWINDING,
+    (S.RUNNING, E.TERMINAL): S.ENDED,
+    (S.LEAVING, E.RESTED): S.RUNNING,
+    (S.LEAVING, E.CANCEL): S.CANCELLING_LEAVING,
+    (S.LEAVING, E.PROGRAM_OVER): S.UNWINDING_LEAVING,
+    (S.LEAVING, E.TERMINAL): S.ENDED,
+    (S.CANCELLING, E.LEAVE): S.CANCELLING_LEAVING,
+    (S.CANCELLING, E.PROGRAM_OVER): S.UNWINDING,
+    (S.CANCELLING_LEAVING, E.RESTED): S.CANCELLING,
+    (S.CANCELLING_LEAVING, E.PROGRAM_OVER): S.UNWINDING_LEAVING,
+    (S.UNWINDING, E.LEAVE): S.UNWINDING_LEAVING,
+    (S.UNWINDING, E.TERMINAL): S.ENDED,
+    (S.UNWINDING_LEAVING, E.RESTED): S.UNWINDING,
+    (S.UNWINDING_LEAVING, E.TERMINAL): S.ENDED,
+    **{(state, E.FAULT): S.FAULTED for state in State if state is not S.FAULTED},
+}
+
+# The program is to end where it stands.
+HALTING = frozenset({S.CANCELLING, S.CANCELLING_LEAVING})
+# The program is answered nothing any more, not even what is recorded.
+PROGRAM_SHUT = frozenset({S.UNWINDING, S.UNWINDING_LEAVING, S.ENDED, S.FAULTED})
+# The job is to be handed back at the next thing that would be new.
+LEAVING = frozenset({S.LEAVING, S.CANCELLING_LEAVING, S.UNWINDING_LEAVING})
+
+
+class Lifecycle:
+    """Where a run stands. Only `on` moves it."""
+
+    def __init__(self) -> None:
+        self.state = State.RUNNING
+
+    def on(self, event: Event) -> bool:
+        """True where the event changed the state."""
+        after = TABLE.get((self.state, event))
+        if after is None:
+            return False
+        self.state = after
+        return True
+
+    @property
+    def halting(self) -> bool:
+        return self.state in HALTING
+
+    @property
+    def leaving(self) -> bool:
+        return self.state in LEAVING
+
+    @property
+    def unwinding(self) -> bool:
+        return self.state in (State.UNWINDING, State.UNWINDING_LEAVING, State.ENDED)
+
+    @property
+    def program_shut(self) -> bool:
+        return self.state in PROGRAM_SHUT
+
+    @property
+    def program_may_begin(self) -> bool:
+        return self.state is State.RUNNING
+
+    @property
+    def ending_may_begin(self) -> bool:
+        return self.state is State.UNWINDING

@@ -1,0 +1,96 @@
+"""The settler that executes and records: each command of a program goes to the module that does it.
+
+A command that the record has costs a look. At the frontier it is executed, and its answer reaches the program through
+the bytes that were recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import timedelta
+from typing import Any, assert_never
+
+from aetheris_journal import commands as c
+from aetheris_journal import events as e
+from aetheris_journal.commands import TOO_LONG, Command, Settled
+
+from aetheris_engine import approval, checkpoint, child, compensation, mark, token, value, wait
+from aetheris_engine.child import Children
+from aetheris_engine.effect import Effects
+from aetheris_engine.execution import Execution
+from aetheris_engine.fork import LeftBehind
+from aetheris_engine.parallel import Block
+from aetheris_engine.step import Steps
+
+
+class Engine:
+    """`Settler` for one run."""
+
+    def __init__(self, execution: Execution, left: LeftBehind | None = None) -> None:
+        self.execution = execution
+        self.effects = Effects(execution, left)
+        self.children = Children(execution)
+        self._steps = Steps(execution)
+
+    async def settle(self, path: str, command: Command) -> Settled:
+        execution = self.execution
+        if execution.life.program_shut:
+            await execution.hold()
+        match command:
+            case c.RunStep():
+                return await self._steps.run(path, command)
+            case c.CallTool():
+                return await self.effects.call(path, command)
+            case c.Sleep(span=span):
+                return await self._wait(path, e.WaitKind.TIMER, "", span)
+            case c.WaitSignal(key=key, timeout=timeout):
+                return await self._wait(path, e.WaitKind.SIGNAL, key, timeout)
+            case c.ReceiveMessage(channel=channel, timeout=timeout):
+                return await self._wait(path, e.WaitKind.MESSAGE, channel, timeout)
+            case c.AskApproval():
+                return TOO_LONG if self._too_long(command.expires) else await approval.ask(execution, path, command)
+            case c.MakeToken():
+                return TOO_LONG if self._too_long(command.timeout) else await token.make(execution, path, command)
+            case c.AwaitToken():
+                return await token.wait(execution, path, command)
+            case c.ReadValue():
+                return await value.read(execution, path, command)
+            case c.StartChild():
+                return await child.start(execution, self.children, path, command)
+            case c.AwaitChild():
+                return await child.result(execution, path, command)
+            case c.SaveCheckpoint():
+                return await checkpoint.save(execution, self.effects, path, command)
+            case c.Compensate():
+                return await compensation.compensate(self.effects, path)
+            case c.OpenMap():
+                return await mark.open_map(execution, path, command)
+            case c.CloseMap():
+                return await mark.close_map(execution, path, command)
+            case _:
+                assert_never(command)
+
+    async def together(
+        self,
+        path: str,
+        numbers: Sequence[int],
+        start: Callable[[int], Coroutine[Any, Any, None]],
+        *,
+        limit: int | None = None,
+        more: Callable[[], bool] | None = None,
+        ended: Callable[[int], None] | None = None,
+    ) -> None:
+        await Block(self.execution, path, numbers, start, limit=limit, more=more, ended=ended).run()
+
+    def named(self, path: str) -> str:
+        return self.execution.named(path)
+
+    async def _wait(self, path: str, kind: e.WaitKind, name: str, span: timedelta | None) -> Settled:
+        # Before the record is asked: a command that never begins must not leave a gap in it.
+        if self._too_long(span):
+            return TOO_LONG
+        execution = self.execution
+        return await wait.wait_for(execution, path, kind, name, lambda: wait.deadline_after(execution, span))
+
+    def _too_long(self, span: timedelta | None) -> bool:
+        return not c.ends_in_time(self.execution.now(), span)

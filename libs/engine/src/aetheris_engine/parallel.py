@@ -1,0 +1,97 @@
+"""Branches side by side: each is a task with commands of its own.
+
+Branches are begun in their order, so those that were begun are always the first so many. A block may be told to begin
+no more; the branches of which the record has something were begun in an earlier run, and are begun again all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+from aetheris_engine.execution import Execution
+
+Start = Callable[[int], Coroutine[Any, Any, None]]
+
+
+class Block:
+    """One parallel block in one run. `more` is None where every branch is begun whatever happens."""
+
+    def __init__(
+        self,
+        execution: Execution,
+        path: str,
+        numbers: Sequence[int],
+        start: Start,
+        *,
+        limit: int | None,
+        more: Callable[[], bool] | None,
+        ended: Callable[[int], None] | None,
+    ) -> None:
+        self._execution, self._path, self._numbers, self._start = execution, path, numbers, start
+        self._limit = len(numbers) if limit is None else limit
+        self._more, self._told = more, ended
+        self._at_least = _begun_before(execution, path) if more is not None else len(numbers)
+        self._next = self._running = 0
+        # A branch was stopped, not by an error of its own: the block begins no more.
+        self._stopped: BaseException | None = None
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        if not self._numbers:
+            return
+        self._begin()
+        if self._running:
+            await self._until_over()
+        if self._stopped is not None:
+            raise self._stopped
+
+    async def _until_over(self) -> None:
+        activity = self._execution.activity
+        try:
+            await activity.blocked(self._over)
+        except asyncio.CancelledError:
+            # The branches are cancelled along with the block. Its scope is over when they are.
+            if self._running:
+                self._over = asyncio.get_running_loop().create_future()
+                await activity.blocked(self._over)
+            raise
+
+    def _begin(self) -> None:
+        """Begin as many as may run beside each other; with nothing more wanted, only what was begun before."""
+        while self._running < self._limit and self._next < len(self._numbers) and self._stopped is None:
+            if self._next >= self._at_least and not self._wanted():
+                return
+            if self._execution.life.program_shut:
+                return
+            number = self._numbers[self._next]
+            self._next += 1
+            self._running += 1
+            branch = self._execution.spawn(self._start(number), f"{self._path}.{number}.")
+            branch.add_done_callback(partial(self._ended, number))
+
+    def _wanted(self) -> bool:
+        # A tool that a cancel kept out has failed like any other, and a job that is to end begins nothing new.
+        return self._more is None or (self._more() and self._execution.cancelling is None)
+
+    def _ended(self, number: int, branch: asyncio.Task[None]) -> None:
+        if branch.cancelled():
+            self._stopped = self._stopped or asyncio.CancelledError()
+        elif (error := branch.exception()) is not None:
+            self._stopped = self._stopped or error
+        if self._told is not None:
+            self._told(number)
+        self._running -= 1
+        self._begin()
+        if self._running == 0:
+            self._execution.activity.release(self._over)
+        self._execution.activity.leave()
+
+
+def _begun_before(execution: Execution, path: str) -> int:
+    """How many branches the record has something of, or has something behind."""
+    prefix = f"{path}."
+    found = [int(each[len(prefix) :].partition(".")[0]) for each in execution.replay.left if each.startswith(prefix)]
+    return max(found, default=-1) + 1

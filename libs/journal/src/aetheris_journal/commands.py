@@ -1,0 +1,293 @@
+"""What a program asks for, as values, and what it is answered.
+
+A *program* decides the next command of a job: an agent in Python, a task graph, a list of commands. A *settler* answers
+commands. There are three: the engine executes and records, the replay reader looks the answer up at the same place, the
+rehearsal looks it up by the same call. None of them knows what kind of program asked.
+
+    program ── settle("3", CallTool("charge", b'{"amount":5}')) ──► settler
+            ◄── Settled(b'"receipt-1"') ────────────────────────────
+
+Everything in a command is bytes, numbers and text, so it can be recorded, compared and sent. The one exception is
+`code`: what the host needs to find the code of a step or tool. It is not part of the command's value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from aetheris_journal.events import Failure, ValueKind
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How often a step or tool is tried, the first attempt included, and how long apart."""
+
+    attempts: int = 1
+    first_pause: timedelta = timedelta(seconds=1)
+    factor: float = 2.0
+    most_pause: timedelta = timedelta(minutes=5)
+    jitter: float = 0.2
+    # No attempt begins this long after the first one began.
+    window: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunStep:
+    """Run code without a side effect, and record what it returned."""
+
+    name: str
+    arguments: bytes
+    # Wait until the result is durable.
+    durable: bool = False
+    # None where the author asked for no retries.
+    backoff: Backoff | None = None
+    code: Any = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CallTool:
+    """Make a side effect, at most once."""
+
+    name: str
+    arguments: bytes
+    # The business key; without one the effect is this call in this job.
+    once: str | None = None
+    backoff: Backoff | None = None
+    # Calling again under the same key is harmless.
+    idempotent: bool = False
+    # The host can ask the world whether the effect happened.
+    can_verify: bool = False
+    # The tool that takes the effect back; empty where there is none.
+    compensate: str = ""
+    code: Any = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    span: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class WaitSignal:
+    """Answered with the signal's payload."""
+
+    key: str
+    timeout: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveMessage:
+    """Answered with the payload of the next message of the channel."""
+
+    channel: str
+    timeout: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskApproval:
+    """Ask people. Answered with what they decided, as the gateway wrote it. Two are one where all but `expires` is
+    equal."""
+
+    approver: str
+    title: str
+    detail: bytes = b""  # JSON
+    arguments: bytes = b""  # JSON; empty where there is nothing to edit
+    quorum: int = 1
+    requester_may_decide: bool = False
+    expires: timedelta | None = None
+
+    def text(self) -> bytes:
+        """As it is recorded; who is asked is recorded beside it."""
+        return json.dumps(
+            {
+                "title": self.title,
+                "detail": json.loads(self.detail) if self.detail else None,
+                "arguments": json.loads(self.arguments) if self.arguments else None,
+                "editable": bool(self.arguments),
+                "quorum": self.quorum,
+                "requester_may_decide": self.requester_may_decide,
+            },
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+        ).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class MakeToken:
+    """Sign a token with which its bearer ends one wait. Answered with the token and its deadline, as JSON."""
+
+    timeout: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitToken:
+    """Wait until the token that was made at `place` is used. `place` is a name that the settler gave."""
+
+    place: str
+    deadline: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadValue:
+    """The time, a random number or an id, served once and from the record ever after."""
+
+    kind: ValueKind
+
+
+@dataclass(frozen=True, slots=True)
+class StartChild:
+    """Answered with the child's job id."""
+
+    agent: str
+    input: bytes
+    queue: str = ""
+    parent_close: str = "cancel"
+    # Calls under the same key in one job mean one child.
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitChild:
+    """Answered with the child's result, or its failure."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaveCheckpoint:
+    """Forget what was before. The program begins again from its start, with `state`."""
+
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Compensate:
+    """Take back every effect so far that can be taken back."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMap:
+    """Begin a map over so many items. Answered with the numbers of the items to run, as JSON, where an earlier run
+    recorded them; with nothing where every item may run."""
+
+    items: int
+    tolerated: int
+
+    @property
+    def arguments(self) -> bytes:
+        return b'{"items":%d,"tolerated":%d}' % (self.items, self.tolerated)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseMap:
+    """Record which items of a failed map were begun, so that every later run begins the same ones."""
+
+    opened: OpenMap
+    begun: bytes
+
+
+Command = (
+    RunStep
+    | CallTool
+    | Sleep
+    | WaitSignal
+    | ReceiveMessage
+    | AskApproval
+    | MakeToken
+    | AwaitToken
+    | ReadValue
+    | StartChild
+    | AwaitChild
+    | SaveCheckpoint
+    | Compensate
+    | OpenMap
+    | CloseMap
+)
+
+# The names under which the record has commands that are not a step of the author's.
+MAP, COMPENSATE = "map", "compensate"
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How a command ended: with a value, with a failure, or because its time was over."""
+
+    value: bytes = b""
+    failure: Failure | None = None
+    timed_out: bool = False
+    # The error behind the failure, where this very process has it: for people who read a traceback.
+    cause: BaseException | None = field(default=None, compare=False, repr=False)
+
+
+# The answer to a wait that would end after the last year a calendar has.
+TOO_LONG = Settled(failure=Failure("ValueError", "that is longer than the calendar: time ends with the year 9999"))
+
+
+def ends_in_time(now: datetime, span: timedelta | None) -> bool:
+    """Whether the calendar has the moment `span` after `now`."""
+    return span is None or span <= datetime.max - now.replace(tzinfo=None)
+
+
+# The failure of a tool whose effect a person has given up on.
+ABANDONED = "aetheris.errors:EffectAbandoned"
+
+
+def abandoned(tool: str) -> Settled:
+    return Settled(failure=Failure(ABANDONED, f"nobody knows whether {tool} happened, and it was given up on"))
+
+
+class Settler(Protocol):
+    """Answers one program's commands."""
+
+    async def settle(self, path: str, command: Command) -> Settled:
+        """The answer to `command`, which the program gives at `path`. Where there is none this never returns: the job
+        parks, stops, or the replay is at the end of its record."""
+
+    async def together(
+        self,
+        path: str,
+        numbers: Sequence[int],
+        start: Callable[[int], Coroutine[Any, Any, None]],
+        *,
+        limit: int | None = None,
+        more: Callable[[], bool] | None = None,
+        ended: Callable[[int], None] | None = None,
+    ) -> None:
+        """Run branches side by side to the end of all of them: `start(number)` for each of `numbers`, in their order,
+        at most `limit` at once. With `more`, a branch that no earlier run began is begun only while `more()` holds.
+        `ended(number)` is called when a branch is over, also where it was stopped before its first turn."""
+
+    def named(self, path: str) -> str:
+        """What the world outside calls the thing at `path`. After a checkpoint, paths begin again and names do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramReturned:
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramFailed:
+    failure: Failure
+    # The error itself, where this very process has it: for the line that it was raised on.
+    cause: BaseException | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramRestarts:
+    """The program saved a checkpoint, and is to be run again from its start."""
+
+
+ProgramEnd = ProgramReturned | ProgramFailed | ProgramRestarts
+
+
+class Program(Protocol):
+    """Decides the next command of one job. A settler knows nothing else about it."""
+
+    async def run(self, settler: Settler, given: bytes, state: bytes | None) -> ProgramEnd:
+        """From its start to its end. `given` is the job's input, `state` what its last checkpoint saved."""

@@ -1,0 +1,234 @@
+"""The one place where Python calls become commands: an agent's `Context`, and the agent as a program.
+
+    await charge(5) ──► CallTool("charge", b'{"amount":5}') ──► settler ──► Settled(b'"r-1"') ──► "r-1"
+
+The settler is the engine in a runner, or one of the two that only look things up (`aetheris.replay`). What an agent
+gets has always been through its recorded bytes, so that every run gets the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from aetheris_journal import commands as c
+from aetheris_journal.commands import Settled, Settler
+from aetheris_journal.events import ValueKind
+from pydantic_core import from_json
+
+from aetheris import mapping
+from aetheris.approvals import Question, Verdict, read_verdict
+from aetheris.awakeables import Awakeable, read_completion, read_token
+from aetheris.children import Child, Spawn, read_end
+from aetheris.context import current
+from aetheris.contract.frames import drives
+from aetheris.definitions import AgentDefinition, Executed, StepDefinition, ToolDefinition
+from aetheris.driving.branch import Branch, current_branch
+from aetheris.driving.failures import UNCONTAINED, Restart, described, revived
+from aetheris.driving.input import first_arguments, write_state
+from aetheris.driving.verdicts import Verdicts
+from aetheris.errors import WaitTimedOut
+from aetheris.values import canonical
+
+_KINDS = {"time": ValueKind.TIME, "random": ValueKind.RANDOM, "uuid": ValueKind.UUID}
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What the Python host needs to run a step or tool: the definition, and the arguments as the agent gave them."""
+
+    definition: Executed[Any]
+    arguments: dict[str, Any]
+
+
+def tool_call(
+    definition: ToolDefinition[Any], arguments: dict[str, Any], given: bytes, once: str | None = None
+) -> c.CallTool:
+    return c.CallTool(
+        definition.name,
+        given,
+        once,
+        definition.backoff,
+        definition.idempotent,
+        definition.verify is not None,
+        "" if definition.compensate is None else definition.compensate.name,
+        Code(definition, arguments),
+    )
+
+
+async def run(definition: AgentDefinition[Any], settler: Settler, given: bytes, state: bytes | None) -> c.ProgramEnd:
+    """The agent from its start to its end."""
+    current_branch.set(Branch())
+    commands = Commands(settler, definition)
+    current.set(commands)
+    try:
+        result = await definition.call(first_arguments(definition, given, state))
+        if commands.over:
+            return c.ProgramRestarts()
+        commands.verdicts.insist()
+        return c.ProgramReturned(definition.signature.result.write(result))
+    except Restart:
+        return c.ProgramRestarts()
+    except UNCONTAINED:
+        raise
+    except BaseException as error:
+        return c.ProgramRestarts() if commands.over else c.ProgramFailed(described(error), error)
+
+
+class Commands:
+    """The `Context` of one run's agent. Its branches share it."""
+
+    def __init__(self, settler: Settler, definition: AgentDefinition[Any]) -> None:
+        self._settler, self._definition = settler, definition
+        # A checkpoint is saved: whatever the agent does now, it begins again from its start.
+        self.over = False
+        self.verdicts = Verdicts()
+
+    async def step(self, definition: StepDefinition[Any], arguments: dict[str, Any]) -> Any:
+        path = self._take()
+        given = canonical(arguments, f"an argument of {definition.name!r}")
+        command = c.RunStep(definition.name, given, definition.durable, definition.backoff, Code(definition, arguments))
+        settled = await self._settler.settle(path, command)
+        if settled.failure is not None:
+            raise revived(settled.failure) from settled.cause
+        return definition.signature.result.read(settled.value)
+
+    async def tool(self, definition: ToolDefinition[Any], arguments: dict[str, Any], once: str | None) -> Any:
+        path = self._take()
+        given = canonical(arguments, f"an argument of {definition.name!r}")
+        settled = await self._settler.settle(path, tool_call(definition, arguments, given, once))
+        if settled.failure is not None:
+            raise revived(settled.failure) from settled.cause
+        return definition.signature.result.read(settled.value)
+
+    async def sleep(self, span: timedelta) -> None:
+        await self._settle(c.Sleep(span))
+
+    async def signal(self, key: str, timeout: timedelta | None) -> Any:
+        settled = await self._settle(c.WaitSignal(key, timeout))
+        if settled.timed_out:
+            raise WaitTimedOut(f"signal {key!r} did not come in time")
+        return from_json(settled.value) if settled.value else None
+
+    async def receive(self, channel: str, timeout: timedelta | None) -> Any:
+        settled = await self._settle(c.ReceiveMessage(channel, timeout))
+        if settled.timed_out:
+            raise WaitTimedOut(f"no message came on channel {channel!r} in time")
+        return from_json(settled.value) if settled.value else None
+
+    async def approval(self, question: Question, expires: timedelta | None) -> Verdict:
+        path = self._take()
+        command = c.AskApproval(
+            question.approver,
+            question.title,
+            question.detail,
+            question.arguments,
+            question.quorum,
+            question.requester_may_decide,
+            expires,
+        )
+        settled = _succeeded(await self._settler.settle(path, command))
+        verdict = read_verdict(question, settled.value, timed_out=settled.timed_out)
+        return self.verdicts.given(path, question, verdict)
+
+    async def awakeable(self, timeout: timedelta | None) -> Awakeable:
+        path = self._take()
+        settled = _succeeded(await self._settler.settle(path, c.MakeToken(timeout)))
+        return read_token(self._settler.named(path), settled.value)
+
+    async def awakened(self, handle: Awakeable) -> Any:
+        settled = await self._settle(c.AwaitToken(handle.path, handle.deadline))
+        return read_completion(settled.value, timed_out=settled.timed_out)
+
+    async def value(self, kind: str) -> Any:
+        return from_json((await self._settle(c.ReadValue(_KINDS[kind]))).value)
+
+    async def compensate(self) -> None:
+        await self._settle(c.Compensate())
+
+    async def spawn(self, asked: Spawn) -> Child:
+        settled = await self._settle(
+            c.StartChild(asked.agent, asked.input, asked.queue, asked.on_parent_close, asked.key)
+        )
+        return Child(settled.value.decode(), asked.result)
+
+    async def child(self, child: Child) -> Any:
+        # A failure is what the child's own end was, and not an error of this command.
+        path = self._take()
+        return read_end(child, await self._settler.settle(path, c.AwaitChild(child.job_id)))
+
+    async def checkpoint(self, state: Any) -> NoReturn:
+        path = self._take()
+        await self._settler.settle(path, c.SaveCheckpoint(write_state(self._definition, path, state)))
+        self.over = True
+        raise Restart
+
+    async def gather(self, work: tuple[Awaitable[Any], ...]) -> list[Any]:
+        path = self._take()
+        results: dict[int, Any] = {}
+
+        async def branch(number: int) -> None:
+            results[number] = await _outcome(f"{path}.{number}.", work[number])
+
+        def ended(number: int) -> None:
+            # A branch that was stopped before its first turn has never awaited its work.
+            branch_work = work[number]
+            if isinstance(branch_work, Coroutine):
+                branch_work.close()
+
+        await self._settler.together(path, range(len(work)), branch, ended=ended)
+        return [mapping.unfailed(results[number]) for number in range(len(work))]
+
+    async def map(self, work: mapping.Work) -> list[Any]:
+        path = self._take()
+        opened = c.OpenMap(len(work.items), work.tolerated)
+        begun = (await self._settler.settle(path, opened)).value
+        numbers: Sequence[int] = mapping.read_begun(begun) if begun else range(len(work.items))
+        results: dict[int, Any] = {}
+        failures = 0
+
+        async def item(number: int) -> None:
+            nonlocal failures
+            results[number] = found = await _outcome(f"{path}.{number}.", work.call(number))
+            failures += mapping.is_failed(found)
+
+        await self._settler.together(
+            path, numbers, item, limit=work.limit, more=None if begun else lambda: failures <= work.tolerated
+        )
+        if failures > work.tolerated and not begun:
+            await self._settler.settle(path, c.CloseMap(opened, mapping.write_begun(results)))
+        return work.settled(results)
+
+    async def _settle(self, command: c.Command) -> Settled:
+        return _succeeded(await self._settler.settle(self._take(), command))
+
+    def _take(self) -> str:
+        """The place of the next command. The agent does not come to it past a rejection that it did not look at."""
+        if self.over:
+            # A `finally` that gives commands is not answered any more.
+            raise Restart
+        branch = current_branch.get()
+        self.verdicts.insist(branch.prefix)
+        return branch.take()
+
+
+def _succeeded(settled: Settled) -> Settled:
+    if settled.failure is not None:
+        raise revived(settled.failure) from settled.cause
+    return settled
+
+
+@drives
+async def _outcome(prefix: str, work: Awaitable[Any]) -> Any:
+    """What a branch returned; or its error, marked as one."""
+    current_branch.set(Branch(prefix))
+    try:
+        return await work
+    except UNCONTAINED:
+        raise
+    except Exception as error:
+        return mapping.failed(error)
+    except BaseException as error:
+        return mapping.failed(revived(described(error)))
