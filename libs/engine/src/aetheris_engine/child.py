@@ -11,12 +11,13 @@ number above the one that came with that answer. So a thousand children cost a t
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from hashlib import sha256
 from uuid import UUID
 
 import structlog
 from aetheris_journal import events as e
-from aetheris_journal.commands import AwaitChild, Settled, StartChild
+from aetheris_journal.commands import CANCEL, AwaitChild, CancelChild, Settled, StartChild
 from aetheris_journal.replay import ChildRecord
 from aetheris_kernel.errors import JobFinished, Refusal, Unavailable
 
@@ -30,7 +31,7 @@ ASKED_MAX = 1_000
 # How soon a scheduler that was away is asked again. The job is not let go meanwhile: it might miss an end.
 _AGAIN_S = 0.5
 
-_PARENT_CLOSED = "its parent has ended"
+_PARENT_CLOSED, _PARENT_CANCELS = "its parent has ended", "its parent cancelled it"
 
 
 class Children:
@@ -121,7 +122,9 @@ async def start(execution: Execution, children: Children, path: str, command: St
         ticket = execution.record(started, value_bytes=len(command.input))
         record = execution.replay.child_started(started)
         await execution.writer.durable(ticket)
-    if record.job_id in execution.replay.children and record.job_id not in children.submitted:
+    # In a cancelled scope the program comes as far as it came before, and the child is submitted when it is cancelled.
+    unsubmitted = record.job_id in execution.replay.children and record.job_id not in children.submitted
+    if unsubmitted and not execution.scopes.covers(path):
         if execution.gated:
             await execution.gate(path)
         await _submit(execution, children, path, record)
@@ -144,15 +147,29 @@ async def result(execution: Execution, path: str, command: AwaitChild) -> Settle
     return Settled(ended.result, ended.failure)
 
 
+async def cancel(execution: Execution, children: Children, path: str, command: CancelChild) -> Settled:
+    """Ask that a child ends. Recorded when the scheduler has been asked."""
+    record = await execution.recorded(lambda replay: replay.step(path, CANCEL, command.arguments))
+    if record is not None:
+        return Settled(record.result)
+    if execution.gated:
+        await execution.gate(path)
+    started = execution.replay.children.get(command.job_id)
+    if started is not None:
+        await _close(execution, children, started, _PARENT_CANCELS)
+    execution.record(e.StepCommitted(path, CANCEL, command.arguments, b"null", 1, timedelta(0), at=execution.now()))
+    return Settled(b"null")
+
+
 async def close_all(execution: Execution, children: Children) -> None:
     """The job ends, and so do its children, but for those that are to be left alone. Closing is repeated where the end
     of the job is."""
     for record in tuple(execution.replay.children.values()):
         if record.parent_close != "abandon":
-            await _close(execution, children, record)
+            await _close(execution, children, record, _PARENT_CLOSED)
 
 
-async def _close(execution: Execution, children: Children, record: ChildRecord) -> None:
+async def _close(execution: Execution, children: Children, record: ChildRecord, reason: str) -> None:
     path = f"close {record.job_id}"
     if record.job_id not in children.submitted:
         # A former holder may be about to submit it still; then it could not be cancelled any more.
@@ -161,7 +178,7 @@ async def _close(execution: Execution, children: Children, record: ChildRecord) 
             return
     while True:
         try:
-            await execution.services.children.cancel(execution.assignment, record.job_id, _PARENT_CLOSED)
+            await execution.services.children.cancel(execution.assignment, record.job_id, reason)
             return
         except JobFinished:
             return

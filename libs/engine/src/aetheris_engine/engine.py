@@ -16,9 +16,11 @@ from aetheris_journal.commands import TOO_LONG, Command, Settled
 
 from aetheris_engine import approval, checkpoint, child, compensation, mark, token, value, wait
 from aetheris_engine.child import Children
+from aetheris_engine.deadline import Deadlines
 from aetheris_engine.effect import Effects
 from aetheris_engine.execution import Execution
 from aetheris_engine.fork import LeftBehind
+from aetheris_engine.mark import Races
 from aetheris_engine.parallel import Block
 from aetheris_engine.step import Steps
 
@@ -31,6 +33,7 @@ class Engine:
         self.effects = Effects(execution, left)
         self.children = Children(execution)
         self._steps = Steps(execution)
+        self._races, self._deadlines = Races(execution), Deadlines(execution)
 
     async def settle(self, path: str, command: Command) -> Settled:
         execution = self.execution
@@ -60,6 +63,8 @@ class Engine:
             case c.AwaitChild():
                 return await child.result(execution, path, command)
             case c.SaveCheckpoint():
+                self._races.forget()
+                self._deadlines.forget()
                 return await checkpoint.save(execution, self.effects, path, command)
             case c.Compensate():
                 return await compensation.compensate(self.effects, path)
@@ -67,6 +72,16 @@ class Engine:
                 return await mark.open_map(execution, path, command)
             case c.CloseMap():
                 return await mark.close_map(execution, path, command)
+            case c.OpenRace():
+                return await self._races.open(path, command)
+            case c.DecideRace():
+                return await self._races.decide(path, command)
+            case c.OpenDeadline(span=span):
+                return TOO_LONG if self._too_long(span) else await self._deadlines.open(path, command)
+            case c.CloseDeadline():
+                return await self._deadlines.close(path)
+            case c.CancelChild():
+                return await child.cancel(execution, self.children, path, command)
             case _:
                 assert_never(command)
 
@@ -81,6 +96,9 @@ class Engine:
         ended: Callable[[int], None] | None = None,
     ) -> None:
         await Block(self.execution, path, numbers, start, limit=limit, more=more, ended=ended).run()
+
+    def cancelled(self, prefix: str) -> bool:
+        return self.execution.scopes.covers(prefix)
 
     def named(self, path: str) -> str:
         return self.execution.named(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
+from enum import Enum, auto
 from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
@@ -33,8 +34,16 @@ Report = Callable[[float | None, str], None]
 # How long the tasks of a run that is taken down are waited for.
 _STOP_S = 5.0
 
-# What stands for the prefix of its paths where a task is no branch of the program.
-ENDING, LISTENER = "ending", "listener"
+
+class Role(Enum):
+    """What a task of a run is."""
+
+    BRANCH = auto()
+    # It does something for the run beside the program, and the job does not come to rest before it has ended.
+    LISTENER = auto()
+    # It takes back and closes, after the program.
+    ENDING = auto()
+
 
 # How often, and how long each time, a cancelled branch is waited for. The program's gate is shut by then, so a branch
 # that suppresses its cancellation comes no further than its next command.
@@ -72,11 +81,11 @@ class Execution:
         self.gated_branches = 0
         self._progress = Progress(report)
         self._futures: dict[str, asyncio.Future[Ending]] = {}
-        # The branches of the program and the listeners, each with the prefix of its paths.
-        self.tasks: dict[asyncio.Task[Any], str] = {}
+        # The branches of the program, the listeners, and what ends the job.
+        self.tasks: dict[asyncio.Task[Any], Role] = {}
         # The paths of the tools that are entered, or whose permission is asked for.
         self.open_tools: set[str] = set()
-        self.scopes = Scopes(self.tasks, self.open_tools, self.nudged.set, self.stop)
+        self.scopes = Scopes(self.stop)
         self._timer: asyncio.TimerHandle | None = None
         self._consumed: list[str] = []
         self.host = host_for(self)
@@ -119,11 +128,11 @@ class Execution:
         timer may not be due yet."""
         return max(self.now(), self.assignment.lease_time)
 
-    def spawn(self, branch: Coroutine[Any, Any, T], prefix: str) -> asyncio.Task[T]:
+    def spawn(self, branch: Coroutine[Any, Any, T], role: Role = Role.BRANCH) -> asyncio.Task[T]:
         """Start a branch of the program, or what ends the job. The caller counts it out of `activity` when it ends."""
         self.activity.enter()
         task = asyncio.get_running_loop().create_task(branch)
-        self.tasks[task] = prefix
+        self.tasks[task] = role
         task.add_done_callback(self._forget)
         return task
 
@@ -131,7 +140,7 @@ class Execution:
         """Start a task that is no branch, but without which the job does not come to rest."""
         self.activity.enter()
         task = asyncio.get_running_loop().create_task(listener)
-        self.tasks[task] = LISTENER
+        self.tasks[task] = Role.LISTENER
         task.add_done_callback(self._listener_ended)
 
     @property
@@ -151,8 +160,10 @@ class Execution:
         if not may_begin:
             # A branch that came too late, past the program's end, does not count as one that rests for the lease.
             self.gated_branches += ending or not self.life.program_shut
-            await self.hold()
-        await self.writer.room()
+            with self.scopes.standing(path):
+                await self.hold()
+        with self.scopes.standing(path):
+            await self.writer.room()
 
     async def hold(self) -> NoReturn:
         """Rest here until the run is taken down."""
@@ -185,7 +196,8 @@ class Execution:
         future = self._futures[wait.path] = asyncio.get_running_loop().create_future()
         self.nudged.set()
         try:
-            ending: Ending = await self.activity.blocked(future)
+            with self.scopes.standing(wait.path):
+                ending: Ending = await self.activity.blocked(future)
         except asyncio.CancelledError:
             if self._futures.get(wait.path) is future:
                 del self._futures[wait.path]
@@ -203,7 +215,6 @@ class Execution:
         self.open_tools.discard(path)
         if self.life.halting:
             self._cancel_branches()
-        self.scopes.interrupt()
 
     async def stilled(self) -> None:
         """Return when every branch has ended. One that suppressed its cancellation has come to the gate by then, and is
@@ -338,7 +349,7 @@ class Execution:
 
     def _cancel_branches(self) -> None:
         if not self.open_tools:
-            for task, prefix in self.tasks.items():
-                if prefix != ENDING:
+            for task, role in self.tasks.items():
+                if role is not Role.ENDING:
                     task.cancel()
             self.nudged.set()

@@ -23,7 +23,7 @@ from aetheris_journal.replay import Divergence
 from aetheris_engine import approval, child, compensation, ports
 from aetheris_engine.core.waits import InboxEntry
 from aetheris_engine.engine import Engine
-from aetheris_engine.execution import ENDING, Execution
+from aetheris_engine.execution import Execution, Role
 from aetheris_engine.host import HostFor
 from aetheris_engine.inbox_reader import InboxReader
 from aetheris_engine.late import late_outcomes
@@ -135,7 +135,7 @@ class _Held:
             # So that the next checkpoint need not carry them on.
             execution.services.inbox.settle(execution.assignment, sorted(replay.consumed))
         # The task with whose end the job ends: first the program, then what ends the job.
-        self._last = self._spawn(self._run_program(), "")
+        self._last = self._spawn(self._run_program(), Role.BRANCH)
         # After the program's first turn: a job of quick steps is one commit.
         asyncio.get_running_loop().call_soon(execution.writer.send_soon)
 
@@ -179,7 +179,7 @@ class _Held:
                 if outcome is not None:
                     return outcome
 
-    def _spawn(self, last: Coroutine[Any, Any, Outcome | None], prefix: str = ENDING) -> asyncio.Task[Outcome | None]:
+    def _spawn(self, last: Coroutine[Any, Any, Outcome | None], role: Role = Role.ENDING) -> asyncio.Task[Outcome | None]:
         """Start the task with whose end the job ends. One that is cancelled before its first turn is counted out,
         too."""
         execution = self.execution
@@ -188,7 +188,7 @@ class _Held:
             execution.activity.leave()
             execution.nudged.set()
 
-        task = execution.spawn(last, prefix)
+        task = execution.spawn(last, role)
         task.add_done_callback(ended)
         return task
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from aetheris_journal import events as e
-from aetheris_journal.commands import MAP, CloseMap, OpenMap, Settled
+from aetheris_journal.commands import MAP, RACE, CloseMap, DecideRace, OpenMap, OpenRace, Settled
 from aetheris_journal.replay import StepRecord
 
 from aetheris_engine.execution import Execution
@@ -29,3 +29,45 @@ async def close_map(execution: Execution, path: str, command: CloseMap) -> Settl
     given, begun = command.opened.arguments, command.begun
     execution.record(e.StepCommitted(path, MAP, given, begun, 1, timedelta(0), at=execution.now()), len(begun))
     return Settled()
+
+
+class Races:
+    """The races of one run: the record has the winner at the race's own place."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        # The winners, by the paths of the races.
+        self._decided: dict[str, bytes] = {}
+
+    async def open(self, path: str, command: OpenRace) -> Settled:
+        execution = self._execution
+        mark = execution.replay.left.get(path)
+        if not isinstance(mark, StepRecord) or mark.name != RACE:
+            return Settled()
+        record = await execution.recorded(lambda replay: replay.step(path, RACE, command.arguments))
+        assert record is not None
+        self._cancel_losers(path, command, record.result)
+        return Settled(record.result)
+
+    async def decide(self, path: str, command: DecideRace) -> Settled:
+        execution, opened = self._execution, command.opened
+        if path not in self._decided and execution.gated:
+            await execution.gate(path)
+        # Another branch may have ended while this one waited at the gate.
+        if path not in self._decided:
+            winner = b"%d" % command.branch
+            execution.record(
+                e.StepCommitted(path, RACE, opened.arguments, winner, 1, timedelta(0), at=execution.now()), len(winner)
+            )
+            self._cancel_losers(path, opened, winner)
+        return Settled(self._decided[path])
+
+    def forget(self) -> None:
+        """The program begins again from a checkpoint, and so do its paths."""
+        self._decided.clear()
+
+    def _cancel_losers(self, path: str, opened: OpenRace, winner: bytes) -> None:
+        self._decided[path] = winner
+        for number in range(opened.branches):
+            if number != int(winner):
+                self._execution.scopes.cancel(f"{path}.{number}.")

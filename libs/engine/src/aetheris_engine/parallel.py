@@ -44,7 +44,11 @@ class Block:
             return
         self._begin()
         if self._running:
-            await self._until_over()
+            try:
+                await self._until_over()
+            finally:
+                for number in self._numbers:
+                    self._execution.scopes.close(f"{self._path}.{number}.")
         if self._stopped is not None:
             raise self._stopped
 
@@ -69,7 +73,7 @@ class Block:
             number = self._numbers[self._next]
             self._next += 1
             self._running += 1
-            branch = self._execution.spawn(self._start(number), f"{self._path}.{number}.")
+            branch = self._execution.spawn(self._start(number))
             branch.add_done_callback(partial(self._ended, number))
 
     def _wanted(self) -> bool:

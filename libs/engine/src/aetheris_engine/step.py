@@ -71,7 +71,8 @@ class Steps:
     ) -> Settled | _Again:
         execution = self._execution
         began = monotonic()
-        returned = await execution.host.step(command, path, attempt)
+        with execution.scopes.standing(path):
+            returned = await execution.host.step(command, path, attempt)
         ended = monotonic()
         elapsed = timedelta(seconds=ended - began)
         if isinstance(returned, Raised):

@@ -191,6 +191,48 @@ class CloseMap:
     begun: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class OpenRace:
+    """Begin a race of so many branches. Answered with the number of the winner, where an earlier run recorded it."""
+
+    branches: int
+
+    @property
+    def arguments(self) -> bytes:
+        return b'{"branches":%d}' % self.branches
+
+
+@dataclass(frozen=True, slots=True)
+class DecideRace:
+    """A branch has ended. The first to say so wins, the others are cancelled. Answered with the winner's number."""
+
+    opened: OpenRace
+    branch: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDeadline:
+    """The commands below this place have to be over in time, counted from here once and for all."""
+
+    span: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class CloseDeadline:
+    """Given at the place of its `OpenDeadline`. Answered with whether the time was over first."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelChild:
+    """Ask that a child ends. What it did is taken back, so its end may come much later."""
+
+    job_id: str
+
+    @property
+    def arguments(self) -> bytes:
+        return json.dumps({"child": self.job_id}, separators=(",", ":")).encode()
+
+
 Command = (
     RunStep
     | CallTool
@@ -207,10 +249,17 @@ Command = (
     | Compensate
     | OpenMap
     | CloseMap
+    | OpenRace
+    | DecideRace
+    | OpenDeadline
+    | CloseDeadline
+    | CancelChild
 )
 
 # The names under which the record has commands that are not a step of the author's.
-MAP, COMPENSATE = "map", "compensate"
+MAP, COMPENSATE, RACE, CANCEL = "map", "compensate", "race", "cancel"
+# The name of a deadline among the waits for time.
+DEADLINE = "deadline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +310,10 @@ class Settler(Protocol):
         """Run branches side by side to the end of all of them: `start(number)` for each of `numbers`, in their order,
         at most `limit` at once. With `more`, a branch that no earlier run began is begun only while `more()` holds.
         `ended(number)` is called when a branch is over, also where it was stopped before its first turn."""
+
+    def cancelled(self, prefix: str) -> bool:
+        """Whether the branch whose paths begin with `prefix` is cancelled: each of its commands that is not recorded
+        raises CancelledError."""
 
     def named(self, path: str) -> str:
         """What the world outside calls the thing at `path`. After a checkpoint, paths begin again and names do not."""

@@ -10,6 +10,7 @@ from aetheris.definitions import agent, step, tool
 from aetheris.errors import (
     AetherisError,
     ContractViolation,
+    DeadlineExceeded,
     EffectAbandoned,
     EffectBlocked,
     EffectSpent,
@@ -23,6 +24,7 @@ from aetheris.errors import (
 from aetheris.mapping import MapFailed, map  # noqa: A004 - what it is called everywhere
 from aetheris.outcomes import DidNotHappen, Effect, Happened, Unknown, current_effect
 from aetheris.progress import heartbeat
+from aetheris.racing import deadline, race
 from aetheris.retry import Retry
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ __all__ = [
     "ChildFailed",
     "Client",
     "ContractViolation",
+    "DeadlineExceeded",
     "DidNotHappen",
     "Effect",
     "EffectAbandoned",
@@ -62,10 +65,12 @@ __all__ = [
     "checkpoint",
     "compensate",
     "current_effect",
+    "deadline",
     "gather",
     "heartbeat",
     "map",
     "now",
+    "race",
     "random",
     "receive",
     "signal",

@@ -64,6 +64,10 @@ class Child:
     def __await__(self) -> Generator[Any, None, Any]:
         return _context("a child job").child(self).__await__()
 
+    async def cancel(self) -> None:
+        """End the child: what it did is taken back. Returns when it has ended; awaiting it then says how."""
+        await _context("a child job").cancel_child(self)
+
 
 async def spawn(
     agent: AgentDefinition[Any] | str,

@@ -69,3 +69,7 @@ class EffectAbandoned(AetherisError):
 
 class WaitTimedOut(AetherisError, TimeoutError):
     """What was waited for did not come in time."""
+
+
+class DeadlineExceeded(AetherisError, TimeoutError):
+    """The block under a `deadline()` was not done in time."""

@@ -8,7 +8,8 @@ gets has always been through its recorded bytes, so that every run gets the same
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -85,6 +86,8 @@ class Commands:
         # A checkpoint is saved: whatever the agent does now, it begins again from its start.
         self.over = False
         self.verdicts = Verdicts()
+        # The children that end with the branch which started them, by the places where it did.
+        self._started: list[tuple[str, Child]] = []
 
     async def step(self, definition: StepDefinition[Any], arguments: dict[str, Any]) -> Any:
         path = self._take()
@@ -149,10 +152,14 @@ class Commands:
         await self._settle(c.Compensate())
 
     async def spawn(self, asked: Spawn) -> Child:
-        settled = await self._settle(
-            c.StartChild(asked.agent, asked.input, asked.queue, asked.on_parent_close, asked.key)
+        path = self._take()
+        settled = await self._settler.settle(
+            path, c.StartChild(asked.agent, asked.input, asked.queue, asked.on_parent_close, asked.key)
         )
-        return Child(settled.value.decode(), asked.result)
+        child = Child(settled.value.decode(), asked.result)
+        if asked.on_parent_close == "cancel":
+            self._started.append((path, child))
+        return child
 
     async def child(self, child: Child) -> Any:
         # A failure is what the child's own end was, and not an error of this command.
@@ -172,13 +179,7 @@ class Commands:
         async def branch(number: int) -> None:
             results[number] = await _outcome(f"{path}.{number}.", work[number])
 
-        def ended(number: int) -> None:
-            # A branch that was stopped before its first turn has never awaited its work.
-            branch_work = work[number]
-            if isinstance(branch_work, Coroutine):
-                branch_work.close()
-
-        await self._settler.together(path, range(len(work)), branch, ended=ended)
+        await self._settler.together(path, range(len(work)), branch, ended=_closer(work))
         return [mapping.unfailed(results[number]) for number in range(len(work))]
 
     async def map(self, work: mapping.Work) -> list[Any]:
@@ -201,6 +202,64 @@ class Commands:
             await self._settler.settle(path, c.CloseMap(opened, mapping.write_begun(results)))
         return work.settled(results)
 
+    async def race(self, work: tuple[Awaitable[Any], ...]) -> Any:
+        path = self._take()
+        opened = c.OpenRace(len(work))
+        decided = (await self._settler.settle(path, opened)).value
+        results: dict[int, Any] = {}
+
+        async def branch(number: int) -> None:
+            nonlocal decided
+            prefix = f"{path}.{number}."
+            try:
+                results[number] = await _outcome(prefix, work[number])
+                decided = (await self._settler.settle(path, c.DecideRace(opened, number))).value
+            except asyncio.CancelledError:
+                if not self._settler.cancelled(prefix):
+                    raise
+
+        await self._settler.together(path, range(len(work)), branch, ended=_closer(work))
+        if not decided:
+            # The race itself is in a scope that was cancelled, and no branch came to its end.
+            raise asyncio.CancelledError
+        winner = int(decided)
+        for number, lost in enumerate(work):
+            if number != winner:
+                await self._give_up(f"{path}.{number}.", lost)
+        return mapping.unfailed(results[winner])
+
+    async def open_deadline(self, span: timedelta) -> Any:
+        path = self._take()
+        outer = current_branch.get()
+        _succeeded(await self._settler.settle(path, c.OpenDeadline(span)))
+        current_branch.set(Branch(f"{path}.0."))
+        return path, outer
+
+    async def close_deadline(self, opened: Any, cancelled: bool) -> bool:
+        """Whether the time was over before the code under the deadline was."""
+        path, outer = opened
+        current_branch.set(outer)
+        settled = await self._settler.settle(path, c.CloseDeadline())
+        if not settled.timed_out or not cancelled:
+            return False
+        await self._give_up(f"{path}.0.", None)
+        return True
+
+    async def cancel_child(self, child: Child) -> None:
+        await self._settle(c.CancelChild(child.job_id))
+        # Its own failure says how it ended, and is no error of the parent's.
+        await self._settler.settle(self._take(), c.AwaitChild(child.job_id))
+
+    async def _give_up(self, prefix: str, work: Awaitable[Any] | None) -> None:
+        """The branch whose paths begin with `prefix` was cancelled: so are the children that it started or waited
+        for, and its verdicts count for nothing."""
+        self.verdicts.forget(prefix)
+        lost = [child for path, child in self._started if path.startswith(prefix)]
+        if isinstance(work, Child):
+            lost.append(work)
+        for child in {child.job_id: child for child in lost}.values():
+            await self.cancel_child(child)
+
     async def _settle(self, command: c.Command) -> Settled:
         return _succeeded(await self._settler.settle(self._take(), command))
 
@@ -218,6 +277,17 @@ def _succeeded(settled: Settled) -> Settled:
     if settled.failure is not None:
         raise revived(settled.failure) from settled.cause
     return settled
+
+
+def _closer(work: Sequence[Awaitable[Any]]) -> Callable[[int], None]:
+    """Closes the work of a branch that was stopped before its first turn, and so has never awaited it."""
+
+    def close(number: int) -> None:
+        branch = work[number]
+        if isinstance(branch, Coroutine):
+            branch.close()
+
+    return close
 
 
 @drives

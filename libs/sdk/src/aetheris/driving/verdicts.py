@@ -28,6 +28,10 @@ class Verdicts:
             self._unread.append(_Unread(path[: path.rfind(".") + 1], question.title, verdict))
         return verdict
 
+    def forget(self, branch: str) -> None:
+        """The branch whose paths begin so was cancelled, and no one goes on past its verdicts."""
+        self._unread = [unread for unread in self._unread if not unread.branch.startswith(branch)]
+
     def insist(self, branch: str = "") -> None:
         """The branch whose paths begin so goes on. Raises where a verdict that is not a yes was not looked at, and
         goes on raising until it is."""

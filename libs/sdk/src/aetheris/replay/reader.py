@@ -27,6 +27,9 @@ class Reader:
 
     def __init__(self, scene: Scene, job_id: UUID) -> None:
         self._scene, self._job_id = scene, job_id
+        # How the races and deadlines that the agent has opened ended, by their paths.
+        self._winners: dict[str, Settled] = {}
+        self._deadlines: dict[str, Settled] = {}
 
     async def settle(self, path: str, command: Command) -> Settled:
         match command:
@@ -66,6 +69,18 @@ class Reader:
                 return await self._step(path, StepRecord(c.MAP, command.arguments, b""))
             case c.CloseMap():
                 return Settled()
+            case c.OpenRace():
+                return await self._open_race(path, command)
+            case c.DecideRace(branch=number):
+                winner = self._winners.get(path)
+                return await self._scene.rest(path, f"branch {number} wins the race") if winner is None else winner
+            case c.OpenDeadline(span=span):
+                return await self._open_deadline(path, span)
+            case c.CloseDeadline():
+                ended = self._deadlines.get(path)
+                return await self._scene.rest(path, "the end of its deadline") if ended is None else ended
+            case c.CancelChild():
+                return await self._step(path, StepRecord(c.CANCEL, command.arguments, b""))
             case _:
                 assert_never(command)
 
@@ -80,7 +95,11 @@ class Reader:
         ended: Callable[[int], None] | None = None,
     ) -> None:
         # Nothing here takes time, so a limit would only keep branches from coming as far as their record.
-        await self._scene.together([start(number) for number in numbers])
+        for task in await self._scene.together([start(number) for number in numbers]):
+            task.result()
+
+    def cancelled(self, prefix: str) -> bool:
+        return self._scene.covers(prefix)
 
     def named(self, path: str) -> str:
         return self._scene.named(path)
@@ -118,6 +137,27 @@ class Reader:
     async def _value(self, path: str, kind: e.ValueKind) -> Settled:
         record = await self._scene.ask(path, ValueRecord(kind, b""), lambda replay: replay.value(path, kind))
         return Settled(record.value)
+
+    async def _open_race(self, path: str, command: c.OpenRace) -> Settled:
+        mark = self._scene.record.left.get(path)
+        if not isinstance(mark, StepRecord) or mark.name != c.RACE:
+            return Settled()
+        self._winners[path] = settled = await self._step(path, StepRecord(c.RACE, command.arguments, b""))
+        for number in range(command.branches):
+            if number != int(settled.value):
+                self._scene.cancel(f"{path}.{number}.")
+        return settled
+
+    async def _open_deadline(self, path: str, span: timedelta) -> Settled:
+        if self._scene.too_long(span):
+            return c.TOO_LONG
+        asked = WaitRecord(e.WaitKind.TIMER, c.DEADLINE, None)
+        record = await self._scene.ask(path, asked, lambda replay: replay.wait(path, asked.kind, asked.name))
+        if record.completed is not None:
+            self._deadlines[path] = Settled(timed_out=record.completed.timed_out)
+            if record.completed.timed_out:
+                self._scene.cancel(f"{path}.0.")
+        return Settled()
 
     async def _start_child(self, path: str, command: c.StartChild) -> Settled:
         asked = ChildRecord(command.agent, command.input, command.queue, command.parent_close)

@@ -112,6 +112,7 @@ class Rehearsal:
         self._answers, self._may_run = answers, live
         self._calls: dict[_Call, deque[Record]] = defaultdict(deque)
         self._signals: dict[str, e.WaitCompleted] = {}
+        self._winners: dict[str, Settled] = {}
         self._random = Random(job_id.int)
         created = scene.record.created
         assert created is not None
@@ -163,6 +164,17 @@ class Rehearsal:
                 return await self._step(path, StepRecord(c.MAP, command.arguments, b""), None)
             case c.CloseMap():
                 return Settled()
+            case c.OpenRace():
+                return Settled()
+            case c.DecideRace(opened=opened, branch=number):
+                return self._decide_race(path, opened, number)
+            case c.OpenDeadline(span=span):
+                # A rehearsal takes no time, so no deadline is over in one.
+                return await self._wait(path, WaitRecord(e.WaitKind.TIMER, c.DEADLINE, None), span)
+            case c.CloseDeadline():
+                return Settled()
+            case c.CancelChild():
+                return await self._step(path, StepRecord(c.CANCEL, command.arguments, b""), None)
             case _:
                 assert_never(command)
 
@@ -176,7 +188,11 @@ class Rehearsal:
         more: Callable[[], bool] | None = None,
         ended: Callable[[int], None] | None = None,
     ) -> None:
-        await self._scene.together([start(number) for number in numbers])
+        for task in await self._scene.together([start(number) for number in numbers]):
+            task.result()
+
+    def cancelled(self, prefix: str) -> bool:
+        return self._scene.covers(prefix)
 
     def named(self, path: str) -> str:
         return self._scene.named(path)
@@ -247,6 +263,16 @@ class Rehearsal:
             case _:
                 return Settled(canonical(str(UUID(int=self._random.getrandbits(128), version=4))))
 
+    def _decide_race(self, path: str, opened: c.OpenRace, branch: int) -> Settled:
+        """The first branch that comes to its end on the recorded answers wins, whatever won in the record."""
+        if path not in self._winners:
+            self._winners[path] = Settled(b"%d" % branch)
+            self._decide(path, StepRecord(c.RACE, opened.arguments, b""))
+            for number in range(opened.branches):
+                if number != branch:
+                    self._scene.cancel(f"{path}.{number}.")
+        return self._winners[path]
+
     async def _start_child(self, path: str, command: c.StartChild) -> Settled:
         asked = ChildRecord(command.agent, command.input, command.queue, command.parent_close)
         found = self._answer(path, asked, asked.agent)
@@ -268,8 +294,7 @@ class Rehearsal:
 
     async def _missing(self, path: str, asked: Record, remedy: str) -> NoReturn:
         self._decide(path, asked)
-        self._scene.frontier.append(Frontier(path, f"{shown(asked)} has no recorded result: give {remedy}", here()))
-        await self._scene.for_good()
+        await self._scene.rest(path, f"{shown(asked)} has no recorded result: give {remedy}")
 
 
 async def _run(code: Code) -> Settled:

@@ -42,6 +42,10 @@ class Scene:
         self._advanced = advanced
         self._moving = 0
         self._tasks: set[asyncio.Task[Any]] = set()
+        # The branches that rest, with the paths of their commands.
+        self._resting: dict[asyncio.Task[Any], str] = {}
+        # The prefixes of the branches that are cancelled.
+        self._cancelled: set[str] = set()
         self._over = False
 
     async def ask(self, path: str, asked: object, look: Callable[[Replay], T | None]) -> T:
@@ -72,9 +76,25 @@ class Scene:
         if self._over:
             raise asyncio.CancelledError
 
+    def cancel(self, prefix: str) -> None:
+        """The branch whose paths begin so has lost a race, or its time is over: what is recorded of it is answered, and
+        the first command beyond that raises CancelledError."""
+        self._cancelled.add(prefix)
+        for task, path in self._resting.items():
+            if path.startswith(prefix):
+                task.cancel()
+
+    def covers(self, path: str) -> bool:
+        return any(path.startswith(prefix) for prefix in self._cancelled)
+
     async def rest(self, path: str, next_: str) -> NoReturn:
         """Nothing is on record for this branch from here on."""
+        if self.covers(path):
+            raise asyncio.CancelledError
         self.frontier.append(Frontier(path, next_, here()))
+        task = asyncio.current_task()
+        assert task is not None
+        self._resting[task] = path
         await self.for_good()
 
     async def begin_anew(self) -> NoReturn:
@@ -95,13 +115,16 @@ class Scene:
 
         async def begun() -> T:
             _begun_at.set(place)
-            try:
-                return await branch
-            finally:
-                ended()
-                self.stand()
+            return await branch
+
+        def over(_: asyncio.Task[T]) -> None:
+            # A branch that was cancelled before its first turn has never awaited its code.
+            branch.close()
+            ended()
+            self.stand()
 
         task = asyncio.get_running_loop().create_task(begun())
+        task.add_done_callback(over)
         self._tasks.add(task)
         return task
 
