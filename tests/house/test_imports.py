@@ -16,7 +16,8 @@ PACKAGES = {
     if package.is_dir() and package.name != "aetheris_proto" and not package.name.endswith("egg-info")
 }
 # What a core may take from the journal.
-PURE_JOURNAL = tuple(f"aetheris_journal.{module}" for module in ("events", "chain", "effect", "append", "replay"))
+PURE = ("append", "chain", "commands", "effect", "events", "replay")
+PURE_JOURNAL = tuple(f"aetheris_journal.{module}" for module in PURE)
 OURS = {*PACKAGES, "aetheris_proto"}
 
 
@@ -77,7 +78,7 @@ def test_the_kernel_imports_the_standard_library_only() -> None:
     assert roots(PACKAGES["aetheris_kernel"]) <= {*sys.stdlib_module_names, "aetheris_kernel"}
 
 
-@pytest.mark.parametrize("module", ["events.py", "chain.py", "effect.py", "append.py", "replay.py"])
+@pytest.mark.parametrize("module", [f"{module}.py" for module in PURE])
 def test_what_cores_take_from_the_journal_is_pure(module: str) -> None:
     names = imported(PACKAGES["aetheris_journal"] / module)
 

@@ -26,10 +26,10 @@ from aetheris import (
 )
 from aetheris.definitions import AgentDefinition
 from aetheris.replay import check
+from aetheris_engine import ports
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_journal.replay import Replay
-from aetheris_engine import ports
 from aetheris_scheduler.core.job import JobState
 
 from harness.cluster_simulation import ClusterSimulation

@@ -5,12 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 import pytest
 from aetheris import (
-    DeadlineExceeded, DidNotHappen, Happened, agent, deadline, gather, race, receive, signal, sleep, step, tool,
+    DeadlineExceeded,
+    DidNotHappen,
+    Happened,
+    agent,
+    deadline,
+    gather,
+    race,
+    receive,
+    signal,
+    sleep,
+    step,
+    tool,
 )  # fmt: skip
 from aetheris.definitions import AgentDefinition
 from aetheris_engine import ports
@@ -234,10 +246,8 @@ async def test_a_loser_that_suppresses_its_cancellation_parks_the_job_for_an_ope
 
     async def stubborn() -> None:
         while not over:
-            try:
+            with suppress(BaseException):
                 await sleep("1h")
-            except BaseException:  # noqa: S110 - what is tested
-                pass
 
     @agent("stubborn")
     async def job() -> Any:
@@ -257,8 +267,6 @@ async def test_a_loser_that_suppresses_its_cancellation_parks_the_job_for_an_ope
 
 
 async def test_races_and_deadlines_nest():
-    world = World()
-
     async def inner() -> Any:
         try:
             async with deadline("3h"):

@@ -34,7 +34,7 @@ _AGAIN_S = 0.5
 _PARENT_CLOSED, _PARENT_CANCELS = "its parent has ended", "its parent cancelled it"
 
 
-class Children:
+class StartedChildren:
     def __init__(self, execution: Execution) -> None:
         # The children that this run knows to be submitted.
         self.submitted: set[str] = set()
@@ -108,7 +108,7 @@ class Children:
         execution.end(execution.waits.child_ended(job_id))
 
 
-async def start(execution: Execution, children: Children, path: str, command: StartChild) -> Settled:
+async def start(execution: Execution, children: StartedChildren, path: str, command: StartChild) -> Settled:
     record = await execution.recorded(
         lambda replay: replay.child(path, command.agent, command.input, command.queue, command.parent_close)
     )
@@ -147,7 +147,7 @@ async def result(execution: Execution, path: str, command: AwaitChild) -> Settle
     return Settled(ended.result, ended.failure)
 
 
-async def cancel(execution: Execution, children: Children, path: str, command: CancelChild) -> Settled:
+async def cancel(execution: Execution, children: StartedChildren, path: str, command: CancelChild) -> Settled:
     """Ask that a child ends. Recorded when the scheduler has been asked."""
     record = await execution.recorded(lambda replay: replay.step(path, CANCEL, command.arguments))
     if record is not None:
@@ -161,7 +161,7 @@ async def cancel(execution: Execution, children: Children, path: str, command: C
     return Settled(b"null")
 
 
-async def close_all(execution: Execution, children: Children) -> None:
+async def close_all(execution: Execution, children: StartedChildren) -> None:
     """The job ends, and so do its children, but for those that are to be left alone. Closing is repeated where the end
     of the job is."""
     for record in tuple(execution.replay.children.values()):
@@ -169,7 +169,7 @@ async def close_all(execution: Execution, children: Children) -> None:
             await _close(execution, children, record, _PARENT_CLOSED)
 
 
-async def _close(execution: Execution, children: Children, record: ChildRecord, reason: str) -> None:
+async def _close(execution: Execution, children: StartedChildren, record: ChildRecord, reason: str) -> None:
     path = f"close {record.job_id}"
     if record.job_id not in children.submitted:
         # A former holder may be about to submit it still; then it could not be cancelled any more.
@@ -189,7 +189,7 @@ async def _close(execution: Execution, children: Children, record: ChildRecord, 
             return
 
 
-async def _submit(execution: Execution, children: Children, path: str, record: ChildRecord) -> None:
+async def _submit(execution: Execution, children: StartedChildren, path: str, record: ChildRecord) -> None:
     while True:
         try:
             await execution.services.children.submit(execution.assignment, record)

@@ -19,7 +19,7 @@ from aetheris_journal.effect import EffectResolution
 from aetheris_engine.core.doubt import AskPerson, AskWorld, CallAgain, TakeResolution, way_out
 from aetheris_engine.core.waits import Wait
 from aetheris_engine.execution import Execution
-from aetheris_engine.host import DidNotHappen, Happened
+from aetheris_engine.host import EffectAbsent, EffectHappened
 
 # How an idempotent tool that left a doubt is called again where its author asked for no retries.
 _AGAIN = Backoff(8, timedelta(seconds=0.5), 2.0, timedelta(seconds=10), 0.0)
@@ -54,10 +54,10 @@ async def resolve(
                 return found
             case AskWorld():
                 match await execution.host.verify(command, key):
-                    case Happened(result=result):
+                    case EffectHappened(result=result):
                         return EffectResolution(e.Resolution.COMMITTED, e.Source.VERIFY, result)
                     # A call that was given up on may yet do what the world does not know of.
-                    case DidNotHappen() if not execution.host.inside(key):
+                    case EffectAbsent() if not execution.host.inside(key):
                         return EffectResolution(e.Resolution.NOT_EXECUTED, e.Source.VERIFY)
                 can_verify = False
             case CallAgain():

@@ -29,7 +29,7 @@ from aetheris_engine.core.retry import ONCE, next_attempt
 from aetheris_engine.core.text import cut
 from aetheris_engine.core.waits import Wait
 from aetheris_engine.execution import Execution
-from aetheris_engine.host import Entry, Raised
+from aetheris_engine.host import Raised, ToolEntry
 
 # How long to leave an effect alone that another job is making, at first and at most.
 _LATER_S, _LATER_MAX_S = 0.25, 10.0
@@ -248,7 +248,7 @@ class EffectCall:
         execution, command = self.execution, self.command
         began = monotonic()
         self._raised = None
-        entry = Entry(execution.named(self.path), self.key, execution.lease, self.attempt)
+        entry = ToolEntry(execution.named(self.path), self.key, execution.lease, self.attempt)
         returned = await execution.host.tool(command, entry)
         elapsed = timedelta(seconds=monotonic() - began)
         if isinstance(returned, bytes):

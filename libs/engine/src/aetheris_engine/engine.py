@@ -15,7 +15,7 @@ from aetheris_journal import events as e
 from aetheris_journal.commands import TOO_LONG, Command, Settled
 
 from aetheris_engine import approval, checkpoint, child, compensation, mark, token, value, wait
-from aetheris_engine.child import Children
+from aetheris_engine.child import StartedChildren
 from aetheris_engine.deadline import Deadlines
 from aetheris_engine.effect import Effects
 from aetheris_engine.execution import Execution
@@ -31,7 +31,7 @@ class Engine:
     def __init__(self, execution: Execution, left: LeftBehind | None = None) -> None:
         self.execution = execution
         self.effects = Effects(execution, left)
-        self.children = Children(execution)
+        self.children = StartedChildren(execution)
         self._steps = Steps(execution)
         self._races, self._deadlines = Races(execution), Deadlines(execution)
 

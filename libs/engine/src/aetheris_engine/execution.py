@@ -230,7 +230,7 @@ class Execution:
 
     def unwind(self) -> None:
         """The program is over. What follows ends the job, and nothing turns it back."""
-        self.life.on(lifecycle.Event.PROGRAM_OVER)
+        self.life.on(lifecycle.RunEvent.PROGRAM_OVER)
         self.disarm()
         self.waits, self.gated_branches = Waits(), 0
         self._futures.clear()
@@ -238,7 +238,7 @@ class Execution:
     def end_with(self, terminal: Event, value_bytes: int = 0) -> None:
         """Record the event that ends the job. Nothing can be recorded after it."""
         self.record(terminal, value_bytes)
-        self.life.on(lifecycle.Event.TERMINAL)
+        self.life.on(lifecycle.RunEvent.TERMINAL)
 
     def consumed(self, entry_id: str) -> None:
         """An inbox entry has been recorded; the inbox is told once the record is durable."""
@@ -291,26 +291,26 @@ class Execution:
 
     def leave(self, reason: str) -> None:
         """Come to rest at the next command."""
-        self.life.on(lifecycle.Event.LEAVE)
+        self.life.on(lifecycle.RunEvent.LEAVE)
         self.leaving = reason
         self.nudged.set()
 
     def rested(self) -> None:
         """The job parks, so the reason to hand it back is over with this lease."""
-        self.life.on(lifecycle.Event.RESTED)
+        self.life.on(lifecycle.RunEvent.RESTED)
         self.leaving = ""
 
     def cancel(self, reason: str, *, at_rest: bool = False) -> None:
         """End the program as soon as no tool is entered; or, with `at_rest`, once the program has come as far as its
         record goes. A job that is ending already ends as it was about to."""
-        if self.life.on(lifecycle.Event.CANCEL):
+        if self.life.on(lifecycle.RunEvent.CANCEL):
             self.cancelling = reason or "cancelled"
         if self.life.halting and not at_rest:
             self._cancel_branches()
 
     def stop(self, error: Exception) -> None:
         """Stop at once."""
-        if self.life.on(lifecycle.Event.FAULT):
+        if self.life.on(lifecycle.RunEvent.FAULT):
             self.fault = error
         for task in self.tasks:
             task.cancel()

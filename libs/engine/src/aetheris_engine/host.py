@@ -35,26 +35,26 @@ class Raised:
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class EffectHappened:
     """The world has the effect; `result` is what the tool would have returned."""
 
     result: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class DidNotHappen:
+class EffectAbsent:
     """The world does not have the effect, and will not."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class EffectUnclear:
     """The world did not say."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ToolEntry:
     """One entry into a tool."""
 
     path: str
@@ -83,13 +83,13 @@ class Host(Protocol):
     async def step(self, command: RunStep, path: str, attempt: int) -> bytes | Raised:
         """Run a step's code once."""
 
-    async def tool(self, command: CallTool, entry: Entry) -> bytes | Raised:
+    async def tool(self, command: CallTool, entry: ToolEntry) -> bytes | Raised:
         """Enter a tool once."""
 
     def inside(self, key: str) -> bool:
         """Whether a call under this key that was given up on is still running, and may yet act."""
 
-    async def verify(self, command: CallTool, key: str) -> Happened | DidNotHappen | Unknown:
+    async def verify(self, command: CallTool, key: str) -> EffectHappened | EffectAbsent | EffectUnclear:
         """Ask the world whether the effect is there."""
 
     def undoing(self, command: CallTool, result: bytes) -> CallTool | Raised:

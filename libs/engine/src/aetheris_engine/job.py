@@ -179,7 +179,9 @@ class _Held:
                 if outcome is not None:
                     return outcome
 
-    def _spawn(self, last: Coroutine[Any, Any, Outcome | None], role: Role = Role.ENDING) -> asyncio.Task[Outcome | None]:
+    def _spawn(
+        self, last: Coroutine[Any, Any, Outcome | None], role: Role = Role.ENDING
+    ) -> asyncio.Task[Outcome | None]:
         """Start the task with whose end the job ends. One that is cancelled before its first turn is counted out,
         too."""
         execution = self.execution

@@ -152,7 +152,7 @@ class ChildOutcome:
     failure: Failure | None = None
 
 
-class Children(Protocol):
+class ChildJobs(Protocol):
     """The scheduler, as a parent asks it. Every call may be repeated. Raises Unavailable where the scheduler is
     away."""
 
@@ -210,4 +210,4 @@ class Services:
     runner_id: str
     late_outcomes: LateOutcomes
     approvals: Approvals
-    children: Children
+    children: ChildJobs

@@ -72,7 +72,7 @@ class Steps:
         execution = self._execution
         began = monotonic()
         with execution.scopes.standing(path):
-            returned = await execution.host.step(command, path, attempt)
+            returned = await execution.host.step(command, execution.named(path), attempt)
         ended = monotonic()
         elapsed = timedelta(seconds=ended - began)
         if isinstance(returned, Raised):

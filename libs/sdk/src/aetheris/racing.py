@@ -16,16 +16,15 @@ T = TypeVar("T")
 
 
 async def race(*branches: Awaitable[T]) -> T:
-    """Run branches side by side until the first of them ends. Its result is returned, or its error raised; the others are
-    cancelled.
+    """Run branches side by side until the first of them ends. Its result is returned, or its error raised; the others
+    are cancelled.
 
         answer = await race(signal("answer"), revoked(), give_up_after("2d"))
 
-    A cancelled branch gets CancelledError at its next command. A tool that it has entered first comes to its outcome, and
-    where that is not known, the doubt is recorded. Children that it started are cancelled, too, and have ended when the
-    race returns. A signal, message or decision that no branch took stays for a later wait.
-    """
-    if not branches:
+    A cancelled branch gets CancelledError at its next command. A tool that it has entered first comes to its outcome,
+    and where that is not known, the doubt is recorded. Children that it started are cancelled, too, and have ended
+    when the race returns. A signal, message or decision that no branch took stays for a later wait. """ if not
+    branches:
         raise ValueError("race() takes at least one branch")
     result: T = await _context("race()").race(branches)
     return result
@@ -38,8 +37,8 @@ class deadline:  # noqa: N801 - reads like the function that it is used as
             order = await look_up(number)
             await signal("paid")
 
-    The moment is recorded when the block is entered, so it holds while the job is parked and on another runner. A tool that
-    is entered comes to its outcome first.
+    The moment is recorded when the block is entered, so it holds while the job is parked and on another runner. A tool
+    that is entered comes to its outcome first.
     """
 
     def __init__(self, span: str | float | timedelta) -> None:

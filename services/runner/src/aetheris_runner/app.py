@@ -18,7 +18,7 @@ from aetheris_kernel.errors import Invalid
 from aetheris_runner.held_jobs import HeldJobs, Offered
 from aetheris_runner.hosts.python import PythonHosts
 from aetheris_runner.peers.approvals import GatewayApprovals
-from aetheris_runner.peers.children import SchedulerChildren
+from aetheris_runner.peers.child_jobs import SchedulerChildren
 from aetheris_runner.peers.inbox import GatewayInbox
 from aetheris_runner.peers.late_outcomes import LedgerLateOutcomes
 from aetheris_runner.peers.ledger import LedgerJournal

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from enum import Enum, auto
 
 
-class State(Enum):
+class RunState(Enum):
     RUNNING = auto()
     LEAVING = auto()
     CANCELLING = auto()
@@ -35,7 +35,7 @@ class State(Enum):
     FAULTED = auto()
 
 
-class Event(Enum):
+class RunEvent(Enum):
     # The runner wants to hand the job back: it stops, or the job is paused.
     LEAVE = auto()
     # The job has parked under this lease, so what wanted it handed back is done.
@@ -49,10 +49,10 @@ class Event(Enum):
     FAULT = auto()
 
 
-S, E = State, Event
+S, E = RunState, RunEvent
 
 # (state, event) → state. A pair that is absent changes nothing.
-TABLE: Mapping[tuple[State, Event], State] = {
+TABLE: Mapping[tuple[RunState, RunEvent], RunState] = {
     (S.RUNNING, E.LEAVE): S.LEAVING,
     (S.RUNNING, E.CANCEL): S.CANCELLING,
     (S.RUNNING, E.PROGRAM_OVER): S.UNWINDING,
@@ -69,7 +69,7 @@ TABLE: Mapping[tuple[State, Event], State] = {
     (S.UNWINDING, E.TERMINAL): S.ENDED,
     (S.UNWINDING_LEAVING, E.RESTED): S.UNWINDING,
     (S.UNWINDING_LEAVING, E.TERMINAL): S.ENDED,
-    **{(state, E.FAULT): S.FAULTED for state in State if state is not S.FAULTED},
+    **{(state, E.FAULT): S.FAULTED for state in RunState if state is not S.FAULTED},
 }
 
 # The program is to end where it stands.
@@ -84,9 +84,9 @@ class Lifecycle:
     """Where a run stands. Only `on` moves it."""
 
     def __init__(self) -> None:
-        self.state = State.RUNNING
+        self.state = RunState.RUNNING
 
-    def on(self, event: Event) -> bool:
+    def on(self, event: RunEvent) -> bool:
         """True where the event changed the state."""
         after = TABLE.get((self.state, event))
         if after is None:
@@ -104,7 +104,7 @@ class Lifecycle:
 
     @property
     def unwinding(self) -> bool:
-        return self.state in (State.UNWINDING, State.UNWINDING_LEAVING, State.ENDED)
+        return self.state in (RunState.UNWINDING, RunState.UNWINDING_LEAVING, RunState.ENDED)
 
     @property
     def program_shut(self) -> bool:
@@ -112,8 +112,8 @@ class Lifecycle:
 
     @property
     def program_may_begin(self) -> bool:
-        return self.state is State.RUNNING
+        return self.state is RunState.RUNNING
 
     @property
     def ending_may_begin(self) -> bool:
-        return self.state is State.UNWINDING
+        return self.state is RunState.UNWINDING

@@ -16,7 +16,7 @@ HELD_ENTRIES_MAX = 1_000
 HELD_BYTES_MAX = 4 * 1024 * 1024
 
 
-class Entry(Protocol):
+class Buffered(Protocol):
     @property
     def entry_id(self) -> str: ...
 
@@ -27,7 +27,7 @@ class Entry(Protocol):
     def payload(self) -> bytes: ...
 
 
-N = TypeVar("N", bound=Entry)
+N = TypeVar("N", bound=Buffered)
 
 
 @dataclass(frozen=True, slots=True)

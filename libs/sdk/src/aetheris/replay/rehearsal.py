@@ -41,7 +41,7 @@ from aetheris.driving.program import Code
 from aetheris.errors import AetherisError
 from aetheris.history import History
 from aetheris.replay.driver import drive, said
-from aetheris.replay.scene import Scene, checkpoint_said, here, place_of
+from aetheris.replay.scene import Scene, checkpoint_said, place_of
 from aetheris.replay.verdict import Frontier
 from aetheris.values import canonical
 

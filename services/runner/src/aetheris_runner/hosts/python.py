@@ -25,7 +25,7 @@ from aetheris.progress import pulse_in_hand
 from aetheris.retry import asked_pause
 from aetheris.values import canonical
 from aetheris_engine import host
-from aetheris_engine.host import Entry, HostedJob, Raised
+from aetheris_engine.host import HostedJob, Raised, ToolEntry
 from aetheris_journal.commands import CallTool, RunStep
 
 # How long code that is over its time may take to unwind before it is left behind.
@@ -89,7 +89,7 @@ class PythonHost:
             enclosing_step.reset(entered)
             current.reset(outside)
 
-    async def tool(self, command: CallTool, entry: Entry) -> bytes | Raised:
+    async def tool(self, command: CallTool, entry: ToolEntry) -> bytes | Raised:
         code: Code = command.code
         tool = code.definition
         assert isinstance(tool, ToolDefinition)
@@ -121,7 +121,7 @@ class PythonHost:
     def inside(self, key: str) -> bool:
         return self._hosts.inside(key)
 
-    async def verify(self, command: CallTool, key: str) -> host.Happened | host.DidNotHappen | host.Unknown:
+    async def verify(self, command: CallTool, key: str) -> host.EffectHappened | host.EffectAbsent | host.EffectUnclear:
         code: Code = command.code
         tool = code.definition
         assert isinstance(tool, ToolDefinition)
@@ -130,15 +130,15 @@ class PythonHost:
         try:
             match await tool.verify.ask(code.arguments, key):
                 case Happened(result=result):
-                    return host.Happened(tool.signature.result.write(result))
+                    return host.EffectHappened(tool.signature.result.write(result))
                 case DidNotHappen():
-                    return host.DidNotHappen()
+                    return host.EffectAbsent()
                 case answer:
-                    return host.Unknown(repr(answer))
+                    return host.EffectUnclear(repr(answer))
         except UNCONTAINED:
             raise
         except BaseException as error:
-            return host.Unknown(f"{type(error).__name__}: {said(error)}")
+            return host.EffectUnclear(f"{type(error).__name__}: {said(error)}")
         finally:
             current.reset(outside)
 
@@ -165,7 +165,7 @@ class PythonHost:
             step_in_hand.reset(known)
             pulse_in_hand.reset(watched)
 
-    def _leave_behind(self, tool: ToolDefinition[Any], entry: Entry, running: asyncio.Future[Any]) -> None:
+    def _leave_behind(self, tool: ToolDefinition[Any], entry: ToolEntry, running: asyncio.Future[Any]) -> None:
         self._hosts.leave(entry.key, running)
 
         def ended(running: asyncio.Future[Any]) -> None:

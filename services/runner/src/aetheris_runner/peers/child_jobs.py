@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class SchedulerChildren:
-    """`ports.Children` over gRPC. Every call may be repeated, so each is until it succeeds."""
+    """`ports.ChildJobs` over gRPC. Every call may be repeated, so each is until it succeeds."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = rpc.SchedulerStub(channel)
