@@ -23,8 +23,9 @@ async def race(*branches: Awaitable[T]) -> T:
 
     A cancelled branch gets CancelledError at its next command. A tool that it has entered first comes to its outcome,
     and where that is not known, the doubt is recorded. Children that it started are cancelled, too, and have ended
-    when the race returns. A signal, message or decision that no branch took stays for a later wait. """ if not
-    branches:
+    when the race returns. A signal, message or decision that no branch took stays for a later wait.
+    """
+    if not branches:
         raise ValueError("race() takes at least one branch")
     result: T = await _context("race()").race(branches)
     return result

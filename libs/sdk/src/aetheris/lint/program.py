@@ -12,9 +12,8 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # What an agent says to its runner, and is nothing unless it is awaited.
 COMMANDS = frozenset((
-    "sleep", "signal", "receive", "approval", "awakeable", "gather", "map", "race",
-    "deadline", "spawn", "checkpoint", "compensate", "now",
-    "random", "uuid",
+    "sleep", "signal", "receive", "approval", "awakeable", "gather", "map", "race", "spawn", "checkpoint", "compensate",
+    "now", "random", "uuid",
 ))  # fmt: skip
 
 

@@ -56,8 +56,8 @@ class Reader:
                 return await self._start_child(path, command)
             case c.AwaitChild(job_id=job_id):
                 await self._wait(path, WaitRecord(e.WaitKind.CHILD, job_id, None))
-                ended = self._scene.record.child_ends[job_id]
-                return Settled(ended.result, ended.failure)
+                child = self._scene.record.child_ends[job_id]
+                return Settled(child.result, child.failure)
             case c.SaveCheckpoint(state=state):
                 return await self._checkpoint(path, state)
             case c.Compensate():

@@ -147,9 +147,9 @@ class Rehearsal:
                 return await self._start_child(path, command)
             case c.AwaitChild(job_id=job_id):
                 settled = await self._wait(path, WaitRecord(e.WaitKind.CHILD, job_id, None))
-                ended = self._scene.record.child_ends.get(job_id)
+                child = self._scene.record.child_ends.get(job_id)
                 # None where the caller answered for it.
-                return settled if ended is None else Settled(ended.result, ended.failure)
+                return settled if child is None else Settled(child.result, child.failure)
             case c.SaveCheckpoint(state=state):
                 # What comes behind one is another rehearsal.
                 self._scene.command()
