@@ -104,7 +104,7 @@ def with_two_ideas() -> dict[str, set[str]]:
 
 
 def with_nameless_subjects() -> dict[str, set[str]]:
-    """Files beside Python whose text says "nobody" or "whoever" instead of the runner, the caller, the approver."""
+    """Files beside Python with a sentence whose subject is a word of `NAMELESS`, and no runner, caller or approver."""
     suffixes = (".md", ".html", ".js", ".mjs", ".go", ".ts", ".proto", ".sql", ".tpl", ".yaml", ".yml")
     files = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"],
