@@ -45,8 +45,8 @@ histories: setup-dev ## Record what this version's jobs look like, for the versi
 bench: setup-dev ## Measure steps and jobs per second with separate processes (ARGS="--quick --json out.json")
 	@$(BIN)/python bench/throughput.py $(ARGS)
 
-bench-aeterna: setup-dev ## Count what upgrades cost beside plain restarts (ARGS as bench/takeovers.py --help says)
-	@$(BIN)/python bench/takeovers.py $(ARGS)
+bench-aeterna: setup-dev ## Count what upgrades cost beside plain restarts (ARGS as bench/upgrades.py --help says)
+	@$(BIN)/python bench/upgrades.py $(ARGS)
 
 house: setup-dev ## Measure the tree: sizes, comments, circles of imports, what is still to do (ARGS="--show services/runner")
 	@$(BIN)/python -m tests.house.figures $(ARGS)

@@ -108,7 +108,7 @@ def test_only_settings_modules_read_the_environment():
     assert [named(file) for file in asked if reads_environment(parsed(file))] == []
 
 
-CORES = [file for file in PRODUCT if "core" in file.relative_to(ROOT).parts]
+CORES = [file for file in PRODUCT if {"core", "table"} & set(file.relative_to(ROOT).parts)]
 
 
 @pytest.mark.parametrize("file", CORES, ids=named)

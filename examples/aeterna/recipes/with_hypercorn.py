@@ -8,7 +8,7 @@ import os
 import signal
 
 from aeterna import AsyncAeternaClient
-from aeterna.sdk.asgi import Draining, Receive, Scope, Send, leave_on
+from aeterna.sdk.connections.draining import Draining, Receive, Scope, Send, leave_on
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 from aeterna import AsyncAeternaClient
-from aeterna.sdk.asgi import Draining, Receive, Scope, Send, leave_on
+from aeterna.sdk.connections.draining import Draining, Receive, Scope, Send, leave_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

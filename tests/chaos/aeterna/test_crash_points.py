@@ -158,7 +158,7 @@ def strike(directory: Path, point: Point) -> None:
     }
     config = {
         "service": {
-            "command": [sys.executable, "-m", "aeterna.testing.keeper"],
+            "command": [sys.executable, "-m", "aeterna.testing.counting_sample"],
             "env": {
                 "KEEPER_CRASH": point.crash,
                 "KEEPER_STALL": point.stall,
@@ -212,7 +212,7 @@ def test_and_so_it_is_ten_times_in_every_phase(state: str, tmp_path: Path) -> No
 def lose_the_supervisor(state: str, directory: Path) -> None:
     config = {
         "service": {
-            "command": [sys.executable, "-m", "aeterna.testing.keeper"],
+            "command": [sys.executable, "-m", "aeterna.testing.counting_sample"],
             "env": {
                 "KEEPER_STALL": "before PREPARED@2" if state == "preparing" else "",
                 "KEEPER_LOAD_S": "0.3" if state == "spawning" else "0",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aeterna.supervisor.status import resident
+from aeterna.supervisor.control.status import resident
 from aeterna.testing import namespaces
 from aeterna.testing.supervised import Supervised, descendants
 
@@ -33,7 +33,7 @@ time.sleep(60)
 
 TOO_LATE = """
 import os, signal, time
-from aeterna.supervisor import children
+from aeterna.supervisor.processes import child as children
 
 parent, forget = os.getpid(), children._forget_signals
 def lose_the_parent():

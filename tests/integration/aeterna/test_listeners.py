@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from aeterna.config.model import ListenerSpec
-from aeterna.core.addresses import parse
-from aeterna.supervisor.listeners import ListenError, Listeners
+from aeterna.supervisor.sockets.listeners import ListenError, Listeners
+from aeterna.table.addresses import parse
 from aeterna.testing.load import Load, fresh
 from aeterna.testing.supervised import Supervised
 

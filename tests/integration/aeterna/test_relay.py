@@ -13,7 +13,7 @@ from aeterna.testing.supervised import Supervised
 def config(directory: Path, *, env: dict[str, str] | None = None, **orchestration: Any) -> dict[str, Any]:
     handoff = {"enabled": True, "socket_path": str(directory / "srp.sock"), "timeout": "2s"}
     return {
-        "service": {"command": [sys.executable, "-m", "aeterna.testing.keeper"], "env": env or {}},
+        "service": {"command": [sys.executable, "-m", "aeterna.testing.counting_sample"], "env": env or {}},
         "orchestration": {
             "startup": {"timeout": "4s", **orchestration.pop("startup", {})},
             "canary": {"soak_time": "100ms", **orchestration.pop("canary", {})},

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from aeterna.cli.main import main
-from aeterna.supervisor.checks import http_get
 from aeterna.supervisor.metrics import Metrics
+from aeterna.supervisor.probes.checks import http_get
 from aeterna.testing import namespaces
 from aeterna.testing.supervised import Supervised
 from prometheus_client.parser import text_string_to_metric_families
@@ -73,7 +73,7 @@ def test_the_page_of_numbers_and_the_page_of_status(tmp_path: Path) -> None:
 def test_every_number_moves(tmp_path: Path) -> None:
     """A metric that never changes is a promise nobody keeps."""
     script = "import os,time\nif os.fork()==0:\n  if os.fork()==0: time.sleep(.05)\n  os._exit(0)\n"
-    keeper = "from aeterna.testing.keeper import Keeper\nKeeper().run()"
+    keeper = "from aeterna.testing.counting_sample import Keeper\nKeeper().run()"
     config: dict[str, Any] = {
         "listeners": {"main": {"address": "127.0.0.1:0", "sharing": "steered"}},
         "service": {"command": [sys.executable, "-c", script + keeper]},
@@ -132,7 +132,7 @@ def test_every_number_moves(tmp_path: Path) -> None:
 
 
 def test_memory_is_looked_at_before_an_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aeterna.supervisor import preflight
+    from aeterna.supervisor.upgrade import preflight
 
     (tmp_path / "memory.max").write_text("104857600\n")
     (tmp_path / "memory.current").write_text("100000000\n")

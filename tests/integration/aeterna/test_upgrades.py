@@ -322,7 +322,7 @@ def test_the_health_of_a_real_grpc_server(service: str, passes: bool) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     import grpc
-    from aeterna.supervisor import grpc_health
+    from aeterna.supervisor.probes import grpc_health
     from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
     server = grpc.server(ThreadPoolExecutor(2))

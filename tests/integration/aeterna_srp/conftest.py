@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.aeterna_srp.stage import Stage, a_stage
+from tests.integration.aeterna_srp.running_broker import Stage, a_stage
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ import pytest
 
 pytest.importorskip("h11", reason="h11 is not installed")
 
-from aeterna.srp.broker import Happening
+from aeterna.srp.broker.broker import Happening
 
-from tests.integration.aeterna_srp.stage import Child, Stage
+from tests.integration.aeterna_srp.running_broker import Child, Stage
 
 PROGRAM = str(Path(__file__).parent / "asgi_child.py")
 

@@ -7,9 +7,9 @@ import os
 from itertools import product
 
 import pytest
-from aeterna.srp.broker import Happening
+from aeterna.srp.broker.broker import Happening
 
-from tests.integration.aeterna_srp.stage import Child, Stage
+from tests.integration.aeterna_srp.running_broker import Child, Stage
 
 REPEATS = range(int(os.environ.get("AETERNA_REPEATS", "1")))
 STATE = {"x": 1, "list": [1, 2, 3]}

@@ -4,11 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from aeterna.srp.broker import Happening
-from aeterna.srp.messages import Delta, Done, End, Offer, Prepare, Ready
-from aeterna.srp.state import encode_delta, pack
+from aeterna.srp.broker.broker import Happening
+from aeterna.srp.wire.messages import Delta, Done, End, Offer, Prepare, Ready
+from aeterna.srp.wire.state import encode_delta, pack
 
-from tests.integration.aeterna_srp.stage import Stage, a_stage
+from tests.integration.aeterna_srp.running_broker import Stage, a_stage
 
 
 def test_a_first_start_is_cold(stage: Stage) -> None:
@@ -224,7 +224,7 @@ def test_a_change_told_at_the_last_moment_is_no_breach(stage: Stage) -> None:
 
 
 def test_pid_1_does_not_load_openssl_for_the_broker() -> None:
-    code = "import aeterna.srp.broker, sys; print('_hashlib' in sys.modules, 'asyncio' in sys.modules)"
+    code = "import aeterna.srp.broker.broker, sys; print('_hashlib' in sys.modules, 'asyncio' in sys.modules)"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=15)
 

@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from aeterna.srp import claim, sealed
-from aeterna.srp.broker import Happening
-from aeterna.srp.messages import (
+from aeterna.srp.broker.broker import Happening
+from aeterna.srp.wire import claim, sealed
+from aeterna.srp.wire.frames import encode
+from aeterna.srp.wire.messages import (
     Abort,
     Chunk,
     Cold,
@@ -27,11 +28,10 @@ from aeterna.srp.messages import (
     Resume,
     to_frame,
 )
-from aeterna.srp.reasons import Reason
-from aeterna.srp.state import pack
-from aeterna.srp.wire import encode
+from aeterna.srp.wire.state import pack
+from aeterna.table.reasons import Reason
 
-from tests.integration.aeterna_srp.stage import Puppet, Stage, a_stage
+from tests.integration.aeterna_srp.running_broker import Puppet, Stage, a_stage
 
 PACKED = pack({"x": 1, "y": "z" * 1000})
 DATA = b"".join(bytes(piece) for piece in PACKED.pieces())

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from aeterna.srp.broker import Happening
+from aeterna.srp.broker.broker import Happening
 
 from harness import builds
-from tests.integration.aeterna_srp.stage import Child, Stage
+from tests.integration.aeterna_srp.running_broker import Child, Stage
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "aeterna"
 LANGUAGES = ["go", "node", "python"]

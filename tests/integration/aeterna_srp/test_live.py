@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aeterna.sdk import room
-from aeterna.srp.broker import Happening
+from aeterna.sdk.handover import descriptors as room
+from aeterna.srp.broker.broker import Happening
 from aeterna.testing.live_load import LiveLoad
 
-from tests.integration.aeterna_srp.stage import Child, Stage
+from tests.integration.aeterna_srp.running_broker import Child, Stage
 
 PROGRAM = [sys.executable, "-m", "aeterna.testing.live_sample"]
 

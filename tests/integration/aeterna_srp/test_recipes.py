@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.aeterna_srp.stage import Child, Stage
+from tests.integration.aeterna_srp.running_broker import Child, Stage
 
 RECIPES = Path(__file__).parents[3] / "examples" / "aeterna" / "recipes"
 UPGRADES = int(os.environ.get("AETERNA_UPGRADES", "2"))

@@ -10,12 +10,12 @@ import sys
 from typing import Any
 
 import pytest
-from aeterna.srp.broker import Happening
-from aeterna.srp.reasons import Reason
-from aeterna.srp.store import V1_STATE_MAX
-from aeterna.srp.wire import MAGIC
+from aeterna.srp.broker.broker import Happening
+from aeterna.srp.broker.checkpoint import V1_STATE_MAX
+from aeterna.srp.wire.frames import MAGIC
+from aeterna.table.reasons import Reason
 
-from tests.integration.aeterna_srp.stage import Stage
+from tests.integration.aeterna_srp.running_broker import Stage
 
 STATE = {"context": ["a", "b"], "n": 1}
 TEXT = json.dumps(STATE).encode()

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from aeterna.config.field import ConfigError
 from aeterna.config.read import read
-from aeterna.core.addresses import BadAddress, parse
+from aeterna.table.addresses import BadAddress, parse
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,8 +7,9 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from aeterna.srp.flow import Flow
-from aeterna.srp.messages import (
+from aeterna.srp.broker.flow import Flow
+from aeterna.srp.wire.frames import HEADER, MAGIC, PAYLOAD_MAX, V1_TYPES, V2_TYPES, Frame, FrameReader, Type, encode
+from aeterna.srp.wire.messages import (
     Abort,
     Chunk,
     Cold,
@@ -33,9 +34,8 @@ from aeterna.srp.messages import (
     from_frame,
     to_frame,
 )  # fmt: skip
-from aeterna.srp.reasons import Breach, Reason
-from aeterna.srp.state import State, apply_delta, encode_delta, pack
-from aeterna.srp.wire import HEADER, MAGIC, PAYLOAD_MAX, V1_TYPES, V2_TYPES, Frame, FrameReader, Type, encode
+from aeterna.srp.wire.state import State, apply_delta, encode_delta, pack
+from aeterna.table.reasons import Breach, Reason
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

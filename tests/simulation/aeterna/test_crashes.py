@@ -6,9 +6,9 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from aeterna.core.table import LIMITS, Machine, State, step
-from aeterna.core.table import Action as A
-from aeterna.core.table import Event as E
+from aeterna.table.service import LIMITS, Machine, State, step
+from aeterna.table.service import Action as A
+from aeterna.table.service import Event as E
 
 
 @dataclass

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from aeterna.srp import giver, relay, taker
-from aeterna.srp.reasons import Reason
+from aeterna.table import broker as relay
+from aeterna.table import giver, taker
+from aeterna.table.reasons import Reason
 
-from tests.simulation.aeterna_srp.world import Faults, Report, Rules, explore, start
+from tests.simulation.aeterna_srp.handover_model import Faults, Report, Rules, explore, start
 
 FAULTS = {
     "nothing": Faults(),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aeterna.config.read import read
 from aeterna.supervisor.metrics import Metrics
-from aeterna.supervisor.upgrades import CODES
+from aeterna.supervisor.upgrade.outcome import CODES
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "how-to" / "aeterna.md").read_text()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from aeterna.core.addresses import BadAddress, difference, identity, parse
-from aeterna.core.restart import Deaths, RestartRules, judge
-from aeterna.core.soak import Counted, Soak, SoakRules, checked, counted, failure
-from aeterna.supervisor.checks import place, read_counters, total
 from aeterna.supervisor.metrics import Metrics
-from aeterna.supervisor.steering import program
+from aeterna.supervisor.probes.checks import place, read_counters, total
+from aeterna.supervisor.sockets.steering import program
+from aeterna.table.addresses import BadAddress, difference, identity, parse
+from aeterna.table.restart import Deaths, RestartRules, judge
+from aeterna.table.soak import Counted, Soak, SoakRules, checked, counted, failure
 
 
 @pytest.mark.parametrize(

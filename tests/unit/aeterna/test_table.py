@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from aeterna.core.table import LIMITS, TRANSITIONS, Action, Event, Machine, State, step
+from aeterna.table.service import LIMITS, TRANSITIONS, Action, Event, Machine, State, step
 
 PAGE = Path(__file__).parents[3] / "docs" / "guarantees" / "hot-relay.md"
 RESTING = {State.PENDING, State.RUNNING, State.STOPPED}

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 from aeterna.sdk import live as module
-from aeterna.sdk.connection import Connection
+from aeterna.sdk.connections.connection import Connection
 from aeterna.sdk.live import LiveConnections, LiveProtocol
 
 

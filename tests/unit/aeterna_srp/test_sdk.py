@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from aeterna.sdk import environment, proof, steer
+from aeterna.sdk import environment
 from aeterna.sdk.client import AeternaClient
-from aeterna.sdk.connection import Connection, decode, encode
-from aeterna.srp.reasons import Breach, Reason
-from aeterna.srp.wire import FDS_MAX, PAYLOAD_MAX
+from aeterna.sdk.connections import proof, steer
+from aeterna.sdk.connections.connection import Connection, decode, encode
+from aeterna.srp.wire.frames import FDS_MAX, PAYLOAD_MAX
+from aeterna.table.reasons import Breach, Reason
 
 SNIPPET = """
 from aeterna import AeternaClient
@@ -244,7 +245,7 @@ def test_without_steering_they_are_spread() -> None:
 def test_a_process_proves_that_it_is_the_one() -> None:
     program = """
 import socket, sys
-from aeterna.sdk import steer
+from aeterna.sdk.connections import steer
 mine = socket.socket(); mine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 mine.bind(("127.0.0.1", int(sys.argv[1]))); mine.listen(64)
 steer.attach(mine, 0)

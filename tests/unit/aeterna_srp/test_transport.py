@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from aeterna.sdk.transport import StreamTransport
+from aeterna.sdk.connections.transport import StreamTransport
 
 LOTS = 4 * 1024 * 1024  # more than the kernel takes at once
 

@@ -7,20 +7,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aeterna.sdk.aio import AsyncAeternaClient
+    from aeterna.sdk.async_client import AsyncAeternaClient
     from aeterna.sdk.client import AeternaClient
-    from aeterna.sdk.connection import Connection
-    from aeterna.sdk.handlers import Frozen, HandoverFailed, Resumed
-    from aeterna.srp.state import State
+    from aeterna.sdk.connections.connection import Connection
+    from aeterna.sdk.handover.handlers import Frozen, HandoverFailed, Resumed
+    from aeterna.srp.wire.state import State
 
 _WHERE = {
     "AeternaClient": "aeterna.sdk.client",
-    "AsyncAeternaClient": "aeterna.sdk.aio",
-    "Connection": "aeterna.sdk.connection",
-    "Frozen": "aeterna.sdk.handlers",
-    "HandoverFailed": "aeterna.sdk.handlers",
-    "Resumed": "aeterna.sdk.handlers",
-    "State": "aeterna.srp.state",
+    "AsyncAeternaClient": "aeterna.sdk.async_client",
+    "Connection": "aeterna.sdk.connections.connection",
+    "Frozen": "aeterna.sdk.handover.handlers",
+    "HandoverFailed": "aeterna.sdk.handover.handlers",
+    "Resumed": "aeterna.sdk.handover.handlers",
+    "State": "aeterna.srp.wire.state",
 }
 
 __all__ = ["AeternaClient", "AsyncAeternaClient", "Connection", "Frozen", "HandoverFailed", "Resumed", "State"]

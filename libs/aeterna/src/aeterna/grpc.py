@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from aeterna.sdk import steer
+from aeterna.sdk.connections import steer
 
 if TYPE_CHECKING:
     import grpc.aio

@@ -16,7 +16,8 @@ from collections.abc import Mapping
 
 import aeterna.grpc
 import structlog
-from aeterna.sdk import environment, steer
+from aeterna.sdk import environment
+from aeterna.sdk.connections import steer
 from aeterna.sdk.notify import notify
 from aetheris_kernel.errors import Invalid
 

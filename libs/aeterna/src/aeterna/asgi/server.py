@@ -10,7 +10,7 @@ from typing import Any
 
 from aeterna.asgi.live import App, Message
 from aeterna.asgi.protocol import AsgiProtocol, Limits
-from aeterna.sdk.aio import AsyncAeternaClient
+from aeterna.sdk.async_client import AsyncAeternaClient
 from aeterna.sdk.live import LiveConnections
 
 log = logging.getLogger("aeterna.asgi")

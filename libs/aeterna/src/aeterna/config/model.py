@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aeterna.core.addresses import Address
-from aeterna.core.restart import RestartRules
-from aeterna.core.soak import SoakRules
+from aeterna.table.addresses import Address
+from aeterna.table.restart import RestartRules
+from aeterna.table.soak import SoakRules
 
 Strategy = Literal["hot-relay", "canary", "immediate"]
 Sharing = Literal["inherited", "steered"]

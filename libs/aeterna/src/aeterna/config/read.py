@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
-from aeterna.config.asking import read_command, read_hooks, read_probe, read_url
 from aeterna.config.field import ConfigError, Field, load, put
 from aeterna.config.model import (
     Canary,
@@ -24,9 +23,10 @@ from aeterna.config.model import (
     StateHandoff,
     Strategy,
 )
-from aeterna.core.addresses import BadAddress, parse
-from aeterna.core.restart import Policy, RestartRules
-from aeterna.core.soak import SoakRules
+from aeterna.config.probes import read_command, read_hooks, read_probe, read_url
+from aeterna.table.addresses import BadAddress, parse
+from aeterna.table.restart import Policy, RestartRules
+from aeterna.table.soak import SoakRules
 
 Section = dict[str, Field]
 

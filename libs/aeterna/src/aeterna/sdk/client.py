@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from aeterna.sdk import environment, listeners, notify
-from aeterna.sdk.connection import Connection
-from aeterna.sdk.handlers import Frozen, Handlers, HandoverFailed, Resumed, log
-from aeterna.sdk.session import Session
-from aeterna.srp.reasons import Breach
-from aeterna.srp.state import State
+from aeterna.sdk.connections.connection import Connection
+from aeterna.sdk.handover.handlers import Frozen, Handlers, HandoverFailed, Resumed, log
+from aeterna.sdk.handover.member import Session
+from aeterna.srp.wire.state import State
+from aeterna.table.reasons import Breach
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -19,10 +19,10 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aeterna.sdk.aio import AsyncAeternaClient
-from aeterna.sdk.connection import Connection
-from aeterna.sdk.handlers import Frozen, Resumed, log
-from aeterna.sdk.transport import StreamTransport
+from aeterna.sdk.async_client import AsyncAeternaClient
+from aeterna.sdk.connections.connection import Connection
+from aeterna.sdk.connections.transport import StreamTransport
+from aeterna.sdk.handover.handlers import Frozen, Resumed, log
 
 DRAIN_S = 0.5
 STAYING_S = 0.05  # for what may be finished in a moment, and else stays

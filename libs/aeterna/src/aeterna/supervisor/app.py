@@ -10,20 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from aeterna.config.field import ConfigError
-from aeterna.core.restart import Deaths
-from aeterna.core.table import Event, Machine, State
-from aeterna.supervisor import log, rebirth, status
-from aeterna.supervisor.checks import Attempt
-from aeterna.supervisor.children import Children, signal_one
-from aeterna.supervisor.control import Client, ControlSocket
-from aeterna.supervisor.generation import Generation, Release
-from aeterna.supervisor.listeners import ListenError
+from aeterna.supervisor import log
+from aeterna.supervisor import reexec as rebirth
+from aeterna.supervisor.control import status
+from aeterna.supervisor.control.control_socket import Client, ControlSocket
+from aeterna.supervisor.control.web import Web
 from aeterna.supervisor.loop import Loop
-from aeterna.supervisor.notices import hear
-from aeterna.supervisor.notify import NotifySocket
-from aeterna.supervisor.service import Service
-from aeterna.supervisor.upgrades import Outcome, Waiter
-from aeterna.supervisor.web import Web
+from aeterna.supervisor.probes.checks import Attempt
+from aeterna.supervisor.processes.child import Children, signal_one
+from aeterna.supervisor.processes.generation import Generation, Release
+from aeterna.supervisor.processes.notices import hear
+from aeterna.supervisor.processes.notify import NotifySocket
+from aeterna.supervisor.sockets.listeners import ListenError
+from aeterna.supervisor.upgrade.outcome import Outcome, Waiter
+from aeterna.supervisor.upgrade.service import Service
+from aeterna.table.restart import Deaths
+from aeterna.table.service import Event, Machine, State
 
 _STOPS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 # Not forwarded: they tell of a mistake of our own, cannot be caught, or mean something to this process alone.
@@ -60,7 +62,7 @@ class App:
         """Until the service has ended; its exit code."""
         Path("/proc/self/comm").write_text("aeterna")
         if os.getpid() != 1:
-            from aeterna.supervisor.kernel import become_subreaper
+            from aeterna.supervisor.processes.kernel import become_subreaper
 
             become_subreaper()
         self._loop.on_signals({signal.SIGCHLD}, lambda _number: self._children.reap())

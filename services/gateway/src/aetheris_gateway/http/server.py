@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 import uvicorn
-from aeterna.sdk.asgi import Draining
+from aeterna.sdk.connections.draining import Draining
 from aetheris_chassis.address import Address, parse_address, require_local
 from aetheris_chassis.succession import inherited
 from aetheris_kernel.errors import Unavailable

@@ -1,0 +1,1 @@
+"""Established connections: how one is described, proved untouched, driven and moved."""

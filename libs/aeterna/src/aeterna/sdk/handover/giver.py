@@ -1,0 +1,205 @@
+"""Handing over: carries out what the table of `srp.giver` says."""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from aeterna.sdk.connections.connection import Connection
+from aeterna.sdk.handover import descriptors as room
+from aeterna.sdk.handover.handlers import Frozen, Handlers, Resumed, log
+from aeterna.sdk.handover.transfer import send_connections, send_part
+from aeterna.srp.wire import claim
+from aeterna.srp.wire.messages import Abort, Delta, Done, End, Message, Offer, Prepare, Resume
+from aeterna.srp.wire.state import State, apply_delta, pack
+from aeterna.table import giver
+from aeterna.table.giver import Do, G, On
+from aeterna.table.reasons import Breach, Reason
+
+DELTAS_MAX = 64 * 1024 * 1024
+
+
+class Cancelled(Exception):
+    """The other side gave up while this one was sending."""
+
+
+class Wire(Protocol):
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None: ...
+
+    def settle(self) -> None:
+        """Wait until what was sent has mostly left; Cancelled if the hand-over ends meanwhile."""
+
+
+class Giving:
+    def __init__(self, wire: Wire, handlers: Handlers, schema: str, version: int) -> None:
+        self.state = G.SERVING
+        self.session = 0
+        self.deadline: float | None = None
+        self._wire = wire
+        self._handlers = handlers
+        self._schema = schema
+        self._version = version
+        self._prepare = Prepare(0, "", 0, 0, 0, fds=False)
+        self._claim: int | None = None
+        self._frozen = Frozen()
+        self._parts = 0
+        self._failure = Reason.DUMP_FAILED
+        self._deltas = State()
+        self._deltas_bytes = 0
+        self._whole = True
+
+    @property
+    def active(self) -> bool:
+        return self.state not in (G.SERVING, G.STANDBY)
+
+    def hear(self, message: Message, fds: list[int]) -> None:
+        match message:
+            case Prepare() if self.state is G.SERVING:
+                self._begin(message, fds)
+            case Abort(session=session) if session == self.session:
+                self.step(On.ABORT)
+            case Resume(claimed=claimed, deltas=deltas):
+                self._whole = self._whole and deltas
+                self.step(On.RESUME_CLAIMED if claimed else On.RESUME)
+            case Done():
+                self.step(On.DONE)
+            case Delta(data) if self.state is G.STANDBY:
+                self._keep(data)
+
+    def step(self, event: On) -> None:
+        self.state, actions = giver.step(self.state, event)
+        for action in actions:
+            self._act(action)
+
+    def took_over_again(self) -> None:
+        """A hand-over in the other direction has ended here."""
+        self.state = G.SERVING
+        self._forget()
+
+    def _begin(self, prepare: Prepare, fds: list[int]) -> None:
+        self._forget()
+        self._prepare = prepare
+        self.session = prepare.session
+        self._claim = fds.pop() if fds else None
+        # Without a claim only the broker's word gives the state back: no patience of its own.
+        self.deadline = time.monotonic() + 2 * prepare.time_ms / 1000
+        self.step(On.PREPARE)
+
+    def _act(self, action: Do) -> None:
+        match action:
+            case Do.EXPORT:
+                self._guarded(self._export)
+            case Do.SEND_REST:
+                self._guarded(self._send_rest)
+            case Do.SEND_ABORT:
+                self._wire.send(Abort(self.session, self._failure))
+            case Do.CANCEL:
+                self._forget()
+            case Do.CLAIM:
+                won = claim.take(self._claim) if self._claim is not None else True
+                self.step(On.WON if won else On.EMPTY)
+            case Do.THAW:
+                self._thaw(proven=False)
+            case Do.THAW_PROVEN:
+                self._thaw(proven=True)
+            case Do.DROP:
+                self._drop()
+            case Do.TAKE_BACK:
+                deltas, whole = self._deltas, self._whole
+                self._forget()
+                self._handlers.tell_resumed(Resumed(state=deltas, whole=whole))
+
+    def _guarded(self, work: "_Work") -> None:
+        try:
+            work()
+        except Cancelled:
+            return  # what cancelled it is in the inbox and comes next
+        except Breach as breach:
+            self._failure = breach.reason
+            log.warning("[Aeterna-SDK] cannot hand over: %s", breach.text)
+            self.step(On.FAILED)
+        except Exception:
+            self._failure = Reason.DUMP_FAILED
+            log.exception("[Aeterna-SDK] the application cannot hand over")
+            self.step(On.FAILED)
+
+    def _export(self) -> None:
+        prepare = self._prepare
+        room.make()  # while the application still serves
+        packed = pack(self._handlers.export())
+        self._check_size(packed.size)
+        self._wire.send(Offer(prepare.session, self._schema, self._version, prepare.reverse))
+        send_part(self._send, prepare.session, packed, memfd=prepare.fds)
+        self._parts = 1
+        self._wire.settle()
+        # Whatever freeze() has stopped when it fails half-way must be started again: from here it counts as frozen.
+        self._frozen = Frozen()
+        self.step(On.FROZE)
+
+    def _send_rest(self) -> None:
+        prepare = self._prepare
+        self._frozen = frozen = self._handlers.freeze()
+        drop = tuple(frozen.drop)
+        if frozen.changed or drop:
+            packed = pack(frozen.changed, drop)
+            self._check_size(packed.size)
+            send_part(self._send, prepare.session, packed, memfd=prepare.fds)
+            self._parts += 1
+        if frozen.connections and not prepare.fds:
+            raise Breach(Reason.DUMP_FAILED, "the successor cannot receive connections")
+        send_connections(self._send, prepare.session, frozen.connections)
+        for each in frozen.connections:
+            each.freeze()  # while they are on their way: before END nobody can touch them
+        self._wire.send(End(prepare.session, self._parts, len(frozen.connections)))
+        if self._claim is None:
+            self.deadline = None
+        else:
+            self.deadline = time.monotonic() + 2 * prepare.time_ms / 1000
+
+    def _send(self, message: Message, fds: Sequence[int]) -> None:
+        self._wire.send(message, fds)
+        self._wire.settle()
+
+    def _check_size(self, size: int) -> None:
+        if size > self._prepare.bytes_max:
+            raise Breach(Reason.OVERSIZED, f"{size} bytes, allowed are {self._prepare.bytes_max}")
+
+    def _thaw(self, *, proven: bool) -> None:
+        good: list[Connection] = []
+        lost: list[Connection] = []
+        for each in self._frozen.connections:
+            (good if not proven or each.untouched else lost).append(each)
+        for each in lost:
+            each.sock.close()
+        self._forget()
+        self._handlers.tell_resumed(Resumed(connections=good, lost=lost))
+
+    def _drop(self) -> None:
+        for each in self._frozen.connections:
+            each.sock.close()
+        self._forget()
+        self._handlers.tell_retired()
+
+    def _keep(self, data: bytes) -> None:
+        self._deltas_bytes += len(data)
+        if self._deltas_bytes > DELTAS_MAX:
+            self._whole = False
+            return
+        try:
+            apply_delta(self._deltas, data)
+        except Breach:
+            self._whole = False
+
+    def _forget(self) -> None:
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
+        self.deadline = None
+        self._frozen = Frozen()
+        self._deltas = State()
+        self._deltas_bytes = 0
+        self._whole = True
+
+
+class _Work(Protocol):
+    def __call__(self) -> None: ...

@@ -1,0 +1,210 @@
+"""Taking over: carries out what the table of `srp.taker` says."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from aeterna.sdk.connections.connection import Connection
+from aeterna.sdk.handover import descriptors as room
+from aeterna.sdk.handover.giver import Wire
+from aeterna.sdk.handover.handlers import Handlers, HandoverFailed, log
+from aeterna.sdk.handover.transfer import Received
+from aeterna.srp.wire import claim
+from aeterna.srp.wire.link import close_all
+from aeterna.srp.wire.messages import (
+    Abort,
+    Chunk,
+    Cold,
+    Commit,
+    Connections,
+    End,
+    Installed,
+    Message,
+    Offer,
+    Part,
+    Prepared,
+    Ready,
+    Release,
+)
+from aeterna.srp.wire.state import State
+from aeterna.table import taker
+from aeterna.table.reasons import Breach, Reason
+from aeterna.table.taker import Do, On, T
+
+
+class Taking:
+    """`loaded` is set when the state can be looked at, `ended` when this process owns or has lost."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        handlers: Handlers,
+        schema: str,
+        version: int,
+        bytes_max: int,
+        *,
+        hold: bool,
+        started: Callable[["Taking"], None],
+    ) -> None:
+        self.state = T.WAITING
+        self.context: State = State()
+        self.connections: list[Connection] = []
+        self.cold = False
+        self.failure: HandoverFailed | None = None
+        self.loaded = threading.Event()
+        self.ended = threading.Event()
+        self.deadline: float | None = None
+        self._wire = wire
+        self._handlers = handlers
+        self._schema = schema
+        self._version = version
+        self._bytes_max = bytes_max
+        self._hold = hold
+        self._started = started
+        self._session = 0
+        self._received: Received | None = None
+        self._keep = False
+        self._claim: int | None = None
+        self._reason = Reason.ABORTED
+
+    @property
+    def owner(self) -> bool:
+        return self.state is T.OWNER
+
+    def hear(self, message: Message, fds: list[int]) -> None:
+        match message:
+            case Offer(session=session):
+                self._session = session
+                room.make()  # while the predecessor still serves
+                self._received = Received(message, self._bytes_max)
+                self.step(On.OFFER)
+                self._checked(self._check_schema)
+            case Part() | Chunk() | Connections() | End() if self.state is T.RECEIVING and self._received is not None:
+                received = self._received
+                self._checked(lambda: self._take(received, message, fds))
+            case Cold(session=session, keep=keep):
+                self._session, self._keep, self.cold = session, keep, True
+                self.step(On.COLD)
+            case Commit(session=session) if session == self._session:
+                self._claim = fds.pop() if fds else None
+                self.step(On.COMMIT)
+            case Release(session=session) if session == self._session:
+                self.step(On.RELEASE)
+            case Abort(reason=reason):
+                self._reason = Reason.read(reason)
+                self.step(On.ABORT)
+            case _:
+                close_all(fds)
+
+    def step(self, event: On) -> None:
+        self.state, actions = taker.step(self.state, event)
+        for action in actions:
+            self._act(action)
+
+    def lost(self) -> None:
+        self._reason = Reason.PROTOCOL
+        self.step(On.LOST)
+
+    def late(self) -> None:
+        self._reason = Reason.LATE
+        self.step(On.LATE)
+
+    def _take(self, received: Received, message: Message, fds: list[int]) -> None:
+        if received.take(message, fds):
+            self.step(On.VERIFIED)
+
+    def _check_schema(self) -> None:
+        assert self._received is not None
+        offer = self._received.offer
+        if offer.schema not in ("", self._schema):
+            raise Breach(Reason.SCHEMA, f"schema {offer.schema[:80]!r} instead of {self._schema!r}")
+        if offer.version > self._version:
+            raise Breach(Reason.SCHEMA, f"version {offer.version} is newer than {self._version}")
+        if offer.version < self._version and self._handlers.migrate is None:
+            raise Breach(Reason.SCHEMA, f"version {offer.version} is older than {self._version}, and nothing migrates")
+
+    def _checked(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Breach as breach:
+            log.warning("[Aeterna-SDK] the state is refused: %s", breach.text)
+            self._reason = breach.reason
+            self.step(On.REFUSED)
+
+    def _act(self, action: Do) -> None:
+        match action:
+            case Do.LOAD:
+                self._load()
+            case Do.FORGET:
+                self._forget()
+            case Do.SEND_ABORT:
+                self._wire.send(Abort(self._session, self._reason))
+            case Do.SEND_PREPARED:
+                self.deadline = None
+                self._wire.send(Prepared(self._session))
+            case Do.INSTALL:
+                self.step(On.INSTALLED)
+            case Do.SEND_INSTALLED:
+                self._wire.send(Installed(self._session))
+            case Do.CLAIM:
+                won = claim.take(self._claim) if self._claim is not None else True
+                self._reason = self._reason if won else Reason.LATE
+                self.step(On.WON if won else On.EMPTY)
+            case Do.START:
+                self._close_claim()
+                self._started(self)
+            case Do.SEND_READY:
+                self._wire.send(Ready(self._session))
+                self.ended.set()
+            case Do.DISCARD:
+                self._discard()
+
+    def _load(self) -> None:
+        received = self._received
+        if received is not None and not self.cold:
+            self.context = received.state
+            if received.offer.version < self._version and not self._migrate(received.offer.version):
+                return
+        self.connections = list(received.connections) if received is not None else []
+        self.loaded.set()
+        if not self._hold:
+            self.step(On.APP_READY)
+
+    def _migrate(self, version: int) -> bool:
+        assert self._handlers.migrate is not None
+        migrated = State()
+        try:
+            migrated.update(self._handlers.migrate(version, self.context))
+        except Exception:
+            log.exception("[Aeterna-SDK] the state of version %d cannot be migrated", version)
+            self._reason = Reason.LOAD_REFUSED
+            self.step(On.REFUSED)
+            return False
+        self.context = migrated
+        return True
+
+    def _forget(self) -> None:
+        self.context = State()
+        if self._received is not None and not self._keep:
+            self._received.close()
+            self._received = None
+        self.loaded.clear()
+
+    def _discard(self) -> None:
+        self._keep = False
+        self._forget()
+        self.connections = []
+        self._close_claim()
+        self.failure = HandoverFailed(self._reason)
+        self.loaded.set()
+        self.ended.set()
+
+    def _close_claim(self) -> None:
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
+        self.deadline = None
+
+    def arm(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds

@@ -1,0 +1,396 @@
+"""The broker: PID 1's part of the State Relay Protocol, on PID 1's loop. Nothing in it blocks.
+
+Every order is idempotent and answers by `report`, which may be called before the order returns.
+"""
+
+import base64
+import contextlib
+import os
+import signal
+import socket
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from aeterna.srp import admission as door
+from aeterna.srp.accept import Porter, Rooms
+from aeterna.srp.admission import Admission
+from aeterna.srp.broker import checkpoint as store
+from aeterna.srp.broker.checkpoint import Checkpoint
+from aeterna.srp.broker.handover import Handover, Outside
+from aeterna.srp.peer_v1 import Asker
+from aeterna.srp.peer_v2 import Loop, Member, Peer
+from aeterna.srp.wire.link import Link, close_all
+from aeterna.srp.wire.messages import Hello, Listeners, Message, Resume, Welcome
+from aeterna.table.broker import Do, E, Fail, S
+from aeterna.table.reasons import Breach, Reason
+
+
+@dataclass(frozen=True)
+class BrokerLimits:
+    timeout_s: float = 5.0
+    state_bytes_max: int = 1024 * 1024 * 1024
+    idle_s: float = 2.0
+
+
+class Happening(Enum):
+    JOINED = "joined"  # it asks for state
+    PREPARED = "prepared"  # it could take over; the old one stands still
+    COMMITTED = "committed"
+    INSTALLED = "installed"  # it holds everything and has read nothing
+    READY = "ready"  # it owns
+    SKIPPED = "skipped"  # it has begun with a checkpoint or with nothing
+    RETURNED = "returned"  # the old one owns again
+    FAILED = "failed"  # the old one serves on; the new one waits for abort() or skip()
+
+
+_TOLD = {
+    Do.TELL_PREPARED: Happening.PREPARED,
+    Do.TELL_COMMITTED: Happening.COMMITTED,
+    Do.TELL_INSTALLED: Happening.INSTALLED,
+    Do.TELL_READY: Happening.READY,
+    Do.TELL_SKIPPED: Happening.SKIPPED,
+}
+Report = Callable[[Happening, int, str], None]
+
+
+class Broker:
+    def __init__(
+        self,
+        loop: Loop,
+        *,
+        socket_path: str,
+        limits: BrokerLimits,
+        report: Report,
+        listeners: Callable[[int], Sequence[tuple[str, int]]],
+        kept: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._loop = loop
+        self._path = socket_path
+        self._limits = limits
+        self._report = report
+        self._listeners = listeners
+        self._admissions: dict[int, Admission] = {}
+        self._peers: dict[int, Peer] = {}
+        self._settled: set[int] = set()  # have their state; when they join again they ask for none
+        self._handover: Handover | None = None
+        self._fenced_return: tuple[int, int] | None = None  # (new, old): new must die before old resumes
+        self._regained: set[int] = set()  # old ones that were resumed because their successor died
+        self._checkpoint: Checkpoint | None = None
+        self._sessions = 0
+        self._facts: Counter[str] = Counter()
+        kept = kept or {}
+        listener = socket.socket(fileno=kept["listener"]) if kept else door.open_socket(socket_path)
+        rooms = Rooms(
+            admissions=lambda: list(self._admissions.values()),
+            member=self._join,
+            asker=self._join_v1,
+            may_ask=lambda admission: admission.generation not in self._peers,
+            pushed=self._pushed,
+            refused=lambda breach: self._count_refusal(breach.reason),
+        )
+        self._porter = Porter(loop, listener, hello_s=limits.idle_s, rooms=rooms)
+        self._restore(kept)
+
+    # --- orders
+
+    def admit(self, generation: int, pid: int, token: str) -> None:
+        self._admissions[generation] = Admission(generation, pid, token)
+
+    def dismiss(self, generation: int) -> None:
+        """Its process was reaped. What it said before counts; then it is dead, and decisions rest on that."""
+        peer = self._peers.get(generation)
+        if isinstance(peer, Member):
+            peer.drain()
+        elif peer is not None:
+            peer.close()
+            self.left(peer)
+        self._admissions.pop(generation, None)
+        self._settled.discard(generation)
+        handover = self._handover
+        if handover is not None and handover.concerns(generation):
+            handover.happen(E.GIVER_GONE if generation == handover.giver else E.TAKER_GONE)
+        if self._fenced_return is not None and generation == self._fenced_return[0]:
+            self._resume_old(*self._fenced_return)
+
+    def joined(self, generation: int) -> bool:
+        return generation in self._peers and generation not in self._settled
+
+    def prepare(self, old: int, new: int) -> None:
+        handover = self._handover
+        if handover is not None and (handover.giver, handover.taker) == (old, new) and not handover.over:
+            return
+        self._begin(old, new)
+
+    def commit(self) -> None:
+        self._order(E.COMMIT)
+
+    def release(self) -> None:
+        self._order(E.RELEASE)
+
+    def skip(self, new: int) -> None:
+        handover = self._handover
+        if handover is not None and handover.taker == new and not handover.over:
+            handover.happen(E.SKIP)
+            return
+        self._begin(None, new)
+
+    def abort(self, reason: str) -> None:
+        del reason  # the supervisor's own; the members are told that it changed its mind
+        self._order(E.ABORT)
+
+    def abandon_old(self, new: int) -> None:
+        handover = self._handover
+        if handover is None or handover.over or handover.taker != new:
+            self.skip(new)
+        elif handover.state is S.HELD:
+            handover.happen(E.SKIP)
+        else:
+            handover.happen(E.GIVER_GONE)
+
+    def return_state(self, new: int, old: int) -> None:
+        if old in self._regained:
+            self._regained.discard(old)
+            self._report(Happening.RETURNED, new, "")
+            return
+        handover = self._handover
+        if handover is not None and handover.reverse and (handover.giver, handover.taker) == (new, old):
+            return
+        if handover is None or (handover.giver, handover.taker) != (old, new) or old not in self._peers:
+            self._close_handover()
+            self._report(Happening.RETURNED, new, "")
+        elif new not in self._admissions:
+            self._resume_old(new, old)
+        elif handover.state is not S.SOAKING:
+            handover.happen(E.ABORT)  # what it has not said to own it cannot give back
+        elif new not in self._peers:
+            self._fence_for_return(new, old)
+        else:
+            self._begin(new, old, reverse=True)
+
+    def settle(self) -> None:
+        self._order(E.FINISH)
+        self._regained.clear()
+        if self._handover is not None and self._handover.over:
+            self._close_handover()
+
+    def facts(self) -> dict[str, float]:
+        return dict(self._facts)
+
+    def close(self) -> None:
+        self._close_handover()
+        self._porter.close()
+        for peer in list(self._peers.values()):
+            peer.close()
+        if self._checkpoint is not None:
+            self._checkpoint.close()
+        if not self._path.startswith("@"):
+            Path(self._path).unlink(missing_ok=True)
+
+    # --- across a re-exec
+
+    def keep(self) -> dict[str, Any]:
+        members = [peer for peer in self._peers.values() if isinstance(peer, Member) and not peer.pending]
+        return {
+            "listener": self._porter.listener.fileno(),
+            "sessions": self._sessions,
+            "settled": sorted(self._settled),
+            "admissions": [asdict(admission) for admission in self._admissions.values()],
+            "checkpoint": asdict(self._checkpoint) if self._checkpoint else None,
+            "members": [
+                {
+                    "generation": member.generation,
+                    "fd": member.link.fileno(),
+                    "hello": asdict(member.hello),
+                    "held": base64.b64encode(member.link.reader.held).decode(),
+                }
+                for member in members
+            ],
+        }
+
+    def fds(self) -> list[int]:
+        kept = self.keep()
+        checkpoint = [kept["checkpoint"]["fd"]] if kept["checkpoint"] else []
+        return [kept["listener"], *(member["fd"] for member in kept["members"]), *checkpoint]
+
+    def _restore(self, kept: Mapping[str, Any]) -> None:
+        if not kept:
+            return
+        self._sessions = kept["sessions"]
+        self._settled = set(kept["settled"])
+        self._admissions = {each["generation"]: Admission(**each) for each in kept["admissions"]}
+        self._checkpoint = Checkpoint(**kept["checkpoint"]) if kept["checkpoint"] else None
+        for fact in kept["members"]:
+            link = Link(socket.socket(fileno=fact["fd"]))
+            link.reader.feed(base64.b64decode(fact["held"]))
+            member = Member(self._loop, link, fact["generation"], Hello(**fact["hello"]), self)
+            self._peers[member.generation] = member
+            member.start()
+
+    # --- who comes and goes
+
+    def _join(self, link: Link, admission: Admission, hello: Hello) -> None:
+        member = Member(self._loop, link, admission.generation, hello, self)
+        time_ms = int(self._limits.timeout_s * 1000)
+        owner = admission.generation in self._settled
+        member.send(Welcome(admission.generation, owner, self._limits.state_bytes_max, time_ms))
+        self._joined(member)
+        member.start()
+
+    def _join_v1(self, sock: socket.socket, admission: Admission, framed: bool, start: bytes) -> None:
+        asker = Asker(self._loop, sock, admission.generation, self, framed=framed)
+        asker.feed(start)
+        self._joined(asker)
+
+    def _joined(self, peer: Peer) -> None:
+        generation = peer.generation
+        self._peers[generation] = peer
+        handover = self._handover
+        if handover is not None and handover.concerns(generation):
+            handover.happen(E.GIVER_JOINED if generation == handover.giver else E.TAKER_JOINED)
+        if generation not in self._settled:
+            self._report(Happening.JOINED, generation, "")
+
+    def left(self, member: Peer) -> None:
+        if self._peers.get(member.generation) is not member:
+            return
+        del self._peers[member.generation]
+        handover = self._handover
+        if handover is not None and handover.concerns(member.generation):
+            handover.happen(E.GIVER_LOST if member.generation == handover.giver else E.TAKER_LOST)
+
+    def heard(self, member: Peer, message: Message, fds: list[int], size: int) -> None:
+        handover = self._handover
+        if isinstance(message, Listeners):
+            self._answer_listeners(member)
+        elif handover is not None and member.generation == handover.giver:
+            handover.from_giver(message, fds, size)
+        elif handover is not None and member.generation == handover.taker:
+            close_all(fds)
+            handover.from_taker(message)
+        else:
+            close_all(fds)  # an answer to a hand-over that is over
+
+    def drained(self, member: Peer) -> None:
+        if self._handover is not None:
+            self._handover.drained(member.generation)
+
+    def refused(self, member: Peer, breach: Breach) -> None:
+        self._count_refusal(breach.reason)
+        handover = self._handover
+        if handover is not None and member.generation == handover.giver:
+            handover.happen(E.EXPORT_FAILED, breach.reason)
+
+    def _pushed(self, admission: Admission, text: bytes) -> None:
+        checkpoint = Checkpoint.of(store.read_v1(text))
+        self._drop_checkpoint()
+        self._checkpoint = checkpoint
+        self._facts["state_bytes"] += checkpoint.size
+
+    def _answer_listeners(self, member: Peer) -> None:
+        found = self._listeners(member.generation)[:200]
+        member.send(Listeners([name for name, _ in found]), [os.dup(fd) for _, fd in found])
+
+    def _count_refusal(self, reason: Reason) -> None:
+        self._facts[f"rejected:{reason}"] += 1
+
+    # --- the hand-over
+
+    def _begin(self, old: int | None, new: int, *, reverse: bool = False) -> None:
+        self._close_handover()
+        self._regained.clear()
+        outside = Outside(
+            loop=self._loop,
+            peer=self._peers.get,
+            number=self._next_session,
+            checkpoint=lambda: self._checkpoint,
+            kill=self._kill,
+            tell=self._tell,
+        )
+        limits = self._limits
+        handover = Handover(
+            outside, old, new, bytes_max=limits.state_bytes_max, time_s=limits.timeout_s, reverse=reverse
+        )
+        self._handover = handover
+        handover.start()
+
+    def _order(self, event: E) -> None:
+        if self._handover is not None:
+            self._handover.happen(event)
+
+    def _tell(self, handover: Handover, what: Do | Fail) -> None:
+        if handover.reverse:
+            self._tell_reverse(handover, what)
+        elif isinstance(what, Fail):
+            self._count_refusal(what.reason)
+            if handover.soaked and handover.giver is not None:
+                self._regained.add(handover.giver)  # it owns already; return_state() will say so
+            else:
+                self._report(Happening.FAILED, handover.taker, what.reason)
+        else:
+            if what in (Do.TELL_READY, Do.TELL_SKIPPED):
+                self._count_success(handover)
+            self._report(_TOLD[what], handover.taker, "")
+
+    def _tell_reverse(self, handover: Handover, what: Do | Fail) -> None:
+        new, old = handover.giver, handover.taker
+        assert new is not None
+        if what is Do.TELL_PREPARED:
+            handover.happen(E.COMMIT)
+        elif what is Do.TELL_INSTALLED:
+            handover.happen(E.RELEASE)
+        elif what is Do.TELL_READY:
+            self._settled.discard(new)
+            self._report(Happening.RETURNED, new, "")
+        elif isinstance(what, Fail) and old not in self._admissions:
+            self._report(Happening.FAILED, new, what.reason)
+        elif isinstance(what, Fail):
+            self._fence_for_return(new, old)
+
+    def _fence_for_return(self, new: int, old: int) -> None:
+        """The successor does not give it back: it dies, and the old one goes on with what it was told."""
+        if new in self._admissions:
+            self._fenced_return = (new, old)
+            self._order(E.ABORT)
+            self._kill(new)
+        else:
+            self._resume_old(new, old)
+
+    def _resume_old(self, new: int, old: int) -> None:
+        self._fenced_return = None
+        peer = self._peers.get(old)
+        if peer is not None:
+            peer.send(Resume(self._sessions, claimed=True))
+        self._close_handover()
+        self._settled.discard(new)
+        self._report(Happening.RETURNED, new, "")
+
+    def _count_success(self, handover: Handover) -> None:
+        self._settled.add(handover.taker)
+        self._facts["state_bytes"] += handover.flow.bytes
+        self._facts["connections"] += handover.flow.connections
+        self._drop_checkpoint()
+
+    def _drop_checkpoint(self) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.close()
+            self._checkpoint = None
+
+    def _close_handover(self) -> None:
+        if self._handover is not None:
+            self._handover.close()
+            self._handover = None
+
+    def _next_session(self) -> int:
+        self._sessions += 1
+        return self._sessions
+
+    def _kill(self, generation: int) -> None:
+        """It is a child that was not reaped, so the pid cannot be anybody else's."""
+        admission = self._admissions.get(generation)
+        if admission is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(admission.pid, signal.SIGKILL)

@@ -1,0 +1,78 @@
+"""What the broker checks of the frames it passes from giver to taker: order, sizes, seals. It looks no further."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aeterna.srp.wire import sealed
+from aeterna.srp.wire.messages import Chunk, Connections, End, Offer, Part
+from aeterna.table.reasons import Breach, Reason
+
+CHUNKED_MAX = 64 * 1024 * 1024
+CONNECTIONS_MAX = 65_536
+
+Data = Offer | Part | Chunk | Connections | End
+
+
+@dataclass(slots=True)
+class Flow:
+    """One giver's side of one hand-over. `check` each message in turn; the first breach is told by Breach."""
+
+    session: int
+    bytes_max: int
+    bytes: int = 0
+    chunked: int = 0
+    parts: int = 0
+    connections: int = 0
+    offered: bool = False
+    ended: bool = False
+    missing: int = 0  # bytes of the chunked part that is under way
+
+    def concerns(self, message: Data) -> bool:
+        """False for what an earlier, given-up hand-over still has in the pipe."""
+        if isinstance(message, Chunk):
+            return self.offered
+        return message.session == self.session
+
+    def check(self, message: Data, size: int, fds: Sequence[int] = ()) -> None:
+        """`size` is what a message of connections weighs."""
+        if isinstance(message, Offer):
+            if self.offered:
+                raise Breach(Reason.PROTOCOL, "a second offer")
+            self.offered = True
+            return
+        if not self.offered or self.ended:
+            raise Breach(Reason.PROTOCOL, f"{type(message).__name__} outside of an offer")
+        if self.missing and not isinstance(message, Chunk):
+            raise Breach(Reason.TRUNCATED, f"a part lacks {self.missing} bytes")
+        match message:
+            case Part():
+                self._part(message, fds)
+            case Chunk(data):
+                if len(data) > self.missing:
+                    raise Breach(Reason.OVERSIZED, "more bytes than the part has")
+                self.missing -= len(data)
+            case Connections():
+                self.connections += len(message.items)
+                self._spend(size)
+                if self.connections > CONNECTIONS_MAX:
+                    raise Breach(Reason.OVERSIZED, f"more than {CONNECTIONS_MAX} connections")
+            case End():
+                if (message.parts, message.connections) != (self.parts, self.connections):
+                    raise Breach(Reason.TRUNCATED, "not all that was announced has come")
+                self.ended = True
+
+    def _part(self, part: Part, fds: Sequence[int]) -> None:
+        self.parts += 1
+        self._spend(part.size)
+        if part.memfd:
+            sealed.check(fds[0], part.size)
+            return
+        self.chunked += part.size
+        self.missing = part.size
+        if self.chunked > CHUNKED_MAX:
+            raise Breach(Reason.OVERSIZED, f"{self.chunked} bytes in chunks, allowed are {CHUNKED_MAX}")
+
+    def _spend(self, size: int) -> None:
+        self.bytes += size
+        if self.bytes > self.bytes_max:
+            raise Breach(Reason.OVERSIZED, f"{self.bytes} bytes, allowed are {self.bytes_max}")

@@ -1,0 +1,250 @@
+"""Version 1 peers, translated: a successor that asks looks to the broker like any other taker.
+
+A predecessor that pushes is heard to its end by `Pusher`; what it said becomes a checkpoint.
+"""
+
+import json
+import socket
+from collections.abc import Callable, Sequence
+
+from aeterna.srp.admission import Dialect
+from aeterna.srp.broker.checkpoint import V1_STATE_MAX
+from aeterna.srp.peer_v2 import Ear, Loop
+from aeterna.srp.wire import sealed
+from aeterna.srp.wire.frames import Frame, FrameReader, Type, encode
+from aeterna.srp.wire.link import Link, close_all
+from aeterna.srp.wire.messages import (
+    Abort,
+    Chunk,
+    Cold,
+    Commit,
+    Connections,
+    End,
+    Hello,
+    Installed,
+    Message,
+    Offer,
+    Part,
+    Prepared,
+    Ready,
+    Release,
+)
+from aeterna.srp.wire.state import State
+from aeterna.table.reasons import Breach, Reason
+
+
+class Asker:
+    """A successor of version 1. Framed: STATE, then its ACK. Silent: bare JSON, then the end of the stream."""
+
+    def __init__(self, loop: Loop, sock: socket.socket, generation: int, ear: Ear, *, framed: bool) -> None:
+        self.generation = generation
+        self.hello = Hello("")
+        self._loop = loop
+        self._ear = ear
+        self._framed = framed
+        self._link = Link(sock, reader=FrameReader(version=1, payload_max=4096))
+        self._fd = sock.fileno()
+        self._state = State()
+        self._part: Part | None = None
+        self._bytes = bytearray()
+        self._session = 0
+        self._answering = False
+        self._answered = False
+        self._closed = False
+        loop.add_reader(self._fd, self._readable)
+
+    @property
+    def pending(self) -> int:
+        return self._link.pending
+
+    def pause(self, paused: bool) -> None:
+        """It says too little to need it."""
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        close_all(fds)
+        try:
+            self._obey(message)
+        except Breach as breach:
+            self._ear.heard(self, Abort(self._session, breach.reason, breach.text), [], 0)
+
+    def feed(self, data: bytes) -> None:
+        self._link.reader.feed(data)
+        self._deliver()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._fd)
+            self._loop.remove_writer(self._fd)
+            self._link.close()
+
+    def _obey(self, message: Message) -> None:
+        match message:
+            case Offer(session=session):
+                self._session, self._state = session, State()
+            case Part():
+                self._part = message
+                self._bytes.clear()
+                self._add_part()
+            case Chunk(data):
+                self._bytes += data
+                self._add_part()
+            case Connections(items=items) if items:
+                raise Breach(Reason.LOAD_REFUSED, "version 1 takes no connections")
+            case End():
+                self._answer(json.dumps(_as_object(self._state)).encode())
+            case Cold(session=session):
+                self._session = session
+                self._answer(b"{}")
+            case Commit(session=session):
+                self._ear.heard(self, Installed(session), [], 0)
+            case Release(session=session):
+                self._ear.heard(self, Ready(session), [], 0)
+                self.close()
+            case Abort():
+                self.close()
+
+    def _add_part(self) -> None:
+        part = self._part
+        if part is None or len(self._bytes) < part.size:
+            return
+        data = bytes(self._bytes)
+        sealed.verify(data, part.sha256)
+        self._state.add(data, part.manifest)
+        self._part = None
+
+    def _answer(self, text: bytes) -> None:
+        if len(text) > V1_STATE_MAX:
+            raise Breach(Reason.OVERSIZED, "more than version 1 takes")
+        if self._answering:
+            return
+        self._answering = True
+        self._link.send_raw(encode(Frame(Type.STATE_JSON, text, version=1)) if self._framed else text)
+        self._writable()
+
+    def _writable(self) -> None:
+        self._link.flush()
+        if self.pending:
+            self._loop.add_writer(self._fd, self._writable)
+            return
+        self._loop.remove_writer(self._fd)
+        if self._answering and not self._framed:
+            self._link.socket.shutdown(socket.SHUT_WR)
+            self._done()
+
+    def _readable(self) -> None:
+        try:
+            self._link.receive()
+            self._deliver()
+        except Breach as breach:
+            self._ear.refused(self, breach)
+            self._link.ended = True
+        if self._link.ended and not self._closed:
+            self._loop.remove_reader(self._fd)
+            if not self._answered:
+                self.close()
+                self._ear.left(self)
+
+    def _deliver(self) -> None:
+        while (item := self._link.next()) is not None:
+            if item[0].type is Type.ACK and self._answering:
+                self._done()
+            elif item[0].type is not Type.HELLO:
+                raise Breach(Reason.PROTOCOL, f"{item[0].type.name} from a successor")
+
+    def _done(self) -> None:
+        if not self._answered:
+            self._answered = True
+            self._ear.heard(self, Prepared(self._session), [], 0)
+
+
+class Pusher:
+    """A predecessor of version 1: collects its JSON, up to the limit, and hands it on once."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        dialect: Dialect,
+        pushed: Callable[["Pusher", bytes], None],
+        failed: Callable[["Pusher", Breach], None],
+    ) -> None:
+        self._loop = loop
+        self._socket = sock
+        self._dialect = dialect
+        self._pushed = pushed
+        self._failed = failed
+        self._data = bytearray()
+        self._reader = FrameReader(version=1, payload_max=V1_STATE_MAX)
+        self._fd = sock.fileno()
+        self._open = True
+        loop.add_reader(self._fd, self._readable)
+
+    def feed(self, data: bytes) -> None:
+        self._data += data
+        try:
+            self._look(ended=False)
+        except Breach as breach:
+            self._fail(breach)
+
+    def acknowledge(self) -> None:
+        """Its state is kept: it may exit."""
+        if self._open and self._dialect is not Dialect.BARE_JSON:
+            # Twelve bytes fit into the buffer of a socket on which nothing was sent.
+            self._socket.send(encode(Frame(Type.ACK, version=1)), socket.MSG_NOSIGNAL)
+        self.close()
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._fd)
+            self._socket.close()
+
+    def _readable(self) -> None:
+        try:
+            data = self._socket.recv(256 * 1024)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._data += data
+        try:
+            self._look(ended=not data)
+        except Breach as breach:
+            self._fail(breach)
+
+    def _look(self, *, ended: bool) -> None:
+        text = self._text(ended=ended)
+        if text is not None:
+            self._loop.remove_reader(self._fd)
+            self._pushed(self, text)
+        elif ended:
+            raise Breach(Reason.TRUNCATED, "the stream ended in the middle")
+        elif len(self._data) > V1_STATE_MAX + 64:
+            raise Breach(Reason.OVERSIZED, f"more than {V1_STATE_MAX} bytes")
+
+    def _text(self, *, ended: bool) -> bytes | None:
+        if self._dialect is Dialect.BARE_JSON:
+            return bytes(self._data) if ended else None
+        if self._dialect is Dialect.LENGTH_JSON:
+            size = int.from_bytes(self._data[:4], "big")
+            if size > V1_STATE_MAX:
+                raise Breach(Reason.OVERSIZED, f"{size} bytes, version 1 allows {V1_STATE_MAX}")
+            return bytes(self._data[4 : 4 + size]) if len(self._data) >= 4 + size else None
+        self._reader.feed(self._data)
+        self._data.clear()
+        frame = self._reader.next()
+        if frame is not None and frame.type is not Type.STATE_JSON:
+            raise Breach(Reason.PROTOCOL, f"{frame.type.name} instead of a state")
+        return frame.payload if frame is not None else None
+
+    def _fail(self, breach: Breach) -> None:
+        self._failed(self, breach)
+        self.close()
+
+
+def _as_object(state: State) -> dict[str, object]:
+    bytes_key = next((key for key in state if not state.is_json(key)), None)
+    if bytes_key is not None:
+        raise Breach(Reason.LOAD_REFUSED, f"{bytes_key[:80]!r} is not JSON, and version 1 has nothing else")
+    return {key: state[key] for key in state}

@@ -1,0 +1,1 @@
+"""How people and programs talk to the supervisor: the control socket and the HTTP page."""

@@ -1,0 +1,1 @@
+"""Questions to a process: is it ready, is it healthy, how many requests failed."""

@@ -1,0 +1,1 @@
+"""One upgrade: the service that the table drives, and what its actions do."""
