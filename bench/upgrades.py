@@ -1,6 +1,6 @@
-"""What an upgrade costs those who ask, beside what a plain restart costs them. `make bench-aeterna`.
+"""Requests that an upgrade loses, beside those that a plain restart loses. `make bench-aeterna`.
 
-Everything is on loopback and on one machine with its clients, so seconds are upper bounds; counts are counts.
+Everything is on loopback and on one machine with its clients, so times are upper bounds; counts are exact.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aeterna.srp.broker.broker import Happening
+from aeterna.table.events import HandoverEvent
 from aeterna.testing.grpc_load import GrpcLoad
 from aeterna.testing.live_load import LiveLoad
 from aeterna.testing.load import Load, answered, datagrams, fresh, kept_alive, queue
@@ -27,7 +27,7 @@ from aeterna.testing.plain import Plain
 from aeterna.testing.supervised import Supervised
 
 sys.path.append(str(Path(__file__).parents[1]))
-from tests.integration.aeterna_srp.running_broker import a_stage
+from tests.integration.aeterna_srp.running_broker import running_broker
 
 Row = dict[str, Any]
 Client = Callable[[Load, tuple[str, int]], None]
@@ -50,10 +50,10 @@ def supervised(sharing: str = "inherited", **orchestration: Any) -> Iterator[Sup
         yield it
 
 
-def takeovers(
+def upgrades(
     name: str, client: Client, reload: Callable[[], object], address: tuple[str, int], times: int, least: int
 ) -> Row:
-    """So many upgrades under load, and then as many questions as it takes."""
+    """Upgrade under load, then go on until enough requests were made."""
     since = time.monotonic()
     with Load(client, address) as load:
         for _ in range(times):
@@ -62,7 +62,7 @@ def takeovers(
     failed = sum(load.failed.values())
     return {
         "what": name,
-        "takeovers": times,
+        "upgrades": times,
         "asked": load.done + failed,
         "failed": failed,
         "failed_each": round(failed / times, 2),
@@ -77,23 +77,23 @@ def connections(scale: float) -> Iterator[Row]:
     for sharing in ("inherited", "steered"):
         with supervised(sharing) as it:
             address = it.address("main")
-            yield takeovers(f"new connections, {sharing}", fresh, it.reload, address, many, round(50_000 * scale))
+            yield upgrades(f"new connections, {sharing}", fresh, it.reload, address, many, round(50_000 * scale))
     with Plain("restart") as plain:
-        yield takeovers("new connections, plain restart", fresh, plain.reload, plain.address, few, 0)
+        yield upgrades("new connections, plain restart", fresh, plain.reload, plain.address, few, 0)
     with Plain("overlap") as plain:
-        yield takeovers("new connections, two listeners unsteered", fresh, plain.reload, plain.address, some, 0)
+        yield upgrades("new connections, two listeners unsteered", fresh, plain.reload, plain.address, some, 0)
     with supervised() as it:
-        yield takeovers("datagrams, inherited", datagrams, it.reload, it.address("udp"), some, round(100_000 * scale))
+        yield upgrades("datagrams, inherited", datagrams, it.reload, it.address("udp"), some, round(100_000 * scale))
     with Plain("restart") as plain:
-        yield takeovers("datagrams, plain restart", datagrams, plain.reload, plain.address, few, 0)
+        yield upgrades("datagrams, plain restart", datagrams, plain.reload, plain.address, few, 0)
     with supervised() as it:
-        yield takeovers("kept-alive HTTP, inherited", kept_alive, it.reload, it.address("main"), some, 0)
+        yield upgrades("kept-alive HTTP, inherited", kept_alive, it.reload, it.address("main"), some, 0)
     with Plain("restart") as plain:
-        yield takeovers("kept-alive HTTP, plain restart", kept_alive, plain.reload, plain.address, few, 0)
+        yield upgrades("kept-alive HTTP, plain restart", kept_alive, plain.reload, plain.address, few, 0)
 
 
 def calls(scale: float) -> Iterator[Row]:
-    """gRPC with a stock client: steered and aged off, beside a server that just stops."""
+    """gRPC with default clients: steering and connection age, beside a server that just stops."""
     for plain in (False, True):
         times = max(3, round((10 if plain else 30) * scale))
         with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -126,7 +126,7 @@ def calls(scale: float) -> Iterator[Row]:
         failed = sum(load.failed.values())
         yield {
             "what": "gRPC calls, " + ("plain restart" if plain else "steered"),
-            "takeovers": times,
+            "upgrades": times,
             "asked": load.unary + load.streams + failed,
             "unary": load.unary,
             "streams": load.streams,
@@ -137,7 +137,7 @@ def calls(scale: float) -> Iterator[Row]:
 
 
 def queued(_scale: float) -> Iterator[Row]:
-    """500 connections that wait when the process is replaced."""
+    """500 connections that wait in the queue while the process is replaced."""
     for sharing in ("inherited", "steered"):
         with supervised(sharing) as it:
             serving = it.status()["serving"]["pid"]
@@ -173,7 +173,7 @@ def fractions(scale: float) -> Iterator[Row]:
 
 
 def endurance(scale: float) -> Iterator[Row]:
-    """Upgrades in a row: what is left behind?"""
+    """Upgrades in a row: descriptors, memory and zombies that are left."""
     times = max(20, round(1000 * scale))
     with supervised(canary={"enabled": False}) as it:
         for _ in range(10):
@@ -186,7 +186,7 @@ def endurance(scale: float) -> Iterator[Row]:
         after = _weight(it.pid)
         yield {
             "what": "upgrades in a row",
-            "takeovers": times,
+            "upgrades": times,
             "seconds": round(time.monotonic() - since, 1),
             "descriptors_more": after["fds"] - before["fds"],
             "memory_more_kib": after["kib"] - before["kib"],
@@ -200,7 +200,7 @@ def endurance(scale: float) -> Iterator[Row]:
 
 
 def orphans(scale: float) -> Iterator[Row]:
-    """Processes whose parents have died."""
+    """Orphaned processes, and how fast they are reaped."""
     count = max(200, round(10_000 * scale))
     script = (
         "import os,time\n"
@@ -225,8 +225,8 @@ def orphans(scale: float) -> Iterator[Row]:
 
 
 @contextmanager
-def keeping(module: str, **config: Any) -> Iterator[Supervised]:
-    """A service whose state travels."""
+def stateful(module: str, **config: Any) -> Iterator[Supervised]:
+    """A service with state that is handed over."""
     with tempfile.TemporaryDirectory() as directory:
         orchestration = {
             "startup": {"readiness": "notify"},
@@ -241,10 +241,10 @@ def keeping(module: str, **config: Any) -> Iterator[Supervised]:
 
 
 def handovers(scale: float) -> Iterator[Row]:
-    """State that travels: from COMMIT to the new process owning it, with and without a standby; and a lot of it."""
+    """State: the time from COMMIT to READY, with and without a standby, and the time for 64 MiB."""
     times = max(10, round(100 * scale))
     for standby in (False, True):
-        with keeping("keeper", orchestration={"startup": {"standby": standby}}) as it:
+        with stateful("counting_sample", orchestration={"startup": {"standby": standby}}) as it:
             for _ in range(times):
                 if standby:
                     it.until(lambda s: s["standby"] is not None and s["standby"]["waits"])
@@ -252,18 +252,18 @@ def handovers(scale: float) -> Iterator[Row]:
             page = it.ask("metrics")["text"]
         yield {
             "what": f"COMMIT to READY, {'standby' if standby else 'cold'}",
-            "takeovers": times,
+            "upgrades": times,
             "within_1_ms_percent": round(_within(page, "handover_duration", "0.001") / times * 100, 1),
             "within_5_ms_percent": round(_within(page, "handover_duration", "0.005") / times * 100, 1),
         }
     times = max(3, round(20 * scale))
-    with keeping("keeper", service={"env": {"KEEPER_MIB": "64"}}) as it:
+    with stateful("counting_sample", service={"env": {"COUNTING_MIB": "64"}}) as it:
         for _ in range(times):
             assert it.reload()["ok"]
         page = it.ask("metrics")["text"]
     yield {
         "what": "64 MiB of state, PREPARE to installed",
-        "takeovers": times,
+        "upgrades": times,
         "mean_ms": round(_metric(page, "aeterna_state_transfer_seconds_sum") / times * 1000, 1),
         "within_250_ms_percent": round(_within(page, "state_transfer", "0.25") / times * 100, 1),
     }
@@ -273,28 +273,28 @@ def relay(scale: float) -> Iterator[Row]:
     """The broker and two small processes, and no supervisor: from COMMIT to READY. The best figure there can be."""
     times = max(10, round(100 * scale))
     took = []
-    with tempfile.TemporaryDirectory() as directory, a_stage(Path(directory)) as stage:
-        stage.first('state={"x": 1}')
-        stage.commits = False
-        stage.spawn(2)
-        stage.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
+    with tempfile.TemporaryDirectory() as directory, running_broker(Path(directory)) as running:
+        running.first('state={"x": 1}')
+        running.commits = False
+        running.spawn(2)
+        running.until(lambda: running.saw(HandoverEvent.JOINED, 2) is not None)
         for number in range(times):
-            stage.happened.clear()
-            stage.broker.prepare(*((1, 2) if number % 2 == 0 else (2, 1)))
-            stage.until(lambda: stage.saw(Happening.PREPARED) is not None)
+            running.happened.clear()
+            running.broker.prepare(*((1, 2) if number % 2 == 0 else (2, 1)))
+            running.until(lambda: running.saw(HandoverEvent.PREPARED) is not None)
             since = time.perf_counter()
-            stage.broker.commit()
-            for happening, then in ((Happening.INSTALLED, stage.broker.release), (Happening.READY, None)):
-                while stage.saw(happening) is None:
-                    stage.loop.turn(1.0)
+            running.broker.commit()
+            for happening, then in ((HandoverEvent.INSTALLED, running.broker.release), (HandoverEvent.READY, None)):
+                while running.saw(happening) is None:
+                    running.loop.turn(1.0)
                 if then is not None:
                     then()
             took.append(time.perf_counter() - since)
-            stage.broker.settle()
+            running.broker.settle()
     took.sort()
     yield {
         "what": "COMMIT to READY, broker only",
-        "takeovers": times,
+        "upgrades": times,
         "p50_ms": round(statistics.median(took) * 1000, 2),
         "p99_ms": round(took[int(len(took) * 0.99)] * 1000, 2),
     }
@@ -317,7 +317,7 @@ def canaries(scale: float) -> Iterator[Row]:
     took.sort()
     yield {
         "what": "a killed canary, still given connections",
-        "takeovers": times,
+        "upgrades": times,
         "median_ms": round(statistics.median(took) * 1000, 1),
         "longest_ms": round(took[-1] * 1000, 1),
     }
@@ -335,9 +335,9 @@ def _answered_within(address: tuple[str, int], seconds: float) -> bool:
 
 
 def live(scale: float) -> Iterator[Row]:
-    """Established connections that go over, and how long each of them stands still."""
+    """Established connections that are handed over, and how long each stands still."""
     times = max(3, round(20 * scale))
-    with keeping("live_sample") as it, it.log.open() as log:
+    with stateful("live_sample") as it, it.log.open() as log:
         clients = LiveLoad(it.address(), 1000)
         stood: list[float] = []
         for _ in range(times):
@@ -352,7 +352,7 @@ def live(scale: float) -> Iterator[Row]:
     stood.sort()
     yield {
         "what": "1,000 live connections",
-        "takeovers": times,
+        "upgrades": times,
         "asked": clients.answered,
         "failed": len(clients.broken) + times * 1000 - len(stood),
         "stood_still_p50_ms": round(statistics.median(stood) * 1000, 1),
@@ -362,7 +362,7 @@ def live(scale: float) -> Iterator[Row]:
 
 
 def _converse(clients: LiveLoad, seconds: float) -> None:
-    """Each says something ten times a second."""
+    """Each client sends ten times a second."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         clients.turn()
@@ -378,7 +378,7 @@ def _within(page: str, what: str, bound: str) -> float:
 
 
 def rebirths(scale: float) -> Iterator[Row]:
-    """The supervisor's own image, replaced under load."""
+    """Replace the supervisor's own image under load."""
     took = []
     with supervised() as it, Load(fresh, it.address("main")) as load:
         for _ in range(max(3, round(20 * scale))):
@@ -388,7 +388,7 @@ def rebirths(scale: float) -> Iterator[Row]:
             took.append(time.monotonic() - since)
     yield {
         "what": "supervisor re-exec",
-        "takeovers": len(took),
+        "upgrades": len(took),
         "asked": load.done,
         "failed": sum(load.failed.values()),
         "median_ms": round(statistics.median(took) * 1000, 1),
@@ -396,7 +396,7 @@ def rebirths(scale: float) -> Iterator[Row]:
 
 
 def crashes(scale: float) -> Iterator[Row]:
-    """The only process is killed under load: who is refused?"""
+    """Kill the only process under load, and count refused connections."""
     times = max(3, round(16 * scale))
     config: dict[str, Any] = {
         "orchestration": {"startup": {"readiness": "notify"}},
@@ -411,7 +411,7 @@ def crashes(scale: float) -> Iterator[Row]:
         refused = sum(count for reason, count in load.failed.items() if "refused" in reason)
         yield {
             "what": "SIGKILL of the only process",
-            "takeovers": times,
+            "upgrades": times,
             "asked": load.done,
             "failed": sum(load.failed.values()),
             "refused": refused,
@@ -438,7 +438,7 @@ PARTS = (connections, calls, queued, fractions, canaries, crashes, relay, handov
 
 
 def main() -> int:
-    """Print a line for each, and fail if Aeterna lost anything."""
+    """Print a line for each measurement, and fail if Aeterna lost anything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
     parser.add_argument("--only", choices=[part.__name__ for part in PARTS], help="one part")

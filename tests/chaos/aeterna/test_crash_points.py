@@ -1,4 +1,4 @@
-"""Anything is killed at any point of an upgrade: nobody is refused, one process owns, and the count is right."""
+"""Kill any process at any point of an upgrade: no connection is refused, one process owns, and the count is right."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Kill = Callable[[Supervised], set[int]]
 
 
 def when(state: str, *roles: str) -> Kill:
-    """Kill those processes in that state."""
+    """Kill the processes with these roles in this state."""
 
     def kill(it: Supervised) -> set[int]:
         status = it.until(lambda s: s["state"] == state)
-        if state == "preparing":  # as far as it gets: the new one has all, and says no more
+        if state == "preparing":  # the state goes no further: the new process has everything and sends nothing more
             status = it.until(lambda s: s["successor"]["status"] == "stalled")
         pids = {status[role]["pid"] for role in roles}
         for pid in pids:
@@ -36,7 +36,7 @@ def when(state: str, *roles: str) -> Kill:
 
 
 def stuck_before_it_tells(it: Supervised) -> set[int]:
-    """Kill the new one while it stands before telling its first change: nobody has that answer yet."""
+    """Kill the new process just before it sends its first delta: no client has that answer yet."""
     status = it.until(lambda s: s["state"] == "soaking" and s["successor"]["status"] == "stalled")
     os.kill(status["successor"]["pid"], signal.SIGKILL)
     return {status["successor"]["pid"]}
@@ -44,7 +44,8 @@ def stuck_before_it_tells(it: Supervised) -> set[int]:
 
 @dataclass(frozen=True)
 class Point:
-    """Where somebody dies. `serves`: who may own afterwards; `kept`: is the count as if nothing had happened?"""
+    """One crash. `serves`: the generations that may own afterwards; `kept`: is the count as if no crash had
+    happened?"""
 
     serves: set[int]
     kept: bool = True
@@ -65,7 +66,7 @@ def old(step: str, kept: bool) -> Point:
 
 SLOW_HOOK = {"pre_flight": [{"command": "sleep 0.3"}]}
 POINTS = {
-    # The new one dies: the old one serves on, and has lost nothing.
+    # The new process dies: the old one goes on serving and has lost nothing.
     **{f"new {step}": new(step) for step in (
         "heard OFFER", "heard PART", "heard END", "before PREPARED", "after PREPARED", "heard COMMIT",
         "before INSTALLED", "after INSTALLED", "heard RELEASE", "before READY",
@@ -74,7 +75,7 @@ POINTS = {
     "new after DELTA": new("after DELTA"),
     "new before it tells": Point({1}, kill=stuck_before_it_tells, stall="before DELTA@2", stall_s=30),
     "new in its soak": Point({1}, kill=when("soaking", "successor")),
-    # The old one dies: before it has given its state that is an ordinary crash; after that nothing is lost.
+    # The old process dies: an ordinary crash before it has given its state; after that nothing is lost.
     "old in the pre-flight": Point({2, 3}, kept=False, kill=when("preflight", "serving"), more=SLOW_HOOK),
     "old heard PREPARE": old("heard PREPARE", kept=False),
     "old before OFFER": old("before OFFER", kept=False),
@@ -98,7 +99,7 @@ SHORT = ("new before it tells", "old while the new one is stuck", "new heard REL
 
 
 class Asker:
-    """Asks one question after the other, and remembers what it was told."""
+    """Sends one request after the other and remembers the answers."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.answers: list[tuple[int, int, int]] = []  # generation, count, failures before it
@@ -130,7 +131,7 @@ class Asker:
             time.sleep(0.001)
 
     def check(self, kept: bool) -> None:
-        """No count twice, none missing but those whose answer was lost."""
+        """No count appears twice; a count is missing only if its answer was lost."""
         assert not [failure for failure in self.failures if "refused" in failure]
         assert len(self.failures) <= 2
         resets = 0
@@ -160,9 +161,9 @@ def strike(directory: Path, point: Point) -> None:
         "service": {
             "command": [sys.executable, "-m", "aeterna.testing.counting_sample"],
             "env": {
-                "KEEPER_CRASH": point.crash,
-                "KEEPER_STALL": point.stall,
-                "KEEPER_STALL_S": str(point.stall_s),
+                "COUNTING_CRASH": point.crash,
+                "COUNTING_STALL": point.stall,
+                "COUNTING_STALL_S": str(point.stall_s),
             },
         },
         "orchestration": orchestration,
@@ -184,13 +185,13 @@ def strike(directory: Path, point: Point) -> None:
 
 
 @pytest.mark.parametrize("name", SHORT)
-def test_one_owns_after_a_crash_of(name: str, tmp_path: Path) -> None:
+def test_one_process_owns_after_a_crash_of(name: str, tmp_path: Path) -> None:
     strike(tmp_path, POINTS[name])
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("name", POINTS)
-def test_and_again_ten_times(name: str, tmp_path: Path) -> None:
+def test_one_process_owns_after_each_crash_ten_times(name: str, tmp_path: Path) -> None:
     for i in range(10):
         (tmp_path / str(i)).mkdir()
         strike(tmp_path / str(i), POINTS[name])
@@ -203,7 +204,7 @@ def test_when_the_supervisor_dies_all_end_and_the_next_one_serves(state: str, tm
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("state", ["preflight", "spawning", "preparing", "soaking", "draining"])
-def test_and_so_it_is_ten_times_in_every_phase(state: str, tmp_path: Path) -> None:
+def test_the_next_supervisor_serves_after_ten_kills_in_every_phase(state: str, tmp_path: Path) -> None:
     for i in range(10):
         (tmp_path / str(i)).mkdir()
         lose_the_supervisor(state, tmp_path / str(i))
@@ -214,9 +215,9 @@ def lose_the_supervisor(state: str, directory: Path) -> None:
         "service": {
             "command": [sys.executable, "-m", "aeterna.testing.counting_sample"],
             "env": {
-                "KEEPER_STALL": "before PREPARED@2" if state == "preparing" else "",
-                "KEEPER_LOAD_S": "0.3" if state == "spawning" else "0",
-                "KEEPER_LINGER_S": "1" if state == "draining" else "0",
+                "COUNTING_STALL": "before PREPARED@2" if state == "preparing" else "",
+                "COUNTING_LOAD_S": "0.3" if state == "spawning" else "0",
+                "COUNTING_LINGER_S": "1" if state == "draining" else "0",
             },
         },
         "orchestration": {

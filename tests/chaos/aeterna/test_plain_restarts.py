@@ -1,4 +1,4 @@
-"""Runners under load: the control of the upgrades, which is a plain restart, and upgrades that are taken back."""
+"""Runners under load: a plain restart as the control for upgrades, and upgrades that are rolled back."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_runner_that_is_restarted_plainly_lets_its_jobs_wait(
 async def test_an_upgrade_that_is_taken_back_costs_no_job_and_the_next_one_inherits(
     how: str, tmp_path: Path, payments: httpx.Client
 ) -> None:
-    """The session that was meant for the successor is gone; the next one gets another."""
+    """The session of the rolled-back successor is gone; the next successor gets another."""
     async with upgrades.world(tmp_path, payments) as (suite, api, _):
         with upgrades.runner_under_aeterna(tmp_path / "aeterna", suite, payments, soak="3s") as it:
             jobs = await upgrades.working(api, tmp_path / "end")

@@ -1,4 +1,4 @@
-"""As PID 1 of a container made from scratch: `kill -HUP 1` in it replaces the service, and nobody is refused.
+"""As PID 1 of a container made from scratch: `kill -HUP 1` in it replaces the service, and no connection is refused.
 
 The image is empty; the machine's own Python is lent to it, read-only. Skips, and says why, where podman is missing or
 may not start a container.
@@ -24,7 +24,7 @@ from aeterna.testing.supervised import sample_command
 
 FOLDERS = ("bin", "dev", "etc", "lib", "lib64", "proc", "sys", "tmp", "usr", "config")
 
-# Some machines let nobody set a limit, not even to what it is: there the runtime is told to leave them alone.
+# Some machines forbid setrlimit() even with the present value; the runtime is then told to set no limits.
 UNLIMITED = """#!/usr/bin/env python3
 import json, os, shutil, sys
 args = sys.argv[1:]
@@ -74,7 +74,7 @@ class Podman:
 
     @contextmanager
     def container(self, work: Path, *command: str) -> Iterator[str]:
-        """Its id. Without rights, on a root that cannot be written to, with this machine's loopback."""
+        """The id of a container without rights, on a read-only root, with this machine's loopback."""
         started = self.run(
             "run", "--detach", "--network", "host", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "all",
             "--user", "10001:10001", "--volume", f"{work}:/config:ro", "--env", f"PYTHONPATH={source()}",
@@ -98,7 +98,7 @@ def source() -> Path:
 
 
 def lent() -> list[str]:
-    """What the machine's Python needs to run."""
+    """The directories that the machine's Python needs."""
     folders = {
         "/usr",
         "/lib",
@@ -127,7 +127,7 @@ def status(podman: Podman, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(90)
-def test_a_hang_up_of_pid_1_replaces_the_service_and_refuses_nobody(podman: Podman, tmp_path: Path) -> None:
+def test_sighup_to_pid_1_replaces_the_service_and_refuses_no_connection(podman: Podman, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     config = {

@@ -1,4 +1,4 @@
-"""What is expected of PID 1, and of anything that stands in for it."""
+"""The duties of PID 1, also when the supervisor runs as another process."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ time.sleep(60)
 
 TOO_LATE = """
 import os, signal, time
-from aeterna.supervisor.processes import child as children
+from aeterna.supervisor.processes import child
 
-parent, forget = os.getpid(), children._forget_signals
+parent, forget = os.getpid(), child._forget_signals
 def lose_the_parent():
     os.kill(parent, signal.SIGKILL)
     while os.getppid() == parent:
         time.sleep(0.001)
     forget()
-children._forget_signals = lose_the_parent
-program = children.Program(["echo", "nobody looks after me"], dict(os.environ))
-children.Children().spawn(program, lambda code: None)
+child._forget_signals = lose_the_parent
+program = child.Program(["echo", "nothing supervises this process"], dict(os.environ))
+child.Children().spawn(program, lambda code: None)
 time.sleep(60)
 """
 
@@ -113,7 +113,7 @@ def test_signals_go_to_the_service(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT"])
-def test_a_stop_is_passed_on_as_it_came(tmp_path: Path, name: str) -> None:
+def test_the_stop_signal_is_passed_on_unchanged(tmp_path: Path, name: str) -> None:
     script = f"trap 'exit 42' {name.removeprefix('SIG')}; while :; do sleep 0.02; done"
     with Supervised(tmp_path, run(["sh", "-c", script])) as it:
         it.until(lambda s: s["serving"]["uptime_s"] > 0.1)
@@ -154,7 +154,7 @@ def test_a_crash_is_restarted_with_back_off_and_given_up_in_the_end(tmp_path: Pa
     assert notes.read_text() == "x\n" * 4
 
 
-def test_an_upgrade_mends_a_service_that_cannot_start(tmp_path: Path) -> None:
+def test_an_upgrade_repairs_a_service_that_cannot_start(tmp_path: Path) -> None:
     it = Supervised(tmp_path, run(["sh", "-c", "exit 3"], restart={"policy": "always", "first": "60s"}))
     it.launch()
     try:
@@ -166,7 +166,7 @@ def test_an_upgrade_mends_a_service_that_cannot_start(tmp_path: Path) -> None:
         it.close()
 
 
-def test_nothing_outlives_its_master(tmp_path: Path) -> None:
+def test_workers_do_not_outlive_their_main_process(tmp_path: Path) -> None:
     notes = tmp_path / "pid"
     with Supervised(tmp_path, run(["sh", "-c", f"sleep 600 & echo $! > {notes}; sleep 600"])) as it:
         it.until(lambda _: notes.exists() and notes.read_text().strip() != "")
@@ -177,7 +177,7 @@ def test_nothing_outlives_its_master(tmp_path: Path) -> None:
         assert not worker.exists() or it.status()["serving"]["pid"]
 
 
-def test_it_is_called_aeterna_and_weighs_little(tmp_path: Path) -> None:
+def test_the_process_is_named_aeterna_and_uses_little_memory(tmp_path: Path) -> None:
     with Supervised(tmp_path, {"observability": {"metrics_port": "127.0.0.1:0"}}) as it:
         for _ in range(5):
             it.reload()
@@ -204,14 +204,14 @@ def test_upgrades_in_a_row_leave_nothing_behind(tmp_path: Path) -> None:
             assert it.status()["state"] == "running"
         more_fds, more_memory = weight(it.pid)
 
-        # The connection this test asks with may be closed on one side only.
+        # The connection of this test to the control socket may be closed on one side only.
         assert abs(more_fds - fds) <= 1
         assert more_memory - memory < 1 << 20
         assert zombies(it.pid) == 0
 
 
-def test_when_the_supervisor_is_killed_nobody_is_left_behind(tmp_path: Path) -> None:
-    """Not being PID 1, it cannot rely on the kernel ending the namespace: its children are told to go."""
+def test_when_the_supervisor_is_killed_no_process_is_left(tmp_path: Path) -> None:
+    """Without being PID 1, the supervisor cannot rely on the end of the namespace: its children get a signal."""
     with Supervised(tmp_path, {}) as it:
         address = it.address()
         child = Path(f"/proc/{it.status()['serving']['pid']}")
@@ -250,13 +250,13 @@ def name_of(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
-        return ""  # a check, which has been answered
+        return ""  # the process of a check that has been answered
 
 
 def python_for_everybody() -> str | None:
-    """An interpreter that is not in somebody's home."""
+    """An interpreter outside of home directories."""
     for candidate in (os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3"):
-        # Through a shell: setpriv itself may still execute what nobody may.
+        # Through a shell: setpriv itself may execute files that uid 65534 may not.
         version = "import sys; sys.exit(sys.version_info < (3, 11))"
         trial = [*NOBODY, "sh", "-c", 'exec "$0" "$@"', candidate, "-c", version]
         if Path(candidate).exists() and subprocess.run(trial, capture_output=True).returncode == 0:
@@ -265,8 +265,8 @@ def python_for_everybody() -> str | None:
 
 
 @needs_namespaces
-def test_as_pid_1_without_rights_on_a_root_it_cannot_write(tmp_path: Path) -> None:
-    """What a container gives it: pid 1, uid 65534, no capabilities, no new privileges, nothing writable."""
+def test_pid_1_works_without_rights_on_a_read_only_root(tmp_path: Path) -> None:
+    """As in a container: pid 1, uid 65534, no capabilities, no new privileges, nothing writable."""
     python = python_for_everybody()
     if python is None:
         pytest.skip("no Python here that uid 65534 may run")
@@ -301,8 +301,8 @@ def test_as_pid_1_without_rights_on_a_root_it_cannot_write(tmp_path: Path) -> No
         it.close()
 
 
-def test_whose_supervisor_dies_in_the_moment_of_the_fork_is_not_left_alone() -> None:
-    """Its death is told by a signal that a child has to ask for, and there is a time before it has."""
+def test_a_child_whose_supervisor_dies_during_the_fork_ends() -> None:
+    """The kernel signals a parent's death only after the child has asked for it, so there is a gap."""
     ended = subprocess.run([sys.executable, "-c", TOO_LATE], stdout=subprocess.PIPE, timeout=10)  # until both have gone
 
     assert ended.returncode == -signal.SIGKILL

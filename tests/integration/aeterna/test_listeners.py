@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aeterna.config.model import ListenerSpec
-from aeterna.supervisor.sockets.listeners import ListenError, Listeners
+from aeterna.supervisor.sockets.listeners import ListenError, ListenerSet
 from aeterna.table.addresses import parse
 from aeterna.testing.load import Load, fresh
 from aeterna.testing.supervised import Supervised
@@ -86,7 +86,7 @@ def test_a_reload_adds_and_removes_them(tmp_path: Path) -> None:
         assert talk(socket.create_connection(it.address("b"))) == b"3 who\n"
 
 
-def test_one_that_cannot_be_opened_leaves_all_as_it_was(tmp_path: Path) -> None:
+def test_a_listener_that_cannot_be_opened_changes_nothing(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with Supervised(tmp_path, {"listeners": {"a": "127.0.0.1:0"}, "orchestration": ORCHESTRATION}) as it:
@@ -116,7 +116,7 @@ def test_two_spellings_of_one_address_are_one_listener(tmp_path: Path) -> None:
 @pytest.mark.parametrize("by", [1, 2])
 @pytest.mark.parametrize("sharing", ["inherited", "steered"])
 def test_a_shutdown_by_a_process_is_healed(tmp_path: Path, sharing: str, by: int) -> None:
-    """Some servers call shutdown() on what they listen on, which ends it for everybody who holds it."""
+    """Some servers call shutdown() on their listener, which ends it for every process that holds it."""
     wanted = {
         "listeners": {"a": {"address": "127.0.0.1:0", "sharing": sharing}},
         "service": {"env": [f"SAMPLE_SHUTDOWN=1@{by}"]},
@@ -154,12 +154,12 @@ def test_a_stale_file_is_replaced_and_a_living_one_is_not(tmp_path: Path) -> Non
         living.bind(str(path))
         living.listen()
         with pytest.raises(ListenError, match="another process listens there"):
-            Listeners().open([ListenerSpec("a", parse(str(path)))])
+            ListenerSet().open([ListenerSpec("a", parse(str(path)))])
         unix(str(path)).close()
 
 
-def test_one_that_a_process_made_blocking_does_not_block_its_successor(tmp_path: Path) -> None:
-    """The flag belongs to the socket, and so to everybody who holds it."""
+def test_a_listener_that_a_process_made_blocking_does_not_block_its_successor(tmp_path: Path) -> None:
+    """O_NONBLOCK belongs to the socket, so every process that holds it is affected."""
     with Supervised(tmp_path, {"orchestration": ORCHESTRATION}) as it:
         with socket.socket(socket.AF_UNIX) as asker:
             asker.connect("\0" + it.control[1:])
@@ -172,7 +172,7 @@ def test_one_that_a_process_made_blocking_does_not_block_its_successor(tmp_path:
         os.close(fds[0])
 
 
-def test_whoever_asks_is_given_them(tmp_path: Path) -> None:
+def test_a_process_that_asks_gets_the_listeners(tmp_path: Path) -> None:
     with Supervised(tmp_path, {"orchestration": ORCHESTRATION}) as it:
         with socket.socket(socket.AF_UNIX) as asker:
             asker.connect("\0" + it.control[1:])
@@ -185,7 +185,7 @@ def test_whoever_asks_is_given_them(tmp_path: Path) -> None:
         assert not flags & socket.MSG_CTRUNC
 
 
-def test_what_a_process_stores_its_successor_gets(tmp_path: Path) -> None:
+def test_a_successor_gets_stored_descriptors(tmp_path: Path) -> None:
     store = tmp_path / "store.py"
     store.write_text(STORE.format(got=str(tmp_path / "got")))
     wanted = {"service": {"command": [sys.executable, "-I", "-S", str(store)]}, "orchestration": ORCHESTRATION}

@@ -1,4 +1,4 @@
-"""Nobody who asks goes without an answer, however often the process is replaced. Each promise has a control run."""
+"""Every request is answered, however often the process is replaced. Each promise has a control run."""
 
 from __future__ import annotations
 
@@ -33,14 +33,15 @@ def test_no_new_connection_fails(tmp_path: Path, sharing: str) -> None:
         for _ in range(TAKEOVERS):
             assert it.reload()["ok"]
         load.until(load.done + 50)
-        # Nobody was left in the queue of a process that had gone; else one more would have been started for them.
+        # No connection was left in the queue of a process that had exited; otherwise one more generation would have
+        # started.
         assert it.status()["serving"]["generation"] == TAKEOVERS + 1
 
     assert load.failed == {}
     assert len(load.generations) >= TAKEOVERS
 
 
-def test_and_a_plain_restart_is_seen_to_fail() -> None:
+def test_control_a_plain_restart_fails() -> None:
     with Plain("restart") as it, Load(fresh, it.address) as load:
         for _ in range(3):
             it.reload()
@@ -49,7 +50,7 @@ def test_and_a_plain_restart_is_seen_to_fail() -> None:
 
 
 @pytest.mark.parametrize("sharing", ["inherited", "steered"])
-def test_all_that_queue_are_answered(tmp_path: Path, sharing: str) -> None:
+def test_all_queued_connections_are_answered(tmp_path: Path, sharing: str) -> None:
     slow = {**config(sharing), "service": {"env": ["SAMPLE_SLOW=0.001@1"]}}
     with Supervised(tmp_path, slow) as it:
         serving = it.status()["serving"]["pid"]
@@ -64,8 +65,8 @@ def test_all_that_queue_are_answered(tmp_path: Path, sharing: str) -> None:
         assert it.status()["serving"]["generation"] == 2
 
 
-def test_all_that_queue_at_a_process_that_never_accepts_are_answered(tmp_path: Path) -> None:
-    """It is killed at its drain deadline, and what waited in its half of a steered pair is served by another."""
+def test_connections_queued_at_a_process_that_never_accepts_are_answered(tmp_path: Path) -> None:
+    """It is killed at its drain deadline, and another process serves the connections in its half of a steered pair."""
     deaf = config("steered", drain={"timeout": "500ms"})
     deaf["service"] = {"env": ["SAMPLE_DEAF=30@1"]}
     with Supervised(tmp_path, deaf) as it:
@@ -76,7 +77,7 @@ def test_all_that_queue_at_a_process_that_never_accepts_are_answered(tmp_path: P
         it.until(lambda s: s["state"] == "running" and s["serving"]["generation"] == 3)
 
 
-def test_and_two_listeners_without_steering_are_seen_to_lose_them() -> None:
+def test_control_two_listeners_without_steering_lose_connections() -> None:
     with Plain("overlap") as it:
         os.kill(it.process.pid, signal.SIGSTOP)
         waiting = queue(it.address, 300)
@@ -97,7 +98,7 @@ def test_no_datagram_is_lost(tmp_path: Path) -> None:
     assert load.done > 1000
 
 
-def test_and_a_plain_restart_is_seen_to_lose_datagrams() -> None:
+def test_control_a_plain_restart_loses_datagrams() -> None:
     with Plain("restart") as it, Load(datagrams, it.address, threads=2) as load:
         for _ in range(3):
             it.reload()
@@ -113,7 +114,7 @@ def test_no_request_on_a_kept_alive_connection_fails(tmp_path: Path) -> None:
     assert load.failed == {}
 
 
-def test_and_a_plain_restart_is_seen_to_fail_them() -> None:
+def test_control_a_plain_restart_fails_requests() -> None:
     with Plain("restart") as it, Load(kept_alive, it.address) as load:
         for _ in range(3):
             it.reload()

@@ -15,7 +15,7 @@ CONFIG = {
 }
 
 
-def test_nobody_notices(tmp_path: Path) -> None:
+def test_no_request_fails_and_the_service_goes_on(tmp_path: Path) -> None:
     with Supervised(tmp_path, CONFIG) as it, Load(fresh, it.address()) as load:
         it.reload()
         before = it.status()
@@ -33,7 +33,7 @@ def test_nobody_notices(tmp_path: Path) -> None:
     assert after["previous"]
 
 
-def test_a_child_that_dies_later_is_still_a_child(tmp_path: Path) -> None:
+def test_a_child_that_dies_after_a_re_exec_is_reaped(tmp_path: Path) -> None:
     with Supervised(tmp_path, {**CONFIG, "restart": {"first": "10ms"}}) as it:
         it.ask("reexec")
         serving = it.until(lambda s: s["state"] == "running")["serving"]["pid"]
@@ -42,7 +42,7 @@ def test_a_child_that_dies_later_is_still_a_child(tmp_path: Path) -> None:
         it.until(lambda s: s["state"] == "running" and s["serving"]["generation"] == 2)
 
 
-def test_an_image_that_is_not_fit_is_not_taken(tmp_path: Path) -> None:
+def test_an_image_that_cannot_read_the_configuration_is_not_used(tmp_path: Path) -> None:
     with Supervised(tmp_path, CONFIG) as it:
         it.file.write_text("service: [")
         answer = it.ask("reexec")
@@ -68,13 +68,13 @@ def test_nothing_leaks(tmp_path: Path) -> None:
             it.ask("reexec")
             it.until(lambda s: s["state"] == "running")
 
-        # One more may be the connection this test asked with, before its end has been seen.
+        # One more may be the control connection of this test, if its end has not been read yet.
         assert len(list(Path(f"/proc/{it.pid}/fd").iterdir())) <= len(fds) + 1
         serving = it.status()["serving"]["pid"]
         assert len(list(Path(f"/proc/{serving}/fd").iterdir())) < 12
 
 
-def test_the_page_of_numbers_stays_where_it_is(tmp_path: Path) -> None:
+def test_the_metrics_page_keeps_its_port(tmp_path: Path) -> None:
     with Supervised(tmp_path, CONFIG) as it:
         port = it.status()["metrics_port"]
         it.ask("reexec")

@@ -1,4 +1,4 @@
-"""The supervisor and the relay together: what is in memory survives an upgrade."""
+"""The supervisor and the broker together: state in memory survives an upgrade."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_count_goes_on_over_upgrades_and_re_execs(tmp_path: Path) -> None:
     assert "aeterna_handover_duration_seconds_count 2" in page
 
 
-def test_what_the_new_one_counted_goes_back_with_a_rollback(tmp_path: Path) -> None:
+def test_a_rollback_returns_the_count_of_the_successor(tmp_path: Path) -> None:
     with Supervised(tmp_path, config(tmp_path, canary={"soak_time": "20s"})) as it:
         assert ask(it) == (1, 1)
         it.ask("reload", wait=False)
@@ -58,7 +58,7 @@ def test_what_the_new_one_counted_goes_back_with_a_rollback(tmp_path: Path) -> N
 
 
 def test_the_old_one_serves_again_before_the_new_one_has_gone(tmp_path: Path) -> None:
-    lingers = config(tmp_path, env={"KEEPER_LINGER_S": "2"}, canary={"soak_time": "20s"})
+    lingers = config(tmp_path, env={"COUNTING_LINGER_S": "2"}, canary={"soak_time": "20s"})
     with Supervised(tmp_path, lingers) as it:
         it.ask("reload", wait=False)
         it.until(lambda s: s["state"] == "soaking")
@@ -93,7 +93,9 @@ def test_a_standby_of_another_version_is_not_taken(tmp_path: Path) -> None:
 
 def test_a_successor_that_cannot_take_over_leaves_the_old_one_as_it_was(tmp_path: Path) -> None:
     stuck = config(
-        tmp_path, env={"KEEPER_STALL": "before PREPARED@2", "KEEPER_STALL_S": "10"}, state_handoff={"timeout": "500ms"}
+        tmp_path,
+        env={"COUNTING_STALL": "before PREPARED@2", "COUNTING_STALL_S": "10"},
+        state_handoff={"timeout": "500ms"},
     )
     with Supervised(tmp_path, stuck) as it:
         assert ask(it) == (1, 1)
@@ -103,11 +105,11 @@ def test_a_successor_that_cannot_take_over_leaves_the_old_one_as_it_was(tmp_path
         assert ask(it) == (1, 2)
 
 
-def test_whoever_prefers_to_start_cold_does(tmp_path: Path) -> None:
-    """The old one does not give its state in time. Losing it has to be asked for."""
+def test_a_successor_starts_cold_if_it_is_configured(tmp_path: Path) -> None:
+    """The old process does not give its state in time. Starting without state must be configured."""
     forgetful = config(
         tmp_path,
-        env={"KEEPER_STALL": "heard PREPARE@1", "KEEPER_STALL_S": "3"},
+        env={"COUNTING_STALL": "heard PREPARE@1", "COUNTING_STALL_S": "3"},
         state_handoff={"timeout": "500ms", "on_failure": "cold-start"},
         drain={"timeout": "1s"},
     )
@@ -119,8 +121,8 @@ def test_whoever_prefers_to_start_cold_does(tmp_path: Path) -> None:
 
 
 def test_a_successor_that_loads_for_long_is_waited_for(tmp_path: Path) -> None:
-    """Having lived for a while is enough for the first one, which has nothing to wait for, and for no other."""
-    slow = config(tmp_path, env={"KEEPER_LOAD_S": "0.5"}, startup={"warmup_delay": "50ms"})
+    """`warmup_delay` makes only the first process ready: a successor is ready when it has its state."""
+    slow = config(tmp_path, env={"COUNTING_LOAD_S": "0.5"}, startup={"warmup_delay": "50ms"})
     with Supervised(tmp_path, slow) as it:
         assert ask(it)[1] == 1
         assert it.reload()["ok"]

@@ -1,4 +1,4 @@
-"""What people and Prometheus are shown, and the command line."""
+"""Status, metrics, and the command line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_command_line(tmp_path: Path) -> None:
         failed = aeterna(it, "reload")
         assert failed.returncode == 1
         assert failed.stderr == (
-            "preflight: is there room for two, and do the hooks agree (5 s at most)\n"
+            "preflight: checks memory and runs the hooks (5 s at most)\n"
             "spawning: the new process starts (60 s at most)\n"
             "abandoned: the new process ended with exit code 3 (code 3002)\n"
         )
@@ -52,7 +52,7 @@ def test_the_command_line(tmp_path: Path) -> None:
         assert aeterna(it, "status").returncode == 3
 
 
-def test_the_page_of_numbers_and_the_page_of_status(tmp_path: Path) -> None:
+def test_the_metrics_page_and_the_status_page(tmp_path: Path) -> None:
     with Supervised(tmp_path, CONFIG) as it:
         base = f"http://127.0.0.1:{it.status()['metrics_port']}"
         it.reload()
@@ -70,13 +70,13 @@ def test_the_page_of_numbers_and_the_page_of_status(tmp_path: Path) -> None:
         assert http_get(f"{base}/reload", 5.0, None)[0] == 404
 
 
-def test_every_number_moves(tmp_path: Path) -> None:
-    """A metric that never changes is a promise nobody keeps."""
+def test_every_metric_changes(tmp_path: Path) -> None:
+    """A metric that never changes shows nothing, so every one must change in this run."""
     script = "import os,time\nif os.fork()==0:\n  if os.fork()==0: time.sleep(.05)\n  os._exit(0)\n"
-    keeper = "from aeterna.testing.counting_sample import Keeper\nKeeper().run()"
+    counting = "from aeterna.testing.counting_sample import CountingSample\nCountingSample().run()"
     config: dict[str, Any] = {
         "listeners": {"main": {"address": "127.0.0.1:0", "sharing": "steered"}},
-        "service": {"command": [sys.executable, "-c", script + keeper]},
+        "service": {"command": [sys.executable, "-c", script + counting]},
         "orchestration": {
             "canary": {"soak_time": "200ms", "fraction": "50%"},
             "startup": {"timeout": "3s"},
@@ -105,7 +105,7 @@ def test_every_number_moves(tmp_path: Path) -> None:
         it.until(lambda s: s["state"] == "soaking")
         look(it)
         it.until(lambda s: s["state"] == "running")
-        env(KEEPER_STALL="before PREPARED@3", KEEPER_STALL_S="9")
+        env(COUNTING_STALL="before PREPARED@3", COUNTING_STALL_S="9")
         it.reload()
         it.write({**config, "orchestration": {**config["orchestration"], "pre_flight": [{"command": "false"}]}})
         it.reload()
@@ -123,31 +123,31 @@ def test_every_number_moves(tmp_path: Path) -> None:
         it.until(lambda s: s["state"] in ("running", "backing-off"))
         look(it)
 
-    # A counter with a label is not there before it has counted; all others have to have changed.
+    # A counter with a label appears when it first counts; all other metrics must have changed.
     labelled = {metric.name for metric in Metrics().all() if metric.label and metric.kind == "counter"}
     still = {name for name, lines in seen.items() if len(lines) < 2} - labelled
     missing = {metric.name for metric in Metrics().all()} - set(seen)
-    # Live connections are moved by a service that gives them; a healthy listener is one that was never seen ill.
+    # This service hands over no connections, and its listeners are healthy all the time.
     assert still | missing <= {"aeterna_connections_handed_over_total", "aeterna_listener_healthy"}
 
 
-def test_memory_is_looked_at_before_an_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aeterna.supervisor.upgrade import preflight
+def test_memory_is_checked_before_an_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aeterna.supervisor.upgrade import memory
 
     (tmp_path / "memory.max").write_text("104857600\n")
     (tmp_path / "memory.current").write_text("100000000\n")
     (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 1000\n")
-    monkeypatch.setattr(preflight, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
     group = os.getpgid(0)
 
-    assert preflight.free_memory() == 104857600 - 100000000 + 1000
-    assert preflight.memory_of_group(group) > 10 << 20
-    assert "memory: the successor may need" in (preflight.shortage(group, 1.2) or "")
-    assert preflight.shortage(group, 0) is None
+    assert memory.free_memory() == 104857600 - 100000000 + 1000
+    assert memory.memory_of_group(group) > 10 << 20
+    assert "memory: the successor may need" in (memory.shortage(group, 1.2) or "")
+    assert memory.shortage(group, 0) is None
     (tmp_path / "memory.current").write_text("0\n")
-    assert preflight.shortage(group, 0.001) is None
+    assert memory.shortage(group, 0.001) is None
     (tmp_path / "memory.max").write_text("max\n")
-    assert (preflight.free_memory() or 0) > 0
+    assert (memory.free_memory() or 0) > 0
 
 
 SEED = Path(__file__).parents[2] / "unit" / "aeterna" / "test_config.py"
@@ -195,8 +195,8 @@ print(*lines(), sep="\\n")
 
 
 @pytest.mark.skipif(not namespaces.can_make("--pid", "--net"), reason="no network of its own can be made here")
-def test_the_first_snippets_ever_written_run_unchanged(tmp_path: Path) -> None:
-    """Its ports are 8080 and 9090 on every address: so it is given a network where it is alone."""
+def test_the_oldest_snippets_run_unchanged(tmp_path: Path) -> None:
+    """Its ports are 8080 and 9090 on every address, so it runs in a network namespace of its own."""
     (tmp_path / "aeterna.yaml").write_text(SEED.read_text().split('SEED = """')[1].split('"""')[0])
     (tmp_path / "agent.py").write_text(AGENT)
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -216,7 +216,7 @@ def test_the_first_snippets_ever_written_run_unchanged(tmp_path: Path) -> None:
     assert ran.stdout.splitlines() == ["1 8080 1", "1 8080 2"], ran.stderr
 
 
-def test_who_waits_for_an_upgrade_sees_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_waiter_sees_the_progress_of_an_upgrade(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = {
         "orchestration": {
             "pre_flight": [{"command": "true", "timeout": "3s"}],
@@ -229,20 +229,20 @@ def test_who_waits_for_an_upgrade_sees_how_far_it_is(tmp_path: Path, capsys: pyt
         shown = capsys.readouterr()
         assert shown.out.startswith("done: generation 2 serves, after ")
         assert [line.split(":")[0] for line in shown.err.splitlines()][:3] == ["preflight", "spawning", "soaking"]
-        assert "both serve, and the new one is watched (0.05 s at most)" in shown.err
+        assert "both processes serve, and the new one is watched (0.05 s at most)" in shown.err
 
         it.ask("reload", wait=False)
         assert main(["reload", "--json", "-c", str(it.file)]) == 0
         shown = capsys.readouterr()
         assert json.loads(shown.out)["generation"] == 4
-        assert shown.err.startswith("queued: it waits for the upgrade under way\npreflight: ")
+        assert shown.err.startswith("queued: waits for the upgrade under way\npreflight: ")
 
         it.write({"orchestration": {"pre_flight": [{"name": "no", "command": "false"}]}})
         assert main(["reload", "--json", "-c", str(it.file)]) == 1
         assert json.loads(capsys.readouterr().out)["code"] == 2001
 
 
-def test_hearing_how_far_it_is_prolongs_no_patience(tmp_path: Path) -> None:
+def test_progress_does_not_extend_the_time_limit_of_a_client(tmp_path: Path) -> None:
     slow = {"pre_flight": [{"command": "sleep 0.5"}], "canary": {"soak_time": "500ms"}}
     with Supervised(tmp_path, {"orchestration": {"startup": {"readiness": "notify"}, **slow}}) as it:
         late = aeterna(it, "reload", "--timeout", "0.7")

@@ -1,4 +1,4 @@
-"""How an upgrade goes and how it fails: in every failure the old process serves on."""
+"""Upgrades that succeed and that fail: after every failure the old process goes on serving."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_new_one_serves_and_the_old_one_is_gone(tmp_path: Path) -> None:
         assert not Path(f"/proc/{old}").exists()
 
 
-def test_a_hang_up_signal_upgrades(tmp_path: Path) -> None:
+def test_sighup_upgrades(tmp_path: Path) -> None:
     with Supervised(tmp_path, config()) as it:
         it.signal(signal.SIGHUP)
 
@@ -102,11 +102,11 @@ def test_the_old_one_serves_on_when(name: str, tmp_path: Path) -> None:
         status = it.status()
         assert (status["state"], status["serving"]["generation"], status["successor"]) == ("running", 1, None)
         assert ask(it) == "1"
-    # Whoever was talking to a process that died is the one exception there can be.
+    # Only a client that was being answered by the process that died may fail.
     assert sum(load.failed.values()) <= (2 if name == "dies in the soak" else 0)
 
 
-def test_a_configuration_that_cannot_be_meant_changes_nothing(tmp_path: Path) -> None:
+def test_an_invalid_configuration_changes_nothing(tmp_path: Path) -> None:
     with Supervised(tmp_path, config()) as it:
         it.file.write_text("service: {command: x, nmae: y}")
         outcome = it.reload()
@@ -116,7 +116,7 @@ def test_a_configuration_that_cannot_be_meant_changes_nothing(tmp_path: Path) ->
         assert ask(it) == "1"
 
 
-def test_what_belongs_to_the_supervisor_is_not_changed_by_a_reload_and_that_is_said(tmp_path: Path) -> None:
+def test_a_reload_warns_about_keys_that_it_does_not_change(tmp_path: Path) -> None:
     with Supervised(tmp_path, config()) as it:
         wanted = config(state_handoff={"enabled": True, "socket_path": str(tmp_path / "late.sock")})
         it.write({**wanted, "observability": {"metrics_port": "127.0.0.1:0"}})
@@ -129,7 +129,7 @@ def test_what_belongs_to_the_supervisor_is_not_changed_by_a_reload_and_that_is_s
             assert f'{key}"' in it.log.read_text()
 
 
-def test_a_second_hang_up_is_one_more_upgrade_however_often_it_comes(tmp_path: Path) -> None:
+def test_several_sighups_during_an_upgrade_queue_one_more(tmp_path: Path) -> None:
     with Supervised(tmp_path, config(soak="300ms")) as it:
         it.signal(signal.SIGHUP)
         it.until(lambda s: s["state"] == "soaking")
@@ -143,7 +143,7 @@ def test_a_second_hang_up_is_one_more_upgrade_however_often_it_comes(tmp_path: P
         assert not it.status()["queued"]
 
 
-def test_who_waits_for_a_queued_upgrade_hears_of_that_one(tmp_path: Path) -> None:
+def test_a_waiter_for_a_queued_upgrade_gets_the_outcome_of_that_upgrade(tmp_path: Path) -> None:
     with Supervised(tmp_path, config(soak="200ms")) as it:
         it.ask("reload", wait=False)
         it.until(lambda s: s["state"] == "soaking")
@@ -172,7 +172,7 @@ def test_an_operator_goes_back_to_the_version_before(tmp_path: Path) -> None:
         assert it.status()["serving"]["release"] == "one"
 
 
-def test_nobody_can_roll_back_while_nothing_can_be_rolled_back(tmp_path: Path) -> None:
+def test_a_rollback_without_an_earlier_version_is_refused(tmp_path: Path) -> None:
     with Supervised(tmp_path, config("SAMPLE_LINGER=1@1")) as it:
         it.ask("reload", wait=False)
         it.until(lambda s: s["state"] == "draining")
@@ -235,8 +235,8 @@ def test_readiness_by(kind: str, tmp_path: Path) -> None:
         assert ask(it) == "2"
 
 
-def test_a_check_reaches_the_successor_and_nobody_else(tmp_path: Path) -> None:
-    """Only the new one is broken, it gets none of the traffic, and yet its check finds out."""
+def test_a_check_reaches_the_successor_and_no_other_process(tmp_path: Path) -> None:
+    """Only the new process is broken. It gets no traffic, and its health check still reaches it."""
     with socket.socket() as scout:
         scout.bind(("127.0.0.1", 0))
         port = scout.getsockname()[1]
@@ -261,7 +261,7 @@ def test_a_share_of_new_connections_goes_to_the_successor(tmp_path: Path, share:
             load.until(2000)
 
     total = sum(load.generations.values())
-    # Three standard deviations of so many coins.
+    # Three standard deviations.
     assert abs(load.generations["2"] / total - share) < 3 * (share * (1 - share) / total) ** 0.5 + 0.005
     assert load.failed == {}
 
@@ -290,8 +290,8 @@ def test_a_new_connection_is_not_sent_to_a_successor_that_was_found_dead(tmp_pat
     assert seen <= {"1", "3"}
 
 
-def test_those_who_queue_at_a_successor_that_dies_are_answered_by_another(tmp_path: Path) -> None:
-    """It was given its share of connections and never accepted them: they wait in its half of the pair."""
+def test_connections_queued_at_a_successor_that_dies_are_answered(tmp_path: Path) -> None:
+    """The successor never accepts its share of the connections, so they wait in its half of the pair."""
     dies = config("SAMPLE_DEAF=20@2", sharing="steered", soak="20s", canary={"fraction": 1})
     with Supervised(tmp_path, dies) as it:
         it.ask("reload", wait=False)
@@ -300,13 +300,13 @@ def test_those_who_queue_at_a_successor_that_dies_are_answered_by_another(tmp_pa
         os.kill(it.status()["successor"]["pid"], signal.SIGKILL)
 
         assert answered(waiting) == 50
-        # Whoever was started for them proves itself like any other, and nobody is started for it again.
+        # The process that was started for them goes through a soak like any other, and none is started after it.
         it.ask("rollback", wait=False)
         it.until(partial(serves, 1))
 
 
-def test_a_crash_of_the_only_process_refuses_nobody(tmp_path: Path) -> None:
-    """The socket is the supervisor's: whoever comes in the meantime waits in its queue."""
+def test_a_crash_of_the_only_process_refuses_no_connection(tmp_path: Path) -> None:
+    """The socket belongs to the supervisor, so connections in the meantime wait in its queue."""
     with Supervised(tmp_path, config()) as it, Load(fresh, it.address(), threads=4) as load:
         for number in range(1, 4):
             os.kill(it.status()["serving"]["pid"], signal.SIGKILL)
@@ -314,7 +314,7 @@ def test_a_crash_of_the_only_process_refuses_nobody(tmp_path: Path) -> None:
         load.until(load.done + 20)
 
     assert not any("refused" in reason for reason in load.failed)
-    assert sum(load.failed.values()) <= 3 * 4  # those whose question the dead one held
+    assert sum(load.failed.values()) <= 3 * 4  # requests that the dead process had accepted
 
 
 @pytest.mark.parametrize(("service", "passes"), [("", True), ("app", True), ("sick", False), ("unknown", False)])

@@ -1,6 +1,6 @@
 """An ASGI application under `aeterna.asgi`: numbers as server-sent events, an echo with a count as a WebSocket.
 
-Arguments: late=1 says how far it is only after it has sent (a mistake); forget=1 drops what was not received (another).
+Arguments, both deliberate mistakes: late=1 sets its state only after it has sent, forget=1 drops unread messages.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""A program under the supervisor, for tests. Prints what it does as JSON lines.
+"""A program under the supervisor, for tests. Prints its steps as JSON lines.
 
-Arguments are key=value: state=<json> what a first start begins with; size=<bytes> of one large value;
-crash=<step> dies at that step of the conversation; hang=<step> stops there; fail=export|freeze; schema=, version=,
-migrate=1; tell=1 tells each change; hold=1.
+Arguments are key=value: state=<json> the state of a first start; size=<bytes> of one large value;
+crash=<step> dies at that step of the protocol; hang=<step> stops there; fail=export|freeze; schema=, version=,
+migrate=1; tell=1 sends each change as a delta; hold=1.
 """
 
 import json

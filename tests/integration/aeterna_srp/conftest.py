@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.aeterna_srp.running_broker import Stage, a_stage
+from tests.integration.aeterna_srp.running_broker import RunningBroker, running_broker
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    with a_stage(tmp_path) as made:
+def running(tmp_path: Path) -> Iterator[RunningBroker]:
+    with running_broker(tmp_path) as made:
         yield made

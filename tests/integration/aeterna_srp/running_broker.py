@@ -1,5 +1,5 @@
-"""A stage for hand-overs: the real broker on a loop that the test turns, real processes, and puppets that speak
-the protocol word by word."""
+"""For tests of hand-overs: the real broker on a loop that the test turns, real processes, and members that the test
+scripts message by message."""
 
 import contextlib
 import heapq
@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aeterna.srp.broker.broker import Broker, BrokerLimits, Happening
+from aeterna.srp.broker.broker import Broker, BrokerLimits
 from aeterna.srp.wire.link import Link
 from aeterna.srp.wire.messages import (
     Commit,
@@ -32,6 +32,7 @@ from aeterna.srp.wire.messages import (
     from_frame,
     to_frame,
 )
+from aeterna.table.events import HandoverEvent
 
 CHILD = Path(__file__).parent / "child.py"
 M = TypeVar("M")
@@ -103,7 +104,7 @@ class TurnedLoop:
 
 @dataclass(eq=False)
 class Child:
-    """A process that runs child.py, or any other program; what it prints are facts, one JSON object a line."""
+    """A process that runs child.py or another program. It prints facts, one JSON object a line."""
 
     generation: int
     process: "subprocess.Popen[bytes]"
@@ -130,11 +131,11 @@ class Child:
         return sum(fact["did"] == what for fact in self.facts)
 
 
-class Stage:
+class RunningBroker:
     def __init__(self, folder: Path, **limits: Any) -> None:
         self.loop = TurnedLoop()
         self.path = str(folder / "srp.sock")
-        self.happened: list[tuple[Happening, int, str]] = []
+        self.happened: list[tuple[HandoverEvent, int, str]] = []
         self.commits = True
         self.cold_start = False  # the policy after a failure
         self.skips: set[int] = {1}  # generations whose JOINED is answered with skip(), as for a first start
@@ -142,7 +143,7 @@ class Stage:
         self.limits = BrokerLimits(**limits)
         self.broker = self.open()
         self.children: dict[int, Child] = {}
-        self._puppets: list[Puppet] = []
+        self._members: list[ScriptedMember] = []
 
     def open(self, kept: dict[str, Any] | None = None) -> Broker:
         return Broker(
@@ -150,22 +151,22 @@ class Stage:
             listeners=lambda _generation: self.listeners, kept=kept,
         )  # fmt: skip
 
-    def _report(self, what: Happening, generation: int, reason: str) -> None:
+    def _report(self, what: HandoverEvent, generation: int, reason: str) -> None:
         self.happened.append((what, generation, reason))
-        if what is Happening.JOINED and generation in self.skips:
+        if what is HandoverEvent.JOINED and generation in self.skips:
             self.broker.skip(generation)
-        elif what is Happening.FAILED:
+        elif what is HandoverEvent.FAILED:
             if self.cold_start:
                 self.broker.skip(generation)
             else:
-                self.broker.abort(reason)
-        elif self.commits and what is Happening.PREPARED:
+                self.broker.abort()
+        elif self.commits and what is HandoverEvent.PREPARED:
             self.broker.commit()
-        elif self.commits and what is Happening.INSTALLED:
+        elif self.commits and what is HandoverEvent.INSTALLED:
             self.broker.release()
 
-    def saw(self, what: Happening, generation: int | None = None) -> str | None:
-        """The reason it was told with, "" without one; None if it did not happen."""
+    def saw(self, what: HandoverEvent, generation: int | None = None) -> str | None:
+        """The reason of the report, "" without one; None if there was no such report."""
         for happened, who, reason in self.happened:
             if happened is what and generation in (None, who):
                 return reason
@@ -178,15 +179,15 @@ class Stage:
                 f"never: {self.happened} {[c.facts[-3:] for c in self.children.values()]}"
             )
             self.turn()
-        # What a child says of itself it told the broker before, which hears it now at the latest.
+        # A child sends to the broker before it prints, so one more turn lets the broker read the message.
         self.turn()
         return found
 
     def turn(self) -> None:
         self.loop.turn()
         self._reap()
-        for puppet in self._puppets:
-            puppet.read()
+        for member in self._members:
+            member.read()
 
     def _reap(self) -> None:
         for child in self.children.values():
@@ -221,30 +222,30 @@ class Stage:
         self.broker.admit(generation, process.pid, token)
         return child
 
-    def puppet(self, generation: int, *, schema: str = "", version: int = 0, fds: bool = True) -> "Puppet":
-        """A member moved by the test, in the name of a process that sleeps."""
+    def member(self, generation: int, *, schema: str = "", version: int = 0, fds: bool = True) -> "ScriptedMember":
+        """A member that the test scripts, in the name of a process that sleeps."""
         token = secrets.token_hex(32)
         sleeper = subprocess.Popen(["sleep", "60"], stdout=subprocess.PIPE, start_new_session=True)
         self.children[generation] = Child(generation, sleeper, dead=False)
         assert sleeper.stdout is not None
         os.set_blocking(sleeper.stdout.fileno(), False)
         self.broker.admit(generation, sleeper.pid, token)
-        puppet = Puppet(self, generation)
-        self._puppets.append(puppet)
-        puppet.say(Hello(token, schema, version, fds))
-        puppet.hears(Welcome)
-        return puppet
+        member = ScriptedMember(self, generation)
+        self._members.append(member)
+        member.say(Hello(token, schema, version, fds))
+        member.hears(Welcome)
+        return member
 
     def first(self, *args: str) -> Child:
-        """Generation 1, owning."""
+        """Start generation 1 and wait until it owns."""
         child = self.spawn(1, *args)
         self.until(lambda: child.said("owns"))
         return child
 
     def upgrade(self, old: int, new: int, *args: str) -> Child:
-        """Start `new` and begin; how it ends is the caller's to see."""
+        """Start `new` and begin the hand-over, without waiting for its end."""
         child = self.spawn(new, *args)
-        self.until(lambda: self.saw(Happening.JOINED, new) is not None)
+        self.until(lambda: self.saw(HandoverEvent.JOINED, new) is not None)
         self.broker.prepare(old, new)
         return child
 
@@ -259,8 +260,8 @@ class Stage:
             child.process.wait()
             assert child.process.stdout is not None
             child.process.stdout.close()
-        for puppet in self._puppets:
-            puppet.link.close()
+        for member in self._members:
+            member.link.close()
         self.broker.close()
         self.loop.close()
 
@@ -277,12 +278,12 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 
-class Puppet:
-    def __init__(self, stage: Stage, generation: int) -> None:
-        self.stage = stage
+class ScriptedMember:
+    def __init__(self, running: RunningBroker, generation: int) -> None:
+        self.running = running
         self.generation = generation
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.connect(stage.path)
+        sock.connect(running.path)
         self.link = Link(sock)
         self.heard: list[Message] = []
         self.fds: list[int] = []
@@ -301,7 +302,7 @@ class Puppet:
             self.fds += item[1]
 
     def hears(self, kind: type[M]) -> M:
-        """The next message of that kind; those before it are forgotten."""
+        """The next message of that kind; messages before it are dropped."""
 
         def look() -> M | None:
             while self.heard:
@@ -310,12 +311,12 @@ class Puppet:
                     return message
             return None
 
-        found = self.stage.until(look)
+        found = self.running.until(look)
         assert found is not None
         return found
 
     def hears_release(self) -> int:
-        """Takes over, as far as it can without a claim: the session, in which it has not said READY."""
+        """Take over as far as RELEASE, without sending READY; returns the session."""
         session = self.hears(End).session
         self.say(Prepared(session))
         self.hears(Commit)
@@ -328,9 +329,9 @@ class Puppet:
 
 
 @contextlib.contextmanager
-def a_stage(folder: Path, **limits: Any) -> Iterator[Stage]:
-    stage = Stage(folder, **limits)
+def running_broker(folder: Path, **limits: Any) -> Iterator[RunningBroker]:
+    running = RunningBroker(folder, **limits)
     try:
-        yield stage
+        yield running
     finally:
-        stage.close()
+        running.close()

@@ -1,4 +1,5 @@
-"""Server-sent events and WebSockets go on in the next process, byte for byte. The controls lose and repeat some."""
+"""Server-sent events and WebSockets go on in the next process, byte for byte. The control servers lose and repeat
+some."""
 
 import base64
 import http.client
@@ -15,15 +16,15 @@ import pytest
 
 pytest.importorskip("h11", reason="h11 is not installed")
 
-from aeterna.srp.broker.broker import Happening
+from aeterna.table.events import HandoverEvent
 
-from tests.integration.aeterna_srp.running_broker import Child, Stage
+from tests.integration.aeterna_srp.running_broker import Child, RunningBroker
 
 PROGRAM = str(Path(__file__).parent / "asgi_child.py")
 
 
 class Peer:
-    """One connection and what it has heard; `wrong` is the first thing that was not to come then."""
+    """One client connection; `wrong` is the first message that was not expected."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.wrong = ""
@@ -38,7 +39,7 @@ class Peer:
         raise NotImplementedError
 
     def heard(self, data: bytes) -> bytes:
-        """Take what is whole, and give back the rest."""
+        """Read the complete messages, and return the rest."""
         raise NotImplementedError
 
     def turn(self) -> None:
@@ -70,7 +71,7 @@ class Peer:
 
 
 class Listener(Peer):
-    """Hears 1, 2, 3, … as server-sent events, each in a chunk of its own."""
+    """Expects 1, 2, 3, … as server-sent events, each in a chunk of its own."""
 
     def begin(self) -> None:
         self.sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
@@ -89,7 +90,7 @@ class Listener(Peer):
 
 
 class Echoed(Peer):
-    """Says numbers, each in two fragments with a pause between them, and hears them with their count."""
+    """Sends numbers, each in two fragments with a pause between them, and expects them back with their count."""
 
     def begin(self) -> None:
         key = base64.b64encode(os.urandom(16))
@@ -117,7 +118,7 @@ class Echoed(Peer):
 
 
 class Kept(Peer):
-    """Asks one thing after the other on one connection."""
+    """Sends one request after the other on one connection."""
 
     def begin(self) -> None:
         self.pids: set[bytes] = set()
@@ -150,19 +151,19 @@ def frame(first: int, payload: bytes) -> bytes:
 
 
 class Play:
-    """A server on the stage, and its audience."""
+    """A server under the broker, and its clients."""
 
-    def __init__(self, stage: Stage, listener: socket.socket, *args: str) -> None:
-        self.stage, self.listener, self.args = stage, listener, args
+    def __init__(self, running: RunningBroker, listener: socket.socket, *args: str) -> None:
+        self.running, self.listener, self.args = running, listener, args
         self.peers: list[Peer] = []
         self.generation = 0
         self.child = self.spawn()
-        self.until(lambda: stage.saw(Happening.SKIPPED, 1) is not None)
+        self.until(lambda: running.saw(HandoverEvent.SKIPPED, 1) is not None)
 
     def spawn(self) -> Child:
         self.generation += 1
         program = [sys.executable, PROGRAM]
-        self.child = self.stage.spawn(self.generation, *self.args, program=program, fds=[self.listener.fileno()])
+        self.child = self.running.spawn(self.generation, *self.args, program=program, fds=[self.listener.fileno()])
         return self.child
 
     def until(self, condition: Callable[[], object]) -> None:
@@ -171,21 +172,21 @@ class Play:
                 peer.turn()
             return condition()
 
-        self.stage.until(look, 15.0)
+        self.running.until(look, 15.0)
 
     def goes_on(self, more: int = 5) -> None:
-        """Everybody hears something new, or something wrong."""
+        """Wait until every client has a new message or a wrong one."""
         before = [peer.count for peer in self.peers]
         self.until(lambda: all(p.wrong or p.count >= b + more for p, b in zip(self.peers, before, strict=True)))
 
     def replace(self) -> Child:
         old = self.child
         new = self.spawn()
-        self.until(lambda: self.stage.saw(Happening.JOINED, self.generation) is not None)
-        self.stage.broker.prepare(self.generation - 1, self.generation)
-        self.until(lambda: self.stage.saw(Happening.READY, self.generation) is not None)
+        self.until(lambda: self.running.saw(HandoverEvent.JOINED, self.generation) is not None)
+        self.running.broker.prepare(self.generation - 1, self.generation)
+        self.until(lambda: self.running.saw(HandoverEvent.READY, self.generation) is not None)
         self.goes_on()
-        self.stage.broker.settle()
+        self.running.broker.settle()
         old.process.send_signal(signal.SIGTERM)
         self.until(lambda: old.dead)
         return new
@@ -200,10 +201,10 @@ class Play:
 
 
 @contextmanager
-def playing(stage: Stage, *args: str) -> Iterator[Play]:
+def playing(running: RunningBroker, *args: str) -> Iterator[Play]:
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         listener.setblocking(False)
-        play = Play(stage, listener, *args)
+        play = Play(running, listener, *args)
         try:
             yield play
         finally:
@@ -211,8 +212,8 @@ def playing(stage: Stage, *args: str) -> Iterator[Play]:
 
 
 @pytest.mark.timeout(90)
-def test_streams_and_websockets_go_on_over_20_hand_overs(stage: Stage) -> None:
-    with playing(stage) as play:
+def test_streams_and_websockets_go_on_over_20_hand_overs(running: RunningBroker) -> None:
+    with playing(running) as play:
         kept = [Kept(play.listener.getsockname()) for _ in range(5)]
         play.peers = [
             *kept,
@@ -223,22 +224,22 @@ def test_streams_and_websockets_go_on_over_20_hand_overs(stage: Stage) -> None:
             play.replace()
 
         assert play.wrong == []
-        assert stage.broker.facts()["connections"] == 20 * 25
+        assert running.broker.facts()["connections"] == 20 * 25
         assert all(len(each.pids) == 21 for each in kept)
 
 
 @pytest.mark.parametrize(("mistake", "who"), [("late=1", "Listener"), ("forget=1", "Echoed")])
-def test_the_audience_notices_a_server_that_repeats_or_forgets(stage: Stage, mistake: str, who: str) -> None:
-    """The control. Where half a frame is forgotten, its peer may see the wrong thing, or wait for the rest for ever."""
+def test_the_clients_notice_a_server_that_repeats_or_forgets(running: RunningBroker, mistake: str, who: str) -> None:
+    """The control. If half a frame is dropped, the client gets a wrong message or waits for ever."""
     silent = False
-    with playing(stage, mistake) as play:
+    with playing(running, mistake) as play:
         kind = {"Listener": Listener, "Echoed": Echoed}[who]
         play.peers = [kind(play.listener.getsockname()) for _ in range(10)]
         for _ in range(10):
             try:
                 play.replace()
             except AssertionError:
-                silent = mistake == "forget=1" and stage.saw(Happening.READY, play.generation) is not None
+                silent = mistake == "forget=1" and running.saw(HandoverEvent.READY, play.generation) is not None
                 break
             if play.wrong:
                 break
@@ -246,26 +247,26 @@ def test_the_audience_notices_a_server_that_repeats_or_forgets(stage: Stage, mis
         assert play.wrong or silent
 
 
-def test_a_rollback_brings_them_home(stage: Stage) -> None:
-    with playing(stage) as play:
+def test_a_rollback_returns_the_connections(running: RunningBroker) -> None:
+    with playing(running) as play:
         play.peers = [kind(play.listener.getsockname()) for kind in (Kept, Listener, Echoed)]
         play.goes_on()
         play.spawn()
-        play.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
-        stage.broker.prepare(1, 2)
-        play.until(lambda: stage.saw(Happening.READY, 2) is not None)
+        play.until(lambda: running.saw(HandoverEvent.JOINED, 2) is not None)
+        running.broker.prepare(1, 2)
+        play.until(lambda: running.saw(HandoverEvent.READY, 2) is not None)
         play.goes_on()
 
-        stage.broker.return_state(2, 1)
-        play.until(lambda: stage.saw(Happening.RETURNED) is not None)
-        stage.kill(2)
+        running.broker.return_state(2, 1)
+        play.until(lambda: running.saw(HandoverEvent.RETURNED) is not None)
+        running.kill(2)
         play.goes_on()
 
         assert play.wrong == []
 
 
-def test_a_request_that_is_being_answered_is_finished_where_it_began(stage: Stage) -> None:
-    with playing(stage) as play:
+def test_a_request_that_is_being_answered_is_finished_where_it_began(running: RunningBroker) -> None:
+    with playing(running) as play:
         address = play.listener.getsockname()
         asking = http.client.HTTPConnection(*address, timeout=10)
         asking.request("POST", "/", b"slow")

@@ -1,4 +1,4 @@
-"""SIGKILL at every step of the conversation, in either process and in both: one owner, and nothing half.
+"""SIGKILL at every step of the protocol, in either process and in both: one owner, and its state is complete.
 
 AETERNA_REPEATS says how often each point is tried.
 """
@@ -7,9 +7,9 @@ import os
 from itertools import product
 
 import pytest
-from aeterna.srp.broker.broker import Happening
+from aeterna.table.events import HandoverEvent
 
-from tests.integration.aeterna_srp.running_broker import Child, Stage
+from tests.integration.aeterna_srp.running_broker import Child, RunningBroker
 
 REPEATS = range(int(os.environ.get("AETERNA_REPEATS", "1")))
 STATE = {"x": 1, "list": [1, 2, 3]}
@@ -32,7 +32,7 @@ def alive(*children: Child) -> list[Child]:
 
 
 def owners(*children: Child) -> list[Child]:
-    """Who acts now: by what they said last about it."""
+    """The children that act now, by their latest printed fact."""
     acting = []
     for child in alive(*children):
         child.listen()
@@ -43,12 +43,12 @@ def owners(*children: Child) -> list[Child]:
 
 
 @pytest.mark.parametrize(("step", "repeat"), list(product(OLD_STEPS, REPEATS)))
-def test_when_the_old_one_dies_the_new_one_owns(stage: Stage, step: str, repeat: int) -> None:
-    old = stage.first('state={"x": 1, "list": [1, 2, 3]}', f"crash={step}")
+def test_when_the_old_one_dies_the_new_one_owns(running: RunningBroker, step: str, repeat: int) -> None:
+    old = running.first('state={"x": 1, "list": [1, 2, 3]}', f"crash={step}")
 
-    new = stage.upgrade(1, 2)
-    owns = stage.until(lambda: new.said("owns"))
-    stage.until(lambda: old.dead)
+    new = running.upgrade(1, 2)
+    owns = running.until(lambda: new.said("owns"))
+    running.until(lambda: old.dead)
 
     assert owners(old, new) == [new]
     assert owns["state"] in ({}, STATE | {"frozen": True})
@@ -57,32 +57,32 @@ def test_when_the_old_one_dies_the_new_one_owns(stage: Stage, step: str, repeat:
 
 
 @pytest.mark.parametrize(("step", "repeat"), list(product(NEW_STEPS, REPEATS)))
-def test_when_the_new_one_dies_the_old_one_owns(stage: Stage, step: str, repeat: int) -> None:
-    old = stage.first('state={"x": 1, "list": [1, 2, 3]}')
+def test_when_the_new_one_dies_the_old_one_owns(running: RunningBroker, step: str, repeat: int) -> None:
+    old = running.first('state={"x": 1, "list": [1, 2, 3]}')
 
-    new = stage.upgrade(1, 2, f"crash={step}")
-    stage.until(lambda: new.dead)
-    resumed = stage.until(lambda: old.said("resumes") or (None if old.times("freezes") else old.said("owns")))
+    new = running.upgrade(1, 2, f"crash={step}")
+    running.until(lambda: new.dead)
+    resumed = running.until(lambda: old.said("resumes") or (None if old.times("freezes") else old.said("owns")))
 
     assert owners(old, new) == [old]
     assert STATE.items() <= resumed["state"].items()
     if step != "after READY":
-        assert stage.saw(Happening.FAILED, 2) is not None
+        assert running.saw(HandoverEvent.FAILED, 2) is not None
 
-    third = stage.upgrade(1, 3)
+    third = running.upgrade(1, 3)
 
-    assert STATE.items() <= stage.until(lambda: third.said("owns"))["state"].items()
+    assert STATE.items() <= running.until(lambda: third.said("owns"))["state"].items()
 
 
 @pytest.mark.parametrize(("steps", "repeat"), list(product(BOTH_STEPS, REPEATS)))
-def test_when_both_die_the_next_one_owns(stage: Stage, steps: tuple[str, str], repeat: int) -> None:
-    old = stage.first('state={"x": 1, "list": [1, 2, 3]}', f"crash={steps[0]}")
-    new = stage.upgrade(1, 2, f"crash={steps[1]}")
-    stage.until(lambda: old.dead and new.dead)
+def test_when_both_die_the_next_one_owns(running: RunningBroker, steps: tuple[str, str], repeat: int) -> None:
+    old = running.first('state={"x": 1, "list": [1, 2, 3]}', f"crash={steps[0]}")
+    new = running.upgrade(1, 2, f"crash={steps[1]}")
+    running.until(lambda: old.dead and new.dead)
 
-    stage.skips.add(3)
-    third = stage.spawn(3)
-    stage.until(lambda: third.said("owns"))
+    running.skips.add(3)
+    third = running.spawn(3)
+    running.until(lambda: third.said("owns"))
 
     assert owners(old, new, third) == [third]
 

@@ -1,4 +1,4 @@
-"""grpc.aio with a stock client, while the server is replaced: no call fails. The control stops too early."""
+"""grpc.aio with a default client while the server is replaced: no call fails. The control server stops too early."""
 
 import asyncio
 import json

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from aeterna.srp.broker.broker import Happening
+from aeterna.table.events import HandoverEvent
 
 from harness import builds
-from tests.integration.aeterna_srp.running_broker import Child, Stage
+from tests.integration.aeterna_srp.running_broker import Child, RunningBroker
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "aeterna"
 LANGUAGES = ["go", "node", "python"]
@@ -43,22 +43,22 @@ def programs(counter_in_go: str) -> Callable[[str], list[str]]:
 
 
 class Asked:
-    """Turns the stage while it waits for an answer."""
+    """Turns the broker's loop while it waits for an answer."""
 
-    def __init__(self, stage: Stage, listener: socket.socket) -> None:
-        self.stage = stage
+    def __init__(self, running: RunningBroker, listener: socket.socket) -> None:
+        self.running = running
         self.address = listener.getsockname()
 
     def ask(self) -> "Question":
-        return Question(self.stage, self.address)
+        return Question(self.running, self.address)
 
     def answer(self) -> tuple[int, str]:
         return self.ask().answer()
 
 
 class Question:
-    def __init__(self, stage: Stage, address: tuple[str, int]) -> None:
-        self.stage = stage
+    def __init__(self, running: RunningBroker, address: tuple[str, int]) -> None:
+        self.running = running
         self.got = b""
         self.sock = socket.create_connection(address)
         self.sock.setblocking(False)
@@ -71,13 +71,13 @@ class Question:
                 return None
             return self.got if b"\n" in self.got else None
 
-        number, language = self.stage.until(look).split()
+        number, language = self.running.until(look).split()
         self.sock.close()
         return int(number), language.decode()
 
 
-def serving(stage: Stage, generation: int, program: list[str], listener: socket.socket) -> Child:
-    return stage.spawn(generation, program=program, fds=[listener.fileno()])
+def serving(running: RunningBroker, generation: int, program: list[str], listener: socket.socket) -> Child:
+    return running.spawn(generation, program=program, fds=[listener.fileno()])
 
 
 @pytest.fixture
@@ -90,65 +90,65 @@ def listener() -> socket.socket:
 @pytest.mark.parametrize("new", LANGUAGES)
 @pytest.mark.parametrize("old", LANGUAGES)
 def test_the_count_goes_on_in_the_next_language(
-    stage: Stage, listener: socket.socket, programs: Callable[[str], list[str]], old: str, new: str
+    running: RunningBroker, listener: socket.socket, programs: Callable[[str], list[str]], old: str, new: str
 ) -> None:
     with listener:
-        asked = Asked(stage, listener)
-        serving(stage, 1, programs(old), listener)
-        stage.until(lambda: stage.saw(Happening.SKIPPED, 1) is not None)
+        asked = Asked(running, listener)
+        serving(running, 1, programs(old), listener)
+        running.until(lambda: running.saw(HandoverEvent.SKIPPED, 1) is not None)
         assert [asked.answer() for _ in range(3)] == [(1, old), (2, old), (3, old)]
 
-        serving(stage, 2, programs(new), listener)
-        stage.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
-        stage.broker.prepare(1, 2)
-        stage.until(lambda: stage.saw(Happening.READY, 2) is not None)
-        stage.broker.settle()
-        stage.kill(1)
+        serving(running, 2, programs(new), listener)
+        running.until(lambda: running.saw(HandoverEvent.JOINED, 2) is not None)
+        running.broker.prepare(1, 2)
+        running.until(lambda: running.saw(HandoverEvent.READY, 2) is not None)
+        running.broker.settle()
+        running.kill(1)
 
         assert [asked.answer() for _ in range(3)] == [(4, new), (5, new), (6, new)]
 
 
 @pytest.mark.parametrize("old", LANGUAGES)
 def test_an_aborted_hand_over_loses_no_count_and_no_caller(
-    stage: Stage, listener: socket.socket, programs: Callable[[str], list[str]], old: str
+    running: RunningBroker, listener: socket.socket, programs: Callable[[str], list[str]], old: str
 ) -> None:
-    stage.commits = False
+    running.commits = False
     with listener:
-        asked = Asked(stage, listener)
-        serving(stage, 1, programs(old), listener)
-        stage.until(lambda: stage.saw(Happening.SKIPPED, 1) is not None)
+        asked = Asked(running, listener)
+        serving(running, 1, programs(old), listener)
+        running.until(lambda: running.saw(HandoverEvent.SKIPPED, 1) is not None)
         assert asked.answer() == (1, old)
-        new = serving(stage, 2, programs("python"), listener)
-        stage.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
-        stage.broker.prepare(1, 2)
-        stage.until(lambda: stage.saw(Happening.PREPARED, 2) is not None)
+        new = serving(running, 2, programs("python"), listener)
+        running.until(lambda: running.saw(HandoverEvent.JOINED, 2) is not None)
+        running.broker.prepare(1, 2)
+        running.until(lambda: running.saw(HandoverEvent.PREPARED, 2) is not None)
         waiting = asked.ask()
 
-        stage.broker.abort("no")
-        stage.until(lambda: new.dead)
+        running.broker.abort()
+        running.until(lambda: new.dead)
 
         assert waiting.answer() == (2, old)
         assert asked.answer() == (3, old)
 
 
 @pytest.mark.parametrize("old", LANGUAGES)
-def test_who_connects_while_it_stands_still_is_answered_by_the_successor(
-    stage: Stage, listener: socket.socket, programs: Callable[[str], list[str]], old: str
+def test_a_client_that_connects_during_a_freeze_is_answered_by_the_successor(
+    running: RunningBroker, listener: socket.socket, programs: Callable[[str], list[str]], old: str
 ) -> None:
-    stage.commits = False
+    running.commits = False
     with listener:
-        asked = Asked(stage, listener)
-        serving(stage, 1, programs(old), listener)
-        stage.until(lambda: stage.saw(Happening.SKIPPED, 1) is not None)
+        asked = Asked(running, listener)
+        serving(running, 1, programs(old), listener)
+        running.until(lambda: running.saw(HandoverEvent.SKIPPED, 1) is not None)
         assert asked.answer() == (1, old)
-        serving(stage, 2, programs("python"), listener)
-        stage.until(lambda: stage.saw(Happening.JOINED, 2) is not None)
-        stage.broker.prepare(1, 2)
-        stage.until(lambda: stage.saw(Happening.PREPARED, 2) is not None)
+        serving(running, 2, programs("python"), listener)
+        running.until(lambda: running.saw(HandoverEvent.JOINED, 2) is not None)
+        running.broker.prepare(1, 2)
+        running.until(lambda: running.saw(HandoverEvent.PREPARED, 2) is not None)
         waiting = asked.ask()
 
-        stage.broker.commit()
-        stage.until(lambda: stage.saw(Happening.INSTALLED, 2) is not None)
-        stage.broker.release()
+        running.broker.commit()
+        running.until(lambda: running.saw(HandoverEvent.INSTALLED, 2) is not None)
+        running.broker.release()
 
         assert waiting.answer() == (2, "python")

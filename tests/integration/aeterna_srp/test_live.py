@@ -1,4 +1,4 @@
-"""Established connections go over: nobody is cut off, and no byte is lost, read twice or out of order."""
+"""Established connections are handed over: none is closed, and no byte is lost, read twice or out of order."""
 
 import contextlib
 import resource
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aeterna.sdk.handover import descriptors as room
-from aeterna.srp.broker.broker import Happening
+from aeterna.sdk.handover import descriptors
+from aeterna.table.events import HandoverEvent
 from aeterna.testing.live_load import LiveLoad
 
-from tests.integration.aeterna_srp.running_broker import Child, Stage
+from tests.integration.aeterna_srp.running_broker import Child, RunningBroker
 
 PROGRAM = [sys.executable, "-m", "aeterna.testing.live_sample"]
 
@@ -26,36 +26,38 @@ def listening(family: str, folder: Path) -> Iterator[socket.socket]:
         yield listener
 
 
-def start(stage: Stage, generation: int, listener: socket.socket, *args: str) -> Child:
-    return stage.spawn(generation, *args, program=PROGRAM, fds=[listener.fileno()])
+def start(running: RunningBroker, generation: int, listener: socket.socket, *args: str) -> Child:
+    return running.spawn(generation, *args, program=PROGRAM, fds=[listener.fileno()])
 
 
-def turning(stage: Stage, clients: LiveLoad, condition: Callable[[], object]) -> None:
+def turning(running: RunningBroker, clients: LiveLoad, condition: Callable[[], object]) -> None:
     def look() -> object:
         clients.turn()
         return condition()
 
-    stage.until(look, 15.0)
+    running.until(look, 15.0)
 
 
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 @pytest.mark.parametrize("args", [[], ["slow=1"]], ids=["quick answers", "answers under way"])
-def test_connections_survive_hand_overs_in_order(stage: Stage, tmp_path: Path, family: str, args: list[str]) -> None:
+def test_connections_survive_hand_overs_in_order(
+    running: RunningBroker, tmp_path: Path, family: str, args: list[str]
+) -> None:
     with listening(family, tmp_path) as listener:
-        first = start(stage, 1, listener, *args)
-        stage.until(lambda: first.said("owns"))
+        first = start(running, 1, listener, *args)
+        running.until(lambda: first.said("owns"))
         clients = LiveLoad(listener.getsockname(), 100)
-        turning(stage, clients, lambda: clients.answered > 500)
+        turning(running, clients, lambda: clients.answered > 500)
 
         for generation in (2, 3, 4):
-            new = start(stage, generation, listener, *args)
-            turning(stage, clients, lambda g=generation: stage.saw(Happening.JOINED, g) is not None)  # type: ignore[misc]
-            stage.broker.prepare(generation - 1, generation)
-            turning(stage, clients, lambda child=new: child.said("owns"))  # type: ignore[misc]
+            new = start(running, generation, listener, *args)
+            turning(running, clients, lambda g=generation: running.saw(HandoverEvent.JOINED, g) is not None)  # type: ignore[misc]
+            running.broker.prepare(generation - 1, generation)
+            turning(running, clients, lambda child=new: child.said("owns"))  # type: ignore[misc]
             before = clients.answered
-            turning(stage, clients, lambda b=before: clients.answered > b + 500)  # type: ignore[misc]
-            stage.broker.settle()
-            stage.kill(generation - 1)
+            turning(running, clients, lambda b=before: clients.answered > b + 500)  # type: ignore[misc]
+            running.broker.settle()
+            running.kill(generation - 1)
 
             assert new.said("owns") == new.facts[0]
             assert new.facts[0]["inherited"] == 100
@@ -67,38 +69,40 @@ def test_connections_survive_hand_overs_in_order(stage: Stage, tmp_path: Path, f
 @pytest.mark.parametrize(
     "step", ["heard PART", "heard CONNECTIONS", "heard END", "after PREPARED", "heard COMMIT", "after INSTALLED"]
 )
-def test_a_successor_that_dies_before_release_costs_nobody_anything(stage: Stage, tmp_path: Path, step: str) -> None:
+def test_a_successor_that_dies_before_release_costs_no_connection(
+    running: RunningBroker, tmp_path: Path, step: str
+) -> None:
     with listening("tcp", tmp_path) as listener:
-        old = start(stage, 1, listener)
-        stage.until(lambda: old.said("owns"))
+        old = start(running, 1, listener)
+        running.until(lambda: old.said("owns"))
         clients = LiveLoad(listener.getsockname(), 100)
-        turning(stage, clients, lambda: clients.answered > 500)
+        turning(running, clients, lambda: clients.answered > 500)
 
-        new = start(stage, 2, listener, f"crash={step}")
-        turning(stage, clients, lambda: stage.saw(Happening.JOINED, 2) is not None)
-        stage.broker.prepare(1, 2)
-        turning(stage, clients, lambda: new.dead and (old.said("resumes") or not old.said("freezes")))
+        new = start(running, 2, listener, f"crash={step}")
+        turning(running, clients, lambda: running.saw(HandoverEvent.JOINED, 2) is not None)
+        running.broker.prepare(1, 2)
+        turning(running, clients, lambda: new.dead and (old.said("resumes") or not old.said("freezes")))
         before = clients.answered
-        turning(stage, clients, lambda: clients.answered > before + 500)
+        turning(running, clients, lambda: clients.answered > before + 500)
         clients.close()
 
         assert clients.broken == []
 
 
-def test_a_successor_that_dies_after_release_costs_only_what_it_touched(stage: Stage, tmp_path: Path) -> None:
-    """It owned, and died before it read: the counters prove it for each connection."""
+def test_a_successor_that_dies_after_release_costs_only_what_it_touched(running: RunningBroker, tmp_path: Path) -> None:
+    """The successor owned and died before it read: the counters prove it for each connection."""
     with listening("tcp", tmp_path) as listener:
-        old = start(stage, 1, listener)
-        stage.until(lambda: old.said("owns"))
+        old = start(running, 1, listener)
+        running.until(lambda: old.said("owns"))
         clients = LiveLoad(listener.getsockname(), 100)
-        turning(stage, clients, lambda: clients.answered > 500)
+        turning(running, clients, lambda: clients.answered > 500)
 
-        new = start(stage, 2, listener, "crash=before READY")
-        turning(stage, clients, lambda: stage.saw(Happening.JOINED, 2) is not None)
-        stage.broker.prepare(1, 2)
-        turning(stage, clients, lambda: new.dead and old.said("resumes"))
+        new = start(running, 2, listener, "crash=before READY")
+        turning(running, clients, lambda: running.saw(HandoverEvent.JOINED, 2) is not None)
+        running.broker.prepare(1, 2)
+        turning(running, clients, lambda: new.dead and old.said("resumes"))
         before = clients.answered
-        turning(stage, clients, lambda: clients.answered > before + 500)
+        turning(running, clients, lambda: clients.answered > before + 500)
         clients.close()
 
         assert clients.broken == []
@@ -106,80 +110,80 @@ def test_a_successor_that_dies_after_release_costs_only_what_it_touched(stage: S
         assert old.facts[-1]["good"] == 100
 
 
-def test_the_clients_notice_a_server_that_does_not_wait_for_its_answers(stage: Stage, tmp_path: Path) -> None:
-    """The control: a freeze that forgets what is under way loses it, and these clients see that."""
+def test_the_clients_notice_a_server_that_does_not_wait_for_its_answers(running: RunningBroker, tmp_path: Path) -> None:
+    """The control: a freeze that does not wait for answers loses them, and these clients notice."""
     with listening("tcp", tmp_path) as listener:
-        old = start(stage, 1, listener, "slow=20", "hasty=1")
-        stage.until(lambda: old.said("owns"))
+        old = start(running, 1, listener, "slow=20", "hasty=1")
+        running.until(lambda: old.said("owns"))
         clients = LiveLoad(listener.getsockname(), 100)
-        turning(stage, clients, lambda: clients.answered > 500)
+        turning(running, clients, lambda: clients.answered > 500)
 
-        new = start(stage, 2, listener, "slow=20", "hasty=1")
-        turning(stage, clients, lambda: stage.saw(Happening.JOINED, 2) is not None)
-        stage.broker.prepare(1, 2)
-        turning(stage, clients, lambda: new.said("owns"))
-        turning(stage, clients, lambda: clients.broken or clients.answered > 5000)
+        new = start(running, 2, listener, "slow=20", "hasty=1")
+        turning(running, clients, lambda: running.saw(HandoverEvent.JOINED, 2) is not None)
+        running.broker.prepare(1, 2)
+        turning(running, clients, lambda: new.said("owns"))
+        turning(running, clients, lambda: clients.broken or clients.answered > 5000)
         clients.close()
 
         assert clients.broken
 
 
-def test_give_back_brings_the_connections_home(stage: Stage, tmp_path: Path) -> None:
+def test_returning_state_returns_the_connections(running: RunningBroker, tmp_path: Path) -> None:
     with listening("tcp", tmp_path) as listener:
-        old = start(stage, 1, listener)
-        stage.until(lambda: old.said("owns"))
+        old = start(running, 1, listener)
+        running.until(lambda: old.said("owns"))
         clients = LiveLoad(listener.getsockname(), 50)
-        turning(stage, clients, lambda: clients.answered > 200)
-        new = start(stage, 2, listener)
-        turning(stage, clients, lambda: stage.saw(Happening.JOINED, 2) is not None)
-        stage.broker.prepare(1, 2)
-        turning(stage, clients, lambda: new.said("owns"))
+        turning(running, clients, lambda: clients.answered > 200)
+        new = start(running, 2, listener)
+        turning(running, clients, lambda: running.saw(HandoverEvent.JOINED, 2) is not None)
+        running.broker.prepare(1, 2)
+        turning(running, clients, lambda: new.said("owns"))
 
-        stage.broker.return_state(2, 1)
-        turning(stage, clients, lambda: stage.saw(Happening.RETURNED) is not None and new.said("retires"))
-        stage.kill(2)
+        running.broker.return_state(2, 1)
+        turning(running, clients, lambda: running.saw(HandoverEvent.RETURNED) is not None and new.said("retires"))
+        running.kill(2)
         before = clients.answered
-        turning(stage, clients, lambda: clients.answered > before + 200)
+        turning(running, clients, lambda: clients.answered > before + 200)
         clients.close()
 
         assert clients.broken == []
 
 
-def test_both_have_room_for_all_descriptors_before_they_stand_still(stage: Stage, tmp_path: Path) -> None:
-    """A table that grows in the middle of a freeze costs as much as all the rest of it."""
+def test_both_processes_reserve_descriptors_before_they_stand_still(running: RunningBroker, tmp_path: Path) -> None:
+    """A table of descriptors that grows in the middle of a freeze takes as long as all the rest of the freeze."""
     with listening("tcp", tmp_path) as listener:
-        old = start(stage, 1, listener)
-        stage.until(lambda: old.said("owns"))
-        stage.upgrade(1, 2)
-        stage.until(lambda: old.said("retires"))
+        old = start(running, 1, listener)
+        running.until(lambda: old.said("owns"))
+        running.upgrade(1, 2)
+        running.until(lambda: old.said("retires"))
 
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        for child in stage.children.values():
+        for child in running.children.values():
             status = Path(f"/proc/{child.process.pid}/status").read_text()
             size = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("FDSize"))
 
-            assert size >= min(limit, room.DESCRIPTORS)
+            assert size >= min(limit, descriptors.DESCRIPTORS)
 
 
-def test_a_thousand_connections_go_over_again_and_again(stage: Stage, tmp_path: Path) -> None:
+def test_a_thousand_connections_go_over_again_and_again(running: RunningBroker, tmp_path: Path) -> None:
     """`make bench-aeterna` says how long each of them stands still."""
     with listening("tcp", tmp_path) as listener:
-        old = start(stage, 1, listener)
-        stage.until(lambda: old.said("owns"))
+        old = start(running, 1, listener)
+        running.until(lambda: old.said("owns"))
         clients = LiveLoad(listener.getsockname(), 1000)
-        turning(stage, clients, lambda: clients.answered > 1000)
+        turning(running, clients, lambda: clients.answered > 1000)
         for generation in (2, 3, 4):
-            new = start(stage, generation, listener)
-            turning(stage, clients, lambda g=generation: stage.saw(Happening.JOINED, g) is not None)  # type: ignore[misc]
-            stage.broker.prepare(generation - 1, generation)
-            stage.until(lambda child=new: child.said("owns"))  # type: ignore[misc]
+            new = start(running, generation, listener)
+            turning(running, clients, lambda g=generation: running.saw(HandoverEvent.JOINED, g) is not None)  # type: ignore[misc]
+            running.broker.prepare(generation - 1, generation)
+            running.until(lambda child=new: child.said("owns"))  # type: ignore[misc]
             owns = new.said("owns")
             assert owns is not None
             assert len(owns["stood"]) == 1000
             before = clients.answered
-            turning(stage, clients, lambda b=before: clients.answered > b + 1000)  # type: ignore[misc]
-            stage.broker.settle()
-            stage.kill(generation - 1)
+            turning(running, clients, lambda b=before: clients.answered > b + 1000)  # type: ignore[misc]
+            running.broker.settle()
+            running.kill(generation - 1)
         clients.close()
 
         assert clients.broken == []

@@ -1,4 +1,5 @@
-"""HTTP servers on the inherited listener are replaced under load, and no request fails. The control just stops."""
+"""HTTP servers on the inherited listener are replaced under load, and no request fails. The control server just
+stops."""
 
 import http.client
 import importlib.util
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.aeterna_srp.running_broker import Child, Stage
+from tests.integration.aeterna_srp.running_broker import Child, RunningBroker
 
 RECIPES = Path(__file__).parents[3] / "examples" / "aeterna" / "recipes"
 UPGRADES = int(os.environ.get("AETERNA_UPGRADES", "2"))
@@ -29,7 +30,7 @@ NAIVE = [sys.executable, "-m", "uvicorn", "--fd", "3", "--lifespan", "off", "--a
 
 
 class Load:
-    """Callers who never try twice: some with a new connection each time, some that keep theirs."""
+    """Clients that never retry: some open a connection for each request, some keep theirs."""
 
     def __init__(self, address: tuple[str, int], *, keep: bool) -> None:
         self.failed: list[str] = []
@@ -79,8 +80,8 @@ def listening() -> Iterator[socket.socket]:
         yield listener
 
 
-def answers(stage: Stage, address: tuple[str, int], child: Child, load: Load | None) -> None:
-    """Until this process has answered somebody."""
+def answers(running: RunningBroker, address: tuple[str, int], child: Child, load: Load | None) -> None:
+    """Wait until this process has answered a request."""
     pid = str(child.process.pid)
 
     def look() -> bool:
@@ -91,29 +92,29 @@ def answers(stage: Stage, address: tuple[str, int], child: Child, load: Load | N
             probe.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             deadline = time.monotonic() + 0.5
             while time.monotonic() < deadline:
-                stage.turn()
+                running.turn()
                 try:
                     return bool(probe.recv(100))
                 except BlockingIOError:
                     continue
         return False
 
-    stage.until(look, 15)
+    running.until(look, 15)
 
 
-def replaced(stage: Stage, program: list[str], *, keep: bool, upgrades: int) -> Load:
-    stage.skips = set(range(1, upgrades + 2))
+def replaced(running: RunningBroker, program: list[str], *, keep: bool, upgrades: int) -> Load:
+    running.skips = set(range(1, upgrades + 2))
     with listening() as listener:
         address = listener.getsockname()
-        old = stage.spawn(1, program=program, fds=[listener.fileno()])
-        answers(stage, address, old, None)
+        old = running.spawn(1, program=program, fds=[listener.fileno()])
+        answers(running, address, old, None)
         load = Load(address, keep=keep)
         try:
             for generation in range(2, upgrades + 2):
-                new = stage.spawn(generation, program=program, fds=[listener.fileno()])
-                answers(stage, address, new, load)
+                new = running.spawn(generation, program=program, fds=[listener.fileno()])
+                answers(running, address, new, load)
                 old.process.send_signal(signal.SIGTERM)
-                stage.until(lambda child=old: child.dead, 15)  # type: ignore[misc]
+                running.until(lambda child=old: child.dead, 15)  # type: ignore[misc]
                 old = new
         finally:
             load.end()
@@ -121,21 +122,21 @@ def replaced(stage: Stage, program: list[str], *, keep: bool, upgrades: int) -> 
 
 
 @pytest.mark.parametrize("server", PROGRAMS)
-def test_no_request_fails_while_the_server_is_replaced(stage: Stage, server: str) -> None:
+def test_no_request_fails_while_the_server_is_replaced(running: RunningBroker, server: str) -> None:
     if importlib.util.find_spec(server) is None:
         pytest.skip(f"{server} is not installed")
     program, keep = PROGRAMS[server]
 
-    load = replaced(stage, program, keep=keep, upgrades=UPGRADES)
+    load = replaced(running, program, keep=keep, upgrades=UPGRADES)
 
     assert load.failed == []
     assert len(load.answers) == UPGRADES + 1
 
 
-def test_a_server_that_just_stops_fails_requests(stage: Stage) -> None:
-    """The control: the same callers, and a server that closes the connections that are kept."""
+def test_a_server_that_just_stops_fails_requests(running: RunningBroker) -> None:
+    """The control: the same clients, and a server that closes kept-alive connections."""
     pytest.importorskip("uvicorn")
 
-    load = replaced(stage, NAIVE, keep=True, upgrades=3)
+    load = replaced(running, NAIVE, keep=True, upgrades=3)
 
     assert load.failed

@@ -1,4 +1,4 @@
-"""Whatever is written, the answer is a configuration or a complaint."""
+"""Every text is read as a configuration or refused with a ConfigError."""
 
 from __future__ import annotations
 

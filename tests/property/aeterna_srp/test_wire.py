@@ -1,4 +1,4 @@
-"""Frames, messages and state: what goes in comes out, and anything else is refused without growing."""
+"""Frames, messages and state: decoding gives back what was encoded, and other input is refused without using memory."""
 
 import contextlib
 import json
@@ -124,7 +124,7 @@ def test_descriptors_belong_to_few_messages(message: Message, count: int) -> Non
 
 @settings(max_examples=400)
 @given(st.binary(max_size=200))
-def test_noise_is_refused_or_incomplete(noise: bytes) -> None:
+def test_random_bytes_are_refused_or_incomplete(noise: bytes) -> None:
     reader = FrameReader()
     reader.feed(noise)
     with contextlib.suppress(Breach):
@@ -233,7 +233,7 @@ def test_a_value_is_decoded_when_it_is_read() -> None:
 
 @settings(max_examples=400)
 @given(st.binary(max_size=300), st.integers(0, 400))
-def test_noise_is_no_state(noise: bytes, manifest: int) -> None:
+def test_random_bytes_are_no_state(noise: bytes, manifest: int) -> None:
     got = State()
     with contextlib.suppress(Breach):
         got.add(noise, manifest)
@@ -259,7 +259,7 @@ def test_a_value_that_is_neither_json_nor_bytes_cannot_be_packed() -> None:
         pack({"x": object()})
 
 
-# --- what the broker lets through
+# --- the checks of the broker
 
 
 @given(st.lists(st.integers(0, 3000), max_size=10), st.integers(0, 10_000))

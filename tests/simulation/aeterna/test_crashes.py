@@ -1,4 +1,4 @@
-"""The table against a simulated world in which anything dies at any time."""
+"""The table against a model in which any process may die at any time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from aeterna.table.service import LIMITS, Machine, State, step
-from aeterna.table.service import Action as A
-from aeterna.table.service import Event as E
+from aeterna.table.events import HandoverEvent as H
+from aeterna.table.service import LIMITS, Event, Machine, ServiceState, advance
+from aeterna.table.service import ServiceAction as A
+from aeterna.table.service import ServiceEvent as E
 
 
 @dataclass
-class World:
-    """Three roles, one relay; it obeys actions as the shell does, and refuses those that make no sense."""
+class SupervisorModel:
+    """Three roles and one relay. It carries out actions as the supervisor does, and fails on actions that make no
+    sense."""
 
     serving: bool = False
     successor: bool = False
@@ -21,14 +23,14 @@ class World:
     frozen: bool = False  # the old one has stopped reading
     moved: bool = False  # the new one owns the state
     machine: Machine = field(default_factory=Machine)
-    pending: list[E] = field(default_factory=list)
+    pending: list[Event] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
 
-    def happen(self, event: E) -> None:
+    def happen(self, event: Event) -> None:
         self.pending.append(event)
         while self.pending:
             event = self.pending.pop(0)
-            self.machine, actions = step(self.machine, event)
+            self.machine, actions = advance(self.machine, event)
             self.story.append(f"{event.value} → {self.machine.state.value} {[a.value for a in actions]}")
             for action in actions:
                 self.obey(action)
@@ -51,7 +53,7 @@ class World:
             case A.ABORT_HANDOVER | A.RETURN_STATE:
                 self.frozen = self.moved = False
                 if action is A.RETURN_STATE:
-                    self.pending.append(E.RETURNED)
+                    self.pending.append(H.RETURNED)
             case A.ADOPT_SUCCESSOR:
                 assert self.successor
                 assert not self.serving
@@ -82,30 +84,30 @@ class World:
             case _:
                 pass
 
-    def choices(self) -> list[E]:
-        """What could happen next in such a world."""
+    def choices(self) -> list[Event]:
+        """The events that could happen next."""
         events = [E.UPGRADE, E.ROLLBACK]
         if self.machine.state in LIMITS:
             events.append(E.DEADLINE)
         if self.serving:
-            events += [E.SERVING_CRASHED, E.SERVING_READY, E.SERVING_JOINED, E.PREPARED, E.INSTALLED, E.HANDOVER_FAILED]
+            events += [E.SERVING_CRASHED, E.SERVING_READY, E.SERVING_JOINED, H.PREPARED, H.INSTALLED, H.FAILED]
         if self.successor:
             events += [
-                E.JOINED,
+                E.SUCCESSOR_JOINED,
                 E.SUCCESSOR_EXITED,
                 E.SUCCESSOR_READY,
-                E.HANDED_OVER,
-                E.SKIPPED,
+                H.READY,
+                H.SKIPPED,
                 E.SOAK_FAILED,
                 E.QUEUE_EMPTY,
             ]
         if self.retiring:
             events.append(E.RETIRING_EXITED)
-        if self.machine.state is State.PREFLIGHT:
+        if self.machine.state is ServiceState.PREFLIGHT:
             events += [E.PREFLIGHT_FAILED, E.PREFLIGHT_PASSED]
         return events
 
-    def strike(self, event: E) -> None:
+    def strike(self, event: Event) -> None:
         if event is E.SERVING_CRASHED:
             self.serving = False
         elif event is E.SUCCESSOR_EXITED:
@@ -116,35 +118,35 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(300))
-def test_whatever_dies_one_process_serves_in_the_end(seed: int) -> None:
+def test_after_any_deaths_one_process_serves_in_the_end(seed: int) -> None:
     chance = random.Random(seed)
-    world = World()
-    world.happen(E.START)
+    model = SupervisorModel()
+    model.happen(E.START)
     for _ in range(chance.randrange(5, 120)):
-        world.strike(chance.choice(world.choices()))
-    # Now nothing strikes any more: only limits pass, the living become ready and the terminated go.
+        model.strike(chance.choice(model.choices()))
+    # From here on nothing dies: only time limits pass, live processes get ready and terminated ones exit.
     for _ in range(40):
-        if world.machine == Machine(State.RUNNING):
+        if model.machine == Machine(ServiceState.RUNNING):
             break
-        if world.machine.state is State.STARTING:
-            world.happen(E.SERVING_READY)
+        if model.machine.state is ServiceState.STARTING:
+            model.happen(E.SERVING_READY)
         else:
-            world.happen(E.DEADLINE)
+            model.happen(E.DEADLINE)
 
-    assert world.machine == Machine(State.RUNNING), "\n".join(["seed", str(seed), *world.story])
-    assert (world.serving, world.successor, world.retiring) == (True, False, False), "\n".join(world.story)
-    assert not world.frozen, "\n".join(world.story)
+    assert model.machine == Machine(ServiceState.RUNNING), "\n".join(["seed", str(seed), *model.story])
+    assert (model.serving, model.successor, model.retiring) == (True, False, False), "\n".join(model.story)
+    assert not model.frozen, "\n".join(model.story)
 
 
 @pytest.mark.parametrize("seed", range(100))
 def test_a_stop_ends_everything_wherever_it_comes(seed: int) -> None:
     chance = random.Random(seed)
-    world = World()
-    world.happen(E.START)
+    model = SupervisorModel()
+    model.happen(E.START)
     for _ in range(chance.randrange(0, 60)):
-        world.strike(chance.choice(world.choices()))
-    world.happen(E.STOP)
-    world.happen(E.DEADLINE)
+        model.strike(chance.choice(model.choices()))
+    model.happen(E.STOP)
+    model.happen(E.DEADLINE)
 
-    assert world.machine == Machine(State.STOPPED), "\n".join(world.story)
-    assert (world.serving, world.successor, world.retiring) == (False, False, False)
+    assert model.machine == Machine(ServiceState.STOPPED), "\n".join(model.story)
+    assert (model.serving, model.successor, model.retiring) == (False, False, False)

@@ -1,14 +1,14 @@
-"""Every order of events, every crash: one owner, and it is the one that the supervisor was told about."""
+"""Every order of events, every crash: one owner, and it is the one that was reported to the supervisor."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from aeterna.table import broker as relay
-from aeterna.table import giver, taker
+from aeterna.table import broker, giver, taker
+from aeterna.table.events import HandoverEvent as H
 from aeterna.table.reasons import Reason
 
-from tests.simulation.aeterna_srp.handover_model import Faults, Report, Rules, explore, start
+from tests.simulation.aeterna_srp.handover_model import BA, BS, GA, GS, TA, TS, Faults, Report, Rules, explore, start
 
 FAULTS = {
     "nothing": Faults(),
@@ -38,7 +38,7 @@ def test_there_is_exactly_one_owner(faults: Faults) -> None:
 
 @pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS.keys())
 def test_there_is_exactly_one_owner_when_the_policy_is_to_start_cold(faults: Faults) -> None:
-    if faults.abort:  # all at once are too many worlds for a test; two halves are not
+    if faults.abort:  # all faults at once give too many states for a test, so they are tried in two halves
         check(explore(start(Faults(True, True, False, 1, False, True), cold_start=True)))
         faults = Faults(True, False, False, 0, True, True, True)
 
@@ -48,7 +48,7 @@ def test_there_is_exactly_one_owner_when_the_policy_is_to_start_cold(faults: Fau
 
 
 def test_members_without_descriptors_are_safe_while_the_broker_lives() -> None:
-    """Their claim always says yes, so they have only the broker's word."""
+    """Without a claim both members always win it, so only the broker decides."""
     report = explore(start(Faults(True, True, False, 1, True, True, True)), Rules(claims=False))
 
     check(report)
@@ -61,14 +61,14 @@ def test_without_mishaps_the_taker_owns() -> None:
 
 
 def test_a_crash_has_many_moments() -> None:
-    """The exploration is not vacuous: each crash meets many different worlds and several outcomes."""
+    """The exploration is not vacuous: it reaches many states and several outcomes."""
     report = explore(start(Faults(giver_crash=True, taker_crash=True)))
 
-    assert report.worlds > 300
-    assert {told[-1] for told, _ in report.ends if told} == {"ready", "giver", "nobody"}
+    assert report.states > 300
+    assert {told[-1] for told, _ in report.ends if told} == {"ready", "giver", "neither"}
 
 
-# --- control runs: each rule that is taken out is missed
+# --- control runs: without any one of these rules the promise breaks
 
 
 def without(table: Mapping[Any, Any], key: Any, instead: Any = None) -> dict[Any, Any]:
@@ -84,50 +84,49 @@ def stepping(table: Mapping[Any, Any]) -> Any:
     return lambda state, event: table.get((state, event), (state, ()))
 
 
-def resume_without_fencing(session: relay.Session, event: relay.E, *rest: Any) -> relay.Decision:
-    if session.state is relay.S.RELEASING and event in (relay.E.TAKER_LOST, relay.E.LATE, relay.E.ABORT):
-        return relay._regained(session, Reason.SUCCESSOR_HUNG_UP)
-    return relay.decide(session, event, *rest)
+def resume_without_fencing(ownership: broker.Ownership, event: H, *rest: Any) -> broker.Advance:
+    if ownership.state is BS.RELEASING and event in (H.TAKER_HUNG_UP, H.LATE, H.ABORT):
+        return broker._regained(ownership, Reason.SUCCESSOR_HUNG_UP)
+    return broker.advance(ownership, event, *rest)
 
 
-def release_before_installed(session: relay.Session, event: relay.E, *rest: Any) -> relay.Decision:
-    following, actions = relay.decide(session, event, *rest)
-    if relay.Do.SEND_COMMIT in actions:
-        actions = (*actions, relay.Do.SEND_DONE)
+def release_before_installed(ownership: broker.Ownership, event: H, *rest: Any) -> broker.Advance:
+    following, actions = broker.advance(ownership, event, *rest)
+    if BA.SEND_COMMIT in actions:
+        actions = (*actions, BA.SEND_DONE)
     return following, actions
 
 
-def forget_the_giver_s_death(session: relay.Session, event: relay.E, *rest: Any) -> relay.Decision:
-    if event is relay.E.GIVER_GONE and session.state is relay.S.EXPORTING:
-        return session, ()
-    return relay.decide(session, event, *rest)
+def forget_the_giver_s_death(ownership: broker.Ownership, event: H, *rest: Any) -> broker.Advance:
+    if event is H.GIVER_DIED and ownership.state is BS.EXPORTING:
+        return ownership, ()
+    return broker.advance(ownership, event, *rest)
 
 
-G, T = giver.G, taker.T
 ALL = Faults(True, True, True, 1, True, True, True)
 MUTATIONS: dict[str, Rules] = {
     "the giver thaws without the claim when the broker is lost": Rules(
-        give=stepping(without(giver.TRANSITIONS, (G.FROZEN, giver.On.LOST), (G.SERVING, (giver.Do.THAW,))))
+        give=stepping(without(giver.TRANSITIONS, (GS.FROZEN, H.BROKER_HUNG_UP), (GS.SERVING, (GA.THAW,))))
     ),
     "the giver thaws without the claim when it is late": Rules(
-        give=stepping(without(giver.TRANSITIONS, (G.FROZEN, giver.On.LATE), (G.SERVING, (giver.Do.THAW,))))
+        give=stepping(without(giver.TRANSITIONS, (GS.FROZEN, H.LATE), (GS.SERVING, (GA.THAW,))))
     ),
     "the giver serves on after an empty claim": Rules(
-        give=stepping(without(giver.TRANSITIONS, (G.DOUBTING, giver.On.EMPTY), (G.SERVING, (giver.Do.THAW,))))
+        give=stepping(without(giver.TRANSITIONS, (GS.DOUBTING, H.CLAIM_EMPTY), (GS.SERVING, (GA.THAW,))))
     ),
     "the giver does not freeze": Rules(
-        give=stepping(without(giver.TRANSITIONS, (G.EXPORTING, giver.On.FROZE), (G.SERVING, (giver.Do.SEND_REST,))))
+        give=stepping(without(giver.TRANSITIONS, (GS.EXPORTING, H.FROZE), (GS.SERVING, (GA.SEND_REST,))))
     ),
-    "the giver ignores RESUME": Rules(give=stepping(without(giver.TRANSITIONS, (G.FROZEN, giver.On.RESUME)))),
+    "the giver ignores RESUME": Rules(give=stepping(without(giver.TRANSITIONS, (GS.FROZEN, H.RESUME)))),
     "the standby ignores that its successor died": Rules(
-        give=stepping(without(giver.TRANSITIONS, (G.STANDBY, giver.On.RESUME_CLAIMED)))
+        give=stepping(without(giver.TRANSITIONS, (GS.STANDBY, H.RESUME_CLAIMED)))
     ),
     "the taker starts at COMMIT": Rules(
         take=stepping(
             without(
                 taker.TRANSITIONS,
-                (T.PREPARED, taker.On.COMMIT),
-                (T.OWNER, (taker.Do.SEND_INSTALLED, taker.Do.START, taker.Do.SEND_READY)),
+                (TS.PREPARED, H.COMMIT),
+                (TS.OWNER, (TA.SEND_INSTALLED, TA.START, TA.SEND_READY)),
             )
         )
     ),
@@ -135,18 +134,22 @@ MUTATIONS: dict[str, Rules] = {
         take=stepping(
             without(
                 taker.TRANSITIONS,
-                (T.INSTALLED, taker.On.RELEASE),
-                (T.OWNER, (taker.Do.START, taker.Do.SEND_READY)),
+                (TS.INSTALLED, H.RELEASE),
+                (TS.OWNER, (TA.START, TA.SEND_READY)),
             )
         )
     ),
     "the taker starts although the claim is empty": Rules(
         take=stepping(
-            without(taker.TRANSITIONS, (T.CLAIMING, taker.On.EMPTY), (T.OWNER, (taker.Do.START, taker.Do.SEND_READY)))
+            without(
+                taker.TRANSITIONS,
+                (TS.CLAIMING, H.CLAIM_EMPTY),
+                (TS.OWNER, (TA.START, TA.SEND_READY)),
+            )
         )
     ),
     "the taker ignores ABORT": Rules(
-        take=stepping({key: to for key, to in taker.TRANSITIONS.items() if key[1] is not taker.On.ABORT})
+        take=stepping({key: to for key, to in taker.TRANSITIONS.items() if key[1] is not H.ABORT})
     ),
     "the giver resumes while a silent taker may live": Rules(decide=resume_without_fencing),
     "DONE is sent with COMMIT": Rules(decide=release_before_installed),

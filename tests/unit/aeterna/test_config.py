@@ -1,4 +1,4 @@
-"""aeterna.yaml, in every spelling there is."""
+"""aeterna.yaml, in every accepted spelling."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def of(text: str) -> Config:
     return read(SERVICE + text)
 
 
-def test_the_first_file_ever_written_is_read() -> None:
+def test_the_oldest_configuration_is_still_read() -> None:
     config = read(SEED)
 
     assert config.service.command == ("python", "agent.py")
@@ -162,7 +162,7 @@ def test_listeners_by_name_or_in_a_list() -> None:
         ("a: [", 2, "not YAML"),
     ],
 )
-def test_a_mistake_is_told_with_its_line(text: str, line: int, complaint: str) -> None:
+def test_an_error_names_its_line(text: str, line: int, complaint: str) -> None:
     with pytest.raises(ConfigError) as refused:
         of(text)
 
@@ -181,7 +181,7 @@ def test_a_mistake_is_told_with_its_line(text: str, line: int, complaint: str) -
         ("[1]", "expected keys and values"),
     ],
 )
-def test_a_file_without_a_service_is_none(text: str, complaint: str) -> None:
+def test_a_file_without_a_service_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(complaint)):
         read(text)
 
@@ -197,7 +197,7 @@ def test_one_value_can_be_set_beside_the_file() -> None:
         read(SEED, "f", ["listeners=nonsense"])
 
 
-def test_a_check_that_either_process_may_answer_is_doubted() -> None:
+def test_a_check_that_either_process_may_answer_gets_a_warning() -> None:
     doubtful = "listeners: {a: ':80'}\norchestration: {startup: {readiness: {http: 'http://127.0.0.1:80/'}}}"
     assert "port 80, which old and new share" in of(doubtful).warnings[0]
     assert of(doubtful.replace("':80'", "{address: ':80', sharing: steered}")).warnings == ()
@@ -214,7 +214,7 @@ def test_check_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["check", "-c", str(tmp_path / "none")]) == 2
 
 
-def test_nobody_answers_where_nobody_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_without_a_supervisor_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "aeterna.yaml"
     file.write_text("service: {name: nobody-there, command: x}")
 

@@ -1,4 +1,4 @@
-"""The loop PID 1 lives in."""
+"""The event loop of PID 1."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_timers_fire_in_their_order(loop: Loop) -> None:
     assert fired == [1, 2, 3]
 
 
-def test_a_cancelled_timer_lets_go_of_what_it_held(loop: Loop) -> None:
+def test_a_cancelled_timer_frees_its_callback(loop: Loop) -> None:
     class Held:
         def call(self) -> None: ...
 
@@ -45,7 +45,7 @@ def test_a_cancelled_timer_lets_go_of_what_it_held(loop: Loop) -> None:
     assert seen() is None
 
 
-def test_one_mistake_is_not_the_end(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_in_a_callback_does_not_end_the_loop(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
     loop.call_later(0.0, lambda: 1 / 0)  # type: ignore[arg-type]
     loop.call_later(0.01, loop.stop)
     loop.run()

@@ -1,4 +1,4 @@
-"""What can be written into the file and what can be seen is on the page."""
+"""Every key, metric and error code is on the how-to page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_every_metric_is_explained() -> None:
 def test_every_key_is_explained() -> None:
     source = ROOT / "libs" / "aeterna" / "src" / "aeterna" / "config"
     known = set[str]()
-    for file in ("read.py", "asking.py"):
+    for file in ("read.py", "probes.py"):
         for call in re.findall(r"\.section\((.*?)\)", (source / file).read_text(), re.S):
             known |= set(re.findall(r'"([a-z_]+)"', call))
 
@@ -34,5 +34,5 @@ def test_every_code_is_explained() -> None:
 
 
 @pytest.mark.parametrize("text", re.findall(r"```yaml\n(.*?)```", PAGE, re.S))
-def test_every_example_can_be_meant(text: str) -> None:
+def test_every_example_is_a_valid_configuration(text: str) -> None:
     read(text if "service:" in text else "service: {command: x}\n" + text)

@@ -1,4 +1,4 @@
-"""Restarts, soaks, addresses, steering and numbers: small decisions."""
+"""The small decisions: restarts, soaks, addresses, steering and metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from aeterna.supervisor.metrics import Metrics
 from aeterna.supervisor.probes.checks import place, read_counters, total
 from aeterna.supervisor.sockets.steering import program
 from aeterna.table.addresses import BadAddress, difference, identity, parse
-from aeterna.table.restart import Deaths, RestartRules, judge
+from aeterna.table.restart import Deaths, RestartRules, plan_restart
 from aeterna.table.soak import Counted, Soak, SoakRules, checked, counted, failure
 
 
@@ -21,27 +21,27 @@ from aeterna.table.soak import Counted, Soak, SoakRules, checked, counted, failu
         ("never", 1, False),
     ],
 )
-def test_who_comes_back(policy: str, code: int, again: bool) -> None:
-    assert judge(RestartRules(policy=policy), Deaths(), code, 1.0).restart is again  # type: ignore[arg-type]
+def test_the_policy_decides_about_a_restart(policy: str, code: int, again: bool) -> None:
+    assert plan_restart(RestartRules(policy=policy), Deaths(), code, 1.0).restart is again  # type: ignore[arg-type]
 
 
 def test_each_death_in_a_row_waits_longer_up_to_a_limit() -> None:
     rules, deaths, delays = RestartRules(first_s=1, factor=2, longest_s=10), Deaths(), []
     for _ in range(6):
-        verdict = judge(rules, deaths, 1, 0.5)
-        deaths = verdict.deaths
-        delays.append(verdict.delay_s)
+        plan = plan_restart(rules, deaths, 1, 0.5)
+        deaths = plan.deaths
+        delays.append(plan.delay_s)
 
     assert delays == [1, 2, 4, 8, 10, 10]
 
 
-def test_a_long_life_forgives_the_deaths_before_it() -> None:
-    assert judge(RestartRules(first_s=1, stable_s=10), Deaths(5), 1, 10.0).delay_s == 1
+def test_a_long_run_resets_the_count_of_deaths() -> None:
+    assert plan_restart(RestartRules(first_s=1, stable_s=10), Deaths(5), 1, 10.0).delay_s == 1
 
 
-def test_some_are_given_up() -> None:
-    assert not judge(RestartRules(attempts_max=3), Deaths(3), 1, 0.0).restart
-    assert judge(RestartRules(), Deaths(10**6), 1, 0.0).delay_s == 30.0
+def test_restarts_end_after_the_allowed_attempts() -> None:
+    assert not plan_restart(RestartRules(attempts_max=3), Deaths(3), 1, 0.0).restart
+    assert plan_restart(RestartRules(), Deaths(10**6), 1, 0.0).delay_s == 30.0
 
 
 def test_checks_fail_in_a_row_or_not_at_all() -> None:
@@ -99,7 +99,7 @@ def test_nonsense_is_refused(spelt: str) -> None:
         parse(spelt)
 
 
-def test_what_is_added_and_what_is_removed() -> None:
+def test_added_and_removed_listeners() -> None:
     change = difference({"a", "b"}, {"b", "c"})
 
     assert [set(part) for part in (change.opened, change.kept, change.closed)] == [{"c"}, {"b"}, {"a"}]
@@ -108,7 +108,7 @@ def test_what_is_added_and_what_is_removed() -> None:
 
 
 def run(instructions: list[tuple[int, int, int, int]], random: int, port: int = 0) -> int:
-    """What the kernel does with them, for an IPv4 packet."""
+    """Run the instructions as the kernel would for an IPv4 packet."""
     packet = {0xFFF00000: 0x45, 0xFFF00014: port, 0xFFFFF038: random}
     at = value = 0
     while True:
@@ -130,7 +130,7 @@ def run(instructions: list[tuple[int, int, int, int]], random: int, port: int = 
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.25, 0.5, 1.0])
-def test_the_kernel_is_told_the_right_share(fraction: float) -> None:
+def test_the_kernel_gets_the_right_share(fraction: float) -> None:
     steps = program(fraction, 0, 1)
     sample = [run(steps, i * 0xFFFFFFFF // 1000) for i in range(1000)]
 

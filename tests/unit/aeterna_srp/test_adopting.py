@@ -1,4 +1,4 @@
-"""Connections are opened one by one: what is wrong with one costs the others nothing."""
+"""Connections are opened one by one: an error in one does not affect the others."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ class Nobody:
     on_resume = on_retired = on_freeze
 
 
-async def test_a_connection_that_cannot_go_on_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broken_connection_does_not_affect_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ADOPTED_AT_ONCE", 4)
     pairs = [socket.socketpair() for _ in range(10)]
     broken = socket.socket()

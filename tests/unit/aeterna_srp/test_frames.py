@@ -1,4 +1,4 @@
-"""WebSocket frames: cut anywhere they are the same, and what breaks RFC 6455 is told by its code."""
+"""WebSocket frames: reading does not depend on where the bytes are cut; a breach of RFC 6455 has its close code."""
 
 import os
 import struct
@@ -50,14 +50,14 @@ def test_every_way_to_write_a_length(size: int) -> None:
     ("data", "code"),
     [
         (b"\x81\x01a", 1002),  # not masked
-        (masked(0xC1, b"a"), 1002),  # a bit of an extension nobody agreed on
+        (masked(0xC1, b"a"), 1002),  # the bit of an extension that was not negotiated
         (masked(0x83, b"a"), 1002),  # no such opcode
         (masked(0x09, b"a"), 1002),  # a control frame in fragments
         (masked(0x89, b"a" * 126), 1002),  # a long control frame
         (masked(0x82, b"a" * 2000), 1009),
     ],
 )
-def test_what_breaks_the_protocol_is_told(data: bytes, code: int) -> None:
+def test_a_breach_of_the_protocol_has_a_close_code(data: bytes, code: int) -> None:
     with pytest.raises(Violation) as told:
         list(Frames(payload_max=1024).feed(data))
 
@@ -65,7 +65,7 @@ def test_what_breaks_the_protocol_is_told(data: bytes, code: int) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"\x03", b"\x03\xed", b"\x00\x01", b"\x03\xe8\xff"])
-def test_a_close_that_says_nonsense_is_refused(payload: bytes) -> None:
+def test_an_invalid_close_is_refused(payload: bytes) -> None:
     with pytest.raises(Violation):
         frames.closing(payload)
 

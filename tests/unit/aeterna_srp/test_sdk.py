@@ -1,4 +1,4 @@
-"""What a program sees of the SDK when it runs alone, and the small parts of it."""
+"""The SDK without a supervisor, and its small parts."""
 
 import os
 import socket
@@ -31,7 +31,7 @@ context = client.load_context()
 """
 
 
-def test_the_seed_s_snippet_runs_without_a_supervisor() -> None:
+def test_the_oldest_snippet_runs_without_a_supervisor() -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AETERNA", "LISTEN"))}
     check = "assert listener is None\nassert dict(context) == {}\nassert context.get('x') is None"
 
@@ -89,8 +89,8 @@ def test_names_are_as_many_as_descriptors() -> None:
     assert environment.read(env, pid=7).names == ("http", "admin", "")
 
 
-def test_a_dual_stack_listener_tells_its_clients_right(tmp_path: Path) -> None:
-    """The family is the kernel's word. A guess of AF_INET would make garbage of the peer's address."""
+def test_a_dual_stack_listener_reports_client_addresses_correctly(tmp_path: Path) -> None:
+    """The family comes from the kernel. With a guessed AF_INET, the peer's address would be wrong."""
     program = f"""
 import os, socket, sys
 made = socket.socket(socket.AF_INET6); made.bind(("::1", 0)); made.listen()
@@ -221,7 +221,7 @@ def accepted(member: socket.socket) -> int:
 
 
 @pytest.mark.parametrize("chosen", [0, 1, 2])
-def test_the_chosen_one_gets_all_new_connections(chosen: int) -> None:
+def test_the_chosen_process_gets_all_new_connections(chosen: int) -> None:
     with group(3) as members:
         port = members[0].getsockname()[1]
         assert steer.group_size(port) == 3
@@ -233,8 +233,8 @@ def test_the_chosen_one_gets_all_new_connections(chosen: int) -> None:
         assert [accepted(member) for member in members] == [60 if n == chosen else 0 for n in range(3)]
 
 
-def test_without_steering_they_are_spread() -> None:
-    """The control of the one above."""
+def test_without_steering_connections_are_spread() -> None:
+    """The control for the test above."""
     with group(3) as members:
         for _ in range(60):
             socket.create_connection(("127.0.0.1", members[0].getsockname()[1])).close()
@@ -242,7 +242,7 @@ def test_without_steering_they_are_spread() -> None:
         assert max(accepted(member) for member in members) < 60
 
 
-def test_a_process_proves_that_it_is_the_one() -> None:
+def test_a_process_proves_that_connections_reach_it() -> None:
     program = """
 import socket, sys
 from aeterna.sdk.connections import steer
@@ -258,7 +258,7 @@ print(steer.arrives_here(mine), steer.steer_here(mine, int(sys.argv[1])), steer.
     assert done.stdout.split() == [b"False", b"True", b"True"], done.stderr
 
 
-def test_a_kernel_that_cannot_steer_is_fallen_back_from(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_steering_in_the_kernel_the_port_is_shared(caplog: pytest.LogCaptureFixture) -> None:
     import aeterna.grpc
 
     with socket.socket() as alone:  # without SO_REUSEPORT there is no group to attach a program to

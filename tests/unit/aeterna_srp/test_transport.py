@@ -1,4 +1,4 @@
-"""Our transport and asyncio's own: a protocol cannot tell which one it has."""
+"""Our transport and asyncio's own behave the same for a protocol."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ LOTS = 4 * 1024 * 1024  # more than the kernel takes at once
 
 
 class Notes(asyncio.Protocol):
-    """Writes down what it is told."""
+    """Records the calls it gets."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -66,7 +66,7 @@ class Pair:
                 await asyncio.sleep(0.001)
 
     async def reads(self, least: int) -> bytes:
-        """So many bytes on the peer's side, or all there are."""
+        """Read so many bytes on the peer's side, or all until the end."""
         found = b""
         async with asyncio.timeout(5):
             while len(found) < least:
@@ -78,7 +78,7 @@ class Pair:
 
 
 async def some_turns() -> None:
-    """The loop has looked at every socket several times."""
+    """Wait until the loop has polled every socket several times."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -128,7 +128,7 @@ async def test_bytes_come_and_go(pair: Pair) -> None:
     assert pair.notes.heard == ["made"]
 
 
-async def test_it_knows_where_it_is(pair: Pair) -> None:
+async def test_it_reports_its_addresses_and_its_protocol(pair: Pair) -> None:
     sock = pair.transport.get_extra_info("socket")
 
     assert pair.transport.get_extra_info("peername") == pair.peer.getsockname()
@@ -153,7 +153,7 @@ async def test_nothing_is_read_while_reading_is_paused(pair: Pair) -> None:
     await pair.until(lambda: pair.notes.data == b"question")
 
 
-async def test_a_peer_that_does_not_read_is_felt(pair: Pair) -> None:
+async def test_a_peer_that_does_not_read_pauses_writing(pair: Pair) -> None:
     pair.transport.write(b"x" * LOTS)
     await pair.hears("full")
     assert pair.transport.get_write_buffer_size() > pair.transport.get_write_buffer_limits()[1]
@@ -180,7 +180,7 @@ async def test_limits_of_its_buffer_can_be_set(pair: Pair) -> None:
     assert pair.notes.heard == ["made", "full"]
 
 
-async def test_what_was_written_leaves_before_it_closes(pair: Pair) -> None:
+async def test_written_bytes_are_sent_before_it_closes(pair: Pair) -> None:
     pair.transport.write(b"x" * LOTS)
     pair.transport.close()
     pair.transport.close()
@@ -200,7 +200,7 @@ async def test_nothing_is_read_while_it_closes(pair: Pair) -> None:
     assert pair.notes.data == b""
 
 
-async def test_what_is_written_after_its_end_goes_nowhere(pair: Pair) -> None:
+async def test_bytes_written_after_the_end_are_dropped(pair: Pair) -> None:
     pair.transport.close()
     pair.transport.write(b"too late")
     await pair.hears("lost")
@@ -239,7 +239,7 @@ async def test_a_protocol_may_answer_after_the_peers_end(pair: Pair) -> None:
     assert pair.notes.heard == ["made", "end"]
 
 
-async def test_its_own_end_is_heard_after_all_it_wrote(pair: Pair) -> None:
+async def test_its_end_is_sent_after_everything_it_wrote(pair: Pair) -> None:
     assert pair.transport.can_write_eof()
     pair.transport.write(b"x" * LOTS)
     pair.transport.write_eof()

@@ -1,6 +1,6 @@
 """Aeterna: PID 1 that lets a process evolve in place, and the SDK for the process inside.
 
-Names load when they are asked for, so that PID 1 pays nothing for the SDK.
+Names are imported when they are first used, so that PID 1 does not load the SDK.
 """
 
 from importlib import import_module

@@ -1,8 +1,8 @@
-"""gRPC servers that are replaced without a failed call: steer, let the age of connections move the clients, then stop.
+"""gRPC servers that are replaced without a failed call: steer, let the connection age move the clients, then stop.
 
 Python's grpcio cannot adopt an inherited socket, and its `stop()` cancels calls. So each generation listens on the
-same port itself (SO_REUSEPORT) and a new one steers all new connections to itself. The old one keeps serving
-until `max_connection_age` has sent every client away with a GOAWAY, which fails no call, and stops at zero.
+same port itself (SO_REUSEPORT), and a new generation steers all new connections to itself. The old one serves until
+`max_connection_age` has moved every client with a GOAWAY, which fails no call, and stops at zero connections.
 
     async with aeterna.grpc.serving(make_server, "127.0.0.1:50051") as serving:
         await serving.retired.wait()
@@ -27,14 +27,14 @@ log = logging.getLogger("aeterna.sdk")
 
 Options = Sequence[tuple[str, Any]]
 FOREVER_MS = 2**31 - 1
-QUEUE_S = 0.05  # what was on its way to this process when another began to steer
+QUEUE_S = 0.05  # connections that were on their way to this process when another began to steer
 LOOK_S = 0.02
 STOP_S = 1.0
 
 
 class Mode(Enum):
     STEERED = "steered"  # proven at the start: new connections come here
-    SHARED = "shared"  # the fall-back: the kernel's hash chooses, and connections can be lost at the end
+    SHARED = "shared"  # fall-back: the kernel's hash chooses, and connections may be lost at the end
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Serving:
     left: int = 0  # connections that were cut off in the end
 
     def retire(self) -> None:
-        """Another generation has the port: leave the `async with`. May be given to `client.on_retired`."""
+        """Another generation has the port: leave the `async with`. Can be passed to `client.on_retired`."""
         self.retired.set()
 
     @property
@@ -55,7 +55,7 @@ class Serving:
         return steer.established(self.port)
 
     async def drain(self) -> None:
-        """Serve until the last client has gone, or `drain_s` is over."""
+        """Serve until the last connection has closed, or `drain_s` is over."""
         await asyncio.sleep(QUEUE_S)
         deadline = asyncio.get_running_loop().time() + self.drain_s
         while self.connections:
@@ -65,7 +65,7 @@ class Serving:
 
 
 def options(age_s: float) -> list[tuple[str, Any]]:
-    """What a server needs that is to be replaced without a failed call."""
+    """The options of a server that is to be replaced without a failed call."""
     return [
         ("grpc.so_reuseport", 1),
         ("grpc.max_connection_age_ms", int(age_s * 1000)),
@@ -84,7 +84,7 @@ async def serving(
 ) -> AsyncIterator[Serving]:
     """Listen on `address`, steer new connections here, and on the way out drain, then stop.
 
-    `make_server(options)` makes the server with its services and does not start it.
+    `make_server(options)` creates the server with its services and does not start it.
     """
     server = make_server(options(age_s))
     port = server.add_insecure_port(address)

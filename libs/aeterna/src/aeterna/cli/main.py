@@ -15,21 +15,21 @@ from aeterna.config.read import read_file
 
 _PATIENCE_S = 5.0
 _PHASES = {
-    "queued": "it waits for the upgrade under way",
-    "preflight": "is there room for two, and do the hooks agree",
+    "queued": "waits for the upgrade under way",
+    "preflight": "checks memory and runs the hooks",
     "spawning": "the new process starts",
-    "preparing": "state goes over",
+    "preparing": "state is handed over",
     "warming": "the new process gets ready",
-    "soaking": "both serve, and the new one is watched",
-    "promoting": "whoever comes now gets the new one",
-    "draining": "the old one finishes what it has",
-    "returning": "the old one gets its state back",
-    "rolling-back": "the new one is told to stop",
+    "soaking": "both processes serve, and the new one is watched",
+    "promoting": "new connections go to the new process",
+    "draining": "the old process finishes its requests",
+    "returning": "the old process gets its state back",
+    "rolling-back": "the new process is told to stop",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """What to do, and the exit code."""
+    """Run one command; return the exit code."""
     arguments = _parser().parse_args(argv)
     settings = tuple(arguments.set)
     if arguments.command == "start":
@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(problem, file=sys.stderr)
         return 2
     if arguments.command == "check":
-        for doubt in config.warnings:
-            print(f"warning: {doubt}", file=sys.stderr)
+        for warning in config.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         listeners = ", ".join(f"{item.name} {item.address}" for item in config.listeners) or "none"
         runs = " ".join(config.service.command)
         print(f"{arguments.config} is good: {config.service.name} runs {runs}; listeners: {listeners}")
@@ -70,7 +70,10 @@ def ask(
     patience: float | None,
     passes: Callable[[dict[str, Any]], None] = lambda _phase: None,
 ) -> dict[str, Any]:
-    """One question to a running supervisor; what comes before its answer says how far it is, and prolongs nothing."""
+    """Send one request to a running supervisor and wait for the answer.
+
+    Lines before the answer are progress: they are passed to `passes` and do not extend the time limit.
+    """
     deadline = None if patience is None else time.monotonic() + patience
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(patience)
@@ -97,16 +100,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, about in (
         ("start", "run the service, until it ends; the exit code is the service's"),
-        ("check", "read the configuration and say what is wrong with it"),
-        ("status", "say how it stands"),
-        ("reload", "upgrade: start a successor, hand over, watch it, let the old one go"),
+        ("check", "read the configuration and report errors and warnings"),
+        ("status", "show the state of the service"),
+        ("reload", "upgrade: start a successor, hand over, watch it, stop the old process"),
         ("rollback", "undo the upgrade under way, or go back to the one before the last"),
-        ("reexec", "replace the supervisor's own image; the service does not notice"),
+        ("reexec", "replace the supervisor's own image; the service is not disturbed"),
         ("stop", "stop the service and the supervisor"),
     ):
         command = commands.add_parser(name, help=about, description=about, parents=[shared])
         if name in ("status", "reload", "rollback"):
-            command.add_argument("--json", action="store_true", help="all of it, for programs")
+            command.add_argument("--json", action="store_true", help="the whole answer, for programs")
         if name in ("reload", "rollback"):
             command.add_argument("--no-wait", action="store_true", help="do not wait for the outcome")
             command.add_argument("--timeout", type=float, default=None, help="seconds to wait (no limit)")
@@ -129,13 +132,13 @@ def _show(arguments: argparse.Namespace, answer: dict[str, Any]) -> int:
         print(reason, file=sys.stderr)
         return 1
     if arguments.command == "status":
-        print(json.dumps(answer, indent=2) if arguments.json else _told(answer))
+        print(json.dumps(answer, indent=2) if arguments.json else _text(answer))
     elif arguments.command in ("reload", "rollback") and not arguments.no_wait:
         print(f"{answer['result']}: generation {answer['generation']} serves, after {answer['seconds']:.2f} s")
     return 0
 
 
-def _told(answer: dict[str, Any]) -> str:
+def _text(answer: dict[str, Any]) -> str:
     lines = [f"{answer['service']}: {answer['state']}" + (" (one more upgrade is queued)" if answer["queued"] else "")]
     for role in ("serving", "successor", "retiring", "standby"):
         one = answer[role]

@@ -1,1 +1,1 @@
-"""aeterna.yaml: `model` is what it means, `read` is how it is spelt, `field` knows which line is wrong."""
+"""aeterna.yaml: `model` holds the result, `read` accepts every spelling, `field` names the line of an error."""

@@ -1,4 +1,4 @@
-"""A YAML node that knows its name and its line, so that every complaint can say where."""
+"""A YAML node with its name and line, so that every error can say where it is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Word = TypeVar("Word", bound=str)
 
 
 class ConfigError(Exception):
-    """The file cannot be meant as it stands. `str()` of it is for the person who wrote it."""
+    """The configuration is wrong. `str()` of the error names file, line and key."""
 
 
 class Field:
@@ -30,7 +30,7 @@ class Field:
         self.path = path
 
     def wrong(self, problem: str) -> ConfigError:
-        """To be raised."""
+        """The error to raise for this field."""
         where = f"{self._file}:{self._node.start_mark.line + 1}" if self._node.start_mark else "--set"
         return ConfigError(f"{where}: {self.path or 'the file'}: {problem}")
 
@@ -50,11 +50,11 @@ class Field:
         return isinstance(self._node, yaml.MappingNode)
 
     def section(self, *known: str) -> dict[str, Field]:
-        """Its keys; any other than `known` is an error, for a typo must not be a default."""
+        """Its keys; any key that is not in `known` is an error, so that a typo is not ignored."""
         found = dict(self.pairs())
         for key, value in found.items():
             if known and key not in known:
-                from difflib import get_close_matches  # only for a file that is wrong
+                from difflib import get_close_matches  # imported only for a wrong file, to save memory
 
                 close = get_close_matches(key, known, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
@@ -85,7 +85,7 @@ class Field:
         return [Field(node, f"{self.path}[{i}]", self._file) for i, node in enumerate(self._node.value)]
 
     def text(self) -> str:
-        """A scalar, as it is written."""
+        """The text of a scalar."""
         if not isinstance(self._node, yaml.ScalarNode):
             raise self.wrong("expected one value")
         value = str(self._node.value)
@@ -186,7 +186,7 @@ def put(root: Field, setting: str) -> None:
         last = depth == len(keys) - 1
         fresh = yaml.compose(value or "''", Loader=yaml.SafeLoader) if last else None
         if fresh is not None:
-            fresh.start_mark = None  # so that a complaint names --set, not a line
+            fresh.start_mark = None  # so that an error names --set instead of a line
         at = next((i for i, (k, _) in enumerate(node.value) if k.value == key), None)
         child = fresh if fresh is not None else yaml.MappingNode("tag:yaml.org,2002:map", [])
         if at is None:

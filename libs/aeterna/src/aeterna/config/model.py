@@ -1,4 +1,4 @@
-"""What aeterna.yaml means, after every spelling of it has been read."""
+"""The configuration as the supervisor uses it, after `config.read` has accepted one of its spellings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LogLevel = Literal["debug", "info", "warn", "error"]
 
 @dataclass(frozen=True)
 class Probe:
-    """How one asks a process whether it is well. `target` is a URL (http), an address (tcp, grpc) or empty."""
+    """How a process is checked. `target` is a URL (http), an address (tcp, grpc) or empty."""
 
     kind: ProbeKind = "auto"
     target: str = ""
     command: tuple[str, ...] = ()
-    service: str = ""  # grpc.health.v1's name of it
+    service: str = ""  # the service name for grpc.health.v1
     interval_s: float = 0.5
     timeout_s: float = 2.0
 
@@ -49,12 +49,12 @@ class ListenerSpec:
 
 
 @dataclass(frozen=True)
-class Service:
-    """The program."""
+class ServiceSpec:
+    """The program to run."""
 
     name: str
     command: tuple[str, ...]
-    executable: str = ""  # where `command[0]` really is; empty: look it up
+    executable: str = ""  # the file to execute; if empty, `command[0]` is looked up in PATH
     env: tuple[tuple[str, str], ...] = ()
     directory: str = ""
     release: str = ""
@@ -62,7 +62,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Startup:
-    """From fork to ready."""
+    """The time between the fork and readiness."""
 
     warmup_delay_s: float = 1.0
     timeout_s: float = 60.0
@@ -72,7 +72,7 @@ class Startup:
 
 @dataclass(frozen=True)
 class ErrorRate:
-    """Where two Prometheus counters are, to be summed over their labels."""
+    """Two Prometheus counters, summed over their labels, and the URL that shows them."""
 
     url: str
     requests: str
@@ -82,7 +82,7 @@ class ErrorRate:
 
 @dataclass(frozen=True)
 class Canary:
-    """How a successor proves itself. `fraction` is its share of new connections on steered listeners."""
+    """The trial of a successor. `fraction` is its share of new connections on steered listeners during the soak."""
 
     soak_s: float = 0.0
     fraction: float = 0.1
@@ -93,7 +93,7 @@ class Canary:
 
 @dataclass(frozen=True)
 class StateHandoff:
-    """The relay of what is in memory."""
+    """The hand-over of state in memory."""
 
     enabled: bool = False
     socket_path: str = "/tmp/aeterna.sock"  # the path the protocol's clients expect
@@ -103,7 +103,7 @@ class StateHandoff:
 
 @dataclass(frozen=True)
 class Orchestration:
-    """An upgrade."""
+    """How an upgrade is done."""
 
     strategy: Strategy = "hot-relay"
     preflight: tuple[Hook, ...] = ()
@@ -116,17 +116,17 @@ class Orchestration:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What an upgrade may cost."""
+class ResourceLimits:
+    """How much memory and how many descriptors an upgrade may use."""
 
     state_bytes_max: int = 1 << 30
-    memory_headroom: float = 1.2  # times the old process's memory must be free; 0 does not look
+    memory_headroom: float = 1.2  # so many times the old process's memory must be free; 0 turns the check off
     stored_fds_max: int = 64
 
 
 @dataclass(frozen=True)
 class Observability:
-    """Where one looks. An empty `metrics` is off."""
+    """`metrics` is the address of the HTTP page; empty turns it off."""
 
     metrics: str = ""
     log_level: LogLevel = "info"
@@ -134,13 +134,13 @@ class Observability:
 
 @dataclass(frozen=True)
 class Config:
-    """All of it."""
+    """The whole file."""
 
-    service: Service
+    service: ServiceSpec
     listeners: tuple[ListenerSpec, ...]
     orchestration: Orchestration = Orchestration()
     restart: RestartRules = field(default_factory=RestartRules)
-    limits: Limits = Limits()
+    limits: ResourceLimits = ResourceLimits()
     observability: Observability = Observability()
     control_path: str = ""
     warnings: tuple[str, ...] = field(default=(), compare=False)

@@ -1,4 +1,4 @@
-"""Programs that are run and processes that are asked: hooks, probes, URLs."""
+"""The parts of aeterna.yaml that name programs and addresses: commands, hooks, probes and URLs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PROBES: dict[str, ProbeKind] = {
 
 
 def read_command(field: Field) -> tuple[str, ...]:
-    """A list of words, or a line as a shell would split it."""
+    """A list of words, or one line that is split as by a shell."""
     try:
         words = tuple(i.text() for i in field.items()) if field.is_list else tuple(shlex.split(field.text()))
     except ValueError as problem:
@@ -36,7 +36,7 @@ def read_command(field: Field) -> tuple[str, ...]:
 
 
 def read_hooks(field: Field | None) -> tuple[Hook, ...]:
-    """Programs in order."""
+    """A list of hooks."""
     row = []
     for item in field.items() if field else []:
         keys = item.section("name", "command", "timeout", "block_on_fail")
@@ -55,7 +55,7 @@ def read_hooks(field: Field | None) -> tuple[Hook, ...]:
 
 
 def read_probe(field: Field) -> Probe:
-    """`notify`, or a section with exactly one way of asking."""
+    """A word (`auto`, `notify`, `fd`), or a section with exactly one kind of probe."""
     if not field.is_section:
         return Probe(cast(ProbeKind, field.word(Literal["auto", "notify", "fd"])))
     keys = field.section(*_PROBES, "interval", "timeout", "service")
@@ -88,7 +88,7 @@ def read_probe(field: Field) -> Probe:
 
 
 def read_url(field: Field) -> str:
-    """A URL, or `{port, path}` on this machine."""
+    """A URL, or a section `{port, path, host}`."""
     if field.is_section:
         keys = field.section("path", "port", "host")
         if "port" not in keys:

@@ -1,4 +1,4 @@
-"""aeterna.yaml → Config. Every spelling in use is read; anything else is refused with its line."""
+"""Reads aeterna.yaml into a Config. Every known spelling is accepted; everything else is refused with its line."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aeterna.config.model import (
     Canary,
     Config,
     ErrorRate,
-    Limits,
     ListenerSpec,
     LogLevel,
     Observability,
     Orchestration,
-    Service,
+    ResourceLimits,
+    ServiceSpec,
     Sharing,
     Startup,
     StateHandoff,
@@ -30,7 +30,7 @@ from aeterna.table.soak import SoakRules
 
 Section = dict[str, Field]
 
-# What a service that declares no listeners is given, as it always was. `listeners: []` declares that it has none.
+# The listener of a file without `listeners`. `listeners: []` means no listener.
 DEFAULT_LISTENER = ":8080"
 _VERSIONS = ("1", "1.0", "v1")
 
@@ -47,7 +47,7 @@ def read_file(path: str, settings: Sequence[str] = ()) -> Config:
 
 
 def read(text: str, file: str = "aeterna.yaml", settings: Sequence[str] = ()) -> Config:
-    """The same, of a text."""
+    """The text of a file, with `--set` settings applied."""
     root = load(text, file)
     for setting in settings:
         put(root, setting)
@@ -69,10 +69,10 @@ def read(text: str, file: str = "aeterna.yaml", settings: Sequence[str] = ()) ->
         observability=_observability(top.get("observability")),
         control_path=_control(top.get("control"), service.name),
     )
-    return replace(config, warnings=tuple(_doubts(config)))
+    return replace(config, warnings=tuple(_warnings(config)))
 
 
-def _service(field: Field) -> Service:
+def _service(field: Field) -> ServiceSpec:
     keys = field.section("name", "command", "env", "binary_path", "directory", "release")
     command = read_command(keys["command"]) if "command" in keys else ()
     executable = keys["binary_path"].text() if "binary_path" in keys else ""
@@ -83,7 +83,7 @@ def _service(field: Field) -> Service:
     name = keys["name"].text() if "name" in keys else Path(command[0]).name
     if not name or len(name) > 64 or not all(c.isalnum() or c in "-_." for c in name):
         raise keys.get("name", field).wrong(f"{name!r}: a name is up to 64 letters, digits and -_.")
-    return Service(
+    return ServiceSpec(
         name=name,
         command=command,
         executable=executable,
@@ -116,7 +116,7 @@ def _listeners(field: Field | None) -> tuple[ListenerSpec, ...]:
     for what in ("name", "address"):
         values = [getattr(listener, what) for listener in listeners]
         for (_, member), value in zip(members, values, strict=True):
-            # Port 0 is a new port each time, so two of them are two.
+            # Port 0 is a new port each time, so two such listeners differ.
             if values.count(value) > 1 and not (what == "address" and value.kind != "unix" and value.port == 0):
                 raise member.wrong(f"another listener has the {what} {value}")
     return tuple(listeners)
@@ -175,7 +175,7 @@ def _orchestration(top: Section) -> Orchestration:
     if strategy == "immediate":
         canary, handoff = replace(canary, soak_s=0.0), replace(handoff, enabled=False)
     if startup.standby and not handoff.enabled:
-        # Whatever waits has to wait for something: a program that asks for no state would serve at once.
+        # A standby waits for its state. A program that asks for no state would serve at once.
         raise keys["startup"].wrong("a standby needs state_handoff.enabled")
     return Orchestration(
         strategy=strategy,
@@ -209,7 +209,7 @@ def _canary(field: Field | None, soak: Field | None, strategy: Strategy) -> Cana
     if soak and "soak_time" in keys and soak.seconds() != keys["soak_time"].seconds():
         raise soak.wrong("orchestration.canary.soak_time says otherwise")
     soak = keys.get("soak_time", soak)
-    # A soak time that stands alone is meant; one beside `enabled: false` is not.
+    # `soak_time` alone turns the soak on; with `enabled: false` it is ignored.
     enabled = keys["enabled"].flag() if "enabled" in keys else (soak is not None or strategy == "canary")
     rules = SoakRules(failures_max=keys["failures"].whole(1) if "failures" in keys else 3)
     rate = None
@@ -241,7 +241,7 @@ def _state_handoff(field: Field | None, short: Field | None) -> StateHandoff:
     elif short:
         keys = short.section("mechanism", "timeout", "socket_path", "on_failure")
     if "mechanism" in keys:
-        # Both are always there: small state travels in frames, large state in shared memory.
+        # Accepted for compatibility: small state always travels in frames and large state in shared memory.
         keys["mechanism"].word(Literal["pipe", "shm"])
     path = keys["socket_path"].text() if "socket_path" in keys else StateHandoff.socket_path
     if not path.startswith(("/", "@")) or len(path.encode()) > 107:
@@ -274,12 +274,14 @@ def _restart(field: Field | None) -> RestartRules:
     )
 
 
-def _limits(field: Field | None) -> Limits:
+def _limits(field: Field | None) -> ResourceLimits:
     keys = field.section("state_size", "memory_headroom", "stored_fds") if field else {}
-    return Limits(
-        state_bytes_max=keys["state_size"].size() if "state_size" in keys else Limits.state_bytes_max,
-        memory_headroom=keys["memory_headroom"].number(0, 100) if "memory_headroom" in keys else Limits.memory_headroom,
-        stored_fds_max=keys["stored_fds"].whole(0, 200) if "stored_fds" in keys else Limits.stored_fds_max,
+    return ResourceLimits(
+        state_bytes_max=keys["state_size"].size() if "state_size" in keys else ResourceLimits.state_bytes_max,
+        memory_headroom=keys["memory_headroom"].number(0, 100)
+        if "memory_headroom" in keys
+        else ResourceLimits.memory_headroom,
+        stored_fds_max=keys["stored_fds"].whole(0, 200) if "stored_fds" in keys else ResourceLimits.stored_fds_max,
     )
 
 
@@ -298,16 +300,16 @@ def _observability(field: Field | None) -> Observability:
 
 def _control(field: Field | None, service: str) -> str:
     keys = field.section("socket_path") if field else {}
-    # An abstract name needs no directory that can be written to, and is never stale.
+    # An abstract name needs no writable directory and leaves no stale file.
     path = keys["socket_path"].text() if "socket_path" in keys else f"@aeterna-{service}"
     if not path.startswith(("/", "@")) or len(path.encode()) > 107:
         raise keys["socket_path"].wrong(f"{path!r} is not an absolute path of up to 107 bytes, nor an @abstract name")
     return path
 
 
-def _doubts(config: Config) -> list[str]:
-    """What can be meant, and seldom is."""
-    doubts = []
+def _warnings(config: Config) -> list[str]:
+    """Warnings about settings that are valid and probably a mistake."""
+    warnings = []
     shared = {str(s.address.port) for s in config.listeners if s.address.kind == "tcp" and s.sharing == "inherited"}
     asked = {
         "startup.readiness": config.orchestration.startup.readiness,
@@ -318,8 +320,8 @@ def _doubts(config: Config) -> list[str]:
             continue
         port = probe.target.removeprefix("http://").split("/")[0].rpartition(":")[2]
         if port in shared:
-            doubts.append(
+            warnings.append(
                 f"orchestration.{name} asks port {port}, which old and new share: either may answer. "
                 "Use notify, a steered listener, or an address with {generation} in it"
             )
-    return doubts
+    return warnings

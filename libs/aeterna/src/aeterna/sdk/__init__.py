@@ -1,1 +1,1 @@
-"""What a program inside Aeterna uses. Each module can be used alone; `aeterna.AeternaClient` is the usual door."""
+"""The SDK for a program under Aeterna. `aeterna.AeternaClient` is the usual entry; each module can be used alone."""

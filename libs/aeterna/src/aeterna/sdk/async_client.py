@@ -1,4 +1,4 @@
-"""`AeternaClient` for asyncio: the same names, to be awaited; handlers run on the event loop and may be coroutines."""
+"""`AeternaClient` for asyncio: the same methods, awaited. Handlers run on the event loop and may be coroutines."""
 
 import asyncio
 import inspect
@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class AsyncAeternaClient:
-    """Made inside a running loop. Takes what `AeternaClient` takes; `migrate` alone runs off the loop."""
+    """Create it inside a running loop. The arguments are those of `AeternaClient`; only `migrate` runs in a thread."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class AsyncAeternaClient:
         self.client.save_context(context)
 
     def tell(self, changed: Mapping[str, Any] | None = None, drop: Iterable[str] = ()) -> bool:
-        """Not awaited: a write to a local socket, which is nobody's but the supervisor's."""
+        """Not a coroutine: it is a write to a local socket, which only the supervisor reads."""
         return self.client.tell(changed, drop)
 
     async def ready(self) -> None:
@@ -78,7 +78,7 @@ class AsyncAeternaClient:
         await asyncio.to_thread(self.client.close)
 
     def _on_loop(self, handler: Callable[..., Any]) -> Callable[..., Any]:
-        """`handler`, called from the session's thread, runs on the loop; the thread waits for it."""
+        """A function for the member's thread: it runs `handler` on the loop and waits for it."""
 
         def call(*args: Any) -> Any:
             answer: Future[Any] = Future()

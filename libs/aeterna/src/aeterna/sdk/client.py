@@ -1,4 +1,4 @@
-"""`AeternaClient`: what a program says and asks, with or without a supervisor."""
+"""`AeternaClient`: listeners, state and hand-over for a program, with or without a supervisor."""
 
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from aeterna.sdk import environment, listeners, notify
 from aeterna.sdk.connections.connection import Connection
 from aeterna.sdk.handover.handlers import Frozen, Handlers, HandoverFailed, Resumed, log
-from aeterna.sdk.handover.member import Session
+from aeterna.sdk.handover.member import Member
 from aeterna.srp.wire.state import State
 from aeterna.table.reasons import Breach
 
@@ -15,10 +15,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class AeternaClient:
-    """One for each process. Without a supervisor there is nothing to inherit, and everything still works.
+    """One object for each process. Without a supervisor nothing is inherited, and every method still works.
 
-    `schema` and `version` name the format of the state; `migrate(old_version, state)` makes this version's
-    out of an older one. Handlers are called in a thread of their own.
+    `schema` and `version` name the format of the state; `migrate(old_version, state)` converts an older version to this
+    one. Handlers are called in a thread of their own.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class AeternaClient:
         self._handlers.export = lambda: dict(self._saved)
         self._trace = trace
         self._listeners: dict[str, list[socket.socket]] | None = None
-        self._session: Session | None = None
+        self._member: Member | None = None
         self._context: State | None = None
 
     @property
@@ -49,7 +49,7 @@ class AeternaClient:
     # --- listeners
 
     def get_listener_socket(self, name: str | None = None) -> socket.socket | None:
-        """The inherited listener of that name, or the first one; None when nothing is inherited."""
+        """The inherited listener with this name, or the first listener; None if nothing is inherited."""
         found = self.get_listener_sockets(name)
         return found[0] if found else None
 
@@ -63,31 +63,31 @@ class AeternaClient:
     # --- taking over
 
     def load_context(self, *, hold: bool = False) -> State:
-        """What the predecessor left; empty when there is none. It owns when this returns.
+        """The state of the predecessor, empty if there is none. This process owns it when the method returns.
 
-        With `hold` it does not own yet: build what you need, then call `take_over()` (or `refuse()`), while
-        the predecessor stands still. Raises HandoverFailed when the predecessor serves on instead.
+        With `hold` this process does not own it yet: build the application from it, then call `take_over()` or
+        `refuse()`; the predecessor stands still meanwhile. Raises HandoverFailed if the predecessor goes on serving.
         """
         if self._context is None:
             self._context = self._load(hold=hold)
         return self._context
 
     def take_over(self) -> None:
-        """The second half of `load_context(hold=True)`: from here on this process owns."""
-        if self._session is not None:
-            self._session.app_ready()
-            self._finish(self._session)
+        """The second half of `load_context(hold=True)`: this process owns the state when the method returns."""
+        if self._member is not None:
+            self._member.app_ready()
+            self._finish(self._member)
 
     def refuse(self) -> None:
-        """The other second half: the predecessor serves on."""
-        if self._session is not None:
-            self._session.app_refuses()
+        """The other second half: the predecessor goes on serving."""
+        if self._member is not None:
+            self._member.app_refuses()
 
     def _load(self, *, hold: bool) -> State:
         if not self.environment.state_socket:
             return State()
         try:
-            session = Session(
+            member = Member(
                 self.environment,
                 self._handlers,
                 schema=self._schema,
@@ -95,70 +95,70 @@ class AeternaClient:
                 hold=hold,
                 trace=self._trace,
             )
-        except (OSError, Breach) as nobody:
-            log.warning("[Aeterna-SDK] starting cold: %s", nobody)
+        except (OSError, Breach) as problem:
+            log.warning("[Aeterna-SDK] starting cold: %s", problem)
             return State()
-        self._session = session
-        session.start()
+        self._member = member
+        member.start()
         if hold:
-            session.taking.loaded.wait()
-            if session.taking.failure is not None:
-                raise session.taking.failure
+            member.taker.loaded.wait()
+            if member.taker.failure is not None:
+                raise member.taker.failure
         else:
-            self._finish(session)
-        self.inherited_connections = list(session.taking.connections)
-        return session.taking.context
+            self._finish(member)
+        self.inherited_connections = list(member.taker.connections)
+        return member.taker.context
 
-    def _finish(self, session: Session) -> None:
-        session.taking.ended.wait()
-        if session.taking.failure is not None:
-            raise session.taking.failure
+    def _finish(self, member: Member) -> None:
+        member.taker.ended.wait()
+        if member.taker.failure is not None:
+            raise member.taker.failure
 
     # --- handing over
 
     def on_handover(self, export: F) -> F:
-        """`export()` gives the state: JSON values and bytes by key. It may be called while the program serves."""
+        """`export()` returns the state: JSON values and bytes by key. It is called while the program serves."""
         self._handlers.export = export
         return export
 
     def on_freeze(self, freeze: F) -> F:
-        """`freeze()` stops the program and gives what has changed since the export, and its connections."""
+        """`freeze()` stops the program and returns the changes since the export, and its connections."""
         self._handlers.freeze = freeze
         return freeze
 
     def on_resume(self, resume: F) -> F:
-        """`resume(resumed)`: the hand-over failed, or was taken back. Serve on."""
+        """`resume(resumed)`: the hand-over has failed or was rolled back. Go on serving."""
         self._handlers.resume = resume
         return resume
 
     def on_retired(self, retired: F) -> F:
-        """`retired()`: the successor owns. Finish what is open and wait for SIGTERM."""
+        """`retired()`: the successor owns. Finish open requests and wait for SIGTERM."""
         self._handlers.retired = retired
         return retired
 
     def save_context(self, context: Mapping[str, Any]) -> None:
-        """What to hand over when there is no `on_handover`."""
+        """The state to hand over if no `on_handover` is set."""
         self._saved = dict(context)
 
     def tell(self, changed: Mapping[str, Any] | None = None, drop: Iterable[str] = ()) -> bool:
-        """While the predecessor stands by, tell it a change, so that it can go on from there if this process dies.
+        """During the soak, send a change to the predecessor, so that it can go on from there if this process dies.
 
-        When this returns, the change has left this process: answer after that, and no answer that was given is
-        forgotten by a crash. False if the supervisor did not take it in time.
+        When the method returns, the change has left this process. Answer the client after that, and a crash loses no
+        answered change. False if the supervisor did not read it in time.
         """
-        session = self._session
-        if session is None or not session.taking.owner or session.taking.cold:
+        member = self._member
+        if member is None or not member.taker.owner or member.taker.cold:
             return True
-        return session.delta(dict(changed or {}), list(drop))
+        return member.delta(dict(changed or {}), list(drop))
 
     def ready(self) -> None:
-        """This process serves. Joins the supervisor if `load_context` was not called."""
+        """Report that this process serves. Calls `load_context` if the program has not."""
         self.load_context()
         notify.notify(self.environment.notify_socket, "READY=1")
 
     def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
+        if self._member is not None:
+            self._member.close()
 
 
 __all__ = ["AeternaClient", "Connection", "Frozen", "HandoverFailed", "Resumed", "State"]

@@ -1,4 +1,4 @@
-"""What the supervisor told this process, read once from the environment. A wrong value is as good as none."""
+"""The environment variables of the supervisor, read once. An invalid value counts as missing."""
 
 import os
 from collections.abc import Mapping
@@ -9,6 +9,8 @@ FIRST_FD = 3
 
 @dataclass(frozen=True, slots=True)
 class Environment:
+    """Without a supervisor every field has its default."""
+
     managed: bool = False
     state_socket: str = ""
     generation: int = 0
@@ -34,7 +36,7 @@ def read(env: Mapping[str, str] | None = None, pid: int | None = None) -> Enviro
 
 
 def _fds(env: Mapping[str, str], pid: int) -> tuple[int, ...]:
-    """`LISTEN_FDS` if it is meant for this process, else the older spelling: a count, or the numbers themselves."""
+    """`LISTEN_FDS` if `LISTEN_PID` is this process; else `AETERNA_INHERITED_FDS`: a count, or the descriptors."""
     if "LISTEN_FDS" in env:
         if _number(env.get("LISTEN_PID", str(pid))) != pid:
             return ()

@@ -1,4 +1,4 @@
-"""Inherited listeners as sockets."""
+"""Inherited listeners as sockets. It stands alone because servers without a state hand-over use it too."""
 
 import os
 import socket
@@ -7,22 +7,22 @@ from aeterna.sdk.environment import Environment
 
 
 def inherited(environment: Environment) -> dict[str, list[socket.socket]]:
-    """By name, in the order of their descriptors. The sockets share what they listen on with every generation, so
-    closing one is harmless and shutting one down is not."""
+    """The listeners by name, in the order of their descriptors. All generations share the kernel's socket: close()
+    affects only this process, shutdown() affects all."""
     found: dict[str, list[socket.socket]] = {}
     for fd, name in zip(environment.fds, environment.names, strict=True):
         try:
-            # The family and the protocol come from the kernel: a guess gives wrong peer addresses.
+            # Python reads family and protocol from the kernel. With a guessed family, peer addresses would be wrong.
             sock = socket.socket(fileno=fd)
         except OSError:
             continue
         os.set_inheritable(fd, False)
-        _quicken(sock)
+        _set_no_delay(sock)
         found.setdefault(name, []).append(sock)
     return found
 
 
-def _quicken(sock: socket.socket) -> None:
-    """Connections inherit TCP_NODELAY from their listener, and not every server sets it on them."""
+def _set_no_delay(sock: socket.socket) -> None:
+    """Connections inherit TCP_NODELAY from their listener; some servers do not set it on connections."""
     if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

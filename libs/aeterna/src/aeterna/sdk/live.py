@@ -1,4 +1,4 @@
-"""Established connections that outlive their process, for asyncio servers that own their parser.
+"""Established connections that outlive their process, for asyncio servers with a parser of their own.
 
     class Echo(LiveProtocol):
         count = 0
@@ -25,16 +25,16 @@ from aeterna.sdk.connections.transport import StreamTransport
 from aeterna.sdk.handover.handlers import Frozen, Resumed, log
 
 DRAIN_S = 0.5
-STAYING_S = 0.05  # for what may be finished in a moment, and else stays
+STAYING_S = 0.05  # the wait for connections that cannot move unless they finish at once
 DRAIN_STEP_S = 0.001
 BACKLOG = 4096
 ACCEPTED_AT_ONCE = 128  # connections in one turn of the loop
-ADOPTED_AT_ONCE = 1024  # more, because they are waiting: whoever is served in between delays them
-NO_ROOM_S = 1.0  # without a descriptor left, until the next look at the queue
+ADOPTED_AT_ONCE = 1024  # more, because these connections stand still until they are adopted
+NO_ROOM_S = 1.0  # when accept() fails, for example without free descriptors, until the next attempt
 
 
 class LiveProtocol(asyncio.Protocol):
-    """One connection. Override what is of interest; write with `write`, which knows about the freeze."""
+    """One connection. Override the methods you need; write with `write`, which respects the freeze."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
@@ -47,35 +47,36 @@ class LiveProtocol(asyncio.Protocol):
     # --- for the application
 
     def opened(self) -> None:
-        """A new connection, or one that was inherited, after `import_state`."""
+        """Called for a new connection and, after `import_state`, for an inherited one."""
 
     def received(self, data: bytes) -> None:
-        """Bytes from the peer, each exactly once over all generations."""
+        """Bytes from the peer. Over all generations each byte is passed exactly once."""
 
     def closed(self, problem: Exception | None) -> None:
         """The connection has ended. Not called when it goes on in another process."""
 
     def export_state(self) -> Any:
-        """What the next process needs to go on, as JSON."""
+        """The state that the next process needs to go on, as JSON."""
         return None
 
     def import_state(self, state: Any) -> None:
-        """The other end of `export_state`."""
+        """Called in the next process with the result of `export_state`."""
 
     def unread(self) -> bytes:
-        """Bytes that were received and are not consumed: the next process receives them again."""
+        """Bytes that were received and not consumed: the next process receives them again."""
         return b""
 
     def idle(self) -> bool:
-        """Is nothing under way for this connection? It is handed over then, and stays here if that takes long."""
+        """True if no request is under way, so that the connection can move. If it takes long, the connection stays
+        here."""
         return True
 
     def stays(self) -> bool:
-        """Is something under way that only this process can finish? Then nobody waits long for it to rest."""
+        """True if only this process can finish the request. Then the freeze waits only STAYING_S for it."""
         return False
 
     def write(self, data: bytes) -> None:
-        """After `export_state` nothing may be written. What is all the same leaves only if this process goes on."""
+        """Bytes that are written after `export_state` are kept, and sent only if this process goes on serving."""
         if self.frozen:
             self._unsent += data
         elif self.transport is not None:
@@ -111,7 +112,7 @@ class LiveProtocol(asyncio.Protocol):
 
     @property
     def still(self) -> bool:
-        """Everything that was read is answered, and every answer has left this process."""
+        """True if every request that was read is answered and every answer has left this process."""
         return self.transport is not None and self.transport.get_write_buffer_size() == 0 and self.idle()
 
     def go_on(self) -> None:
@@ -136,15 +137,15 @@ class LiveProtocol(asyncio.Protocol):
             self.received(connection.unread)
 
     def let_go(self) -> None:
-        """The connection goes on elsewhere: closing this copy sends nothing to the peer."""
+        """The connection goes on in the next process: closing this copy sends nothing to the peer."""
         self._handed_over = True
         if self.transport is not None:
             self.transport.abort()
 
 
 class LiveConnections:
-    """Takes the client's handlers `on_freeze`, `on_resume` and `on_retired`; `frozen_state`, `resumed` and `retired`
-    are the application's."""
+    """Sets the client's handlers `on_freeze`, `on_resume` and `on_retired`. The application may set `frozen_state`,
+    `resumed` and `retired` instead."""
 
     def __init__(self, client: AsyncAeternaClient, factory: Callable[[], LiveProtocol]) -> None:
         self.protocols: set[LiveProtocol] = set()
@@ -154,7 +155,7 @@ class LiveConnections:
         self._client = client
         self._factory = factory
         self._listener: socket.socket | None = None
-        self._door: socket.socket | None = None  # the listener, while it is listened to
+        self._accepting: socket.socket | None = None  # a copy of the listener, while connections are accepted
         self._again: asyncio.TimerHandle | None = None
         self._packed: dict[Connection, LiveProtocol] = {}
         client.on_freeze(self._freeze)
@@ -162,28 +163,28 @@ class LiveConnections:
         client.on_retired(self._retire)
 
     async def serve(self, listener: socket.socket | None) -> None:
-        """Go on with the inherited connections, then accept new ones."""
+        """Adopt the inherited connections, then accept new ones."""
         await self.adopt(self._client.inherited_connections)
         self._listener = listener
         self.accept()
 
     def accept(self) -> None:
-        if self._listener is None or self._door is not None:
+        if self._listener is None or self._accepting is not None:
             return
-        self._door = self._listener.dup()
-        self._door.setblocking(False)
-        self._door.listen(BACKLOG)
-        self._look(self._door)
+        self._accepting = self._listener.dup()
+        self._accepting.setblocking(False)
+        self._accepting.listen(BACKLOG)
+        self._watch(self._accepting)
 
     def stop_accepting(self) -> None:
-        """The queue of the listener waits for whoever accepts next."""
+        """Stop accepting. Connections stay in the queue of the listener for the next process that accepts."""
         if self._again is not None:
             self._again.cancel()
             self._again = None
-        if self._door is not None:
-            asyncio.get_running_loop().remove_reader(self._door)
-            self._door.close()
-            self._door = None
+        if self._accepting is not None:
+            asyncio.get_running_loop().remove_reader(self._accepting)
+            self._accepting.close()
+            self._accepting = None
 
     async def adopt(self, connections: Sequence[Connection]) -> None:
         for at in range(0, len(connections), ADOPTED_AT_ONCE):
@@ -191,22 +192,22 @@ class LiveConnections:
                 protocol = self._new()
                 protocol.inherited = each
                 self._open(each.sock, protocol)
-            await asyncio.sleep(0)  # whoever was adopted is served while the others wait
+            await asyncio.sleep(0)  # serve the adopted connections before the next batch
 
-    def _look(self, door: socket.socket) -> None:
-        asyncio.get_running_loop().add_reader(door, self._accept_some, door)
+    def _watch(self, listener: socket.socket) -> None:
+        asyncio.get_running_loop().add_reader(listener, self._accept_some, listener)
 
-    def _accept_some(self, door: socket.socket) -> None:
+    def _accept_some(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTED_AT_ONCE):
             try:
-                sock, _ = door.accept()
+                sock, _ = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as problem:
                 log.error("cannot accept, and will look again in %.0f s: %s", NO_ROOM_S, problem)
                 loop = asyncio.get_running_loop()
-                loop.remove_reader(door)
-                self._again = loop.call_later(NO_ROOM_S, self._look, door)
+                loop.remove_reader(listener)
+                self._again = loop.call_later(NO_ROOM_S, self._watch, listener)
                 return
             self._open(sock, self._new())
 
@@ -214,7 +215,7 @@ class LiveConnections:
         try:
             StreamTransport(asyncio.get_running_loop(), sock, protocol)
         except OSError:
-            sock.close()  # one that cannot go on is no reason to lose the others
+            sock.close()  # one broken connection must not end the others
 
     def _new(self) -> LiveProtocol:
         protocol = self._factory()
@@ -222,7 +223,7 @@ class LiveConnections:
         return protocol
 
     async def _freeze(self) -> Frozen:
-        """A connection that does not come to rest, say because its peer does not read, is finished by this process."""
+        """A connection that does not come to rest in time, for example because its peer does not read, stays here."""
         self.stop_accepting()
         waiting = [each for each in self.protocols if each.transport is not None and not each.transport.is_closing()]
         for each in waiting:
@@ -235,7 +236,7 @@ class LiveConnections:
             waited = clock.time() - began
             if waited >= DRAIN_S or (waited >= STAYING_S and all(each.stays() for each in waiting)) or not waiting:
                 break
-            await asyncio.sleep(DRAIN_STEP_S)  # transports have no event for "all is written"
+            await asyncio.sleep(DRAIN_STEP_S)  # asyncio has no event for an empty write buffer
         for each in waiting:
             each.go_on()
         return Frozen(changed=self.frozen_state(), connections=list(self._packed))

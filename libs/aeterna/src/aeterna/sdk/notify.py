@@ -1,10 +1,11 @@
-"""Tell the supervisor, as systemd's notify protocol has it."""
+"""Messages to the supervisor, in systemd's notify protocol. It stands alone: programs may use nothing else of the
+SDK."""
 
 import socket
 
 
 def notify(address: str, text: str) -> bool:
-    """False if there is nobody to tell."""
+    """Send `text`. False if there is no supervisor or it does not listen."""
     if not address:
         return False
     name = "\0" + address[1:] if address.startswith("@") else address

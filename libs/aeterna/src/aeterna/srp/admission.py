@@ -1,6 +1,7 @@
-"""The broker's door: the socket, who may come in, and which dialect they speak.
+"""The broker's socket: who may connect, and which dialect of the protocol the first bytes speak.
 
-Nothing of a stranger is kept but one small frame, for a short time, and only of a few strangers at once.
+Until a process has proved which generation it is, the broker keeps one small frame of it, for a short time, and it has
+only a few such connections at once.
 """
 
 import os
@@ -18,13 +19,13 @@ from pathlib import Path
 from aeterna.srp.wire.frames import MAGIC
 from aeterna.table.reasons import Breach, Reason
 
-STRANGERS_MAX = 8
+UNIDENTIFIED_MAX = 8
 _WHITE = b" \t\r\n"
 _CREDENTIALS = struct.Struct("3i")
 
 
 class BindRefused(Exception):
-    """The socket cannot be had: code 3001 in the list of Aeterna."""
+    """The socket cannot be opened: code 3001 in Aeterna's list of error codes."""
 
     code = 3001
 
@@ -37,7 +38,8 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A generation that may come in: it knows the token, or, in version 1, is this process or in its session."""
+    """A generation that may connect. It proves itself by the token or, in version 1, by its pid or by being in the
+    session of that pid. The field names are stored across a re-exec."""
 
     generation: int
     pid: int
@@ -53,7 +55,7 @@ class Dialect(Enum):
 
 
 def open_socket(path: str) -> socket.socket:
-    """Listen on `path` ("@name": abstract), which nobody else can use for a moment."""
+    """Listen on `path` ("@name": abstract). The file has its final mode from the first moment on."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         if path.startswith("@"):
@@ -65,7 +67,7 @@ def open_socket(path: str) -> socket.socket:
                 sock.bind(path)
             finally:
                 os.umask(before)
-        sock.listen(STRANGERS_MAX * 2)
+        sock.listen(UNIDENTIFIED_MAX * 2)
     except OSError as refused:
         sock.close()
         raise BindRefused(f"cannot listen on {path}: {refused}") from refused
@@ -73,7 +75,7 @@ def open_socket(path: str) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a socket that nobody listens on any more; leave everything else."""
+    """Remove a socket file on which no process listens; leave everything else."""
     try:
         if not stat.S_ISSOCK(Path(path).lstat().st_mode):
             return
@@ -85,7 +87,7 @@ def _remove_stale(path: str) -> None:
         except ConnectionRefusedError:
             Path(path).unlink(missing_ok=True)
         except OSError:
-            return  # bind will say what is wrong
+            return  # bind() will raise the error
 
 
 def credentials(sock: socket.socket) -> Credentials:
@@ -94,7 +96,7 @@ def credentials(sock: socket.socket) -> Credentials:
 
 
 def by_token(admissions: list[Admission], token: str) -> Admission:
-    """Whose token it is. Every token is compared, in constant time."""
+    """The generation with this token. Every token is compared, in constant time."""
     found = [each for each in admissions if compare_digest(each.token.encode(), token.encode())]
     if not token or len(found) != 1:
         raise Breach(Reason.UNAUTHORISED, "the token belongs to no generation")
@@ -102,7 +104,7 @@ def by_token(admissions: list[Admission], token: str) -> Admission:
 
 
 def by_process(admissions: list[Admission], pid: int, session_of: Callable[[int], int] = os.getsid) -> Admission:
-    """Whose process it is: version 1 has no tokens."""
+    """The generation of this process: version 1 has no tokens."""
     for each in admissions:
         if pid == each.pid:
             return each
@@ -116,8 +118,8 @@ def by_process(admissions: list[Admission], pid: int, session_of: Callable[[int]
     raise Breach(Reason.UNAUTHORISED, "a process that belongs to no generation")
 
 
-def dialect(start: bytes) -> Dialect:
-    """What the first bytes say; Breach if nobody here speaks it."""
+def dialect_of(start: bytes) -> Dialect:
+    """The dialect that the first bytes belong to; Breach for an unknown one."""
     if not start:
         return Dialect.UNKNOWN_YET
     if start[:1] == b"{" or start[0] in _WHITE:

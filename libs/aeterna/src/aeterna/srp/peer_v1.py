@@ -1,15 +1,16 @@
-"""Version 1 peers, translated: a successor that asks looks to the broker like any other taker.
+"""Processes that speak version 1 of the protocol, translated to version 2.
 
-A predecessor that pushes is heard to its end by `Pusher`; what it said becomes a checkpoint.
+A successor that asks for state looks to the broker like any other taker. A predecessor that pushes its state is read to
+the end by `PredecessorV1`; the state becomes a checkpoint.
 """
 
 import json
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from aeterna.srp.admission import Dialect
-from aeterna.srp.broker.checkpoint import V1_STATE_MAX
-from aeterna.srp.peer_v2 import Ear, Loop
+from aeterna.srp.peer import Loop, PeerHandler
 from aeterna.srp.wire import sealed
 from aeterna.srp.wire.frames import Frame, FrameReader, Type, encode
 from aeterna.srp.wire.link import Link, close_all
@@ -28,19 +29,23 @@ from aeterna.srp.wire.messages import (
     Prepared,
     Ready,
     Release,
+    parse_json,
 )
 from aeterna.srp.wire.state import State
 from aeterna.table.reasons import Breach, Reason
 
+V1_STATE_MAX = 16 * 1024 * 1024
 
-class Asker:
-    """A successor of version 1. Framed: STATE, then its ACK. Silent: bare JSON, then the end of the stream."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, generation: int, ear: Ear, *, framed: bool) -> None:
+class SuccessorV1:
+    """Implements `Peer`. A successor that sent a frame gets a STATE frame and answers ACK. A successor that sent
+    nothing gets bare JSON and then the end of the stream."""
+
+    def __init__(self, loop: Loop, sock: socket.socket, generation: int, handler: PeerHandler, *, framed: bool) -> None:
         self.generation = generation
         self.hello = Hello("")
         self._loop = loop
-        self._ear = ear
+        self._handler = handler
         self._framed = framed
         self._link = Link(sock, reader=FrameReader(version=1, payload_max=4096))
         self._fd = sock.fileno()
@@ -58,14 +63,14 @@ class Asker:
         return self._link.pending
 
     def pause(self, paused: bool) -> None:
-        """It says too little to need it."""
+        """Not needed: a version 1 successor sends at most a few small frames."""
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
         close_all(fds)
         try:
             self._obey(message)
         except Breach as breach:
-            self._ear.heard(self, Abort(self._session, breach.reason, breach.text), [], 0)
+            self._handler.heard(self, Abort(self._session, breach.reason, breach.text), [], 0)
 
     def feed(self, data: bytes) -> None:
         self._link.reader.feed(data)
@@ -97,9 +102,9 @@ class Asker:
                 self._session = session
                 self._answer(b"{}")
             case Commit(session=session):
-                self._ear.heard(self, Installed(session), [], 0)
+                self._handler.heard(self, Installed(session), [], 0)
             case Release(session=session):
-                self._ear.heard(self, Ready(session), [], 0)
+                self._handler.heard(self, Ready(session), [], 0)
                 self.close()
             case Abort():
                 self.close()
@@ -137,13 +142,13 @@ class Asker:
             self._link.receive()
             self._deliver()
         except Breach as breach:
-            self._ear.refused(self, breach)
+            self._handler.refused(self, breach)
             self._link.ended = True
         if self._link.ended and not self._closed:
             self._loop.remove_reader(self._fd)
             if not self._answered:
                 self.close()
-                self._ear.left(self)
+                self._handler.left(self)
 
     def _deliver(self) -> None:
         while (item := self._link.next()) is not None:
@@ -155,19 +160,19 @@ class Asker:
     def _done(self) -> None:
         if not self._answered:
             self._answered = True
-            self._ear.heard(self, Prepared(self._session), [], 0)
+            self._handler.heard(self, Prepared(self._session), [], 0)
 
 
-class Pusher:
-    """A predecessor of version 1: collects its JSON, up to the limit, and hands it on once."""
+class PredecessorV1:
+    """Collects the JSON that a predecessor pushes, up to the limit, and passes it on once."""
 
     def __init__(
         self,
         loop: Loop,
         sock: socket.socket,
         dialect: Dialect,
-        pushed: Callable[["Pusher", bytes], None],
-        failed: Callable[["Pusher", Breach], None],
+        pushed: Callable[["PredecessorV1", bytes], None],
+        failed: Callable[["PredecessorV1", Breach], None],
     ) -> None:
         self._loop = loop
         self._socket = sock
@@ -188,7 +193,7 @@ class Pusher:
             self._fail(breach)
 
     def acknowledge(self) -> None:
-        """Its state is kept: it may exit."""
+        """Tell the predecessor that its state is stored, so that it may exit."""
         if self._open and self._dialect is not Dialect.BARE_JSON:
             # Twelve bytes fit into the buffer of a socket on which nothing was sent.
             self._socket.send(encode(Frame(Type.ACK, version=1)), socket.MSG_NOSIGNAL)
@@ -248,3 +253,13 @@ def _as_object(state: State) -> dict[str, object]:
     if bytes_key is not None:
         raise Breach(Reason.LOAD_REFUSED, f"{bytes_key[:80]!r} is not JSON, and version 1 has nothing else")
     return {key: state[key] for key in state}
+
+
+def read_state(text: bytes) -> Mapping[str, Any]:
+    """The JSON object that a version 1 process pushed."""
+    if len(text) > V1_STATE_MAX:
+        raise Breach(Reason.OVERSIZED, f"{len(text)} bytes, version 1 allows {V1_STATE_MAX}")
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise Breach(Reason.CORRUPT, "version 1 state is a JSON object")
+    return value

@@ -1,65 +1,22 @@
-"""A process that the broker talks to, in version 2."""
+"""A process that speaks version 2 of the protocol: one connection, driven by the event loop."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
+from aeterna.srp.peer import PENDING_MAX, Loop, PeerHandler
 from aeterna.srp.wire.link import Link, close_all
-from aeterna.srp.wire.messages import Abort, Error, Hello, Message, from_frame, to_frame
+from aeterna.srp.wire.messages import Error, Hello, Message, from_frame, to_frame
 from aeterna.table.reasons import Breach
 
-PENDING_MAX = 1024 * 1024
 
+class PeerV2:
+    """Implements `Peer`. Messages go to `handler` in the order in which they came."""
 
-class Timer(Protocol):
-    def cancel(self) -> None: ...
-
-
-class Loop(Protocol):
-    """What the broker needs of PID 1's loop."""
-
-    def add_reader(self, fd: int, callback: Callable[[], None]) -> None: ...
-    def remove_reader(self, fd: int) -> None: ...
-    def add_writer(self, fd: int, callback: Callable[[], None]) -> None: ...
-    def remove_writer(self, fd: int) -> None: ...
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer: ...
-
-
-class Ear(Protocol):
-    """Who hears what members say."""
-
-    def heard(self, member: "Peer", message: Message, fds: list[int], size: int) -> None:
-        """The descriptors are the ear's now. Breach ends the connection."""
-
-    def left(self, member: "Peer") -> None: ...
-
-    def drained(self, member: "Peer") -> None:
-        """It reads again after `pending` was beyond PENDING_MAX."""
-
-    def refused(self, member: "Peer", breach: Breach) -> None: ...
-
-
-class Peer(Protocol):
-    """A member of either version."""
-
-    generation: int
-    hello: Hello
-
-    @property
-    def pending(self) -> int: ...
-    def send(self, message: Message, fds: Sequence[int] = ()) -> None: ...
-    def pause(self, paused: bool) -> None: ...
-    def close(self) -> None: ...
-
-
-class Member:
-    """One connection of version 2, driven by the loop."""
-
-    def __init__(self, loop: Loop, link: Link, generation: int, hello: Hello, ear: Ear) -> None:
+    def __init__(self, loop: Loop, link: Link, generation: int, hello: Hello, handler: PeerHandler) -> None:
         self.generation = generation
         self.hello = hello
         self.link = link
         self._loop = loop
-        self._ear = ear
+        self._handler = handler
         self._fd = link.fileno()
         self._closed = False
         self._writing = False
@@ -67,7 +24,7 @@ class Member:
         self._paused = False
 
     def start(self) -> None:
-        """Read from now on; first what came together with its HELLO."""
+        """Read from now on, beginning with bytes that came together with HELLO."""
         self._loop.add_reader(self._fd, self.readable)
         try:
             self.deliver()
@@ -106,7 +63,7 @@ class Member:
             self._leave()
 
     def drain(self) -> None:
-        """Hear all that it said before it died."""
+        """Handle everything that the process had sent before it died."""
         while not self._closed:
             try:
                 more = self.link.receive()
@@ -119,7 +76,7 @@ class Member:
                 return
 
     def deliver(self) -> None:
-        """What is in the buffer already."""
+        """Handle the messages that are complete in the buffer."""
         while not self._closed and (item := self.link.next()) is not None:
             frame, fds = item
             try:
@@ -127,7 +84,7 @@ class Member:
             except Breach:
                 close_all(fds)
                 raise
-            self._ear.heard(self, message, fds, len(frame.payload))
+            self._handler.heard(self, message, fds, len(frame.payload))
 
     def close(self) -> None:
         if self._closed:
@@ -138,14 +95,14 @@ class Member:
         self.link.close()
 
     def _refuse(self, breach: Breach) -> None:
-        self._ear.refused(self, breach)
+        self._handler.refused(self, breach)
         self.send(Error(breach.reason.code, breach.reason, breach.text[:500]))
         self._leave()
 
     def _leave(self) -> None:
         if not self._closed:
             self.close()
-            self._ear.left(self)
+            self._handler.left(self)
 
     def _watch(self) -> None:
         if bool(self.pending) == self._writing:
@@ -161,8 +118,4 @@ class Member:
         self._watch()
         if self._congested and self.pending <= PENDING_MAX // 2:
             self._congested = False
-            self._ear.drained(self)
-
-
-def abort(session: int, breach: Breach) -> Abort:
-    return Abort(session, breach.reason, breach.text[:500])
+            self._handler.drained(self)

@@ -1,5 +1,5 @@
-"""PID 1: sockets, processes, clocks. It asks `aeterna.table` what to do and does it.
+"""PID 1: processes, sockets, probes, control and upgrades. `aeterna.table` decides; this package carries it out.
 
-One thread and one epoll: a process with threads must not fork, and forking is what it does all day. Nothing
-here blocks. What must block (a health check, a hook) is a child process of its own, killed at its deadline.
+One thread and one epoll: a process with threads cannot fork safely, and the supervisor forks all the time. No code here
+blocks. Work that must block (a health check, a hook) runs in a child process that is killed at its deadline.
 """

@@ -1,4 +1,4 @@
-"""Lines on stderr: JSON, unless a person looks on. (The logging module costs PID 1 more memory than it is worth.)"""
+"""Log lines on stderr: JSON, or plain text on a terminal. The logging module would cost PID 1 too much memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _least = 1
 
 
 def set_level(level: str) -> None:
-    """Lines below it are not written."""
+    """Lines below this level are not written."""
     global _least
     _least = LEVELS.index(level)
 
@@ -33,8 +33,8 @@ def error(event: str, /, **facts: object) -> None:
 
 
 def fault(event: str, problem: BaseException) -> None:
-    """A mistake of ours, with where it was made."""
-    import traceback  # only when there is one
+    """An error in the supervisor itself, with its traceback."""
+    import traceback  # imported only when it is needed, to save memory
 
     _write(3, event, {"trace": "".join(traceback.format_exception(problem))})
 
@@ -45,12 +45,12 @@ def _write(level: int, event: str, facts: dict[str, object]) -> None:
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() // 1_000_000 % 1000:03d}Z"
     try:
         if sys.stderr.isatty():
-            told = " ".join(f"{key}={value}" for key, value in facts.items())
-            line = f"{stamp} {LEVELS[level]:5} aeterna: {event} {told}".rstrip()
+            text = " ".join(f"{key}={value}" for key, value in facts.items())
+            line = f"{stamp} {LEVELS[level]:5} aeterna: {event} {text}".rstrip()
         else:
             line = json.dumps({"time": stamp, "level": LEVELS[level], "event": event, **facts}, default=str)
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
     except (OSError, ValueError):
-        # Whoever read our lines has gone. That is no reason to go too.
+        # The reader of stderr has closed it. That must not end PID 1.
         pass

@@ -26,9 +26,9 @@ class Timer:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """It will not be called. Harmless when it has been."""
+        """The callback will not be called. No effect if it has been called."""
         self.cancelled = True
-        self.callback = _nothing  # what it holds need not live until its time has come
+        self.callback = _nothing  # so that objects it refers to are freed now
 
 
 def _nothing() -> None:
@@ -59,7 +59,7 @@ class Loop:
         self._watch(fd)
 
     def remove_reader(self, fd: int) -> None:
-        """Do not any more."""
+        """Stop watching."""
         if self._readers.pop(fd, None) is not None:
             self._watch(fd)
 
@@ -69,7 +69,7 @@ class Loop:
         self._watch(fd)
 
     def remove_writer(self, fd: int) -> None:
-        """Do not any more."""
+        """Stop watching."""
         if self._writers.pop(fd, None) is not None:
             self._watch(fd)
 
@@ -80,15 +80,15 @@ class Loop:
         return timer
 
     def on_signals(self, signals: Iterable[int], callback: Callable[[int], None]) -> None:
-        """Call back in the loop, not in the middle of something, for each of `signals`."""
+        """Call back from the loop, never from inside other code, for each of `signals`."""
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for number in signals:
             self._on_signal[number] = callback
-            # The handler does nothing: it is the byte in the pipe that counts.
+            # The handler does nothing: Python writes the signal's number to the pipe, and the loop reads it.
             signal.signal(number, lambda _number, _frame: None)
 
     def run(self) -> None:
-        """Until `stop`."""
+        """Run until `stop`."""
         while not self._stopped:
             for key, mask in self._selector.select(self._due()):
                 if mask & selectors.EVENT_READ and key.fd in self._readers:
@@ -98,11 +98,11 @@ class Loop:
             self._fire()
 
     def stop(self) -> None:
-        """After the callback that says so."""
+        """End the loop after the present callback."""
         self._stopped = True
 
     def close(self) -> None:
-        """Give back what the kernel lent. A forked child calls it too, so that it cannot wake its parent."""
+        """Close all descriptors. A forked child calls it too, so that it cannot wake its parent."""
         signal.set_wakeup_fd(-1)
         self._selector.close()
         os.close(self._wake_read)
@@ -139,13 +139,13 @@ class Loop:
             numbers = os.read(self._wake_read, 4096)
         except BlockingIOError:
             return
-        # Several of one kind are one, as they are for the kernel.
+        # Several signals of one kind count as one, as in the kernel.
         for number in dict.fromkeys(numbers):
             if number in self._on_signal:
                 self._guarded(partial(self._on_signal[number], number))
 
     def _guarded(self, callback: Callback) -> None:
-        """PID 1 does not die of a mistake in one callback: the processes it holds would die with it."""
+        """An error in one callback does not end PID 1: all processes of the container would end with it."""
         try:
             callback()
         except Exception as problem:

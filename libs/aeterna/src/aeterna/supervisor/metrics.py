@@ -1,4 +1,4 @@
-"""Numbers for Prometheus, in its text format. (Its client library would double what PID 1 weighs.)"""
+"""Metrics in the text format of Prometheus. Its client library would double the memory of PID 1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BYTES = tuple(float(4**n) for n in range(4, 17))
 
 @dataclass
 class Metric:
-    """One name with one label at most."""
+    """One metric with at most one label."""
 
     name: str
     kind: str
@@ -24,19 +24,19 @@ class Metric:
     observed: dict[str, list[float]] = field(default_factory=dict)  # one count per bucket, then sum and count
 
     def add(self, amount: float = 1.0, label: str = "") -> None:
-        """Count."""
+        """Increase a counter."""
         self.values[label] = self.values.get(label, 0.0) + amount
 
     def set(self, value: float, label: str = "") -> None:
-        """Say how it stands."""
+        """Set a gauge."""
         self.values[label] = value
 
     def replace(self, values: Mapping[str, float]) -> None:
-        """Say how all of them stand; a label that is not here is gone."""
+        """Set all labels; a label that is not in `values` is removed."""
         self.values = dict(values)
 
     def observe(self, value: float, label: str = "") -> None:
-        """One more measurement."""
+        """Add a measurement to a histogram."""
         row = self.observed.setdefault(label, [0.0] * (len(self.buckets) + 2))
         for i, bound in enumerate(self.buckets):
             row[i] += value <= bound
@@ -44,7 +44,7 @@ class Metric:
         row[-1] += 1
 
     def lines(self) -> list[str]:
-        """As Prometheus reads it."""
+        """The lines of the text format."""
         text = [f"# HELP {self.name} {self.about}", f"# TYPE {self.name} {self.kind}"]
         values = self.values or ({} if self.label or self.buckets else {"": 0.0})
         text += [f"{self.name}{self._labels(label)} {value:.17g}" for label, value in values.items()]
@@ -76,7 +76,7 @@ def _histogram(name: str, about: str, label: str = "", buckets: Sequence[float] 
 
 
 class Metrics:
-    """All of them."""
+    """All metrics of the supervisor, in the order in which they are shown."""
 
     def __init__(self) -> None:
         self.handover_seconds = _histogram("handover_duration_seconds", "From COMMIT to the new process owning all.")
@@ -102,7 +102,7 @@ class Metrics:
         self.memory = _gauge("supervisor_memory_bytes", "Resident memory of the supervisor.")
 
     def all(self) -> list[Metric]:
-        """In the order in which they are shown."""
+        """Every metric."""
         return [metric for metric in vars(self).values() if isinstance(metric, Metric)]
 
     def text(self) -> str:
@@ -110,11 +110,11 @@ class Metrics:
         return "\n".join(line for metric in self.all() for line in metric.lines()) + "\n"
 
     def keep(self) -> dict[str, Any]:
-        """For the next image: a counter that starts again is a lie."""
+        """What the next image needs to know, so that counters go on."""
         return {metric.name: [metric.values, metric.observed] for metric in self.all()}
 
     def resume(self, kept: Mapping[str, Any]) -> None:
-        """What `keep` gave."""
+        """Take what `keep` gave in the image before."""
         for metric in self.all():
             values, observed = kept.get(metric.name, ({}, {}))
             metric.values = {str(label): float(value) for label, value in values.items()}

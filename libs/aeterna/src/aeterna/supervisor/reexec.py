@@ -1,8 +1,9 @@
-"""The supervisor replaces its own image, and nobody notices: same pid, same sockets, same children.
+"""The supervisor replaces its own image and keeps its pid, sockets and children, so clients and service are
+undisturbed.
 
-What it knows goes into a sealed memfd, which the next image reads. Everything it holds open is made inheritable
-for the moment of the exec. Before that the new image has to prove, in a child, that it can read the configuration:
-an exec cannot be taken back.
+The supervisor writes its state into a sealed memfd, which the next image reads. Every descriptor it holds open is made
+inheritable for the moment of the exec. Before that, a child process must prove that the new code can read the
+configuration: an exec cannot be undone.
 """
 
 from __future__ import annotations
@@ -11,15 +12,77 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+from aeterna.supervisor import log
+from aeterna.supervisor.control.control_socket import Client
+from aeterna.supervisor.loop import Loop
+from aeterna.supervisor.processes.child import Children
+from aeterna.supervisor.processes.timed import TimedProcess
+from aeterna.supervisor.upgrade.service import Service
 
 VARIABLE = "AETERNA_REEXEC_FD"
 _VERSION = 1
+_TRIAL_S = 30.0
+
+
+class Reexec:
+    """Tries the new image, then replaces this one. `keep` gives the facts and descriptors of the supervisor itself."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        children: Children,
+        service: Service,
+        *,
+        file: str,
+        settings: Sequence[str],
+        keep: Callable[[], tuple[dict[str, Any], list[int]]],
+    ) -> None:
+        self._loop = loop
+        self._children = children
+        self._service = service
+        self._file = file
+        self._settings = settings
+        self._keep = keep
+        self._trial: TimedProcess | None = None
+
+    def start(self, client: Client) -> None:
+        """Answer the client, and replace this image if the trial has passed and the service is still at rest."""
+        service = self._service
+        if not service.at_rest or self._trial is not None:
+            client.reply({"ok": False, "code": 409, "error": f"not while {service.machine.state.value}"})
+            return
+
+        def tried(passed: bool, output: str) -> None:
+            self._trial = None
+            if not passed or not service.at_rest:
+                why = output if not passed else "the service is not at rest any more"
+                client.reply({"ok": False, "code": 409, "error": f"the new image is not fit: {why}"})
+                return
+            client.reply({"ok": True})
+            self._replace()
+
+        settings = [word for setting in self._settings for word in ("--set", setting)]
+        # -P: code in the current directory must not be imported.
+        command = [sys.executable, "-P", "-m", "aeterna", "check", "-c", self._file, *settings]
+        self._trial = TimedProcess(self._loop, self._children, _TRIAL_S, tried).run(command, os.environ)
+
+    def _replace(self) -> None:
+        service = self._service
+        if service.roles.standby is not None:
+            service.roles.standby.kill()
+        facts, fds = self._keep()
+        log.info("a new image")
+        try:
+            become({**service.keep(), **facts}, [*service.kept_fds(), *fds])
+        except OSError as problem:
+            log.error("the old image stays", problem=str(problem))
 
 
 def write(facts: dict[str, Any]) -> int:
-    """A memfd that nobody can change any more."""
+    """A sealed memfd with the facts as JSON."""
     fd = os.memfd_create("aeterna", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     data = json.dumps({"version": _VERSION, **facts}).encode()
     while data:
@@ -29,7 +92,7 @@ def write(facts: dict[str, Any]) -> int:
 
 
 def read() -> dict[str, Any] | None:
-    """What the image before this one wrote, if there was one."""
+    """The facts that the image before this one wrote; None at a first start."""
     text = os.environ.pop(VARIABLE, "")
     if not text:
         return None
@@ -43,7 +106,7 @@ def read() -> dict[str, Any] | None:
 
 
 def become(facts: dict[str, Any], fds: Iterable[int]) -> None:
-    """Replace this image. Returns only by raising."""
+    """Replace this image. It returns only by raising OSError; then nothing has changed."""
     memory = write(facts)
     kept = [memory, *fds]
     for fd in kept:

@@ -1,4 +1,4 @@
-"""When two spellings mean one socket, and what a new configuration adds and removes."""
+"""Which addresses mean the same socket, and which sockets a new configuration adds and removes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Address:
 
 
 class BadAddress(ValueError):
-    """A spelling that means nothing."""
+    """The text is not an address."""
 
 
 def parse(text: str) -> Address:
     """`:8080`, `8080`, `host:8080`, `tcp://[::1]:8080`, `udp://…`, `unix:/path`, `/path`, `@abstract`.
 
-    `localhost` is 127.0.0.1, as in every hosts file. Other names are refused: what they mean can change
-    between two reloads, and a listener that moves by itself is a listener lost.
+    `localhost` is 127.0.0.1, as in every hosts file. Other names are refused: the address behind
+    a name can change between two reloads, and the listener would move without a change of the configuration.
     """
     text = text.strip()
     for prefix in ("unix://", "unix:"):
@@ -86,13 +86,13 @@ def _internet(kind: Kind, text: str) -> Address:
 
 
 def identity(name: str, address: Address) -> str:
-    """What makes two listeners one. Port 0 is whatever port is free, so only a name tells two of them apart."""
+    """Two listeners with equal identities are one. Port 0 means any free port, so the name is part of the identity."""
     return f"{address} {name}" if address.kind != "unix" and address.port == 0 else str(address)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What to open, what to keep and what to close."""
+    """Identities of the listeners to open, to keep and to close."""
 
     opened: frozenset[str]
     kept: frozenset[str]
@@ -100,5 +100,5 @@ class Difference:
 
 
 def difference(now: Set[str], wanted: Set[str]) -> Difference:
-    """From one set of identities to another."""
+    """The change from one set of identities to another."""
     return Difference(frozenset(wanted - now), frozenset(wanted & now), frozenset(now - wanted))

@@ -1,248 +1,246 @@
-"""The broker's decision: whose it is, at every moment of one hand-over.
+"""The broker's table: which process owns the state, at every moment of one hand-over.
 
-One rule carries the rest. Until RELEASE is sent every failure leads back to the giver; from then on the taker may
-own, and the giver gets it back only when the taker is dead, reaped, not just silent.
+One rule carries the rest. Until RELEASE is sent, every failure gives the state back to the giver. From then on the
+taker may own, and the giver gets the state back only when the taker has been reaped; a silent taker may still live.
 
     GATHERING ─▶ EXPORTING ─▶ VERIFYING ─▶ PREPARED ─▶ COMMITTING ─▶ INSTALLED ─▶ RELEASING ─▶ SOAKING ─▶ OVER
         └───────────┴─────────────┴───────────┴────────────┴────────────┘            │           │
                                   ▼ giver resumes                                    ▼           ▼
                                 HELD ─▶ cold, or OVER                             FENCING ─▶ giver resumes, OVER
 
-The supervisor says COMMIT and RELEASE. A session without a giver (`alone`) needs no such word: nobody else could own.
+The supervisor orders COMMIT and RELEASE. A hand-over without a giver (`alone`) needs no order: no other process could
+own the state.
 """
 
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
+from aeterna.table.events import HandoverEvent
 from aeterna.table.reasons import Reason
 
 
-class S(Enum):
+class BrokerState(Enum):
+    """How far one hand-over has come."""
+
     GATHERING = auto()  # one of the two has not said HELLO
     EXPORTING = auto()  # PREPARE is sent
-    VERIFYING = auto()  # the taker has everything, or knows that there is nothing
-    PREPARED = auto()  # the supervisor decides
+    VERIFYING = auto()  # the taker has received everything, or has been told that there is nothing
+    PREPARED = auto()  # the supervisor decides about COMMIT
     COMMITTING = auto()
-    INSTALLED = auto()  # the supervisor decides once more
-    HOLDING = auto()  # it has, but the giver hung up and is not known to be dead
+    INSTALLED = auto()  # the supervisor decides about RELEASE
+    HOLDING = auto()  # RELEASE is ordered, but the giver hung up and is not known to be dead
     RELEASING = auto()
     FENCING = auto()  # the taker failed after RELEASE and must be dead before the giver resumes
-    HELD = auto()  # failed; the taker waits for the verdict: cold, or out
-    SOAKING = auto()
+    HELD = auto()  # failed; the taker waits until the supervisor says SKIP (begin cold) or ABORT
+    SOAKING = auto()  # the taker owns; the giver stands by
     OVER = auto()
 
 
-class Giver(Enum):
+class GiverPresence(Enum):
+    """The giver's process, as far as the broker knows."""
+
     AWAITED = auto()  # alive and not connected
     HERE = auto()
     ABSENT = auto()  # alive, takes no part
     LOST = auto()  # hung up in the middle; death is not proven
-    GONE = auto()  # reaped, or there never was one
+    GONE = auto()  # reaped, or there never was a giver
 
 
-class E(Enum):
-    GIVER_JOINED = auto()
-    TAKER_JOINED = auto()
-    ENDED = auto()
-    PREPARED = auto()
-    COMMIT = auto()  # an order
-    INSTALLED = auto()
-    RELEASE = auto()  # an order
-    READY = auto()
-    REFUSED = auto()  # by the taker
-    EXPORT_FAILED = auto()  # by the giver, or by the broker's checks of what it sent
-    GIVER_LOST = auto()
-    GIVER_GONE = auto()
-    TAKER_LOST = auto()
-    TAKER_GONE = auto()
-    ABORT = auto()  # an order
-    SKIP = auto()  # an order: after a failure, begin cold
-    LATE = auto()
-    FINISH = auto()  # an order
+class BrokerAction(Enum):
+    """Messages the broker sends, and the one thing it does."""
 
-
-class Do(Enum):
     SEND_PREPARE = auto()
-    SEND_STORED = auto()  # the checkpoint that is kept, or COLD if there is none
-    SEND_COLD_KEEP = auto()
+    SEND_STORED = auto()  # the stored checkpoint, or COLD if there is none
+    SEND_COLD_KEEP = auto()  # COLD, and the taker keeps the connections it has received
     SEND_COMMIT = auto()
     SEND_RELEASE = auto()
     SEND_DONE = auto()
     ABORT_TAKER = auto()
     RESUME_GIVER = auto()
-    FENCE_TAKER = auto()
-    TELL_PREPARED = auto()
-    TELL_COMMITTED = auto()
-    TELL_INSTALLED = auto()
-    TELL_READY = auto()
-    TELL_SKIPPED = auto()
+    FENCE_TAKER = auto()  # kill it; the reaper's report continues the hand-over
 
 
 class Owner(Enum):
+    """Which process owns the state after a failure."""
+
     GIVER = auto()
     TAKER = auto()
-    NOBODY = auto()
+    NEITHER = auto()
 
 
 @dataclass(frozen=True, slots=True)
-class Fail:
+class Tell:
+    """Report a step to the supervisor."""
+
+    event: HandoverEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Report FAILED to the supervisor."""
+
     reason: Reason
     owner: Owner
 
 
-Action = Do | Fail
+Action = BrokerAction | Tell | Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    giver: Giver
+class Ownership:
+    """One hand-over, as far as it has come."""
+
+    giver: GiverPresence
     taker_here: bool
-    state: S = S.GATHERING
-    alone: bool = False  # nobody hands over: the taker begins with a checkpoint or with nothing
+    state: BrokerState = BrokerState.GATHERING
+    alone: bool = False  # without a giver: the taker begins with a checkpoint or empty
     cold: bool = False
     reason: Reason = Reason.SUCCESSOR_DIED  # why the taker is being fenced
 
 
-Decision = tuple[Session, tuple[Action, ...]]
+Advance = tuple[Ownership, tuple[Action, ...]]
+S, H, A, P = BrokerState, HandoverEvent, BrokerAction, GiverPresence
+
 REVERSIBLE = frozenset(
     {S.GATHERING, S.EXPORTING, S.VERIFYING, S.PREPARED, S.COMMITTING, S.INSTALLED, S.HOLDING, S.HELD}
 )
 
 
-def begin(giver: Giver, *, taker_here: bool) -> Decision:
-    return _gathered(Session(giver, taker_here))
+def begin(giver: GiverPresence, *, taker_here: bool) -> Advance:
+    """The first state of a hand-over."""
+    return _gathered(Ownership(giver, taker_here))
 
 
-def decide(session: Session, event: E, reason: Reason = Reason.ABORTED) -> Decision:
-    """Total: an event that means nothing here changes nothing."""
-    if event in (E.GIVER_JOINED, E.GIVER_LOST, E.GIVER_GONE):
-        return _giver(session, event)
-    if event in (E.TAKER_LOST, E.TAKER_GONE):
-        return _taker_failed(session, event)
-    match session.state, event:
-        case S.GATHERING, E.TAKER_JOINED:
-            return _gathered(replace(session, taker_here=True))
-        case S.EXPORTING, E.ENDED:
-            return replace(session, state=S.VERIFYING), ()
-        case S.VERIFYING, E.PREPARED:
-            if session.alone:
-                return replace(session, state=S.COMMITTING), (Do.SEND_COMMIT,)
-            return replace(session, state=S.PREPARED), (Do.TELL_PREPARED,)
-        case S.PREPARED, E.COMMIT:
-            return replace(session, state=S.COMMITTING), (Do.SEND_COMMIT, Do.TELL_COMMITTED)
-        case S.COMMITTING, E.INSTALLED:
-            if session.alone:
-                return replace(session, state=S.RELEASING), (Do.SEND_RELEASE,)
-            return replace(session, state=S.INSTALLED), (Do.TELL_INSTALLED,)
-        case S.INSTALLED, E.RELEASE:
-            if session.giver is Giver.LOST:
-                return replace(session, state=S.HOLDING), ()
-            return replace(session, state=S.RELEASING), (Do.SEND_RELEASE,)
-        case S.RELEASING, E.READY:
-            done: tuple[Action, ...] = (Do.SEND_DONE,) if session.giver is Giver.HERE else ()
-            tell = Do.TELL_SKIPPED if session.alone else Do.TELL_READY
-            return replace(session, state=S.SOAKING), (*done, tell)
-        case S.HELD, E.SKIP:
-            return replace(session, state=S.VERIFYING, alone=True, cold=True), (Do.SEND_STORED,)
-        case S.SOAKING, E.FINISH:
-            return replace(session, state=S.OVER), ()
-    return _failed(session, event, reason)
+def advance(current: Ownership, event: HandoverEvent, reason: Reason = Reason.ABORTED) -> Advance:
+    """The next state and its actions. An event that means nothing in this state changes nothing."""
+    if event in (H.GIVER_JOINED, H.GIVER_HUNG_UP, H.GIVER_DIED):
+        return _giver(current, event)
+    if event in (H.TAKER_HUNG_UP, H.TAKER_DIED):
+        return _taker_failed(current, event)
+    match current.state, event:
+        case S.GATHERING, H.TAKER_JOINED:
+            return _gathered(replace(current, taker_here=True))
+        case S.EXPORTING, H.END:
+            return replace(current, state=S.VERIFYING), ()
+        case S.VERIFYING, H.PREPARED:
+            if current.alone:
+                return replace(current, state=S.COMMITTING), (A.SEND_COMMIT,)
+            return replace(current, state=S.PREPARED), (Tell(H.PREPARED),)
+        case S.PREPARED, H.COMMIT:
+            return replace(current, state=S.COMMITTING), (A.SEND_COMMIT, Tell(H.COMMITTED))
+        case S.COMMITTING, H.INSTALLED:
+            if current.alone:
+                return replace(current, state=S.RELEASING), (A.SEND_RELEASE,)
+            return replace(current, state=S.INSTALLED), (Tell(H.INSTALLED),)
+        case S.INSTALLED, H.RELEASE:
+            if current.giver is P.LOST:
+                return replace(current, state=S.HOLDING), ()
+            return replace(current, state=S.RELEASING), (A.SEND_RELEASE,)
+        case S.RELEASING, H.READY:
+            done: tuple[Action, ...] = (A.SEND_DONE,) if current.giver is P.HERE else ()
+            tell = Tell(H.SKIPPED if current.alone else H.READY)
+            return replace(current, state=S.SOAKING), (*done, tell)
+        case S.HELD, H.SKIP:
+            return replace(current, state=S.VERIFYING, alone=True, cold=True), (A.SEND_STORED,)
+        case S.SOAKING, H.FINISH:
+            return replace(current, state=S.OVER), ()
+    return _failed(current, event, reason)
 
 
-def _gathered(session: Session) -> Decision:
-    if not session.taker_here or session.giver is Giver.AWAITED:
-        return session, ()
-    if session.giver is Giver.HERE:
-        return replace(session, state=S.EXPORTING), (Do.SEND_PREPARE,)
-    return replace(session, state=S.VERIFYING, alone=True, cold=True), (Do.SEND_STORED,)
+def _gathered(current: Ownership) -> Advance:
+    if not current.taker_here or current.giver is P.AWAITED:
+        return current, ()
+    if current.giver is P.HERE:
+        return replace(current, state=S.EXPORTING), (A.SEND_PREPARE,)
+    return replace(current, state=S.VERIFYING, alone=True, cold=True), (A.SEND_STORED,)
 
 
-def _giver(session: Session, event: E) -> Decision:
-    state = session.state
-    if event is E.GIVER_JOINED:
-        if session.giver is not Giver.AWAITED:
-            return session, ()
-        return _gathered(replace(session, giver=Giver.HERE))
-    if event is E.GIVER_LOST:
-        if session.giver is not Giver.HERE:
-            return session, ()
+def _giver(current: Ownership, event: HandoverEvent) -> Advance:
+    state = current.state
+    if event is H.GIVER_JOINED:
+        if current.giver is not P.AWAITED:
+            return current, ()
+        return _gathered(replace(current, giver=P.HERE))
+    if event is H.GIVER_HUNG_UP:
+        if current.giver is not P.HERE:
+            return current, ()
         if state in (S.GATHERING, S.HELD):
-            return _gathered_or_same(replace(session, giver=Giver.ABSENT))
-        return replace(session, giver=Giver.LOST), ()
-    if session.giver is Giver.GONE:
-        return session, ()
-    session = replace(session, giver=Giver.GONE)
+            return _gathered_or_same(replace(current, giver=P.ABSENT))
+        return replace(current, giver=P.LOST), ()
+    if current.giver is P.GONE:
+        return current, ()
+    current = replace(current, giver=P.GONE)
     if state is S.EXPORTING:
-        return replace(session, state=S.VERIFYING, cold=True), (Do.SEND_COLD_KEEP,)
+        return replace(current, state=S.VERIFYING, cold=True), (A.SEND_COLD_KEEP,)
     if state is S.HOLDING:
-        return replace(session, state=S.RELEASING), (Do.SEND_RELEASE,)
-    return _gathered_or_same(session)
+        return replace(current, state=S.RELEASING), (A.SEND_RELEASE,)
+    return _gathered_or_same(current)
 
 
-def _gathered_or_same(session: Session) -> Decision:
-    return _gathered(session) if session.state is S.GATHERING else (session, ())
+def _gathered_or_same(current: Ownership) -> Advance:
+    return _gathered(current) if current.state is S.GATHERING else (current, ())
 
 
-def _taker_failed(session: Session, event: E) -> Decision:
-    gone = event is E.TAKER_GONE
+def _taker_failed(current: Ownership, event: HandoverEvent) -> Advance:
+    gone = event is H.TAKER_DIED
     reason = Reason.SUCCESSOR_DIED if gone else Reason.SUCCESSOR_HUNG_UP
-    if session.state is S.HELD:
-        return replace(session, state=S.OVER), ()
-    if session.state in REVERSIBLE:
-        held, actions = _back(session, reason)
-        return replace(held, state=S.OVER), (Do.ABORT_TAKER, *actions)
-    if session.state is S.RELEASING:
-        return _regained(session, reason) if gone else _fence(session, reason)
-    if session.state is S.FENCING and gone:
-        return _regained(session, session.reason)
-    if session.state is S.SOAKING and gone:
-        return _regained(session, reason)
-    return session, ()
+    if current.state is S.HELD:
+        return replace(current, state=S.OVER), ()
+    if current.state in REVERSIBLE:
+        held, actions = _back(current, reason)
+        return replace(held, state=S.OVER), (A.ABORT_TAKER, *actions)
+    if current.state is S.RELEASING:
+        return _regained(current, reason) if gone else _fence(current, reason)
+    if current.state is S.FENCING and gone:
+        return _regained(current, current.reason)
+    if current.state is S.SOAKING and gone:
+        return _regained(current, reason)
+    return current, ()
 
 
-def _failed(session: Session, event: E, reason: Reason) -> Decision:
-    state = session.state
-    if event is E.LATE:
-        reason = _why_late(session)
-    elif event not in (E.REFUSED, E.EXPORT_FAILED, E.ABORT):
-        return session, ()
+def _failed(current: Ownership, event: HandoverEvent, reason: Reason) -> Advance:
+    state = current.state
+    if event is H.LATE:
+        reason = _why_late(current)
+    elif event not in (H.REFUSED, H.EXPORT_FAILED, H.ABORT):
+        return current, ()
     if state is S.HELD:
-        if event in (E.ABORT, E.LATE):
-            return replace(session, state=S.OVER), (Do.ABORT_TAKER,)
-        return session, ()
+        if event in (H.ABORT, H.LATE):
+            return replace(current, state=S.OVER), (A.ABORT_TAKER,)
+        return current, ()
     if state in REVERSIBLE:
-        held, actions = _back(session, reason)
-        if event is E.ABORT:
-            return replace(held, state=S.OVER), (Do.ABORT_TAKER, *actions)
+        held, actions = _back(current, reason)
+        if event is H.ABORT:
+            return replace(held, state=S.OVER), (A.ABORT_TAKER, *actions)
         return held, actions
     if state is S.RELEASING:
-        return _fence(session, reason)
-    if state is S.FENCING and event is E.LATE:
-        return session, (Do.FENCE_TAKER,)
-    return session, ()
+        return _fence(current, reason)
+    if state is S.FENCING and event is H.LATE:
+        return current, (A.FENCE_TAKER,)
+    return current, ()
 
 
-def _why_late(session: Session) -> Reason:
-    if session.giver is Giver.LOST:
+def _why_late(current: Ownership) -> Reason:
+    if current.giver is P.LOST:
         return Reason.PREDECESSOR_HUNG_UP
-    return Reason.DUMP_TIMEOUT if session.state is S.EXPORTING else Reason.LATE
+    return Reason.DUMP_TIMEOUT if current.state is S.EXPORTING else Reason.LATE
 
 
-def _fence(session: Session, reason: Reason) -> Decision:
-    return replace(session, state=S.FENCING, reason=reason), (Do.FENCE_TAKER,)
+def _fence(current: Ownership, reason: Reason) -> Advance:
+    return replace(current, state=S.FENCING, reason=reason), (A.FENCE_TAKER,)
 
 
-def _back(session: Session, reason: Reason) -> Decision:
-    """The giver has it again. One that hung up claims for itself; one that is dead leaves nobody."""
-    resume: tuple[Action, ...] = (Do.RESUME_GIVER,) if session.giver is Giver.HERE else ()
-    return replace(session, state=S.HELD), (*resume, Fail(reason, _owner(session)))
+def _back(current: Ownership, reason: Reason) -> Advance:
+    """The giver owns again. A giver that hung up reads the claim itself; after a giver that died no process owns."""
+    resume: tuple[Action, ...] = (A.RESUME_GIVER,) if current.giver is P.HERE else ()
+    return replace(current, state=S.HELD), (*resume, Failure(reason, _owner(current)))
 
 
-def _regained(session: Session, reason: Reason) -> Decision:
-    """The taker, who may have owned, is dead."""
-    resume: tuple[Action, ...] = (Do.RESUME_GIVER,) if session.giver is Giver.HERE else ()
-    return replace(session, state=S.OVER), (*resume, Fail(reason, _owner(session)))
+def _regained(current: Ownership, reason: Reason) -> Advance:
+    """The taker, which may have owned, is dead."""
+    resume: tuple[Action, ...] = (A.RESUME_GIVER,) if current.giver is P.HERE else ()
+    return replace(current, state=S.OVER), (*resume, Failure(reason, _owner(current)))
 
 
-def _owner(session: Session) -> Owner:
-    return Owner.NOBODY if session.giver is Giver.GONE else Owner.GIVER
+def _owner(current: Ownership) -> Owner:
+    return Owner.NEITHER if current.giver is P.GONE else Owner.GIVER

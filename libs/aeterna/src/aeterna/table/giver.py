@@ -1,77 +1,70 @@
-"""The one that hands over, as a table: it serves, freezes, and ends as the standby or serves on.
+"""The giver's table: it serves, freezes, and ends as the standby or serves on.
 
-It thaws only with the claim in its hand, or when the broker says that the claimant is dead. So whatever is
-lost on the way, it never serves beside its successor.
+After a freeze it serves again only if it has won the claim, or if the broker says that the process which won the claim
+is dead. So whichever message is lost, giver and taker never serve at the same time.
 """
 
 from enum import Enum, auto
 
+from aeterna.table.events import HandoverEvent
 
-class G(Enum):
+
+class GiverState(Enum):
+    """Whether the giver owns the state, and whether it acts."""
+
     SERVING = auto()  # owns and acts
     EXPORTING = auto()  # owns and acts, writes its state out
     FROZEN = auto()  # may own, does not act
-    DOUBTING = auto()  # asks the claim
-    YIELDED = auto()  # the successor took the claim; the copies stay until the broker says how it ended
+    DOUBTING = auto()  # reads the claim
+    YIELDED = auto()  # the taker won the claim; the copies stay until the broker says how it ended
     STANDBY = auto()  # does not own; keeps its memory until the soak is over
 
 
-class On(Enum):
-    PREPARE = auto()
-    FROZE = auto()  # the application stands still
-    FAILED = auto()  # the application cannot export
-    ABORT = auto()
-    RESUME = auto()
-    RESUME_CLAIMED = auto()  # the successor had claimed, and is dead
-    DONE = auto()
-    LOST = auto()  # no broker any more
-    LATE = auto()
-    WON = auto()  # the answer to CLAIM
-    EMPTY = auto()
+class GiverAction(Enum):
+    """Actions of the giver."""
 
-
-class Do(Enum):
     EXPORT = auto()
     SEND_REST = auto()  # what changed since the export, the connections, END
     SEND_ABORT = auto()
-    CANCEL = auto()  # stop exporting; nothing stood still
+    CANCEL = auto()  # stop exporting; the application was never frozen
     CLAIM = auto()
-    THAW = auto()  # nobody else has read or written
-    THAW_PROVEN = auto()  # only the connections that prove it
+    THAW = auto()  # no other process has read or written: all connections are good
+    THAW_PROVEN = auto()  # only connections whose counters prove that they are untouched
     DROP = auto()  # close the copies
-    TAKE_BACK = auto()  # the successor is dead; apply the deltas it told
+    TAKE_BACK = auto()  # the taker is dead; apply the deltas it sent
 
 
-Actions = tuple[Do, ...]
+Actions = tuple[GiverAction, ...]
+S, H, A = GiverState, HandoverEvent, GiverAction
 
-TRANSITIONS: dict[tuple[G, On], tuple[G, Actions]] = {
-    (G.SERVING, On.PREPARE): (G.EXPORTING, (Do.EXPORT,)),
-    (G.SERVING, On.DONE): (G.STANDBY, (Do.DROP,)),  # the successor started cold
-    (G.EXPORTING, On.FROZE): (G.FROZEN, (Do.SEND_REST,)),
-    (G.EXPORTING, On.FAILED): (G.SERVING, (Do.SEND_ABORT, Do.CANCEL)),
-    (G.EXPORTING, On.ABORT): (G.SERVING, (Do.CANCEL,)),
-    (G.EXPORTING, On.RESUME): (G.SERVING, (Do.CANCEL,)),
-    (G.EXPORTING, On.LOST): (G.SERVING, (Do.CANCEL,)),
-    (G.EXPORTING, On.LATE): (G.SERVING, (Do.SEND_ABORT, Do.CANCEL)),
-    (G.FROZEN, On.FAILED): (G.DOUBTING, (Do.SEND_ABORT, Do.CLAIM)),
-    (G.FROZEN, On.ABORT): (G.DOUBTING, (Do.CLAIM,)),
-    (G.FROZEN, On.RESUME): (G.DOUBTING, (Do.CLAIM,)),
-    (G.FROZEN, On.LOST): (G.DOUBTING, (Do.CLAIM,)),
-    (G.FROZEN, On.LATE): (G.DOUBTING, (Do.SEND_ABORT, Do.CLAIM)),
-    (G.FROZEN, On.RESUME_CLAIMED): (G.SERVING, (Do.THAW_PROVEN,)),
-    (G.FROZEN, On.DONE): (G.STANDBY, (Do.DROP,)),
-    (G.DOUBTING, On.WON): (G.SERVING, (Do.THAW,)),
-    (G.DOUBTING, On.EMPTY): (G.YIELDED, ()),
-    (G.YIELDED, On.RESUME_CLAIMED): (G.SERVING, (Do.THAW_PROVEN,)),
-    (G.YIELDED, On.DONE): (G.STANDBY, (Do.DROP,)),
-    (G.YIELDED, On.LOST): (G.STANDBY, (Do.DROP,)),
-    (G.STANDBY, On.RESUME): (G.SERVING, (Do.TAKE_BACK,)),
-    (G.STANDBY, On.RESUME_CLAIMED): (G.SERVING, (Do.TAKE_BACK,)),
+TRANSITIONS: dict[tuple[GiverState, HandoverEvent], tuple[GiverState, Actions]] = {
+    (S.SERVING, H.PREPARE): (S.EXPORTING, (A.EXPORT,)),
+    (S.SERVING, H.DONE): (S.STANDBY, (A.DROP,)),  # the taker started cold
+    (S.EXPORTING, H.FROZE): (S.FROZEN, (A.SEND_REST,)),
+    (S.EXPORTING, H.EXPORT_FAILED): (S.SERVING, (A.SEND_ABORT, A.CANCEL)),
+    (S.EXPORTING, H.ABORT): (S.SERVING, (A.CANCEL,)),
+    (S.EXPORTING, H.RESUME): (S.SERVING, (A.CANCEL,)),
+    (S.EXPORTING, H.BROKER_HUNG_UP): (S.SERVING, (A.CANCEL,)),
+    (S.EXPORTING, H.LATE): (S.SERVING, (A.SEND_ABORT, A.CANCEL)),
+    (S.FROZEN, H.EXPORT_FAILED): (S.DOUBTING, (A.SEND_ABORT, A.CLAIM)),
+    (S.FROZEN, H.ABORT): (S.DOUBTING, (A.CLAIM,)),
+    (S.FROZEN, H.RESUME): (S.DOUBTING, (A.CLAIM,)),
+    (S.FROZEN, H.BROKER_HUNG_UP): (S.DOUBTING, (A.CLAIM,)),
+    (S.FROZEN, H.LATE): (S.DOUBTING, (A.SEND_ABORT, A.CLAIM)),
+    (S.FROZEN, H.RESUME_CLAIMED): (S.SERVING, (A.THAW_PROVEN,)),
+    (S.FROZEN, H.DONE): (S.STANDBY, (A.DROP,)),
+    (S.DOUBTING, H.CLAIM_WON): (S.SERVING, (A.THAW,)),
+    (S.DOUBTING, H.CLAIM_EMPTY): (S.YIELDED, ()),
+    (S.YIELDED, H.RESUME_CLAIMED): (S.SERVING, (A.THAW_PROVEN,)),
+    (S.YIELDED, H.DONE): (S.STANDBY, (A.DROP,)),
+    (S.YIELDED, H.BROKER_HUNG_UP): (S.STANDBY, (A.DROP,)),
+    (S.STANDBY, H.RESUME): (S.SERVING, (A.TAKE_BACK,)),
+    (S.STANDBY, H.RESUME_CLAIMED): (S.SERVING, (A.TAKE_BACK,)),
 }
 
-ACTS = frozenset({G.SERVING, G.EXPORTING})
+ACTS = frozenset({S.SERVING, S.EXPORTING})
 
 
-def step(state: G, event: On) -> tuple[G, Actions]:
-    """Total: what is not in the table changes nothing."""
+def advance(state: GiverState, event: HandoverEvent) -> tuple[GiverState, Actions]:
+    """The next state and its actions. An event that is not in the table changes nothing."""
     return TRANSITIONS.get((state, event), (state, ()))

@@ -1,4 +1,4 @@
-"""Why a hand-over fails: one fixed list, so that a metric can count by it."""
+"""Why a hand-over fails: one fixed list, so that a metric can count by reason."""
 
 from enum import StrEnum
 
@@ -22,12 +22,12 @@ class Reason(StrEnum):
 
     @property
     def code(self) -> int:
-        """The number that the error-code list of Aeterna has for this."""
+        """Aeterna's error code for this reason."""
         return _CODES.get(self, 1000)
 
     @classmethod
     def read(cls, text: str) -> "Reason":
-        """The reason a peer gave; one that is not in the list is a breach of the protocol."""
+        """The reason that a peer gave; a reason outside the list is a breach of the protocol."""
         return cls(text) if text in _VALUES else cls.PROTOCOL
 
 
@@ -49,7 +49,7 @@ _CODES = {
 
 
 class Breach(Exception):
-    """A peer did what the protocol does not allow, or sent state that cannot be used."""
+    """A peer broke the protocol, or sent state that cannot be used."""
 
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)

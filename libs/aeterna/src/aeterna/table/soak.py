@@ -1,4 +1,7 @@
-"""When a soak has failed. It passes by lasting, which is the table's business."""
+"""When a soak has failed: the rules that a successor must not break while it is watched.
+
+A soak passes when its time is over; that is a deadline in `table.service`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ class SoakRules:
 
     failures_max: int = 3
     error_rate_max: float | None = None
-    requests_min: int = 20  # one failure of two is not a rate
+    requests_min: int = 20  # with fewer requests no error rate is calculated
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Soak:
-    """What has been seen so far. `first` is where the counters stood when the soak began."""
+    """What the checks and counters have shown so far. `first` holds the counters at the start of the soak."""
 
     failures: int = 0
     first: Counted | None = None
@@ -32,12 +35,12 @@ class Soak:
 
 
 def checked(soak: Soak, passed: bool) -> Soak:
-    """One check came back."""
+    """One health check has ended."""
     return Soak(0 if passed else soak.failures + 1, soak.first, soak.last)
 
 
 def counted(soak: Soak, now: Counted) -> Soak:
-    """The counters were read. Counters that went backwards are those of a process that counts anew."""
+    """The counters have been read. Counters that went backwards were reset, so the comparison starts from them."""
     restarted = soak.last is not None and now.requests < soak.last.requests
     first = now if soak.first is None or restarted else soak.first
     return Soak(soak.failures, first, now)

@@ -1,13 +1,17 @@
-"""The successor, as a table. It acts only after RELEASE and with the claim in its hand."""
+"""The taker's table. It acts only after RELEASE, and only if it has won the claim."""
 
 from enum import Enum, auto
 
+from aeterna.table.events import HandoverEvent
 
-class T(Enum):
+
+class TakerState(Enum):
+    """How far the taker has come."""
+
     WAITING = auto()
     RECEIVING = auto()
-    LOADED = auto()  # all is verified; the application builds itself from it
-    REFUSING = auto()  # has said that it cannot use the state; the broker decides: cold, or out
+    LOADED = auto()  # everything is verified; the application builds itself from it
+    REFUSING = auto()  # has said that it cannot use the state; the broker answers with COLD or ABORT
     PREPARED = auto()
     INSTALLING = auto()
     INSTALLED = auto()  # holds everything, has read nothing
@@ -16,23 +20,9 @@ class T(Enum):
     OUT = auto()
 
 
-class On(Enum):
-    OFFER = auto()
-    COLD = auto()
-    VERIFIED = auto()
-    REFUSED = auto()  # by its own checks or by the application
-    APP_READY = auto()
-    COMMIT = auto()
-    INSTALLED = auto()
-    RELEASE = auto()
-    ABORT = auto()
-    LOST = auto()
-    LATE = auto()
-    WON = auto()
-    EMPTY = auto()
+class TakerAction(Enum):
+    """Actions of the taker."""
 
-
-class Do(Enum):
     LOAD = auto()  # give the state to the application
     FORGET = auto()  # begin empty
     SEND_ABORT = auto()
@@ -40,45 +30,46 @@ class Do(Enum):
     INSTALL = auto()
     SEND_INSTALLED = auto()
     CLAIM = auto()
-    START = auto()  # from here it reads, writes and owns
+    START = auto()  # from here on it reads, writes and owns
     SEND_READY = auto()
     DISCARD = auto()
 
 
-Actions = tuple[Do, ...]
+Actions = tuple[TakerAction, ...]
+S, H, A = TakerState, HandoverEvent, TakerAction
 
-TRANSITIONS: dict[tuple[T, On], tuple[T, Actions]] = (
+TRANSITIONS: dict[tuple[TakerState, HandoverEvent], tuple[TakerState, Actions]] = (
     {
-        (T.WAITING, On.OFFER): (T.RECEIVING, ()),
-        (T.RECEIVING, On.VERIFIED): (T.LOADED, (Do.LOAD,)),
-        (T.RECEIVING, On.REFUSED): (T.REFUSING, (Do.SEND_ABORT,)),
-        (T.LOADED, On.REFUSED): (T.REFUSING, (Do.SEND_ABORT,)),
-        (T.LOADED, On.APP_READY): (T.PREPARED, (Do.SEND_PREPARED,)),
-        (T.PREPARED, On.COMMIT): (T.INSTALLING, (Do.INSTALL,)),
-        (T.INSTALLING, On.INSTALLED): (T.INSTALLED, (Do.SEND_INSTALLED,)),
-        (T.INSTALLING, On.REFUSED): (T.REFUSING, (Do.SEND_ABORT,)),
-        (T.INSTALLED, On.RELEASE): (T.CLAIMING, (Do.CLAIM,)),
-        (T.CLAIMING, On.WON): (T.OWNER, (Do.START, Do.SEND_READY)),
-        (T.CLAIMING, On.EMPTY): (T.OUT, (Do.SEND_ABORT, Do.DISCARD)),
+        (S.WAITING, H.OFFER): (S.RECEIVING, ()),
+        (S.RECEIVING, H.VERIFIED): (S.LOADED, (A.LOAD,)),
+        (S.RECEIVING, H.REFUSED): (S.REFUSING, (A.SEND_ABORT,)),
+        (S.LOADED, H.REFUSED): (S.REFUSING, (A.SEND_ABORT,)),
+        (S.LOADED, H.APP_READY): (S.PREPARED, (A.SEND_PREPARED,)),
+        (S.PREPARED, H.COMMIT): (S.INSTALLING, (A.INSTALL,)),
+        (S.INSTALLING, H.INSTALLED): (S.INSTALLED, (A.SEND_INSTALLED,)),
+        (S.INSTALLING, H.REFUSED): (S.REFUSING, (A.SEND_ABORT,)),
+        (S.INSTALLED, H.RELEASE): (S.CLAIMING, (A.CLAIM,)),
+        (S.CLAIMING, H.CLAIM_WON): (S.OWNER, (A.START, A.SEND_READY)),
+        (S.CLAIMING, H.CLAIM_EMPTY): (S.OUT, (A.SEND_ABORT, A.DISCARD)),
     }
     | {
-        (state, On.COLD): (T.LOADED, (Do.FORGET, Do.LOAD))
-        for state in (T.WAITING, T.RECEIVING, T.LOADED, T.REFUSING, T.PREPARED, T.INSTALLING, T.INSTALLED)
+        (state, H.COLD): (S.LOADED, (A.FORGET, A.LOAD))
+        for state in (S.WAITING, S.RECEIVING, S.LOADED, S.REFUSING, S.PREPARED, S.INSTALLING, S.INSTALLED)
     }
     | {
-        (state, event): (T.OUT, actions)
-        for state in (T.WAITING, T.RECEIVING, T.LOADED, T.REFUSING, T.PREPARED, T.INSTALLING, T.INSTALLED)
+        (state, event): (S.OUT, actions)
+        for state in (S.WAITING, S.RECEIVING, S.LOADED, S.REFUSING, S.PREPARED, S.INSTALLING, S.INSTALLED)
         for event, actions in (
-            (On.ABORT, (Do.DISCARD,)),
-            (On.LOST, (Do.DISCARD,)),
-            (On.LATE, (Do.SEND_ABORT, Do.DISCARD)),
+            (H.ABORT, (A.DISCARD,)),
+            (H.BROKER_HUNG_UP, (A.DISCARD,)),
+            (H.LATE, (A.SEND_ABORT, A.DISCARD)),
         )
     }
 )
 
-ACTS = frozenset({T.OWNER})
+ACTS = frozenset({S.OWNER})
 
 
-def step(state: T, event: On) -> tuple[T, Actions]:
-    """Total: what is not in the table changes nothing."""
+def advance(state: TakerState, event: HandoverEvent) -> tuple[TakerState, Actions]:
+    """The next state and its actions. An event that is not in the table changes nothing."""
     return TRANSITIONS.get((state, event), (state, ()))

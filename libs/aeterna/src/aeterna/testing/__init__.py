@@ -1,1 +1,1 @@
-"""For tests of an upgrade, ours and yours: `Supervised` runs a real supervisor, `sample` is a small server for it."""
+"""For tests of upgrades: `Supervised` runs a real supervisor, `sample` is a small server for it."""

@@ -1,4 +1,4 @@
-"""Stock gRPC clients that never stop calling, and count every call that fails: no retries, no settings of their own."""
+"""gRPC clients with default settings and without retries that call all the time and count every failed call."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _TIMEOUT_S = 10.0
 
 
 class GrpcLoad:
-    """`with GrpcLoad(address) as load: …; assert not load.failed`. Some keep their channel, some make one for each
-    call, some hear streams of fifteen messages."""
+    """`with GrpcLoad(address) as load: …; assert not load.failed`. Some clients keep their channel, some
+    open one for each call, some read streams of fifteen messages."""
 
     def __init__(self, address: str) -> None:
         self.unary = self.streams = 0
@@ -35,7 +35,7 @@ class GrpcLoad:
         self._thread.join(_TIMEOUT_S * 2)
 
     def until(self, unary: int, streams: int, patience_s: float = 300.0) -> None:
-        """Wait for that many."""
+        """Wait until so many calls and streams have ended."""
         for _ in range(round(patience_s / 0.05)):
             if (self.unary >= unary and self.streams >= streams) or self._ending.wait(0.05):
                 return
@@ -60,7 +60,7 @@ class GrpcLoad:
 
     async def _streaming(self) -> None:
         async with grpc.aio.insecure_channel(self._address) as opened:
-            channel: Any = opened  # its stubs leave no serializer out, and grpc does
+            channel: Any = opened  # the type stubs require a serializer, grpc does not
             while not self._ending.is_set():
                 try:
                     heard = [each async for each in channel.unary_stream("/sample/Count")(b"15", timeout=_TIMEOUT_S)]

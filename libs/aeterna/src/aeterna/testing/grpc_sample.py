@@ -1,7 +1,7 @@
-"""A grpc.aio server that is replaced: `Echo` answers with its generation, `Count` streams numbers.
+"""A grpc.aio server for upgrades: `Echo` answers with its generation, `Count` streams numbers.
 
-SAMPLE_PORT is where it listens, SAMPLE_AGE_S how old its connections get. SAMPLE_PLAIN=1 is one that knows nothing of
-successors: it stops when it is told to.
+SAMPLE_PORT is its port, SAMPLE_AGE_S the maximum age of its connections. With SAMPLE_PLAIN=1 it does not expect a
+successor: on SIGTERM it stops at once.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ GENERATION = os.environ.get("AETERNA_GENERATION", "0").encode()
 
 
 async def echo(request: bytes, _context: object) -> bytes:
-    """A little work, so that calls are under way at any moment."""
+    """Wait a little, so that calls are under way at any moment."""
     await asyncio.sleep(0.001)
     return GENERATION + b" " + request
 
 
 async def count(request: bytes, _context: object) -> AsyncIterator[bytes]:
-    """As many messages as it is asked for, for as many hundredths of a second."""
+    """Stream as many messages as the request says, one each hundredth of a second."""
     for number in range(int(request)):
         await asyncio.sleep(0.01)
         yield b"%d" % number
 
 
 def make_server(options: aeterna.grpc.Options) -> grpc.aio.Server:
-    """Not started."""
+    """A server that is not started."""
     server = grpc.aio.server(options=list(options))
     handlers = {
         "Echo": grpc.unary_unary_rpc_method_handler(echo),
@@ -46,7 +46,7 @@ def make_server(options: aeterna.grpc.Options) -> grpc.aio.Server:
 
 
 async def main() -> None:
-    """Until SIGTERM."""
+    """Serve until SIGTERM."""
     leaving = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leaving.set)
     address = f"127.0.0.1:{os.environ['SAMPLE_PORT']}"

@@ -1,4 +1,4 @@
-"""Clients whose connections outlive the server, and who notice every byte that is lost, doubled or out of order."""
+"""Clients whose connections outlive the server. They notice every byte that is lost, repeated or out of order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import socket
 
 
 class LiveLoad:
-    """Each sends numbers and expects them back, with its own count, in order; some requests are always under way."""
+    """Each client sends numbers and expects them back in order, with its own count. Some requests are always under
+    way."""
 
     def __init__(self, address: tuple[str, int] | str, count: int) -> None:
         self.broken: list[str] = []
@@ -26,7 +27,7 @@ class LiveLoad:
             self._selector.register(sock, selectors.EVENT_READ, number)
 
     def turn(self) -> None:
-        """Ask wherever fewer than two answers are due, and hear what has come."""
+        """Send on each connection with fewer than two answers outstanding, and read the answers that have come."""
         for number, sock in enumerate(self._socks):
             if sock.fileno() >= 0 and self._sent[number] - self._got[number] < 2:
                 self._sent[number] += 1
@@ -62,7 +63,7 @@ class LiveLoad:
         self._socks[number].close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close all connections."""
         for sock in self._socks:
             sock.close()
         self._selector.close()

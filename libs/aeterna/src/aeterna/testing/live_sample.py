@@ -1,6 +1,6 @@
 """A server whose connections outlive it: answers each line "<n>" with "<n> <lines of this connection so far>".
 
-What it does it says on its standard output, a JSON object a line. Arguments: crash=<step>; slow=<ms> answers that much
+It reports each step on its standard output, a JSON object a line. Arguments: crash=<step>; slow=<ms> answers that much
 later, so that answers are under way at the freeze; hasty=1 does not wait for them (a mistake that the clients must
 notice).
 """
@@ -23,19 +23,19 @@ stood: list[float] = []  # for how long each inherited connection has stood stil
 
 
 def say(did: str, **facts: object) -> None:
-    """For whoever started it."""
+    """Report a step to the process that started this one."""
     sys.stdout.write(json.dumps({"did": did, **facts}) + "\n")
     sys.stdout.flush()
 
 
 def trace(step: str) -> None:
-    """Die if it is time to."""
+    """Kill this process if the arguments say so for this step."""
     if step == options.get("crash"):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Counter(LiveProtocol):
-    """One connection, and how many lines it has had."""
+    """One connection, and the number of lines it has sent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Counter(LiveProtocol):
 
 
 async def main() -> None:
-    """Until a signal ends it."""
+    """Serve until a signal ends the process."""
     client = AsyncAeternaClient(trace=trace)
     live = LiveConnections(client, Counter)
 

@@ -1,4 +1,4 @@
-"""Clients that never stop asking, and count every answer they do not get."""
+"""Clients that send requests all the time and count every request that is not answered."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Load:
             thread.join(_TIMEOUT_S * 2)
 
     def passed(self, answer: bytes, since: float) -> None:
-        """One more."""
+        """One request was answered."""
         generation = answer.split(b" ")[0].decode()
         with self._lock:
             self.done += 1
@@ -46,19 +46,19 @@ class Load:
             self.longest_s = max(self.longest_s, time.monotonic() - since)
 
     def missed(self, reason: object) -> None:
-        """One less."""
+        """One request failed."""
         with self._lock:
             self.failed[f"{type(reason).__name__}: {reason}"[:80]] += 1
 
     def until(self, done: int, patience_s: float = 30.0) -> None:
-        """Wait for that many answers."""
+        """Wait for so many answers."""
         deadline = time.monotonic() + patience_s
         while self.done < done and time.monotonic() < deadline:
             self.stopping.wait(0.01)
 
 
 def fresh(load: Load, address: Where) -> None:
-    """A connection for every question."""
+    """A connection for each request."""
     while not load.stopping.is_set():
         since = time.monotonic()
         try:
@@ -113,7 +113,7 @@ def datagrams(load: Load, address: Where) -> None:
             try:
                 own.sendto(question, address)
                 answer = own.recv(2048)
-                while not answer.endswith(b" " + question):  # the late answer to one that was given up
+                while not answer.endswith(b" " + question):  # the late answer to a datagram that was given up
                     answer = own.recv(2048)
                 load.passed(answer, since)
             except OSError as problem:
@@ -121,7 +121,7 @@ def datagrams(load: Load, address: Where) -> None:
 
 
 def queue(address: Where, count: int) -> list[socket.socket]:
-    """Connections that have been made and have asked, whether anybody accepts them or not."""
+    """Connections that have sent a request, whether or not a process accepts them."""
     waiting = []
     for _ in range(count):
         connection = socket.create_connection(address, _TIMEOUT_S)
@@ -132,7 +132,7 @@ def queue(address: Where, count: int) -> list[socket.socket]:
 
 
 def answered(waiting: list[socket.socket]) -> int:
-    """How many of them got an answer in the end."""
+    """How many of these connections get an answer."""
     count = 0
     for connection in waiting:
         with suppress(OSError):

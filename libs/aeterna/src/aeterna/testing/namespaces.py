@@ -1,4 +1,4 @@
-"""Whether this machine lets a test have namespaces of its own."""
+"""Can a test create Linux namespaces on this machine? It stands alone because several test suites ask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 
 
 def can_make(*kinds: str) -> bool:
-    """Tried, not guessed: it takes a right, a kernel that has them, and a root that is a mount."""
+    """Try it: it needs a permission, support in the kernel, and a root directory that is a mount."""
     if shutil.which("unshare") is None:
         return False
     command = ["unshare", *kinds, "--fork", "--kill-child", "--mount-proc", "true"]

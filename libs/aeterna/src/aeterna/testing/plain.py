@@ -1,4 +1,4 @@
-"""How it is done without a supervisor: the control runs that a test of an upgrade has to see fail."""
+"""An upgrade without a supervisor: the control runs that a test of upgrades must see fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ How = Literal["restart", "overlap"]
 
 
 class Plain:
-    """The same server, which binds its own port. `restart`: stop, then start. `overlap`: both listen for a while."""
+    """The sample server with a port of its own. `restart`: stop, then start. `overlap`: both processes listen for a
+    while."""
 
     def __init__(self, how: How) -> None:
         self._how = how
@@ -32,7 +33,7 @@ class Plain:
         self.process.wait()
 
     def reload(self) -> None:
-        """A new one in the place of the old one."""
+        """Replace the process."""
         old = self.process
         if self._how == "restart":
             old.send_signal(signal.SIGTERM)

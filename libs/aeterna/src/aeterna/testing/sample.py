@@ -1,7 +1,7 @@
-"""A server for tests: LISTEN_FDS in, SIGTERM to drain, the standard library alone (and no `site`: it starts fast).
+"""A server for tests: it takes LISTEN_FDS, drains on SIGTERM and imports only the standard library, so it starts fast.
 
-Whoever sends a line over TCP or a Unix socket gets `<generation> <line>` and the connection is closed; an HTTP GET
-is answered likewise and kept alive; a datagram is answered to its sender. SAMPLE_* variables make it misbehave.
+A line over TCP or a Unix socket is answered `<generation> <line>`, and the connection is closed. An HTTP GET is
+answered likewise and kept alive; a datagram is answered to its sender. SAMPLE_* variables make the server misbehave.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import time
 from contextlib import suppress
 
 GENERATION = os.environ.get("AETERNA_GENERATION", "0")
-_IDLE_S = 0.3  # an idle kept-alive connection is closed so long after the drain began: its client is not about to ask
+_IDLE_S = 0.3  # idle kept-alive connections are closed so long after the drain began; by then no request is under way
 
 
 def want(name: str) -> float | None:
-    """The number in SAMPLE_<name>, if it is meant for this generation: `2` or `2@3` (in the third generation only)."""
+    """The number in SAMPLE_<name>: `2`, or `2@3` for the third generation only. None if it is not for this
+    generation."""
     value, _, generation = os.environ.get(f"SAMPLE_{name}", "").partition("@")
     return float(value) if value and generation in ("", GENERATION) else None
 
 
 def notify(text: str) -> None:
-    """sd_notify."""
+    """Send a datagram to the notify socket."""
     name = os.environ.get("NOTIFY_SOCKET", "")
     if name:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
@@ -43,7 +44,7 @@ class Sample:
         self.served = 0
 
     def run(self) -> None:
-        """Until drained."""
+        """Serve until SIGTERM and the end of the last request."""
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write)
         signal.signal(signal.SIGTERM, lambda *_: None)
@@ -51,7 +52,7 @@ class Sample:
         for i in range(int(os.environ.get("LISTEN_FDS", "0"))):
             listener = socket.socket(fileno=3 + i)
             self.listeners.append(listener)
-        if want("BIND") is not None:  # what a program does that is told a port instead of being lent a socket
+        if want("BIND") is not None:  # bind an own port instead of using the lent sockets
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                 own = socket.socket(socket.AF_INET, kind)
                 own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -77,7 +78,7 @@ class Sample:
         time.sleep(want("LINGER") or 0.0)
 
     def misbehave(self) -> None:
-        """As SAMPLE_* says."""
+        """Do what the SAMPLE_* variables say."""
         time.sleep(want("READY_AFTER") or 0.0)
         if want("EXIT") is not None:
             sys.exit(int(want("EXIT") or 0))
@@ -95,7 +96,7 @@ class Sample:
         if crash is not None:
             signal.signal(signal.SIGALRM, lambda *_: os._exit(9))
             signal.setitimer(signal.ITIMER_REAL, max(crash, 0.001))
-        if want("DEAF") is not None:  # does not accept, does not hear SIGTERM
+        if want("DEAF") is not None:  # does not accept connections and ignores SIGTERM
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             time.sleep(want("DEAF") or 0.0)
 
@@ -108,7 +109,7 @@ class Sample:
                 listener.close()
 
     def accept(self, listener: socket.socket) -> None:
-        """As many as there are."""
+        """Accept the waiting connections."""
         for _ in range(64):
             try:
                 connection, _ = listener.accept()
@@ -119,7 +120,7 @@ class Sample:
             self.selector.register(connection, selectors.EVENT_READ, self.read)
 
     def datagram(self, held: socket.socket) -> None:
-        """Answered to whoever sent it."""
+        """Answer datagrams to their senders."""
         for _ in range(64):
             try:
                 data, sender = held.recvfrom(2048)
@@ -128,7 +129,7 @@ class Sample:
             held.sendto(GENERATION.encode() + b" " + data, sender)
 
     def read(self, connection: socket.socket) -> None:
-        """A line, or the head of a GET."""
+        """Read a line, or the head of a GET."""
         try:
             part = connection.recv(65536)
         except BlockingIOError:
@@ -156,19 +157,19 @@ class Sample:
             self.open[connection] = data
 
     def answer(self, connection: socket.socket, last: bool) -> None:
-        """Of an HTTP request."""
+        """Answer an HTTP request."""
         body = GENERATION.encode()
         status = b"500 Broken" if want("BROKEN") is not None else b"200 OK"
         end = b"Connection: close\r\n" if last else b""
         self.send(connection, b"HTTP/1.1 %s\r\nContent-Length: %d\r\n%s\r\n%s" % (status, len(body), end, body))
 
     def send(self, connection: socket.socket, data: bytes) -> None:
-        """Small enough for any buffer."""
-        with suppress(OSError):  # they hung up
+        """Send an answer, which fits into any socket buffer."""
+        with suppress(OSError):  # the client has hung up
             connection.sendall(data)
 
     def close(self, connection: socket.socket) -> None:
-        """Done with it."""
+        """Close the connection."""
         if self.open.pop(connection, None) is not None:
             self.selector.unregister(connection)
             connection.close()

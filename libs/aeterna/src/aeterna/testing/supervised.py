@@ -19,12 +19,12 @@ _PATIENCE_S = 15.0
 
 
 def sample_command(python: str = sys.executable) -> list[str]:
-    """The sample server, as fast as Python starts."""
+    """The command of the sample server."""
     return [python, "-I", "-S", str(Path(__file__).with_name("sample.py"))]
 
 
 class Supervised:
-    """`with Supervised(tmp_path, config) as it: it.reload()`. Ends by killing what is left."""
+    """`with Supervised(tmp_path, config) as it: it.reload()`. At the end, all processes that are left are killed."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Supervised:
         self.write(config)
 
     def write(self, config: Mapping[str, Any]) -> None:
-        """A new configuration; JSON is YAML."""
+        """Write a new configuration. (JSON is YAML.)"""
         whole = {"listeners": ["127.0.0.1:0"], **config}
         whole["service"] = {"command": sample_command(self._python), **config.get("service", {})}
         whole["control"] = {"socket_path": self.control}
@@ -63,7 +63,7 @@ class Supervised:
         return self
 
     def launch(self) -> None:
-        """Start it; whatever becomes of it."""
+        """Start it without waiting."""
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*self._prefix, self._python, "-m", "aeterna", "start", "-c", str(self.file)],
@@ -80,24 +80,24 @@ class Supervised:
 
     @property
     def pid(self) -> int:
-        """The supervisor's."""
+        """The pid of the supervisor."""
         assert self.process is not None
         return self.process.pid
 
     def ask(self, command: str, **more: Any) -> dict[str, Any]:
-        """One question."""
+        """Send one request to the control socket."""
         return ask(self.control, {"command": command, **more}, 60.0)
 
     def status(self) -> dict[str, Any]:
-        """How it stands."""
+        """The answer to `status`."""
         return self.ask("status")
 
     def reload(self) -> dict[str, Any]:
-        """Upgrade, and how that ended."""
+        """Upgrade, and return the outcome."""
         return self.ask("reload")
 
     def until(self, true: Callable[[dict[str, Any]], bool], patience_s: float = _PATIENCE_S) -> dict[str, Any]:
-        """The first status of which that is true."""
+        """Wait for a status for which `true` returns true."""
         last: object = None
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
@@ -116,7 +116,7 @@ class Supervised:
         raise AssertionError(f"not within {patience_s} s; last: {last}\n{self.log.read_text()[-6000:]}")
 
     def address(self, name: str = "") -> tuple[str, int]:
-        """Where a listener listens."""
+        """The address of a listener, by default the first."""
         for listener in self.status()["listeners"]:
             if not name or listener["name"] == name:
                 host, _, port = str(listener["address"]).rpartition("://")[2].rpartition(":")
@@ -124,21 +124,21 @@ class Supervised:
         raise AssertionError(f"no listener {name}")
 
     def signal(self, number: int) -> None:
-        """To the supervisor."""
+        """Send a signal to the supervisor."""
         os.kill(self.pid, number)
 
     def wait(self, patience_s: float = _PATIENCE_S) -> int:
-        """Its exit code."""
+        """Wait for its end; the exit code."""
         assert self.process is not None
         return self.process.wait(patience_s)
 
     def stop(self) -> int:
-        """SIGTERM, and the exit code."""
+        """Send SIGTERM and wait for the end; the exit code."""
         self.signal(signal.SIGTERM)
         return self.wait()
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Kill the supervisor and all its descendants."""
         if self.process is None or self.process.poll() is not None:
             return
         pids = [self.process.pid, *descendants(self.process.pid)]
@@ -151,7 +151,7 @@ class Supervised:
 
 
 def descendants(pid: int) -> list[int]:
-    """All below it."""
+    """All processes below `pid`."""
     found: list[int] = []
     try:
         children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -1,4 +1,4 @@
-"""One established connection on its way from a process to the next."""
+"""One established connection that goes from a process to its successor."""
 
 import base64
 import json
@@ -13,14 +13,14 @@ from aeterna.sdk.connections.proof import Proof
 from aeterna.srp.wire.frames import FDS_MAX, PAYLOAD_MAX
 from aeterna.table.reasons import Breach, Reason
 
-_ITEMS_MAX = PAYLOAD_MAX - 4096  # leaves room for what is around the items
+_ITEMS_MAX = PAYLOAD_MAX - 4096  # leaves room for the rest of the message
 
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """`app` is what the application wants back; `unread` are bytes that were read and not consumed.
+    """`app` is JSON that the application gets back; `unread` are bytes that were read and not consumed.
 
-    The giver makes one only when it has stopped reading and its own write buffer is empty.
+    The giver creates it only when it has stopped reading and its own write buffer is empty.
     """
 
     sock: socket.socket
@@ -29,23 +29,23 @@ class Connection:
     proof: Proof | None = field(default=None)
 
     def freeze(self) -> None:
-        """Note how far the stream is."""
+        """Note how many bytes have been read and written."""
         self.proof = proof.take(self.sock)
 
     @property
     def untouched(self) -> bool:
-        """Nobody has read or written since `freeze`."""
+        """True if no process has read or written since `freeze`."""
         return proof.untouched(self.sock, self.proof)
 
 
 def encode(connections: Sequence[Connection]) -> Iterator[tuple[list[dict[str, Any]], list[int]]]:
-    """Batches that fit into a frame: the items, and descriptors that belong to whoever takes them."""
+    """Batches that fit into a frame: the items and their descriptors, which the caller then owns."""
     for at in range(0, len(connections), FDS_MAX):
         yield from _batches(connections[at : at + FDS_MAX], at)
 
 
 def _batches(connections: Sequence[Connection], first: int) -> Iterator[tuple[list[dict[str, Any]], list[int]]]:
-    """One, or as many as it takes: weighing all at once is less work than weighing each."""
+    """One batch, or halves of it if it is too large: encoding all items at once is cheaper than encoding each."""
     items = [
         {"id": number, "app": each.app, "unread": base64.b64encode(each.unread).decode()}
         for number, each in enumerate(connections, first)
@@ -62,7 +62,7 @@ def _batches(connections: Sequence[Connection], first: int) -> Iterator[tuple[li
 
 
 def decode(items: Sequence[dict[str, Any]], fds: Sequence[int]) -> list[Connection]:
-    """The descriptors belong to the connections."""
+    """The connections of one message. They own the descriptors."""
     found = [socket.socket(fileno=fd) for fd in fds]
     try:
         return [

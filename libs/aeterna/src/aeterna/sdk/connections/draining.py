@@ -1,7 +1,7 @@
-"""HTTP servers that leave without a failed request: whoever keeps a connection is told that this answer is the last.
+"""HTTP servers that stop without a failed request: the last answer on each connection says `Connection: close`.
 
-A server that closes a kept connection while the next request is on its way has failed that request. So: stop
-accepting, answer what still comes with `Connection: close`, and shut down when nobody is left or `linger_s` is over.
+If a server closes a kept-alive connection while the next request is being sent, that request fails. So stop accepting,
+answer the requests that still come with `Connection: close`, and shut down when `linger_s` is over.
 """
 
 import asyncio
@@ -18,8 +18,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Draining:
     """Wraps an ASGI application. After `begin()` every HTTP/1 answer ends its connection.
 
-    A stream of events always does: when it ends because the process leaves, its head is long gone, and nothing
-    else could tell the client not to ask again on the same connection.
+    An event stream always ends its connection: its head is sent long before the process knows that it will stop.
     """
 
     def __init__(self, app: App) -> None:

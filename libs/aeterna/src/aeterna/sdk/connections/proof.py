@@ -1,4 +1,4 @@
-"""Has anybody read or written on this connection since? The kernel counts, so it can be proven.
+"""Has any process read or written on a connection since it was frozen? The kernel's counters prove it.
 
 Bytes read = received − still in the queue. Bytes written = acknowledged + still in the queue.
 """
@@ -25,7 +25,7 @@ class Proof:
 
 
 def take(sock: socket.socket) -> Proof | None:
-    """None where the kernel does not count: Unix sockets."""
+    """The counters now; None for Unix sockets, for which the kernel does not count."""
     for _ in range(_ATTEMPTS):
         before = _counters(sock)
         if before is None:
@@ -33,7 +33,7 @@ def take(sock: socket.socket) -> Proof | None:
         unread, unsent = _queue(sock, _SIOCINQ), _queue(sock, _SIOCOUTQ)
         if _counters(sock) == before:
             return Proof(before[1] - unread, before[0] + unsent)
-    return None  # data streams in faster than two calls take: without a proof it counts as touched
+    return None  # data arrives faster than the calls run; without a proof the connection counts as touched
 
 
 def untouched(sock: socket.socket, before: Proof | None) -> bool:

@@ -1,7 +1,7 @@
-"""Which of several processes on one port gets the new connections: a classic BPF program on their SO_REUSEPORT group.
+"""Which of several processes on one port gets new connections: a classic BPF program on their SO_REUSEPORT group.
 
-Needs no privilege. The program belongs to the group, so the latest one counts, and it goes when the group goes. A
-member's index is its place in the order of listen(); an index that is out of range falls back to the kernel's hash.
+It needs no privilege. The program belongs to the group: the latest one counts, and it ends with the group. A member's
+index is its place in the order of listen(); with an index out of range the kernel chooses by hash.
 """
 
 import ctypes
@@ -33,8 +33,8 @@ def established(port: int) -> int:
 
 
 def steer_here(listener: socket.socket, port: int) -> bool:
-    """Send all new connections of the group to this process. Proven by a connection to ourselves: False, and
-    nothing is steered, if none of the indices leads here."""
+    """Send all new connections of the group to this process, and test it with a connection to the port. False, and
+    nothing is steered, if no index leads to this process."""
     for index in reversed(range(group_size(port))):
         if not attach(listener, index):
             return False
@@ -45,7 +45,7 @@ def steer_here(listener: socket.socket, port: int) -> bool:
 
 
 def attach(listener: socket.socket, index: int) -> bool:
-    """False where the kernel does not know how, as in some sandboxes."""
+    """False if the kernel does not support it, as in some sandboxes."""
     program = ctypes.create_string_buffer(struct.pack("=HBBI", _RETURN_CONSTANT, 0, 0, index))
     option = struct.pack("@HP", 1, ctypes.addressof(program))
     try:
@@ -59,11 +59,11 @@ def detach(listener: socket.socket) -> None:
     try:
         listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, struct.pack("i", 0))
     except OSError:
-        return  # there was nothing
+        return  # no program was attached
 
 
 def group_size(port: int) -> int:
-    """How many sockets listen on `port`, in whatever process."""
+    """How many sockets of all processes listen on `port`."""
     found = 0
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
@@ -77,7 +77,7 @@ def group_size(port: int) -> int:
 
 
 def arrives_here(listener: socket.socket) -> bool:
-    """Connect to the listener's address and look whether this process gets it, by accepting it or in its queue."""
+    """Connect to the listener's address, and check that this process accepts the connection or has it in its queue."""
     address = _reachable(listener)
     before = _pending(listener)
     with socket.socket(listener.family, socket.SOCK_STREAM) as probe:

@@ -1,7 +1,7 @@
-"""One established stream on the event loop, made out of its socket in a few microseconds.
+"""An asyncio transport that is made from a connected socket in a few microseconds.
 
-It keeps asyncio's promises to a protocol. asyncio's own way takes three turns of the loop, a future and a task for each
-connection, and for that long a thousand inherited ones would stand still, one after the other.
+It keeps asyncio's promises to a protocol. asyncio's own transport takes three turns of the loop, a future and a task
+for each connection, and a thousand inherited connections would wait for that one after the other.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _R = TypeVar("_R")
 
 
 class StreamTransport(asyncio.Transport):
-    """Owns `sock`. The protocol hears `connection_made` before this returns."""
+    """Owns `sock`. `connection_made` of the protocol is called before the constructor returns."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.Protocol) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class StreamTransport(asyncio.Transport):
         self._protocol = protocol
         self._unsent = bytearray()
         self._low, self._high = HIGH_WATER // 4, HIGH_WATER
-        self._reading = False  # the loop looks at it
+        self._reading = False  # the loop watches the socket
         self._paused = False  # by the protocol
         self._heard_end = False
         self._said_end = False
@@ -41,7 +41,7 @@ class StreamTransport(asyncio.Transport):
         self._tell(protocol.connection_made, self)
         self._look()
 
-    # --- what asyncio asks of it
+    # --- asyncio.Transport
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         with contextlib.suppress(OSError):  # the peer may be gone
@@ -65,7 +65,7 @@ class StreamTransport(asyncio.Transport):
         return self._closing
 
     def close(self) -> None:
-        """Nothing is read any more; what was written still leaves."""
+        """Stop reading. Bytes in the write buffer are still sent."""
         self._closing = True
         self._look()
         if not self._unsent:
@@ -196,7 +196,7 @@ class StreamTransport(asyncio.Transport):
             self._full = False
             self._tell(self._protocol.resume_writing)
 
-    # --- its end
+    # --- the end of the connection
 
     def _lose(self, problem: Exception | None) -> None:
         if self._lost:
@@ -215,7 +215,7 @@ class StreamTransport(asyncio.Transport):
             self._sock.close()
 
     def _tell(self, what: Callable[..., _R], *args: Any) -> _R | None:
-        """A protocol that fails loses its own connection and nobody else's."""
+        """Call the protocol. If it raises, its connection is closed; other connections are not affected."""
         try:
             return what(*args)
         except Exception as failed:

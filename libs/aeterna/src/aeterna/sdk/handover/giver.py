@@ -1,4 +1,4 @@
-"""Handing over: carries out what the table of `srp.giver` says."""
+"""This process as the giver of a hand-over: carries out what `aeterna.table.giver` decides."""
 
 import os
 import time
@@ -6,36 +6,41 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from aeterna.sdk.connections.connection import Connection
-from aeterna.sdk.handover import descriptors as room
+from aeterna.sdk.handover import descriptors
 from aeterna.sdk.handover.handlers import Frozen, Handlers, Resumed, log
 from aeterna.sdk.handover.transfer import send_connections, send_part
 from aeterna.srp.wire import claim
 from aeterna.srp.wire.messages import Abort, Delta, Done, End, Message, Offer, Prepare, Resume
 from aeterna.srp.wire.state import State, apply_delta, pack
-from aeterna.table import giver
-from aeterna.table.giver import Do, G, On
+from aeterna.table import giver as table
+from aeterna.table.events import HandoverEvent
+from aeterna.table.giver import GiverAction, GiverState
 from aeterna.table.reasons import Breach, Reason
 
 DELTAS_MAX = 64 * 1024 * 1024
 
 
 class Cancelled(Exception):
-    """The other side gave up while this one was sending."""
+    """The hand-over has ended while this process was sending."""
 
 
-class Wire(Protocol):
+class Sender(Protocol):
+    """The connection to the broker, for sending."""
+
     def send(self, message: Message, fds: Sequence[int] = ()) -> None: ...
 
     def settle(self) -> None:
-        """Wait until what was sent has mostly left; Cancelled if the hand-over ends meanwhile."""
+        """Wait until most of the bytes have been written; Cancelled if the hand-over ends meanwhile."""
 
 
-class Giving:
-    def __init__(self, wire: Wire, handlers: Handlers, schema: str, version: int) -> None:
-        self.state = G.SERVING
+class Giver:
+    """Lives as long as the connection to the broker; a hand-over begins with PREPARE."""
+
+    def __init__(self, sender: Sender, handlers: Handlers, schema: str, version: int) -> None:
+        self.state = GiverState.SERVING
         self.session = 0
         self.deadline: float | None = None
-        self._wire = wire
+        self._sender = sender
         self._handlers = handlers
         self._schema = schema
         self._version = version
@@ -50,30 +55,30 @@ class Giving:
 
     @property
     def active(self) -> bool:
-        return self.state not in (G.SERVING, G.STANDBY)
+        return self.state not in (GiverState.SERVING, GiverState.STANDBY)
 
     def hear(self, message: Message, fds: list[int]) -> None:
         match message:
-            case Prepare() if self.state is G.SERVING:
+            case Prepare() if self.state is GiverState.SERVING:
                 self._begin(message, fds)
             case Abort(session=session) if session == self.session:
-                self.step(On.ABORT)
+                self.happen(HandoverEvent.ABORT)
             case Resume(claimed=claimed, deltas=deltas):
                 self._whole = self._whole and deltas
-                self.step(On.RESUME_CLAIMED if claimed else On.RESUME)
+                self.happen(HandoverEvent.RESUME_CLAIMED if claimed else HandoverEvent.RESUME)
             case Done():
-                self.step(On.DONE)
-            case Delta(data) if self.state is G.STANDBY:
+                self.happen(HandoverEvent.DONE)
+            case Delta(data) if self.state is GiverState.STANDBY:
                 self._keep(data)
 
-    def step(self, event: On) -> None:
-        self.state, actions = giver.step(self.state, event)
+    def happen(self, event: HandoverEvent) -> None:
+        self.state, actions = table.advance(self.state, event)
         for action in actions:
             self._act(action)
 
     def took_over_again(self) -> None:
-        """A hand-over in the other direction has ended here."""
-        self.state = G.SERVING
+        """A hand-over in the other direction has ended: this process owns the state again."""
+        self.state = GiverState.SERVING
         self._forget()
 
     def _begin(self, prepare: Prepare, fds: list[int]) -> None:
@@ -81,30 +86,30 @@ class Giving:
         self._prepare = prepare
         self.session = prepare.session
         self._claim = fds.pop() if fds else None
-        # Without a claim only the broker's word gives the state back: no patience of its own.
+        # Without a claim only the broker can give the state back, so after END there is no deadline (see _send_rest).
         self.deadline = time.monotonic() + 2 * prepare.time_ms / 1000
-        self.step(On.PREPARE)
+        self.happen(HandoverEvent.PREPARE)
 
-    def _act(self, action: Do) -> None:
+    def _act(self, action: GiverAction) -> None:
         match action:
-            case Do.EXPORT:
+            case GiverAction.EXPORT:
                 self._guarded(self._export)
-            case Do.SEND_REST:
+            case GiverAction.SEND_REST:
                 self._guarded(self._send_rest)
-            case Do.SEND_ABORT:
-                self._wire.send(Abort(self.session, self._failure))
-            case Do.CANCEL:
+            case GiverAction.SEND_ABORT:
+                self._sender.send(Abort(self.session, self._failure))
+            case GiverAction.CANCEL:
                 self._forget()
-            case Do.CLAIM:
+            case GiverAction.CLAIM:
                 won = claim.take(self._claim) if self._claim is not None else True
-                self.step(On.WON if won else On.EMPTY)
-            case Do.THAW:
+                self.happen(HandoverEvent.CLAIM_WON if won else HandoverEvent.CLAIM_EMPTY)
+            case GiverAction.THAW:
                 self._thaw(proven=False)
-            case Do.THAW_PROVEN:
+            case GiverAction.THAW_PROVEN:
                 self._thaw(proven=True)
-            case Do.DROP:
+            case GiverAction.DROP:
                 self._drop()
-            case Do.TAKE_BACK:
+            case GiverAction.TAKE_BACK:
                 deltas, whole = self._deltas, self._whole
                 self._forget()
                 self._handlers.tell_resumed(Resumed(state=deltas, whole=whole))
@@ -113,28 +118,28 @@ class Giving:
         try:
             work()
         except Cancelled:
-            return  # what cancelled it is in the inbox and comes next
+            return  # the message that cancelled it is in the inbox and is handled next
         except Breach as breach:
             self._failure = breach.reason
             log.warning("[Aeterna-SDK] cannot hand over: %s", breach.text)
-            self.step(On.FAILED)
+            self.happen(HandoverEvent.EXPORT_FAILED)
         except Exception:
             self._failure = Reason.DUMP_FAILED
             log.exception("[Aeterna-SDK] the application cannot hand over")
-            self.step(On.FAILED)
+            self.happen(HandoverEvent.EXPORT_FAILED)
 
     def _export(self) -> None:
         prepare = self._prepare
-        room.make()  # while the application still serves
+        descriptors.reserve()  # while the application still serves
         packed = pack(self._handlers.export())
         self._check_size(packed.size)
-        self._wire.send(Offer(prepare.session, self._schema, self._version, prepare.reverse))
+        self._sender.send(Offer(prepare.session, self._schema, self._version, prepare.reverse))
         send_part(self._send, prepare.session, packed, memfd=prepare.fds)
         self._parts = 1
-        self._wire.settle()
-        # Whatever freeze() has stopped when it fails half-way must be started again: from here it counts as frozen.
+        self._sender.settle()
+        # From here on the process counts as frozen: if freeze() fails half-way, the parts that it stopped must resume.
         self._frozen = Frozen()
-        self.step(On.FROZE)
+        self.happen(HandoverEvent.FROZE)
 
     def _send_rest(self) -> None:
         prepare = self._prepare
@@ -149,16 +154,16 @@ class Giving:
             raise Breach(Reason.DUMP_FAILED, "the successor cannot receive connections")
         send_connections(self._send, prepare.session, frozen.connections)
         for each in frozen.connections:
-            each.freeze()  # while they are on their way: before END nobody can touch them
-        self._wire.send(End(prepare.session, self._parts, len(frozen.connections)))
+            each.freeze()  # while they are being sent: until END the taker does not touch them
+        self._sender.send(End(prepare.session, self._parts, len(frozen.connections)))
         if self._claim is None:
             self.deadline = None
         else:
             self.deadline = time.monotonic() + 2 * prepare.time_ms / 1000
 
     def _send(self, message: Message, fds: Sequence[int]) -> None:
-        self._wire.send(message, fds)
-        self._wire.settle()
+        self._sender.send(message, fds)
+        self._sender.settle()
 
     def _check_size(self, size: int) -> None:
         if size > self._prepare.bytes_max:

@@ -1,4 +1,4 @@
-"""What an application may say about its own hand-over. Every handler has a default that does nothing."""
+"""The handlers that an application may set for its own hand-over. Each has a default that does nothing."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ class HandoverFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """What goes along when the application stands still: what has changed since the export, and connections."""
+    """The result of a freeze: values that changed since the export, keys to drop, and connections to hand over."""
 
     changed: Mapping[str, Any] = field(default_factory=dict)
     drop: Iterable[str] = ()
@@ -30,11 +30,10 @@ class Frozen:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """This process serves on, or again.
+    """This process goes on serving, or serves again.
 
-    `connections` are those it may read from; `lost` were closed, because a dead successor touched them or
-    because nothing proves that it did not. `state` is what the successor had changed; `whole` is false if some
-    of that is missing.
+    It may read from `connections`. The connections in `lost` are closed: a dead successor has touched them, or nothing
+    proves that it has not. `state` holds the changes of the successor; `whole` is false if some of them are missing.
     """
 
     connections: Sequence[Connection] = ()
@@ -45,6 +44,8 @@ class Resumed:
 
 @dataclass(slots=True)
 class Handlers:
+    """One function for each question that the protocol puts to the application."""
+
     export: Callable[[], Mapping[str, Any]] = dict
     freeze: Callable[[], Frozen] = Frozen
     resume: Callable[[Resumed], None] = lambda _resumed: None
@@ -52,7 +53,7 @@ class Handlers:
     migrate: Callable[[int, State], Mapping[str, Any]] | None = None
 
     def tell_resumed(self, resumed: Resumed) -> None:
-        """Whatever the application makes of it: the conversation with the supervisor goes on."""
+        """Call the application. An exception is logged, and the connection to the supervisor goes on."""
         try:
             self.resume(resumed)
         except Exception:

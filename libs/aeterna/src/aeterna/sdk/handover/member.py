@@ -1,4 +1,4 @@
-"""This process's conversation with the broker, in a thread of its own.
+"""This process as a member of the protocol: its connection to the broker, in a thread of its own.
 
 The application's handlers are called in this thread, one at a time.
 """
@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from aeterna.sdk.environment import Environment
-from aeterna.sdk.handover.giver import Cancelled, Giving
+from aeterna.sdk.handover.giver import Cancelled, Giver
 from aeterna.sdk.handover.handlers import Handlers, Resumed, log
-from aeterna.sdk.handover.taker import Taking
+from aeterna.sdk.handover.taker import Taker
 from aeterna.srp.wire.frames import PAYLOAD_MAX
 from aeterna.srp.wire.link import Link, close_all
 from aeterna.srp.wire.messages import (
@@ -38,10 +38,10 @@ from aeterna.srp.wire.messages import (
     to_frame,
 )
 from aeterna.srp.wire.state import encode_delta, pack
-from aeterna.table import giver, taker
-from aeterna.table.giver import G
+from aeterna.table.events import HandoverEvent
+from aeterna.table.giver import GiverState
 from aeterna.table.reasons import Breach, Reason
-from aeterna.table.taker import T
+from aeterna.table.taker import TakerState
 
 CONNECT_S = 5.0
 REJOIN_S = 1.0
@@ -49,8 +49,8 @@ _PENDING_MAX = 1024 * 1024
 _FOR_TAKER = (Offer, Part, Chunk, Connections, End, Cold, Commit, Release)
 
 
-class Session:
-    """Also the `Wire` that `Giving` and `Taking` send on."""
+class Member:
+    """Reads messages and passes them to its giver or its taker; it is also the `Sender` of both."""
 
     def __init__(
         self,
@@ -68,16 +68,16 @@ class Session:
         self._version = version
         self._trace = trace or (lambda _step: None)
         self._link, welcome = self._connect()
-        self._sending = threading.Lock()  # the link's outbox: deltas are written by the application's threads
+        self._sending = threading.Lock()  # guards the link's outbox: the application's threads write deltas
         self._bytes_max = welcome.bytes_max
         self._time_s = welcome.time_ms / 1000
         self._inbox: deque[tuple[Message, list[int]]] = deque()
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._closing = False
-        self.giving = Giving(self, handlers, schema, version)
-        self.taking = self._new_taking(hold=hold, started=self._started)
-        self._reverse: Taking | None = None
+        self.giver = Giver(self, handlers, schema, version)
+        self.taker = self._new_taker(hold=hold, started=self._started)
+        self._reverse: Taker | None = None
         self._owner = welcome.owner
         self._thread = threading.Thread(target=self._run, name="aeterna-srp", daemon=True)
 
@@ -93,15 +93,15 @@ class Session:
     # --- from the application's threads
 
     def app_ready(self) -> None:
-        self._call(lambda: self.taking.step(taker.On.APP_READY))
+        self._call(lambda: self.taker.happen(HandoverEvent.APP_READY))
 
     def app_refuses(self) -> None:
-        self._call(lambda: self.taking.step(taker.On.REFUSED))
+        self._call(lambda: self.taker.happen(HandoverEvent.REFUSED))
 
     def delta(self, values: dict[str, object], drop: Sequence[str]) -> bool:
         """True when all of it has left this process. ValueError if it does not fit into a frame.
 
-        Written by the caller's own thread: the session's may be waiting for a handler that waits for the caller.
+        The caller's own thread writes it: the member's thread may be in a handler that waits for the caller.
         """
         data = encode_delta(pack(values, drop))
         if len(data) > PAYLOAD_MAX:
@@ -115,7 +115,7 @@ class Session:
                     return not self._link.broken
                 fd = self._link.fileno()
             if time.monotonic() >= deadline:
-                self._call(lambda: None)  # the session's thread goes on with what is left
+                self._call(lambda: None)  # the member's thread writes the rest
                 return False
             _wait_writable(fd, deadline)
 
@@ -124,7 +124,7 @@ class Session:
         with contextlib.suppress(OSError, BlockingIOError):
             os.eventfd_write(self._wake, 1)
 
-    # --- the wire
+    # --- sending
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
         self._trace(f"before {message.TYPE.name}")
@@ -133,10 +133,10 @@ class Session:
         self._trace(f"after {message.TYPE.name}")
 
     def settle(self) -> None:
-        """Let what was sent leave, and look whether the hand-over is still on."""
+        """Wait until most of the bytes have been written, and check that the hand-over goes on."""
         while True:
             self._wait(0.0 if self._link.pending <= _PENDING_MAX else self._left())
-            session = self.giving.session
+            session = self.giver.session
             for message, _ in self._inbox:
                 if isinstance(message, Abort | Resume) and message.session == session:
                     raise Cancelled
@@ -148,7 +148,7 @@ class Session:
                 raise Breach(Reason.LATE, "the broker does not read")
 
     def _left(self) -> float:
-        deadline = self.giving.deadline
+        deadline = self.giver.deadline
         return max(0.0, deadline - time.monotonic()) if deadline is not None else self._time_s
 
     # --- the thread
@@ -160,15 +160,15 @@ class Session:
                 if self._link.ended and not self._rejoin():
                     break
         except Exception:
-            log.exception("[Aeterna-SDK] the conversation with the supervisor broke down")
-            self.giving.step(giver.On.LOST)
-            self.taking.lost()
+            log.exception("[Aeterna-SDK] the connection to the supervisor failed")
+            self.giver.happen(HandoverEvent.BROKER_HUNG_UP)
+            self.taker.lost()
         finally:
             with self._sending:
                 self._link.close()
 
     def _turn(self) -> None:
-        self._read(receive=False)  # what came together with WELCOME
+        self._read(receive=False)  # messages that came together with WELCOME
         if not self._inbox:
             self._wait(self._patience())
         with contextlib.suppress(BlockingIOError):
@@ -213,53 +213,53 @@ class Session:
             log.error("[Aeterna-SDK] the supervisor refuses this process: %s", message.text)
             close_all(fds)
             return
-        taking = self._taker_for(message)
-        if taking is not None:
-            taking.hear(message, fds)
-            if taking.state is T.RECEIVING and taking.deadline is None:
-                taking.arm(3 * self._time_s)
+        taker = self._taker_for(message)
+        if taker is not None:
+            taker.hear(message, fds)
+            if taker.state is TakerState.RECEIVING and taker.deadline is None:
+                taker.arm(3 * self._time_s)
         else:
-            self.giving.hear(message, fds)
+            self.giver.hear(message, fds)
 
-    def _taker_for(self, message: Message) -> Taking | None:
+    def _taker_for(self, message: Message) -> Taker | None:
         if not self._owner:
-            return self.taking
-        if isinstance(message, Offer | Cold) and self.giving.state is G.STANDBY:
-            self._reverse = self._new_taking(hold=False, started=self._took_back)
+            return self.taker
+        if isinstance(message, Offer | Cold) and self.giver.state is GiverState.STANDBY:
+            self._reverse = self._new_taker(hold=False, started=self._took_back)
         if isinstance(message, _FOR_TAKER):
             return self._reverse
-        if isinstance(message, Abort) and self._reverse is not None and self.giving.state is G.STANDBY:
+        if isinstance(message, Abort) and self._reverse is not None and self.giver.state is GiverState.STANDBY:
             return self._reverse
         return None
 
-    def _new_taking(self, *, hold: bool, started: Callable[[Taking], None]) -> Taking:
-        return Taking(
+    def _new_taker(self, *, hold: bool, started: Callable[[Taker], None]) -> Taker:
+        return Taker(
             self, self._handlers, self._schema, self._version, self._bytes_max, hold=hold, started=started
         )  # fmt: skip
 
-    def _started(self, taking: Taking) -> None:
-        del taking
+    def _started(self, taker: Taker) -> None:
+        del taker
         self._owner = True
 
-    def _took_back(self, taking: Taking) -> None:
+    def _took_back(self, taker: Taker) -> None:
         self._reverse = None
-        self.giving.took_over_again()
-        self._handlers.tell_resumed(Resumed(connections=taking.connections, state=taking.context))
+        self.giver.took_over_again()
+        self._handlers.tell_resumed(Resumed(connections=taker.connections, state=taker.context))
 
     def _patience(self) -> float | None:
-        deadlines = [each for each in (self.giving.deadline, self.taking.deadline) if each is not None]
+        deadlines = [each for each in (self.giver.deadline, self.taker.deadline) if each is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _check_deadlines(self) -> None:
         now = time.monotonic()
-        if self.giving.deadline is not None and now >= self.giving.deadline:
-            self.giving.deadline = None
-            self.giving.step(giver.On.LATE)
-        if self.taking.deadline is not None and now >= self.taking.deadline:
-            self.taking.deadline = None
-            self.taking.late()
+        if self.giver.deadline is not None and now >= self.giver.deadline:
+            self.giver.deadline = None
+            self.giver.happen(HandoverEvent.LATE)
+        if self.taker.deadline is not None and now >= self.taker.deadline:
+            self.taker.deadline = None
+            self.taker.late()
 
-    # --- coming and going
+    # --- joining
 
     def _connect(self) -> tuple[Link, Welcome]:
         """Say HELLO and hear WELCOME, or raise OSError."""
@@ -276,16 +276,16 @@ class Session:
             raise
 
     def _rejoin(self) -> bool:
-        """The broker is gone. Whoever owns serves on, and joins again when there is a broker."""
-        self.giving.step(giver.On.LOST)
-        self.taking.lost()
+        """The broker is gone. A process that owns its state serves on, and joins again when there is a broker."""
+        self.giver.happen(HandoverEvent.BROKER_HUNG_UP)
+        self.taker.lost()
         if self._reverse is not None:
             self._reverse.lost()
             self._reverse = None
         for _, fds in self._inbox:
             close_all(fds)
         self._inbox.clear()
-        while self._owner and not self._closing and self.giving.state is G.SERVING:
+        while self._owner and not self._closing and self.giver.state is GiverState.SERVING:
             poll = select.poll()
             poll.register(self._wake, select.POLLIN)
             poll.poll(int(REJOIN_S * 1000))
@@ -304,7 +304,7 @@ class Session:
 
 
 def _wait_writable(fd: int, deadline: float) -> None:
-    """Wait until the supervisor reads on."""
+    """Wait until the supervisor reads again."""
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     poll.poll(max(0, int((deadline - time.monotonic()) * 1000 + 0.999)))

@@ -1,4 +1,4 @@
-"""Taking over: carries out what the table of `srp.taker` says."""
+"""This process as the taker of a hand-over: carries out what `aeterna.table.taker` decides."""
 
 import os
 import threading
@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from aeterna.sdk.connections.connection import Connection
-from aeterna.sdk.handover import descriptors as room
-from aeterna.sdk.handover.giver import Wire
+from aeterna.sdk.handover import descriptors
+from aeterna.sdk.handover.giver import Sender
 from aeterna.sdk.handover.handlers import Handlers, HandoverFailed, log
 from aeterna.sdk.handover.transfer import Received
 from aeterna.srp.wire import claim
@@ -28,26 +28,28 @@ from aeterna.srp.wire.messages import (
     Release,
 )
 from aeterna.srp.wire.state import State
-from aeterna.table import taker
+from aeterna.table import taker as table
+from aeterna.table.events import HandoverEvent
 from aeterna.table.reasons import Breach, Reason
-from aeterna.table.taker import Do, On, T
+from aeterna.table.taker import TakerAction, TakerState
 
 
-class Taking:
-    """`loaded` is set when the state can be looked at, `ended` when this process owns or has lost."""
+class Taker:
+    """`loaded` is set when the application may read the state, `ended` when this process owns the state or has lost
+    it."""
 
     def __init__(
         self,
-        wire: Wire,
+        sender: Sender,
         handlers: Handlers,
         schema: str,
         version: int,
         bytes_max: int,
         *,
         hold: bool,
-        started: Callable[["Taking"], None],
+        started: Callable[["Taker"], None],
     ) -> None:
-        self.state = T.WAITING
+        self.state = TakerState.WAITING
         self.context: State = State()
         self.connections: list[Connection] = []
         self.cold = False
@@ -55,7 +57,7 @@ class Taking:
         self.loaded = threading.Event()
         self.ended = threading.Event()
         self.deadline: float | None = None
-        self._wire = wire
+        self._sender = sender
         self._handlers = handlers
         self._schema = schema
         self._version = version
@@ -70,49 +72,51 @@ class Taking:
 
     @property
     def owner(self) -> bool:
-        return self.state is T.OWNER
+        return self.state is TakerState.OWNER
 
     def hear(self, message: Message, fds: list[int]) -> None:
         match message:
             case Offer(session=session):
                 self._session = session
-                room.make()  # while the predecessor still serves
+                descriptors.reserve()  # while the predecessor still serves
                 self._received = Received(message, self._bytes_max)
-                self.step(On.OFFER)
+                self.happen(HandoverEvent.OFFER)
                 self._checked(self._check_schema)
-            case Part() | Chunk() | Connections() | End() if self.state is T.RECEIVING and self._received is not None:
+            case Part() | Chunk() | Connections() | End() if (
+                self.state is TakerState.RECEIVING and self._received is not None
+            ):
                 received = self._received
                 self._checked(lambda: self._take(received, message, fds))
             case Cold(session=session, keep=keep):
                 self._session, self._keep, self.cold = session, keep, True
-                self.step(On.COLD)
+                self.happen(HandoverEvent.COLD)
             case Commit(session=session) if session == self._session:
                 self._claim = fds.pop() if fds else None
-                self.step(On.COMMIT)
+                self.happen(HandoverEvent.COMMIT)
             case Release(session=session) if session == self._session:
-                self.step(On.RELEASE)
+                self.happen(HandoverEvent.RELEASE)
             case Abort(reason=reason):
                 self._reason = Reason.read(reason)
-                self.step(On.ABORT)
+                self.happen(HandoverEvent.ABORT)
             case _:
                 close_all(fds)
 
-    def step(self, event: On) -> None:
-        self.state, actions = taker.step(self.state, event)
+    def happen(self, event: HandoverEvent) -> None:
+        self.state, actions = table.advance(self.state, event)
         for action in actions:
             self._act(action)
 
     def lost(self) -> None:
         self._reason = Reason.PROTOCOL
-        self.step(On.LOST)
+        self.happen(HandoverEvent.BROKER_HUNG_UP)
 
     def late(self) -> None:
         self._reason = Reason.LATE
-        self.step(On.LATE)
+        self.happen(HandoverEvent.LATE)
 
     def _take(self, received: Received, message: Message, fds: list[int]) -> None:
         if received.take(message, fds):
-            self.step(On.VERIFIED)
+            self.happen(HandoverEvent.VERIFIED)
 
     def _check_schema(self) -> None:
         assert self._received is not None
@@ -130,34 +134,34 @@ class Taking:
         except Breach as breach:
             log.warning("[Aeterna-SDK] the state is refused: %s", breach.text)
             self._reason = breach.reason
-            self.step(On.REFUSED)
+            self.happen(HandoverEvent.REFUSED)
 
-    def _act(self, action: Do) -> None:
+    def _act(self, action: TakerAction) -> None:
         match action:
-            case Do.LOAD:
+            case TakerAction.LOAD:
                 self._load()
-            case Do.FORGET:
+            case TakerAction.FORGET:
                 self._forget()
-            case Do.SEND_ABORT:
-                self._wire.send(Abort(self._session, self._reason))
-            case Do.SEND_PREPARED:
+            case TakerAction.SEND_ABORT:
+                self._sender.send(Abort(self._session, self._reason))
+            case TakerAction.SEND_PREPARED:
                 self.deadline = None
-                self._wire.send(Prepared(self._session))
-            case Do.INSTALL:
-                self.step(On.INSTALLED)
-            case Do.SEND_INSTALLED:
-                self._wire.send(Installed(self._session))
-            case Do.CLAIM:
+                self._sender.send(Prepared(self._session))
+            case TakerAction.INSTALL:
+                self.happen(HandoverEvent.INSTALLED)
+            case TakerAction.SEND_INSTALLED:
+                self._sender.send(Installed(self._session))
+            case TakerAction.CLAIM:
                 won = claim.take(self._claim) if self._claim is not None else True
                 self._reason = self._reason if won else Reason.LATE
-                self.step(On.WON if won else On.EMPTY)
-            case Do.START:
+                self.happen(HandoverEvent.CLAIM_WON if won else HandoverEvent.CLAIM_EMPTY)
+            case TakerAction.START:
                 self._close_claim()
                 self._started(self)
-            case Do.SEND_READY:
-                self._wire.send(Ready(self._session))
+            case TakerAction.SEND_READY:
+                self._sender.send(Ready(self._session))
                 self.ended.set()
-            case Do.DISCARD:
+            case TakerAction.DISCARD:
                 self._discard()
 
     def _load(self) -> None:
@@ -169,7 +173,7 @@ class Taking:
         self.connections = list(received.connections) if received is not None else []
         self.loaded.set()
         if not self._hold:
-            self.step(On.APP_READY)
+            self.happen(HandoverEvent.APP_READY)
 
     def _migrate(self, version: int) -> bool:
         assert self._handlers.migrate is not None
@@ -179,7 +183,7 @@ class Taking:
         except Exception:
             log.exception("[Aeterna-SDK] the state of version %d cannot be migrated", version)
             self._reason = Reason.LOAD_REFUSED
-            self.step(On.REFUSED)
+            self.happen(HandoverEvent.REFUSED)
             return False
         self.context = migrated
         return True

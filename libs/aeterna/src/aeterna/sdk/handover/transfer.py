@@ -1,4 +1,4 @@
-"""State on its way: what a taker has received so far, and what a giver sends, part by part."""
+"""State in transit: the parts that a taker has received so far, and the parts that a giver sends."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,7 +15,7 @@ Send = Callable[[Message, Sequence[int]], None]
 
 
 class Received:
-    """Verifies everything as it comes. Whatever is wrong is told by Breach, before the application sees anything."""
+    """Verifies each message as it comes. An error raises Breach before the application sees any of the state."""
 
     def __init__(self, offer: Offer, bytes_max: int) -> None:
         self.offer = offer
@@ -28,7 +28,7 @@ class Received:
         self._buffer = bytearray()
 
     def take(self, message: Message, fds: list[int]) -> bool:
-        """True when it was the last one and all is there."""
+        """True if this was the last message and everything is complete."""
         match message:
             case Part():
                 self._begin(message, fds)

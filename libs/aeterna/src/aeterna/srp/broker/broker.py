@@ -1,6 +1,7 @@
 """The broker: PID 1's part of the State Relay Protocol, on PID 1's loop. Nothing in it blocks.
 
-Every order is idempotent and answers by `report`, which may be called before the order returns.
+Every order of the supervisor is idempotent, and its result comes as a call of `report`, possibly before the order
+returns.
 """
 
 import base64
@@ -11,53 +12,40 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from aeterna.srp import admission as door
-from aeterna.srp.accept import Porter, Rooms
-from aeterna.srp.admission import Admission
-from aeterna.srp.broker import checkpoint as store
+from aeterna.srp.accept import Acceptor, Routes
+from aeterna.srp.admission import Admission, open_socket
 from aeterna.srp.broker.checkpoint import Checkpoint
-from aeterna.srp.broker.handover import Handover, Outside
-from aeterna.srp.peer_v1 import Asker
-from aeterna.srp.peer_v2 import Loop, Member, Peer
+from aeterna.srp.broker.handover import BrokerServices, Handover
+from aeterna.srp.peer import Loop, Peer
+from aeterna.srp.peer_v1 import SuccessorV1, read_state
+from aeterna.srp.peer_v2 import PeerV2
 from aeterna.srp.wire.link import Link, close_all
 from aeterna.srp.wire.messages import Hello, Listeners, Message, Resume, Welcome
-from aeterna.table.broker import Do, E, Fail, S
+from aeterna.table.broker import BrokerState
+from aeterna.table.events import HandoverEvent
 from aeterna.table.reasons import Breach, Reason
 
 
 @dataclass(frozen=True)
 class BrokerLimits:
+    """The limits of a hand-over from the configuration. `idle_s` is the time from connecting to HELLO."""
+
     timeout_s: float = 5.0
     state_bytes_max: int = 1024 * 1024 * 1024
     idle_s: float = 2.0
 
 
-class Happening(Enum):
-    JOINED = "joined"  # it asks for state
-    PREPARED = "prepared"  # it could take over; the old one stands still
-    COMMITTED = "committed"
-    INSTALLED = "installed"  # it holds everything and has read nothing
-    READY = "ready"  # it owns
-    SKIPPED = "skipped"  # it has begun with a checkpoint or with nothing
-    RETURNED = "returned"  # the old one owns again
-    FAILED = "failed"  # the old one serves on; the new one waits for abort() or skip()
-
-
-_TOLD = {
-    Do.TELL_PREPARED: Happening.PREPARED,
-    Do.TELL_COMMITTED: Happening.COMMITTED,
-    Do.TELL_INSTALLED: Happening.INSTALLED,
-    Do.TELL_READY: Happening.READY,
-    Do.TELL_SKIPPED: Happening.SKIPPED,
-}
-Report = Callable[[Happening, int, str], None]
+# The steps that the supervisor hears of: JOINED, PREPARED, COMMITTED, INSTALLED, READY, SKIPPED, RETURNED and FAILED,
+# about which generation, and the reason of FAILED.
+Report = Callable[[HandoverEvent, int, str], None]
 
 
 class Broker:
+    """Knows every generation that may connect and every member, and runs at most one hand-over at a time."""
+
     def __init__(
         self,
         loop: Loop,
@@ -75,35 +63,35 @@ class Broker:
         self._listeners = listeners
         self._admissions: dict[int, Admission] = {}
         self._peers: dict[int, Peer] = {}
-        self._settled: set[int] = set()  # have their state; when they join again they ask for none
+        self._settled: set[int] = set()  # generations that have their state; when they join again they ask for none
         self._handover: Handover | None = None
-        self._fenced_return: tuple[int, int] | None = None  # (new, old): new must die before old resumes
-        self._regained: set[int] = set()  # old ones that were resumed because their successor died
+        self._fenced_return: tuple[int, int] | None = None  # (new, old): `new` must be dead before `old` resumes
+        self._regained: set[int] = set()  # old processes that were resumed because their successor died
         self._checkpoint: Checkpoint | None = None
         self._sessions = 0
         self._facts: Counter[str] = Counter()
         kept = kept or {}
-        listener = socket.socket(fileno=kept["listener"]) if kept else door.open_socket(socket_path)
-        rooms = Rooms(
+        listener = socket.socket(fileno=kept["listener"]) if kept else open_socket(socket_path)
+        routes = Routes(
             admissions=lambda: list(self._admissions.values()),
-            member=self._join,
-            asker=self._join_v1,
-            may_ask=lambda admission: admission.generation not in self._peers,
+            joined=self._join,
+            joined_v1=self._join_v1,
+            may_join=lambda admission: admission.generation not in self._peers,
             pushed=self._pushed,
             refused=lambda breach: self._count_refusal(breach.reason),
         )
-        self._porter = Porter(loop, listener, hello_s=limits.idle_s, rooms=rooms)
+        self._acceptor = Acceptor(loop, listener, hello_s=limits.idle_s, routes=routes)
         self._restore(kept)
 
-    # --- orders
+    # --- orders of the supervisor
 
     def admit(self, generation: int, pid: int, token: str) -> None:
         self._admissions[generation] = Admission(generation, pid, token)
 
     def dismiss(self, generation: int) -> None:
-        """Its process was reaped. What it said before counts; then it is dead, and decisions rest on that."""
+        """Its process was reaped. First handle what it had sent; then it counts as dead."""
         peer = self._peers.get(generation)
-        if isinstance(peer, Member):
+        if isinstance(peer, PeerV2):
             peer.drain()
         elif peer is not None:
             peer.close()
@@ -112,7 +100,7 @@ class Broker:
         self._settled.discard(generation)
         handover = self._handover
         if handover is not None and handover.concerns(generation):
-            handover.happen(E.GIVER_GONE if generation == handover.giver else E.TAKER_GONE)
+            handover.happen(HandoverEvent.GIVER_DIED if generation == handover.giver else HandoverEvent.TAKER_DIED)
         if self._fenced_return is not None and generation == self._fenced_return[0]:
             self._resume_old(*self._fenced_return)
 
@@ -126,53 +114,54 @@ class Broker:
         self._begin(old, new)
 
     def commit(self) -> None:
-        self._order(E.COMMIT)
+        self._order(HandoverEvent.COMMIT)
 
     def release(self) -> None:
-        self._order(E.RELEASE)
+        self._order(HandoverEvent.RELEASE)
 
     def skip(self, new: int) -> None:
         handover = self._handover
         if handover is not None and handover.taker == new and not handover.over:
-            handover.happen(E.SKIP)
+            handover.happen(HandoverEvent.SKIP)
             return
         self._begin(None, new)
 
-    def abort(self, reason: str) -> None:
-        del reason  # the supervisor's own; the members are told that it changed its mind
-        self._order(E.ABORT)
+    def abort(self) -> None:
+        self._order(HandoverEvent.ABORT)
 
     def abandon_old(self, new: int) -> None:
         handover = self._handover
         if handover is None or handover.over or handover.taker != new:
             self.skip(new)
-        elif handover.state is S.HELD:
-            handover.happen(E.SKIP)
+        elif handover.state is BrokerState.HELD:
+            handover.happen(HandoverEvent.SKIP)
         else:
-            handover.happen(E.GIVER_GONE)
+            handover.happen(HandoverEvent.GIVER_DIED)
 
     def return_state(self, new: int, old: int) -> None:
         if old in self._regained:
             self._regained.discard(old)
-            self._report(Happening.RETURNED, new, "")
+            self._report(HandoverEvent.RETURNED, new, "")
             return
         handover = self._handover
         if handover is not None and handover.reverse and (handover.giver, handover.taker) == (new, old):
             return
         if handover is None or (handover.giver, handover.taker) != (old, new) or old not in self._peers:
             self._close_handover()
-            self._report(Happening.RETURNED, new, "")
+            self._report(HandoverEvent.RETURNED, new, "")
         elif new not in self._admissions:
             self._resume_old(new, old)
-        elif handover.state is not S.SOAKING:
-            handover.happen(E.ABORT)  # what it has not said to own it cannot give back
+        elif handover.state is not BrokerState.SOAKING:
+            handover.happen(
+                HandoverEvent.ABORT
+            )  # before READY the successor does not own the state, so it cannot give it back
         elif new not in self._peers:
             self._fence_for_return(new, old)
         else:
             self._begin(new, old, reverse=True)
 
     def settle(self) -> None:
-        self._order(E.FINISH)
+        self._order(HandoverEvent.FINISH)
         self._regained.clear()
         if self._handover is not None and self._handover.over:
             self._close_handover()
@@ -182,7 +171,7 @@ class Broker:
 
     def close(self) -> None:
         self._close_handover()
-        self._porter.close()
+        self._acceptor.close()
         for peer in list(self._peers.values()):
             peer.close()
         if self._checkpoint is not None:
@@ -193,9 +182,9 @@ class Broker:
     # --- across a re-exec
 
     def keep(self) -> dict[str, Any]:
-        members = [peer for peer in self._peers.values() if isinstance(peer, Member) and not peer.pending]
+        members = [peer for peer in self._peers.values() if isinstance(peer, PeerV2) and not peer.pending]
         return {
-            "listener": self._porter.listener.fileno(),
+            "listener": self._acceptor.listener.fileno(),
             "sessions": self._sessions,
             "settled": sorted(self._settled),
             "admissions": [asdict(admission) for admission in self._admissions.values()],
@@ -226,14 +215,14 @@ class Broker:
         for fact in kept["members"]:
             link = Link(socket.socket(fileno=fact["fd"]))
             link.reader.feed(base64.b64decode(fact["held"]))
-            member = Member(self._loop, link, fact["generation"], Hello(**fact["hello"]), self)
+            member = PeerV2(self._loop, link, fact["generation"], Hello(**fact["hello"]), self)
             self._peers[member.generation] = member
             member.start()
 
-    # --- who comes and goes
+    # --- members come and go
 
     def _join(self, link: Link, admission: Admission, hello: Hello) -> None:
-        member = Member(self._loop, link, admission.generation, hello, self)
+        member = PeerV2(self._loop, link, admission.generation, hello, self)
         time_ms = int(self._limits.timeout_s * 1000)
         owner = admission.generation in self._settled
         member.send(Welcome(admission.generation, owner, self._limits.state_bytes_max, time_ms))
@@ -241,18 +230,18 @@ class Broker:
         member.start()
 
     def _join_v1(self, sock: socket.socket, admission: Admission, framed: bool, start: bytes) -> None:
-        asker = Asker(self._loop, sock, admission.generation, self, framed=framed)
-        asker.feed(start)
-        self._joined(asker)
+        peer = SuccessorV1(self._loop, sock, admission.generation, self, framed=framed)
+        peer.feed(start)
+        self._joined(peer)
 
     def _joined(self, peer: Peer) -> None:
         generation = peer.generation
         self._peers[generation] = peer
         handover = self._handover
         if handover is not None and handover.concerns(generation):
-            handover.happen(E.GIVER_JOINED if generation == handover.giver else E.TAKER_JOINED)
+            handover.happen(HandoverEvent.GIVER_JOINED if generation == handover.giver else HandoverEvent.TAKER_JOINED)
         if generation not in self._settled:
-            self._report(Happening.JOINED, generation, "")
+            self._report(HandoverEvent.JOINED, generation, "")
 
     def left(self, member: Peer) -> None:
         if self._peers.get(member.generation) is not member:
@@ -260,7 +249,9 @@ class Broker:
         del self._peers[member.generation]
         handover = self._handover
         if handover is not None and handover.concerns(member.generation):
-            handover.happen(E.GIVER_LOST if member.generation == handover.giver else E.TAKER_LOST)
+            handover.happen(
+                HandoverEvent.GIVER_HUNG_UP if member.generation == handover.giver else HandoverEvent.TAKER_HUNG_UP
+            )
 
     def heard(self, member: Peer, message: Message, fds: list[int], size: int) -> None:
         handover = self._handover
@@ -272,7 +263,7 @@ class Broker:
             close_all(fds)
             handover.from_taker(message)
         else:
-            close_all(fds)  # an answer to a hand-over that is over
+            close_all(fds)  # an answer to a hand-over that is already over
 
     def drained(self, member: Peer) -> None:
         if self._handover is not None:
@@ -282,10 +273,10 @@ class Broker:
         self._count_refusal(breach.reason)
         handover = self._handover
         if handover is not None and member.generation == handover.giver:
-            handover.happen(E.EXPORT_FAILED, breach.reason)
+            handover.happen(HandoverEvent.EXPORT_FAILED, breach.reason)
 
     def _pushed(self, admission: Admission, text: bytes) -> None:
-        checkpoint = Checkpoint.of(store.read_v1(text))
+        checkpoint = Checkpoint.of(read_state(text))
         self._drop_checkpoint()
         self._checkpoint = checkpoint
         self._facts["state_bytes"] += checkpoint.size
@@ -302,7 +293,7 @@ class Broker:
     def _begin(self, old: int | None, new: int, *, reverse: bool = False) -> None:
         self._close_handover()
         self._regained.clear()
-        outside = Outside(
+        services = BrokerServices(
             loop=self._loop,
             peer=self._peers.get,
             number=self._next_session,
@@ -312,49 +303,51 @@ class Broker:
         )
         limits = self._limits
         handover = Handover(
-            outside, old, new, bytes_max=limits.state_bytes_max, time_s=limits.timeout_s, reverse=reverse
+            services, old, new, bytes_max=limits.state_bytes_max, time_s=limits.timeout_s, reverse=reverse
         )
         self._handover = handover
         handover.start()
 
-    def _order(self, event: E) -> None:
+    def _order(self, event: HandoverEvent) -> None:
         if self._handover is not None:
             self._handover.happen(event)
 
-    def _tell(self, handover: Handover, what: Do | Fail) -> None:
+    def _tell(self, handover: Handover, event: HandoverEvent, reason: Reason | None) -> None:
         if handover.reverse:
-            self._tell_reverse(handover, what)
-        elif isinstance(what, Fail):
-            self._count_refusal(what.reason)
+            self._tell_reverse(handover, event, reason)
+            return
+        if reason is not None:
+            self._count_refusal(reason)
             if handover.soaked and handover.giver is not None:
-                self._regained.add(handover.giver)  # it owns already; return_state() will say so
-            else:
-                self._report(Happening.FAILED, handover.taker, what.reason)
-        else:
-            if what in (Do.TELL_READY, Do.TELL_SKIPPED):
-                self._count_success(handover)
-            self._report(_TOLD[what], handover.taker, "")
+                self._regained.add(handover.giver)  # the old process owns already; return_state() will report it
+                return
+        elif event in (HandoverEvent.READY, HandoverEvent.SKIPPED):
+            self._count_success(handover)
+        self._report(event, handover.taker, reason or "")
 
-    def _tell_reverse(self, handover: Handover, what: Do | Fail) -> None:
+    def _tell_reverse(self, handover: Handover, event: HandoverEvent, reason: Reason | None) -> None:
+        """The broker orders the steps of a return itself: the supervisor has already decided to go back."""
         new, old = handover.giver, handover.taker
         assert new is not None
-        if what is Do.TELL_PREPARED:
-            handover.happen(E.COMMIT)
-        elif what is Do.TELL_INSTALLED:
-            handover.happen(E.RELEASE)
-        elif what is Do.TELL_READY:
-            self._settled.discard(new)
-            self._report(Happening.RETURNED, new, "")
-        elif isinstance(what, Fail) and old not in self._admissions:
-            self._report(Happening.FAILED, new, what.reason)
-        elif isinstance(what, Fail):
-            self._fence_for_return(new, old)
+        match event:
+            case HandoverEvent.PREPARED:
+                handover.happen(HandoverEvent.COMMIT)
+            case HandoverEvent.INSTALLED:
+                handover.happen(HandoverEvent.RELEASE)
+            case HandoverEvent.READY:
+                self._settled.discard(new)
+                self._report(HandoverEvent.RETURNED, new, "")
+            case HandoverEvent.FAILED if old not in self._admissions:
+                self._report(HandoverEvent.FAILED, new, reason or "")
+            case HandoverEvent.FAILED:
+                self._fence_for_return(new, old)
 
     def _fence_for_return(self, new: int, old: int) -> None:
-        """The successor does not give it back: it dies, and the old one goes on with what it was told."""
+        """The successor does not give its state back: kill it, and resume the old process with the deltas it
+        received."""
         if new in self._admissions:
             self._fenced_return = (new, old)
-            self._order(E.ABORT)
+            self._order(HandoverEvent.ABORT)
             self._kill(new)
         else:
             self._resume_old(new, old)
@@ -366,7 +359,7 @@ class Broker:
             peer.send(Resume(self._sessions, claimed=True))
         self._close_handover()
         self._settled.discard(new)
-        self._report(Happening.RETURNED, new, "")
+        self._report(HandoverEvent.RETURNED, new, "")
 
     def _count_success(self, handover: Handover) -> None:
         self._settled.add(handover.taker)
@@ -389,7 +382,7 @@ class Broker:
         return self._sessions
 
     def _kill(self, generation: int) -> None:
-        """It is a child that was not reaped, so the pid cannot be anybody else's."""
+        """The process is a child that was not reaped, so its pid cannot belong to another process."""
         admission = self._admissions.get(generation)
         if admission is not None:
             with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""A checkpoint: the last state that a process pushed without being asked, sealed, for whoever comes after it."""
+"""A checkpoint: the last state that a process pushed without being asked, sealed, for the next process that asks."""
 
 import os
 from collections.abc import Mapping
@@ -7,16 +7,13 @@ from typing import Any
 
 from aeterna.srp.wire import sealed
 from aeterna.srp.wire.frames import PAYLOAD_MAX
-from aeterna.srp.wire.messages import Chunk, End, Message, Offer, Part, parse_json
+from aeterna.srp.wire.messages import Chunk, End, Message, Offer, Part
 from aeterna.srp.wire.state import pack
-from aeterna.table.reasons import Breach, Reason
-
-V1_STATE_MAX = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Owns `fd`, a sealed memfd with one part in it."""
+    """Owns `fd`, a sealed memfd with one part in it. The field names are stored across a re-exec."""
 
     fd: int
     size: int
@@ -30,7 +27,7 @@ class Checkpoint:
         return cls(fd, packed.size, len(packed.manifest), sha256)
 
     def messages(self, session: int, *, fds: bool) -> "list[tuple[Message, tuple[int, ...]]]":
-        """What a giver would send; the descriptors are copies."""
+        """The messages that a giver would send with this state. The descriptors are copies."""
         part = Part(session, self.size, self.manifest, self.sha256, memfd=fds)
         middle: list[tuple[Message, tuple[int, ...]]]
         if fds:
@@ -43,13 +40,3 @@ class Checkpoint:
 
     def close(self) -> None:
         os.close(self.fd)
-
-
-def read_v1(text: bytes) -> Mapping[str, Any]:
-    """The JSON object a version 1 peer pushed."""
-    if len(text) > V1_STATE_MAX:
-        raise Breach(Reason.OVERSIZED, f"{len(text)} bytes, version 1 allows {V1_STATE_MAX}")
-    value = parse_json(text)
-    if not isinstance(value, dict):
-        raise Breach(Reason.CORRUPT, "version 1 state is a JSON object")
-    return value

@@ -1,4 +1,4 @@
-"""What the broker checks of the frames it passes from giver to taker: order, sizes, seals. It looks no further."""
+"""The checks of the frames that the broker passes from giver to taker: order, sizes and seals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Data = Offer | Part | Chunk | Connections | End
 
 @dataclass(slots=True)
 class Flow:
-    """One giver's side of one hand-over. `check` each message in turn; the first breach is told by Breach."""
+    """The giver's messages in one hand-over. `check` each message in turn; it raises Breach at the first error."""
 
     session: int
     bytes_max: int
@@ -28,13 +28,13 @@ class Flow:
     missing: int = 0  # bytes of the chunked part that is under way
 
     def concerns(self, message: Data) -> bool:
-        """False for what an earlier, given-up hand-over still has in the pipe."""
+        """False for a message that is left over from an earlier hand-over that was given up."""
         if isinstance(message, Chunk):
             return self.offered
         return message.session == self.session
 
     def check(self, message: Data, size: int, fds: Sequence[int] = ()) -> None:
-        """`size` is what a message of connections weighs."""
+        """`size` is the length of the payload; it counts for CONNECTIONS."""
         if isinstance(message, Offer):
             if self.offered:
                 raise Breach(Reason.PROTOCOL, "a second offer")

@@ -1,6 +1,7 @@
-"""The claim: one bit in the kernel that decides who owns, even when nobody is left to ask.
+"""The claim: one bit in the kernel that decides which process owns the state, even when the broker is dead.
 
-An eventfd that holds 1. Whoever reads it owns; the next reader finds it empty.
+An eventfd that holds 1. The process that reads it owns; the next reader finds it empty. It stands alone because all
+three sides of a hand-over use it.
 """
 
 import os
@@ -11,7 +12,7 @@ def make() -> int:
 
 
 def take(fd: int) -> bool:
-    """True for exactly one caller, in whatever process."""
+    """True for exactly one caller among all processes that hold the claim."""
     try:
         os.eventfd_read(fd)
     except BlockingIOError:

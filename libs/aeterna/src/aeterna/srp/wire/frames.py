@@ -1,7 +1,7 @@
 """Frames, byte by byte.
 
-A reader never reserves memory because a length field asks for it: it keeps what has arrived, and refuses a
-frame as soon as its header is there and breaks a limit. What it holds is therefore at most one frame.
+A reader never reserves memory because a length field asks for it: it keeps what has arrived, and refuses a frame as
+soon as its header has arrived and breaks a limit. So it holds at most one frame.
 """
 
 import struct
@@ -14,7 +14,7 @@ from aeterna.table.reasons import Breach, Reason
 MAGIC = 0xAE7E2024
 HEADER = struct.Struct(">IIBBH")
 PAYLOAD_MAX = 256 * 1024
-GREETING_MAX = 4096  # a payload of a peer that has not proved who it is
+GREETING_MAX = 4096  # a payload of a process that has not proved which generation it is
 FDS_MAX = 200
 
 
@@ -66,7 +66,7 @@ def encode(frame: Frame) -> bytes:
 class FrameReader:
     """Cuts a stream into frames. `feed` what arrived, then take `frames()` until there are none.
 
-    The first breach is final: whoever reads a stream that broke the rules once would only guess.
+    The first breach is final: after it, the reader could not know where the next frame begins.
     """
 
     def __init__(self, *, payload_max: int = PAYLOAD_MAX, version: int = 2) -> None:
@@ -102,7 +102,7 @@ class FrameReader:
         return Frame(found, payload, flags if version == 2 else 0, version)
 
     def _check_start(self) -> None:
-        """A wrong magic is told at once, not when twelve bytes have come."""
+        """Refuse a wrong magic at once, before all twelve bytes of the header have come."""
         start = bytes(self._buffer[4:8])
         if not MAGIC.to_bytes(4, "big").startswith(start):
             self._refuse(Reason.PROTOCOL, "not a frame: wrong magic")

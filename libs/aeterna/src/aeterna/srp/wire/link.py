@@ -1,7 +1,7 @@
 """One connection of the protocol: frames and their descriptors over a non-blocking Unix socket.
 
-It holds at most one incomplete frame and a bounded number of descriptors of what it reads. What it is told to send
-it keeps until the peer reads; `pending` says how much that is, and whoever feeds it stops in time.
+Of what it reads, it holds at most one incomplete frame and a bounded number of descriptors. What it is to send, it
+keeps until the peer reads; `pending` is the number of those bytes, and the caller must stop sending when it grows.
 """
 
 import array
@@ -19,6 +19,8 @@ _QUEUED_FDS_MAX = 2 * FDS_MAX
 
 
 class Link:
+    """The descriptors that arrive are queued; each frame takes as many as it announces."""
+
     def __init__(
         self, sock: socket.socket, *, payload_max: int = PAYLOAD_MAX, reader: FrameReader | None = None
     ) -> None:
@@ -27,7 +29,7 @@ class Link:
         self.reader = reader or FrameReader(payload_max=payload_max)
         self.ended = False
         self.pending = 0
-        self.broken = False  # something that was to be sent was not
+        self.broken = False  # bytes that were to be sent were dropped
         self._fds: deque[int] = deque()
         self._outbox: deque[tuple[memoryview, Sequence[int]]] = deque()
 
@@ -78,7 +80,7 @@ class Link:
             self.flush()
 
     def flush(self) -> None:
-        """Write as much as the peer takes now. A peer that is gone shows in `receive`."""
+        """Write as much as the socket takes now. That the peer has gone is noticed in `receive`."""
         while self._outbox:
             view, fds = self._outbox[0]
             try:

@@ -76,33 +76,33 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """The messages that say no more than which hand-over they belong to."""
+class SessionMessage:
+    """A message that says only which hand-over it belongs to."""
 
     session: int
 
 
-class Prepared(Step):
+class Prepared(SessionMessage):
     TYPE: ClassVar[Type] = Type.PREPARED
 
 
-class Commit(Step):
+class Commit(SessionMessage):
     TYPE: ClassVar[Type] = Type.COMMIT
 
 
-class Installed(Step):
+class Installed(SessionMessage):
     TYPE: ClassVar[Type] = Type.INSTALLED
 
 
-class Release(Step):
+class Release(SessionMessage):
     TYPE: ClassVar[Type] = Type.RELEASE
 
 
-class Ready(Step):
+class Ready(SessionMessage):
     TYPE: ClassVar[Type] = Type.READY
 
 
-class Done(Step):
+class Done(SessionMessage):
     TYPE: ClassVar[Type] = Type.DONE
 
 
@@ -119,7 +119,7 @@ class Resume:
     TYPE: ClassVar[Type] = Type.RESUME
     session: int
     claimed: bool
-    deltas: bool = True  # all deltas told were relayed
+    deltas: bool = True  # all deltas that the taker sent were passed on
 
 
 @dataclass(frozen=True, slots=True)

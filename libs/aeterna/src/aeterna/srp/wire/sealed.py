@@ -1,4 +1,4 @@
-"""State in a sealed memfd: written once, then immutable for everybody, its writer included.
+"""State in a sealed memfd: written once, then immutable for every process, its writer included.
 
 The reader maps it only after it has seen the seals and the size; an unsealed file could shrink under the
 mapping (SIGBUS) or change after its checksum was verified.
@@ -56,7 +56,7 @@ def digest(packed: Packed) -> str:
 
 
 def check(fd: int, size: int) -> None:
-    """Breach unless `fd` is a memfd of exactly `size` bytes that nobody can change any more."""
+    """Raise Breach unless `fd` is a memfd of exactly `size` bytes that no process can change any more."""
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError as no_memfd:

@@ -1,6 +1,6 @@
-"""State as it travels: a manifest, then the values, JSON or bytes. Decoded key by key, when asked for.
+"""State on the wire: a manifest, then the values. A value is decoded when the application reads its key.
 
-Nothing here can execute what it reads: a value is JSON or it is bytes.
+Reading state cannot execute code: a value is JSON or bytes.
 """
 
 import json
@@ -34,7 +34,7 @@ class Packed:
 
 
 def pack(values: Mapping[str, Any], drop: Iterable[str] = ()) -> Packed:
-    """`values` as one part. A value is anything JSON can say, or bytes; TypeError for what is neither."""
+    """Pack `values` into one part. Each value is bytes or can be encoded as JSON; otherwise TypeError."""
     entries: dict[str, tuple[int, int, str]] = {}
     pieces: list[Readable] = []
     offset = 0
@@ -59,7 +59,7 @@ class _Entry:
 
 
 class State(MutableMapping[str, Any]):
-    """What a predecessor left. A JSON value is decoded when its key is first read, and kept; a value of
+    """The state of a predecessor. A JSON value is decoded when its key is first read, and kept; a value of
     bytes is copied by `state[key]` and not copied by `state.buffer(key)`. Changes stay in this process."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class State(MutableMapping[str, Any]):
         self._decoded: dict[str, Any] = {}
 
     def add(self, part: Readable, manifest_size: int) -> None:
-        """Lay `part` over what is here. Raises Breach(corrupt) and changes nothing if it is not a part."""
+        """Apply `part` to this state. If it is not a valid part, raise Breach(corrupt) and change nothing."""
         view = memoryview(part).toreadonly()
         if not 2 <= manifest_size <= min(view.nbytes, MANIFEST_MAX):
             raise Breach(Reason.CORRUPT, f"a manifest of {manifest_size} bytes in a part of {view.nbytes}")
@@ -117,7 +117,7 @@ class State(MutableMapping[str, Any]):
         return len(self._entries.keys() | self._decoded.keys())
 
     def __contains__(self, key: object) -> bool:
-        return key in self._entries or key in self._decoded  # Mapping's own would decode the value to find out
+        return key in self._entries or key in self._decoded  # Mapping.__contains__ would decode the value
 
     def is_json(self, key: str) -> bool:
         return self._entries[key].codec == JSON

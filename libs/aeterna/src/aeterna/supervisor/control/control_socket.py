@@ -20,18 +20,18 @@ Reply = Callable[[dict[str, Any]], None]
 
 
 class Client:
-    """One who asks. The answer may come much later, or never, when they hang up."""
+    """One connection. An answer may come much later, or never if the client hangs up."""
 
     def __init__(self, loop: Loop, connection: socket.socket, on_line: Callable[[Client, Any], None]) -> None:
         self._loop = loop
         self._connection = connection
         self._on_line = on_line
         self._data = b""
-        self.on_close: Callable[[], None] = lambda: None
+        self._on_close: list[Callable[[], None]] = []
         loop.add_reader(connection.fileno(), self._read)
 
     def reply(self, answer: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        """One line. Whoever does not read it loses it: PID 1 waits for nobody."""
+        """Send one line. A client that does not read is closed: PID 1 never blocks on a client."""
         line = json.dumps(answer).encode() + b"\n"
         try:
             if fds:
@@ -46,7 +46,12 @@ class Client:
         if self._connection.fileno() >= 0:
             self._loop.remove_reader(self._connection.fileno())
             self._connection.close()
-            self.on_close()
+            for callback in self._on_close:
+                callback()
+
+    def call_on_close(self, callback: Callable[[], None]) -> None:
+        """Call back when the connection is closed, by either side."""
+        self._on_close.append(callback)
 
     def _read(self) -> None:
         try:
@@ -70,14 +75,14 @@ class Client:
 
 
 class ControlSocket:
-    """Listens, and asks the kernel who calls."""
+    """Accepts clients that the kernel reports as this process's own user or root. It owns `listener`."""
 
-    def __init__(self, loop: Loop, path: str, on_line: Callable[[Client, Any], None], fd: int | None = None) -> None:
+    def __init__(self, loop: Loop, listener: socket.socket, path: str, on_line: Callable[[Client, Any], None]) -> None:
         self._loop = loop
         self._path = path
         self._on_line = on_line
         self._clients: set[Client] = set()
-        self._socket = _listen(path) if fd is None else socket.socket(fileno=fd)
+        self._socket = listener
         self._socket.set_inheritable(False)
         self._socket.setblocking(False)
         loop.add_reader(self._socket.fileno(), self._accept)
@@ -87,7 +92,7 @@ class ControlSocket:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """For good."""
+        """Close it and remove its file."""
         for client in list(self._clients):
             client.close()
         self._loop.remove_reader(self._socket.fileno())
@@ -110,15 +115,16 @@ class ControlSocket:
         connection.setblocking(False)
         client = Client(self._loop, connection, self._on_line)
         self._clients.add(client)
-        client.on_close = lambda: self._clients.discard(client)
+        client.call_on_close(lambda: self._clients.discard(client))
 
 
 def address(path: str) -> str:
-    """As the kernel wants it."""
+    """The name for bind() and connect()."""
     return "\0" + path[1:] if path.startswith("@") else path
 
 
-def _listen(path: str) -> socket.socket:
+def listen(path: str) -> socket.socket:
+    """Listen on `path`, with mode 0600 from the first moment on. OSError if another supervisor listens there."""
     held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     if not path.startswith("@"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:

@@ -1,4 +1,4 @@
-"""How it stands, for people and for Prometheus."""
+"""The state of the service, for people and for Prometheus."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any
 
 from aeterna.supervisor.processes.generation import Generation
 from aeterna.supervisor.upgrade.service import Service
-from aeterna.table.service import State
+from aeterna.table.service import ServiceState
 
-# The names this had before the table grew.
+# The names of the states in `fsm_state`, which is older than the table and has fewer states.
 FSM = {
-    State.PENDING: "PENDING",
-    State.STARTING: "STARTING",
-    State.RUNNING: "RUNNING",
-    State.BACKING_OFF: "FAILED",
-    State.PREFLIGHT: "PRE_CHECKING",
-    State.SPAWNING: "STARTING",
-    State.PREPARING: "HANDSHAKING",
-    State.COMMITTING: "HANDSHAKING",
-    State.RELEASING: "HANDSHAKING",
-    State.WARMING: "HANDSHAKING",
-    State.SOAKING: "SOAKING",
-    State.PROMOTING: "DRAINING",
-    State.DRAINING: "DRAINING",
-    State.RETURNING: "ROLLING_BACK",
-    State.ROLLING_BACK: "ROLLING_BACK",
-    State.STOPPING: "STOPPED",
-    State.STOPPED: "STOPPED",
+    ServiceState.PENDING: "PENDING",
+    ServiceState.STARTING: "STARTING",
+    ServiceState.RUNNING: "RUNNING",
+    ServiceState.BACKING_OFF: "FAILED",
+    ServiceState.PREFLIGHT: "PRE_CHECKING",
+    ServiceState.SPAWNING: "STARTING",
+    ServiceState.PREPARING: "HANDSHAKING",
+    ServiceState.COMMITTING: "HANDSHAKING",
+    ServiceState.RELEASING: "HANDSHAKING",
+    ServiceState.WARMING: "HANDSHAKING",
+    ServiceState.SOAKING: "SOAKING",
+    ServiceState.PROMOTING: "DRAINING",
+    ServiceState.DRAINING: "DRAINING",
+    ServiceState.RETURNING: "ROLLING_BACK",
+    ServiceState.ROLLING_BACK: "ROLLING_BACK",
+    ServiceState.STOPPING: "STOPPED",
+    ServiceState.STOPPED: "STOPPED",
 }
 
 
 def status(service: Service) -> dict[str, Any]:
-    """All there is to know."""
+    """The answer to `aeterna status --json`."""
     now = service.loop.now()
 
     def one(generation: Generation | None) -> dict[str, Any] | None:
@@ -43,7 +43,7 @@ def status(service: Service) -> dict[str, Any]:
             "generation": generation.number,
             "pid": generation.pid,
             "ready": generation.ready,
-            "waits": service.relay.joined(generation.number),
+            "waits": service.handover.relay.joined(generation.number),
             "uptime_s": round(now - generation.started, 3),
             "release": generation.config.service.release,
             "command": list(generation.config.service.command),
@@ -52,17 +52,17 @@ def status(service: Service) -> dict[str, Any]:
 
     last = service.upgrades.last
     return {
-        "service": service.release.config.service.name,
+        "service": service.specs.current.config.service.name,
         "supervisor_pid": os.getpid(),
         "state": service.machine.state.value,
         "fsm_state": FSM[service.machine.state],
         "queued": service.machine.queued,
-        "serving": one(service.serving),
-        "successor": one(service.successor),
-        "retiring": one(service.retiring),
-        "standby": one(service.standby),
-        "canary_fraction": service.fraction,
-        "previous": service.previous is not None,
+        "serving": one(service.roles.serving),
+        "successor": one(service.roles.successor),
+        "retiring": one(service.roles.retiring),
+        "standby": one(service.roles.standby),
+        "canary_fraction": service.traffic.fraction,
+        "previous": service.specs.previous is not None,
         "last_upgrade": last.view() if last else None,
         "deaths_in_a_row": service.deaths.count,
         "orphans_reaped": service.children.orphans,
@@ -78,33 +78,33 @@ def status(service: Service) -> dict[str, Any]:
             }
             for listener in service.listeners.all()
         ],
-        "relay": service.relay.facts(),
+        "relay": service.handover.relay.facts(),
         "memory_bytes": resident(),
     }
 
 
 def metrics(service: Service) -> str:
-    """The page, with what is only known when somebody asks."""
+    """The page /metrics. Some gauges are read only now."""
     page = service.metrics
     listeners = service.listeners.all()
     page.healthy.replace({item.spec.name: float(item.healthy) for item in listeners})
     page.queued.replace({item.spec.name: float(item.waiting()) for item in listeners})
     page.heals.replace({item.spec.name: float(item.heals) for item in listeners})
-    page.connections.replace({str(g.number): float(connections(g.pid)) for g in service.by_number.values()})
+    page.connections.replace({str(g.number): float(connections(g.pid)) for g in service.roles.by_number.values()})
     page.reaped.set(float(service.children.orphans))
     page.memory.set(float(resident()))
-    facts = service.relay.facts()
+    facts = service.handover.relay.facts()
     page.handed_over.set(facts.get("connections", page.handed_over.values.get("", 0.0)))
     return page.text()
 
 
 def resident() -> int:
-    """Bytes of memory this process has."""
+    """Resident bytes of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def connections(pid: int) -> int:
-    """Sockets a process has open, its listeners and its notify socket among them."""
+    """Sockets that a process has open, including its listeners and its notify socket."""
     count = 0
     try:
         for entry in Path(f"/proc/{pid}/fd").iterdir():

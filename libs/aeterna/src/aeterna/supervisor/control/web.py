@@ -1,4 +1,4 @@
-"""GET /metrics, /v1/status and /healthz. Nothing can be changed here, for nobody says who they are."""
+"""GET /metrics, /v1/status and /healthz. The clients are not authenticated, so nothing can be changed here."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aeterna.supervisor.loop import Loop, Timer
 from aeterna.table.addresses import parse
 
 _REQUEST_MAX = 8192
-_VISITORS_MAX = 16
+_CONNECTIONS_MAX = 16
 _PATIENCE_S = 5.0
 
 
 class Web:
-    """One small answer for each connection."""
+    """One small answer for each connection. `fd` is the listening socket of an earlier image."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Web:
         self._loop = loop
         self._metrics = metrics
         self._status = status
-        self._visitors = 0
+        self._connections = 0
         if fd is None:
             address = parse(where)
             family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -49,11 +49,11 @@ class Web:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port it listens on."""
         return int(self._socket.getsockname()[1])
 
     def close(self) -> None:
-        """For good."""
+        """Stop listening."""
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
 
@@ -62,18 +62,18 @@ class Web:
             connection, _ = self._socket.accept()
         except OSError:
             return
-        if self._visitors >= _VISITORS_MAX:
+        if self._connections >= _CONNECTIONS_MAX:
             connection.close()
             return
         connection.setblocking(False)
-        self._visitors += 1
+        self._connections += 1
         asked = bytearray()
 
         def end() -> None:
             if connection.fileno() >= 0:
                 self._loop.remove_reader(connection.fileno())
                 connection.close()
-                self._visitors -= 1
+                self._connections -= 1
                 patience.cancel()
 
         def read() -> None:
@@ -87,7 +87,7 @@ class Web:
             if part and b"\r\n\r\n" not in asked and len(asked) <= _REQUEST_MAX:
                 return
             if part:
-                # A page is smaller than a socket's buffer; whoever does not read it loses the rest.
+                # A page fits into a socket's buffer; a client that does not read loses the rest.
                 with suppress(OSError):
                     connection.sendall(self._answer(bytes(asked)))
             end()

@@ -1,7 +1,7 @@
-"""grpc.health.v1.Health/Check, in as much HTTP/2 as one call needs.
+"""One call of grpc.health.v1.Health/Check, with the part of HTTP/2 that it needs.
 
-The answer's headers are never decoded: a server that is well sends one DATA frame with the message
-`{status: SERVING}`, and every other one does not. So no HPACK decoder is needed, and no gRPC in PID 1.
+The headers of the answer are never decoded: a healthy server sends one DATA frame with the message `{status: SERVING}`,
+and an unhealthy server does not. So PID 1 needs neither an HPACK decoder nor gRPC.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SERVING = b"\x08\x01"
 
 
 def check(connection: socket.socket, authority: str, service: str) -> str:
-    """Why it is not serving, or an empty string. The socket has a timeout."""
+    """Why the server is not healthy, or an empty string. The caller has set a timeout on the socket."""
     name = service.encode()
     message = b"" if not name else b"\x0a" + bytes([len(name)]) + name
     if len(name) > 100:
@@ -63,7 +63,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _literal(name: str, value: str) -> bytes:
-    """A header that is neither indexed nor compressed; both are shorter than 127 bytes."""
+    """A header that is neither indexed nor compressed. Name and value must be shorter than 127 bytes."""
     return bytes([0, len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
 
 

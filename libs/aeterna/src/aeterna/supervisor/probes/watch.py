@@ -10,44 +10,47 @@ from typing import Protocol
 from aeterna.config.model import Canary, ErrorRate, Probe
 from aeterna.supervisor import log
 from aeterna.supervisor.loop import Loop, Timer
-from aeterna.supervisor.probes.checks import Attempt, counters, place, question, read_counters
+from aeterna.supervisor.probes.checks import counters, place, probe_request, read_counters
 from aeterna.supervisor.processes.child import Children
 from aeterna.supervisor.processes.generation import Generation
+from aeterna.supervisor.processes.timed import TimedProcess
 from aeterna.table import soak
 from aeterna.table.addresses import BadAddress
 
 
-class Doors(Protocol):
-    """How a check finds its way to one of two processes behind one port."""
+class ProbeRoutes(Protocol):
+    """How a check reaches one of two processes behind one port."""
 
-    def visitor(self, generation: Generation, host: str, port: int) -> socket.socket | None:
-        """A socket whose connection the kernel gives to `generation`; None where nothing is steered."""
+    def probe_socket(self, generation: Generation, host: str, port: int) -> socket.socket | None:
+        """A socket whose connection the kernel gives to `generation`; None if the port is not steered."""
         ...
 
 
-class Asker:
-    """Asks one process one thing, again and again, one attempt at a time."""
+class RepeatedProbe:
+    """Probes one process again and again, one request at a time."""
 
-    def __init__(self, loop: Loop, children: Children, doors: Doors, generation: Generation, probe: Probe) -> None:
+    def __init__(
+        self, loop: Loop, children: Children, routes: ProbeRoutes, generation: Generation, probe: Probe
+    ) -> None:
         self._loop = loop
         self._children = children
-        self._doors = doors
+        self._routes = routes
         self._generation = generation
         self._probe = probe
-        self._attempt: Attempt | None = None
+        self._attempt: TimedProcess | None = None
         self._timer: Timer | None = None
         self._stopped = False
 
     def begin(self, answer: Callable[[bool, str], None]) -> None:
-        """At once, and `interval_s` after each answer until `stop`."""
+        """Probe at once, and again `interval_s` after each answer, until `stop`."""
 
-        def told(passed: bool, said: str) -> None:
+        def answered(passed: bool, said: str) -> None:
             self._attempt = None
             if not self._stopped:
                 self._timer = self._loop.call_later(self._probe.interval_s, lambda: self.begin(answer))
                 answer(passed, said)
 
-        attempt = Attempt(self._loop, self._children, self._probe.timeout_s, told)
+        attempt = TimedProcess(self._loop, self._children, self._probe.timeout_s, answered)
         self._attempt = attempt
         if self._probe.kind == "command":
             env = {**os.environ, "AETERNA_GENERATION": str(self._generation.number)}
@@ -55,10 +58,10 @@ class Asker:
             attempt.run([self._generation.fill(word) for word in self._probe.command], env)
             return
         target = self._generation.fill(self._probe.target)
-        visitor = self._visitor(target)
-        attempt.ask(question(self._probe, target, visitor))
-        if visitor is not None:
-            visitor.close()
+        source = self._source(target)
+        attempt.call(probe_request(self._probe, target, source))
+        if source is not None:
+            source.close()  # the forked child has its own copy
 
     def stop(self) -> None:
         """No more answers."""
@@ -68,14 +71,14 @@ class Asker:
         if self._attempt is not None:
             self._attempt.cancel()
 
-    def _visitor(self, target: str) -> socket.socket | None:
+    def _source(self, target: str) -> socket.socket | None:
         try:
             address, _ = place(target if self._probe.kind == "http" else f"http://{target}")
         except BadAddress:
             return None
         if address.kind != "tcp":
             return None
-        return self._doors.visitor(self._generation, address.host, address.port)
+        return self._routes.probe_socket(self._generation, address.host, address.port)
 
 
 class Readiness:
@@ -85,7 +88,7 @@ class Readiness:
         self,
         loop: Loop,
         children: Children,
-        doors: Doors,
+        routes: ProbeRoutes,
         generation: Generation,
         on_ready: Callable[[], None],
         *,
@@ -94,12 +97,14 @@ class Readiness:
         self._loop = loop
         self._generation = generation
         self._on_ready = on_ready
-        self._asker: Asker | None = None
+        self._probe: RepeatedProbe | None = None
         self._timer: Timer | None = None
+        generation.on_notified = self.notified
+        generation.on_settled = self.settled
         startup = generation.config.orchestration.startup
         match startup.readiness.kind:
             case "auto" if patient:
-                pass  # it will ask for state, and is ready when it has it; how long that takes is its own affair
+                pass  # its predecessor has asked for state, so this process will too, and is ready when it has got it
             case "auto":
                 self._timer = loop.call_later(startup.warmup_delay_s, self._ready)
             case "fd":
@@ -107,36 +112,37 @@ class Readiness:
             case "notify":
                 pass
             case _:
-                self._asker = Asker(loop, children, doors, generation, startup.readiness)
-                self._asker.begin(self._asked)
+                self._probe = RepeatedProbe(loop, children, routes, generation, startup.readiness)
+                self._probe.begin(self._probed)
 
     def notified(self) -> None:
-        """READY=1 has come."""
+        """The process has sent READY=1."""
         if self._generation.config.orchestration.startup.readiness.kind in ("auto", "notify"):
             self._ready()
 
     def settled(self) -> None:
-        """The relay has given it what there was."""
+        """The broker has answered the process: with its state, or that there is none."""
         if self._generation.config.orchestration.startup.readiness.kind == "auto":
             self._ready()
 
     def stop(self) -> None:
-        """It has gone, or nobody cares."""
+        """The process has exited, or is ready."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._asker is not None:
-            self._asker.stop()
+        if self._probe is not None:
+            self._probe.stop()
 
     def _fd(self) -> None:
         try:
             said = os.read(self._generation.ready_fd, 64)
         except BlockingIOError:
             return
-        self._generation.close_ready_fd(self._loop)
-        # An end without a byte is a close, which means ready, or a death, which the reaper tells us about next.
+        self._generation.close_ready_fd()
+        # End of file without a byte: either the process has closed the descriptor and is ready, or it has died. A death
+        # is reaped within the delay, and then `_ready` does nothing.
         self._loop.call_later(0.0 if said else 0.05, self._ready)
 
-    def _asked(self, passed: bool, said: str) -> None:
+    def _probed(self, passed: bool, said: str) -> None:
         if passed:
             self._ready()
         else:
@@ -150,11 +156,16 @@ class Readiness:
             self._on_ready()
 
 
-class Soaking:
-    """Calls back once, when a successor has broken a rule."""
+class SoakWatch:
+    """Watches a successor during the soak. Calls back once, if it breaks a rule."""
 
     def __init__(
-        self, loop: Loop, children: Children, doors: Doors, generation: Generation, on_failure: Callable[[str], None]
+        self,
+        loop: Loop,
+        children: Children,
+        routes: ProbeRoutes,
+        generation: Generation,
+        on_failure: Callable[[str], None],
     ) -> None:
         self._loop = loop
         self._children = children
@@ -162,43 +173,45 @@ class Soaking:
         self._canary: Canary = generation.config.orchestration.canary
         self._on_failure = on_failure
         self._soak = soak.Soak()
-        self._asker: Asker | None = None
-        self._counting: Attempt | None = None
+        self._probe: RepeatedProbe | None = None
+        self._counting: TimedProcess | None = None
         self._timer: Timer | None = None
+        generation.on_counted = self._counted
         if self._canary.check is not None:
-            self._asker = Asker(loop, children, doors, generation, self._canary.check)
-            self._asker.begin(self._asked)
+            self._probe = RepeatedProbe(loop, children, routes, generation, self._canary.check)
+            self._probe.begin(self._probed)
         if self._canary.error_rate is not None:
             self._count(self._canary.error_rate)
 
-    def told(self) -> None:
-        """The process has said how many requests it served."""
+    def _counted(self) -> None:
+        """The process has sent its counters on the notify socket."""
         if self._generation.counted is not None:
             self._judge(soak.counted(self._soak, self._generation.counted))
 
     def stop(self) -> None:
-        """It is over."""
-        for asking in (self._asker, self._timer, self._counting):
-            if isinstance(asking, Asker):
-                asking.stop()
-            elif asking is not None:
-                asking.cancel()
+        """The soak is over."""
+        self._generation.on_counted = lambda: None
+        if self._probe is not None:
+            self._probe.stop()
+        for pending in (self._timer, self._counting):
+            if pending is not None:
+                pending.cancel()
         self._on_failure = lambda _reason: None
 
-    def _asked(self, passed: bool, said: str) -> None:
+    def _probed(self, passed: bool, said: str) -> None:
         if not passed:
             log.warn("a check failed", generation=self._generation.number, said=said)
         self._judge(soak.checked(self._soak, passed))
 
     def _count(self, rate: ErrorRate) -> None:
-        def told(passed: bool, said: str) -> None:
+        def answered(passed: bool, said: str) -> None:
             self._counting = None
             self._timer = self._loop.call_later(rate.interval_s, lambda: self._count(rate))
             now = read_counters(said) if passed else None
             self._judge(soak.counted(self._soak, now) if now else soak.checked(self._soak, False))
 
-        attempt = Attempt(self._loop, self._children, rate.interval_s + 1, told)
-        self._counting = attempt.ask(counters(rate, self._generation.fill(rate.url)))
+        attempt = TimedProcess(self._loop, self._children, rate.interval_s + 1, answered)
+        self._counting = attempt.call(counters(rate, self._generation.fill(rate.url)))
 
     def _judge(self, now: soak.Soak) -> None:
         self._soak = now

@@ -1,4 +1,4 @@
-"""Every child there is or will be: forked here, reaped here, and nowhere else."""
+"""All children of the supervisor: they are forked and reaped here and nowhere else."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 from aeterna.supervisor import log
 
-OnExit = Callable[[int], None]  # is given the exit code: 128 + signal, as a shell says it
+OnExit = Callable[[int], None]  # gets the exit code; 128 + the signal for a process that was killed
 FIRST_FD = 3
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to execute. `fds` become 3, 4, … in the order given."""
+    """A program to execute. `fds` become 3, 4, … in this order."""
 
     argv: Sequence[str]
     env: Mapping[str, str]
@@ -25,18 +25,18 @@ class Program:
     directory: str = ""
     fds: Sequence[int] = ()
     stdout: int | None = None
-    tell_pid: str = ""  # the variable that is to hold the child's own pid
+    pid_variable: str = ""  # the environment variable that gets the child's own pid
 
 
 @dataclass
 class Children:
-    """Which pid is whose. A pid nobody knows is an orphan that came to PID 1 to be buried."""
+    """The callback of each child. A reaped pid without a callback is an orphan that the kernel gave to PID 1."""
 
     orphans: int = 0
     _callbacks: dict[int, OnExit] = field(default_factory=dict)
 
     def spawn(self, program: Program, on_exit: OnExit) -> int:
-        """Start it in a session of its own; its pid. It does not outlive this process."""
+        """Start the program in a session of its own and return its pid. It does not outlive this process."""
         sys.stdout.flush()
         parent = os.getpid()
         pid = os.fork()
@@ -46,7 +46,7 @@ class Children:
         return pid
 
     def fork(self, work: Callable[[], int], on_exit: OnExit) -> int:
-        """Do `work` in a copy of this process; what it returns is the exit code."""
+        """Call `work` in a fork of this process. What it returns is the exit code."""
         pid = os.fork()
         if pid == 0:
             code = 1
@@ -64,20 +64,20 @@ class Children:
         return pid
 
     def adopt(self, pid: int, on_exit: OnExit) -> None:
-        """It is our child already, from before a re-exec."""
+        """Watch a child that an earlier image has started."""
         self._callbacks[pid] = on_exit
 
     def alive(self) -> list[int]:
-        """Those we know of."""
+        """The pids of all children with a callback."""
         return list(self._callbacks)
 
     def forget(self, pid: int) -> None:
-        """Reap it when it goes; nobody waits for it."""
+        """Drop the callback: the child is still reaped."""
         if pid in self._callbacks:
             self._callbacks[pid] = lambda _code: None
 
     def reap(self) -> None:
-        """Bury all who are dead now."""
+        """Reap all children that have exited."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -97,7 +97,7 @@ class Children:
 
 
 def signal_group(pid: int, number: int) -> None:
-    """To the process and all that stayed in its group. It may be gone."""
+    """Signal the process and its group. It is no error if they have exited."""
     try:
         os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):
@@ -105,7 +105,7 @@ def signal_group(pid: int, number: int) -> None:
 
 
 def signal_one(pid: int, number: int) -> None:
-    """To the process alone. It may be gone."""
+    """Signal only the process. It is no error if it has exited."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
@@ -116,7 +116,7 @@ def _forget_signals() -> None:
         try:
             signal.signal(number, signal.SIG_DFL)
         except (OSError, ValueError):
-            continue  # the C library keeps two of them for itself
+            continue  # the C library reserves two of them
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
@@ -126,11 +126,11 @@ def _become(program: Program, parent: int) -> None:
     try:
         os.setsid()
         _forget_signals()
-        if parent != 1:  # with PID 1 everybody dies
+        if parent != 1:  # when PID 1 dies, the kernel kills all processes of the container
             from aeterna.supervisor.processes.kernel import die_with_parent
 
             die_with_parent(signal.SIGTERM)
-            if os.getppid() != parent:  # it died before it could be asked for
+            if os.getppid() != parent:  # the parent died before the line above
                 os._exit(128 + signal.SIGTERM)
         if program.stdout is not None:
             os.dup2(program.stdout, 1)
@@ -139,8 +139,8 @@ def _become(program: Program, parent: int) -> None:
         if program.directory:
             os.chdir(program.directory)
         env = dict(program.env)
-        if program.tell_pid:
-            env[program.tell_pid] = str(os.getpid())
+        if program.pid_variable:
+            env[program.pid_variable] = str(os.getpid())
         os.execvpe(program.executable or program.argv[0], list(program.argv), env)
     except FileNotFoundError as problem:
         code = 127
@@ -154,7 +154,8 @@ def _become(program: Program, parent: int) -> None:
 def _place(fds: Sequence[int]) -> None:
     import fcntl
 
-    # Copied out of the way first: a source may sit where a target goes. All else is close-on-exec already.
+    # First copy the sources above all targets, because a source may have the number of a target. All other descriptors
+    # are close-on-exec.
     above = FIRST_FD + len(fds) + 1
     copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]
     for i, copy in enumerate(copies):

@@ -1,4 +1,4 @@
-"""Descriptors that processes left here for those that come after them (FDSTORE=1, as systemd has it)."""
+"""Descriptors that a process has left for the processes after it (FDSTORE=1, as with systemd)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from aeterna.supervisor import log
 
 
 class FdStore:
-    """In the order of arrival, by name; a name may have several."""
+    """Pairs of name and descriptor, in the order of arrival. A name may have several descriptors."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._held: list[tuple[str, int]] = []
 
     def put(self, name: str, fds: tuple[int, ...]) -> None:
-        """Ours from now on. One that is here already is not kept twice; what does not fit is closed."""
+        """Keep the descriptors. Duplicates, and descriptors beyond the limit, are closed."""
         for fd in fds:
             if len(self._held) >= self._most or not _name_is_fit(name):
                 log.warn("a descriptor was not stored", name=name, held=len(self._held))
@@ -28,22 +28,22 @@ class FdStore:
                 self._held.append((name, fd))
 
     def remove(self, name: str) -> None:
-        """Close all of that name."""
+        """Close all descriptors with this name."""
         for held, fd in self._held:
             if held == name:
                 os.close(fd)
         self._held = [pair for pair in self._held if pair[0] != name]
 
     def all(self) -> list[tuple[str, int]]:
-        """To be given to a process, after its listeners."""
+        """All of them; a process gets them after its listeners."""
         return list(self._held)
 
     def keep(self) -> list[Any]:
-        """For the next image."""
+        """What the next image needs to know."""
         return [list(pair) for pair in self._held]
 
     def resume(self, kept: list[Any]) -> None:
-        """What `keep` gave."""
+        """Take what `keep` gave in the image before."""
         for name, fd in kept:
             os.set_inheritable(fd, False)
             self._held.append((str(name), int(fd)))
@@ -55,5 +55,5 @@ def _name_is_fit(name: str) -> bool:
 
 def _same(one: int, other: int) -> bool:
     a, b = os.fstat(one), os.fstat(other)
-    # Every memfd and every socket has its own inode; epolls and the like share one and are never the same.
+    # Every memfd and every socket has an inode of its own. Epoll instances and the like share one and are never equal.
     return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino) and stat.S_IFMT(a.st_mode) != 0

@@ -1,4 +1,4 @@
-"""One process of the service, from its fork to its funeral."""
+"""One process of the service, from its start until it is reaped."""
 
 from __future__ import annotations
 
@@ -14,67 +14,143 @@ from aeterna.config.read import read
 from aeterna.supervisor import log
 from aeterna.supervisor.loop import Loop, Timer
 from aeterna.supervisor.processes.child import FIRST_FD, Children, Program, signal_group, signal_one
+from aeterna.supervisor.processes.fdstore import FdStore
 from aeterna.supervisor.processes.notify import Notice, NotifySocket
 from aeterna.table.soak import Counted
 
 
 @dataclass(frozen=True)
-class Release:
-    """A configuration and the text it was read from: enough to start the same thing again, here or in a new image."""
+class LaunchSpec:
+    """A configuration and the text it was read from: enough to start the same program again, in this image or the next.
+
+    The keys that `keep` writes are read by later images, so they never change.
+    """
 
     config: Config
     text: str
     settings: tuple[str, ...] = ()
 
     @staticmethod
-    def of(text: str, file: str, settings: tuple[str, ...]) -> Release:
-        """Read it; ConfigError if it cannot be meant."""
-        return Release(read(text, file, settings), text, settings)
+    def of(text: str, file: str, settings: tuple[str, ...]) -> LaunchSpec:
+        """Read the text; ConfigError if it is not a valid configuration."""
+        return LaunchSpec(read(text, file, settings), text, settings)
 
     def keep(self) -> dict[str, Any]:
-        """For the next image."""
+        """What the next image needs to know."""
         return {"text": self.text, "settings": list(self.settings)}
 
 
-@dataclass
-class Generation:
-    """One process and all that is ours and dies with it."""
+def _nothing() -> None:
+    pass
 
-    number: int
-    release: Release
-    slot: int
-    token: str
-    notify: NotifySocket
-    pid: int = 0
-    started: float = 0.0
-    ready: bool = False
-    notified: bool = False
-    joined: bool = False
-    status: str = ""
-    counted: Counted | None = None
-    terminated: bool = False
-    exit_code: int | None = None
-    ready_fd: int = -1
-    killer: Timer | None = None
+
+class Generation:
+    """One process, and the descriptors and timers of the supervisor that belong to it alone.
+
+    `ready` is the supervisor's judgement, `notified` is the process's own READY=1. `joined` means that the process has
+    asked the broker for state.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        store: FdStore,
+        number: int,
+        spec: LaunchSpec,
+        slot: int,
+        *,
+        token: str = "",
+        notify_fd: int | None = None,
+    ) -> None:
+        self.number = number
+        self.spec = spec
+        self.slot = slot  # which of the two sockets of a steered listener it is given
+        self.token = token or secrets.token_hex(16)
+        self.notify = NotifySocket(loop, self._hear, notify_fd)
+        self.pid = 0
+        self.started = 0.0
+        self.ready = False
+        self.notified = False
+        self.joined = False
+        self.status = ""
+        self.counted: Counted | None = None
+        self.terminated = False
+        self.exit_code: int | None = None
+        self.ready_fd = -1
+        # Set by the code that waits for the process, see `probes.watch`.
+        self.on_notified: Callable[[], None] = _nothing
+        self.on_counted: Callable[[], None] = _nothing
+        self.on_settled: Callable[[], None] = _nothing
+        self._loop = loop
+        self._store = store
+        self._killer: Timer | None = None
 
     @property
     def config(self) -> Config:
-        """What it was started with."""
-        return self.release.config
+        """The configuration it was started with."""
+        return self.spec.config
 
     @property
     def alive(self) -> bool:
-        """Has it not been reaped?"""
+        """True until it is reaped."""
         return self.exit_code is None
 
     def fill(self, template: str) -> str:
-        """`{generation}`, `{pid}` and `{release}` in an address."""
+        """Fill in `{generation}`, `{pid}` and `{release}`."""
         for name, value in (("generation", self.number), ("pid", self.pid), ("release", self.config.service.release)):
             template = template.replace("{" + name + "}", str(value))
         return template
 
-    def terminate(self, loop: Loop, number: int, grace_s: float, on_kill: Callable[[], None]) -> None:
-        """Ask it to go; when it has not gone after `grace_s`, it is not asked."""
+    def start(
+        self,
+        children: Children,
+        lent: list[tuple[str, int]],
+        extra: Mapping[str, str],
+        on_exit: Callable[[int], None],
+    ) -> None:
+        """Fork the process. The lent descriptors become 3, 4, … in this order."""
+        service = self.config.service
+        env = {**os.environ, **dict(service.env), **extra}
+        for name in ("AETERNA_REEXEC_FD", "EINHORN_FDS", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+            env.pop(name, None)
+        fds = [fd for _, fd in lent]
+        env |= {
+            "AETERNA_MANAGED": "1",
+            "AETERNA_GENERATION": str(self.number),
+            "AETERNA_TOKEN": self.token,
+            "AETERNA_INHERITED_FDS": ",".join(str(FIRST_FD + i) for i in range(len(lent))),
+            "NOTIFY_SOCKET": self.notify.name,
+        }
+        if service.release:
+            env["AETERNA_RELEASE"] = service.release
+        if lent:
+            env["LISTEN_FDS"] = str(len(lent))
+            env["LISTEN_FDNAMES"] = ":".join(name for name, _ in lent)
+        ready_write = -1
+        if self.config.orchestration.startup.readiness.kind == "fd":
+            self.ready_fd, ready_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            env["AETERNA_READY_FD"] = str(FIRST_FD + len(fds))
+            fds.append(ready_write)
+        program = Program(
+            argv=[self.fill(word) for word in service.command],
+            executable=self.fill(service.executable),
+            env=env,
+            directory=service.directory,
+            fds=fds,
+            pid_variable="LISTEN_PID" if lent else "",
+        )
+        self.started = self._loop.now()
+        self.pid = children.spawn(program, on_exit)
+        if ready_write >= 0:
+            os.close(ready_write)
+        log.info("started", generation=self.number, pid=self.pid, command=" ".join(program.argv))
+
+    def settled(self) -> None:
+        """The broker has given the process its state, or has told it that there is none."""
+        self.on_settled()
+
+    def terminate(self, number: int, grace_s: float, on_kill: Callable[[], None]) -> None:
+        """Send the signal `number`, and SIGKILL when the process still lives after `grace_s`."""
         if not self.alive or self.terminated:
             return
         self.terminated = True
@@ -85,32 +161,32 @@ class Generation:
                 on_kill()
                 self.kill()
 
-        self.killer = loop.call_later(grace_s, kill)
+        self._killer = self._loop.call_later(grace_s, kill)
 
     def kill(self) -> None:
-        """At once, with all that stayed in its group."""
+        """Send SIGKILL to the process and to all processes that stayed in its group."""
         if self.alive:
             signal_group(self.pid, signal.SIGKILL)
 
-    def bury(self, loop: Loop, code: int) -> None:
-        """It has been reaped."""
+    def exited(self, code: int) -> None:
+        """The process has been reaped: close what belongs to it."""
         self.exit_code = code
-        # Workers of a dead master would go on accepting connections that nobody answers for.
+        # The workers of a dead master process would go on accepting connections that are never answered.
         signal_group(self.pid, signal.SIGKILL)
-        if self.killer is not None:
-            self.killer.cancel()
+        if self._killer is not None:
+            self._killer.cancel()
         self.notify.close()
-        self.close_ready_fd(loop)
+        self.close_ready_fd()
 
-    def close_ready_fd(self, loop: Loop) -> None:
-        """Nobody waits for it any more."""
+    def close_ready_fd(self) -> None:
+        """The supervisor no longer waits for the process to write to the descriptor."""
         if self.ready_fd >= 0:
-            loop.remove_reader(self.ready_fd)
+            self._loop.remove_reader(self.ready_fd)
             os.close(self.ready_fd)
             self.ready_fd = -1
 
     def keep(self) -> dict[str, Any]:
-        """For the next image."""
+        """What the next image needs to know."""
         return {
             "number": self.number,
             "pid": self.pid,
@@ -119,56 +195,50 @@ class Generation:
             "started": self.started,
             "joined": self.joined,
             "notify": self.notify.fileno(),
-            "release": self.release.keep(),
+            "release": self.spec.keep(),
         }
 
+    @staticmethod
+    def resumed(loop: Loop, store: FdStore, spec: LaunchSpec, kept: Mapping[str, Any]) -> Generation:
+        """The process that `keep` described, in the next image. Only a ready process is serving at a re-exec."""
+        generation = Generation(
+            loop,
+            store,
+            int(kept["number"]),
+            spec,
+            int(kept["slot"]),
+            token=str(kept["token"]),
+            notify_fd=int(kept["notify"]),
+        )
+        generation.pid = int(kept["pid"])
+        generation.started = float(kept["started"])
+        generation.ready = True
+        generation.joined = bool(kept["joined"])
+        return generation
 
-def start(
-    loop: Loop,
-    children: Children,
-    generation: Generation,
-    lent: list[tuple[str, int]],
-    extra: Mapping[str, str],
-    on_exit: Callable[[int], None],
-) -> None:
-    """Fork it, with its listeners from descriptor 3 on."""
-    service = generation.config.service
-    env = {**os.environ, **dict(service.env), **extra}
-    for name in ("AETERNA_REEXEC_FD", "EINHORN_FDS", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
-        env.pop(name, None)
-    fds = [fd for _, fd in lent]
-    env |= {
-        "AETERNA_MANAGED": "1",
-        "AETERNA_GENERATION": str(generation.number),
-        "AETERNA_TOKEN": generation.token,
-        "AETERNA_INHERITED_FDS": ",".join(str(FIRST_FD + i) for i in range(len(lent))),
-        "NOTIFY_SOCKET": generation.notify.name,
-    }
-    if service.release:
-        env["AETERNA_RELEASE"] = service.release
-    if lent:
-        env["LISTEN_FDS"] = str(len(lent))
-        env["LISTEN_FDNAMES"] = ":".join(name for name, _ in lent)
-    told = -1
-    if generation.config.orchestration.startup.readiness.kind == "fd":
-        generation.ready_fd, told = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        env["AETERNA_READY_FD"] = str(FIRST_FD + len(fds))
-        fds.append(told)
-    program = Program(
-        argv=[generation.fill(word) for word in service.command],
-        executable=generation.fill(service.executable),
-        env=env,
-        directory=service.directory,
-        fds=fds,
-        tell_pid="LISTEN_PID" if lent else "",
-    )
-    generation.started = loop.now()
-    generation.pid = children.spawn(program, on_exit)
-    if told >= 0:
-        os.close(told)
-    log.info("started", generation=generation.number, pid=generation.pid, command=" ".join(program.argv))
+    def _hear(self, notice: Notice) -> None:
+        """One datagram on the notify socket. Lines with unknown names are for other supervisors and are ignored."""
+        lines = notice.lines
+        if lines.get("FDSTORE") == "1":
+            self._store.put(lines.get("FDNAME", "stored"), notice.fds)
+        else:
+            for fd in notice.fds:
+                os.close(fd)
+        if lines.get("FDSTOREREMOVE") == "1" and "FDNAME" in lines:
+            self._store.remove(lines["FDNAME"])
+        if "STATUS" in lines:
+            self.status = lines["STATUS"][:256]
+            log.info("status", generation=self.number, status=self.status)
+        if "X_AETERNA_REQUESTS" in lines:
+            self._count(lines["X_AETERNA_REQUESTS"], lines.get("X_AETERNA_ERRORS", "0"))
+        if lines.get("READY") == "1":
+            self.notified = True
+            self.on_notified()
 
-
-def fresh(number: int, release: Release, slot: int, loop: Loop, on_notice: Callable[[Notice], None]) -> Generation:
-    """One that is not started yet."""
-    return Generation(number, release, slot, secrets.token_hex(16), NotifySocket(loop, on_notice))
+    def _count(self, requests: str, errors: str) -> None:
+        try:
+            self.counted = Counted(float(requests), float(errors))
+        except ValueError:
+            log.warn("no number", generation=self.number, said=requests[:64])
+        else:
+            self.on_counted()

@@ -1,4 +1,5 @@
-"""The two things Linux offers a supervisor and Python does not."""
+"""Two prctl() options that Python does not offer. It stands alone so that PID 1, which needs neither, loads no
+ctypes."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def become_subreaper() -> None:
-    """Orphans below us come to us, as they come to PID 1."""
+    """Orphaned descendants become children of this process, as they do with PID 1."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 

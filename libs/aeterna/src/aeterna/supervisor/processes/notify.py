@@ -1,4 +1,4 @@
-"""The notify socket: what a process says about itself, in systemd's words."""
+"""The notify socket: a process reports its own state in the protocol of systemd (sd_notify)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ _FDS_MAX = 64
 
 @dataclass(frozen=True)
 class Notice:
-    """One datagram: its lines, and what descriptors came with it (the reader owns them)."""
+    """One datagram: its lines and its descriptors, which the reader owns."""
 
     lines: dict[str, str]
     fds: tuple[int, ...]
 
 
 class NotifySocket:
-    """One for each generation, so that nobody can speak for another by mistake. Abstract: no file, no directory."""
+    """One socket for each generation, so that no process can speak for another by mistake. Its name is abstract: it
+    needs no directory."""
 
     def __init__(self, loop: Loop, on_notice: Callable[[Notice], None], fd: int | None = None) -> None:
         self._loop = loop
         self._on_notice = on_notice
         if fd is None:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            # Whoever shares our network namespace could write to it, did they know the name.
+            # Any process in the same network namespace could write to it, so the name is secret.
             self._socket.bind(f"\0aeterna-notify-{os.getpid()}-{secrets.token_hex(16)}")
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         else:
@@ -51,7 +52,7 @@ class NotifySocket:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Its process has gone."""
+        """Its process has exited."""
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()

@@ -1,4 +1,4 @@
-"""The sockets that outlive every process: opened once, lent to whoever serves."""
+"""The sockets that outlive every process: the supervisor opens them once and lends them to each generation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aeterna.supervisor import log
 from aeterna.supervisor.sockets import steering
 from aeterna.table.addresses import Address, difference, identity
 
-_UNACKED = 24  # offset of tcpi_unacked in struct tcp_info: on a listener, the connections nobody has accepted
+_UNACKED = 24  # offset of tcpi_unacked in struct tcp_info: on a listener, the connections that wait to be accepted
 
 
 class ListenError(Exception):
@@ -27,7 +27,7 @@ class ListenError(Exception):
 
 @dataclass
 class Listener:
-    """One place. A steered one has two sockets, of which each generation is given one."""
+    """One address. A steered listener has two sockets, and each generation is given one of them."""
 
     spec: ListenerSpec
     sockets: list[socket.socket]
@@ -39,42 +39,43 @@ class Listener:
 
     @property
     def steered(self) -> bool:
-        """Can new connections be divided?"""
+        """Can new connections be divided between two processes?"""
         return len(self.sockets) == 2
 
     def fd(self, slot: int) -> int:
-        """What the generation in `slot` is given."""
+        """The descriptor for the generation in `slot`."""
         return self.sockets[slot % len(self.sockets)].fileno()
 
     def bound(self) -> Address:
-        """Where it listens in fact, port 0 resolved."""
+        """The address it listens on, with the real port instead of 0."""
         if self.spec.address.kind == "unix":
             return self.spec.address
         return replace(self.spec.address, port=int(self.sockets[0].getsockname()[1]))
 
     def waiting(self, slot: int | None = None) -> int:
-        """Connections that nobody has accepted, in one slot or in all."""
+        """Connections that wait to be accepted, in one slot or in both."""
         if self.spec.address.kind != "tcp":
             return 0
         chosen = self.sockets if slot is None else [self.sockets[slot % len(self.sockets)]]
         infos = [s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104) for s in chosen]
         return sum(struct.unpack_from("I", info, _UNACKED)[0] for info in infos)
 
-    def steer(self, fraction: float, old: int, new: int, visitor_port: int = 0) -> None:
-        """Divide new connections between two slots."""
+    def steer(self, fraction: float, old: int, new: int, probe_port: int = 0) -> None:
+        """Send this fraction of new connections to slot `new`, and those from `probe_port` too."""
         if self.steered:
-            self.steering = (fraction, old, new, visitor_port)
+            self.steering = (fraction, old, new, probe_port)
             indices = self.order.index(old % 2), self.order.index(new % 2)
-            steering.attach(self.sockets[0], steering.program(fraction, *indices, visitor_port))
+            steering.attach(self.sockets[0], steering.program(fraction, *indices, probe_port))
 
     def heal(self) -> None:
-        """Somebody who holds it has shut it down, for everybody. Listen again, on the same port."""
+        """A process has called shutdown(), which stops the socket for all its holders. Listen again, on the same
+        port."""
         for slot, held in enumerate(self.sockets):
             if self.spec.address.kind == "tcp" and not held.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 held.listen(self.spec.backlog)
                 self.heals += 1
                 log.warn("a listener was shut down by a process that held it; healed", listener=self.spec.name)
-                # It left its group and came back as the last of it.
+                # The kernel removed it from its group and has added it again as the last member.
                 self.order.remove(slot)
                 self.order.append(slot)
             elif self.spec.address.kind != "tcp" and self.healthy:
@@ -83,19 +84,19 @@ class Listener:
         self.steer(*self.steering)
 
     def restore_path(self) -> None:
-        """Somebody has removed the file of a Unix socket. It has a second name, and gets its first one back."""
+        """If the file of a Unix socket was removed, link it again: the supervisor keeps a second name for it."""
         path = self.spec.address.host
         if self.spec.address.kind != "unix" or path.startswith("@"):
             return
         try:
             os.link(_second_name(path), path)
         except OSError:
-            return  # it is there, or cannot be helped
+            return  # the file is still there, or cannot be restored
         self.heals += 1
         log.warn("the file of a listener was removed; restored", listener=self.spec.name)
 
     def close(self) -> None:
-        """For good."""
+        """Close the sockets and remove the files."""
         path = self.spec.address.host
         for held in self.sockets:
             held.close()
@@ -107,12 +108,12 @@ class Listener:
                     continue
 
 
-class Listeners:
-    """All of them, by identity. Each generation knows by which names it has which."""
+class ListenerSet:
+    """All listeners, by identity. A configuration says under which names a generation gets them."""
 
     def __init__(self) -> None:
         self._all: dict[str, Listener] = {}
-        # Registered for nothing, a socket still reports a hang-up: that is what a shutdown() looks like from here.
+        # A socket that is registered for no event still reports a hang-up, which is how a shutdown() is noticed.
         self.guard = select.epoll()
 
     def all(self) -> list[Listener]:
@@ -120,7 +121,7 @@ class Listeners:
         return list(self._all.values())
 
     def open(self, specs: Iterable[ListenerSpec]) -> list[str]:
-        """What is missing, or none of it and ListenError. What was opened."""
+        """Open the listeners that are missing, all or none, and return their identities. ListenError if one fails."""
         wanted = {identity(spec.name, spec.address): spec for spec in specs}
         change = difference(self._all.keys(), wanted.keys())
         for key in change.kept:
@@ -140,12 +141,12 @@ class Listeners:
         return opened
 
     def keep_only(self, specs: Iterable[ListenerSpec]) -> None:
-        """Close those that nobody asks for any more."""
+        """Close listeners that are not in `specs`."""
         wanted = {identity(spec.name, spec.address) for spec in specs}
         self.close(difference(self._all.keys(), wanted).closed)
 
     def close(self, keys: Iterable[str]) -> None:
-        """These."""
+        """Close the listeners with these identities."""
         for key in list(keys):
             listener = self._all.pop(key)
             for held in listener.sockets:
@@ -153,22 +154,22 @@ class Listeners:
             listener.close()
 
     def close_all(self) -> None:
-        """At the end."""
+        """Close everything, at the end of the supervisor."""
         self.close(list(self._all))
 
     def of(self, specs: Iterable[ListenerSpec], slot: int) -> list[tuple[str, int]]:
-        """Names and descriptors for a process that is in `slot`."""
+        """Names and descriptors for a process in `slot`."""
         lent = []
         for spec in specs:
             listener = self._all[identity(spec.name, spec.address)]
-            # The flag belongs to the socket, not to the process: a former holder may have changed it for all.
+            # O_NONBLOCK belongs to the socket, not to the process: an earlier process may have changed it.
             os.set_blocking(listener.fd(slot), False)
             listener.restore_path()
             lent.append((spec.name, listener.fd(slot)))
         return lent
 
     def check(self) -> None:
-        """A guard has barked."""
+        """The guard has reported a hang-up: repair the listeners that were shut down."""
         self.guard.poll(0)
         for listener in self._all.values():
             listener.heal()
@@ -177,26 +178,29 @@ class Listeners:
                     self._quiet(held.fileno())
 
     def keep(self) -> dict[str, Any]:
-        """For the image that replaces this one: what it finds where."""
+        """What the next image needs to know."""
         return {
             key: {"fds": [s.fileno() for s in listener.sockets], "order": listener.order, "steering": listener.steering}
             for key, listener in self._all.items()
         }
 
-    def resume(self, kept: Mapping[str, Any], specs: Iterable[ListenerSpec]) -> None:
-        """What `keep` gave, in the new image. A socket that no specification names any more is closed."""
+    @staticmethod
+    def resumed(kept: Mapping[str, Any], specs: Iterable[ListenerSpec]) -> ListenerSet:
+        """The listeners that `keep` described, in the next image. Sockets that are not in `specs` are closed."""
+        listeners = ListenerSet()
         wanted = {identity(spec.name, spec.address): spec for spec in specs}
         for key, facts in kept.items():
             sockets = [socket.socket(fileno=fd) for fd in facts["fds"]]
             for held in sockets:
                 held.set_inheritable(False)
             if key in wanted:
-                fraction, old, new, visitor = facts["steering"]
-                steered = (float(fraction), int(old), int(new), int(visitor))
-                self._add(key, Listener(wanted[key], sockets, order=list(facts["order"]), steering=steered))
+                fraction, old, new, probe_port = facts["steering"]
+                steered = (float(fraction), int(old), int(new), int(probe_port))
+                listeners._add(key, Listener(wanted[key], sockets, order=list(facts["order"]), steering=steered))
             else:
                 for held in sockets:
                     held.close()
+        return listeners
 
     def _add(self, key: str, listener: Listener) -> None:
         self._all[key] = listener
@@ -221,7 +225,7 @@ def _open(spec: ListenerSpec) -> list[socket.socket]:
         family, host = socket.AF_INET, "0.0.0.0"
     if address.port:
         return _open_internet(spec, family, host, address.port)
-    # A port the kernel chose is lost when somebody shuts the socket down; one that was asked for can be had again.
+    # After a shutdown(), listen() on a port that the kernel chose would get another port, so bind an explicit one.
     for _ in range(20):
         with socket.socket(family, socket.SOCK_STREAM if address.kind == "tcp" else socket.SOCK_DGRAM) as scout:
             scout.bind((host, 0))
@@ -245,7 +249,8 @@ def _open_internet(spec: ListenerSpec, family: socket.AddressFamily, host: str, 
                 held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             if tcp:
                 held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                # Connections have it from their listener. Without it small answers wait for acknowledgements.
+                # Connections inherit the option from their listener. Without it, small answers wait for
+                # acknowledgements.
                 held.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if spec.sharing == "steered":
                 held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -271,7 +276,9 @@ def _open_unix(spec: ListenerSpec) -> socket.socket:
             held.bind("\0" + path[1:])
         else:
             _remove_stale(path)
-            before = os.umask(0o777 & ~spec.mode)  # from the first moment on, not by a chmod after it
+            before = os.umask(
+                0o777 & ~spec.mode
+            )  # the mode holds from the first moment on; a chmod would come too late
             try:
                 held.bind(path)
             finally:
@@ -285,7 +292,7 @@ def _open_unix(spec: ListenerSpec) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
-    """A socket file nobody listens on. One that is answered, and anything else at that path, stays."""
+    """Remove a socket file on which no process listens. OSError if a process does, or if it is another kind of file."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:

@@ -1,9 +1,9 @@
-"""Which of two processes gets a new connection: a few instructions that the kernel runs for each.
+"""Which of two processes gets a new connection: a short program that the kernel runs for each connection.
 
 Two sockets listen on one port (SO_REUSEPORT). An unprivileged classic BPF program returns the index of the one
-that is to have the connection: at random, so that a chosen fraction goes to the second, or by the client's own
-port, so that one health check reaches exactly the process it is meant for before anybody else does. Both sockets
-stay open here for ever, so indices never move and no queue is ever lost.
+that gets the connection: at random, so that a chosen fraction goes to the second, or by the client's port, so that a
+health check reaches exactly the process it is meant for before any client does. Both sockets stay open in the
+supervisor, so the indices stay the same and no queue is lost.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ _LDB, _LDH, _LDW, _RSH, _JEQ, _JGE, _JA, _RET = 0x30, 0x28, 0x20, 0x74, 0x15, 0x
 Instruction = tuple[int, int, int, int]
 
 
-def program(fraction: float, old: int, new: int, visitor_port: int = 0) -> list[Instruction]:
-    """`fraction` of all to `new`, the rest to `old`; the one from `visitor_port` to `new` in any case."""
+def program(fraction: float, old: int, new: int, probe_port: int = 0) -> list[Instruction]:
+    """Send `fraction` of all connections to `new` and the rest to `old`; a connection from `probe_port` always to
+    `new`."""
     steps: list[Instruction] = []
-    if visitor_port:
+    if probe_port:
         steps += [
             (_LDB, 0, 0, _NETWORK),
             (_RSH, 0, 0, 4),  # the IP version
@@ -31,7 +32,7 @@ def program(fraction: float, old: int, new: int, visitor_port: int = 0) -> list[
             (_LDH, 0, 0, _NETWORK + 20),  # the source port behind an IPv4 header without options
             (_JA, 0, 0, 1),
             (_LDH, 0, 0, _NETWORK + 40),  # … and behind an IPv6 header without extensions
-            (_JEQ, 0, 1, visitor_port),
+            (_JEQ, 0, 1, probe_port),
             (_RET, 0, 0, new),
         ]
     if fraction <= 0:
@@ -48,7 +49,7 @@ def program(fraction: float, old: int, new: int, visitor_port: int = 0) -> list[
 
 
 def attach(member: socket.socket, instructions: list[Instruction]) -> None:
-    """To the whole group that `member` is in. It replaces the program before it at once."""
+    """Attach the program to the group of `member`. It replaces an earlier program at once."""
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in instructions))
     filter_ = struct.pack("HP", len(instructions), ctypes.addressof(code))
     member.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, filter_)

@@ -1,297 +1,488 @@
-"""The shell of the table: raises events, obeys actions."""
+"""One service: the methods of the table's actions, and the events of its processes."""
 
 from __future__ import annotations
 
 import signal
-import socket
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from aeterna.config.field import ConfigError
+from aeterna.config.model import Hook
 from aeterna.supervisor import log
-from aeterna.supervisor.loop import Loop, Timer
+from aeterna.supervisor.loop import Loop
 from aeterna.supervisor.metrics import Metrics
-from aeterna.supervisor.probes.watch import Readiness
+from aeterna.supervisor.probes.watch import Readiness, SoakWatch
 from aeterna.supervisor.processes.child import Children
 from aeterna.supervisor.processes.fdstore import FdStore
-from aeterna.supervisor.processes.generation import Generation, Release, fresh, start
-from aeterna.supervisor.processes.notices import hear
-from aeterna.supervisor.sockets.listeners import Listeners
-from aeterna.supervisor.upgrade.actions import Deeds
+from aeterna.supervisor.processes.generation import Generation, LaunchSpec
+from aeterna.supervisor.processes.roles import Roles
+from aeterna.supervisor.sockets.listeners import ListenError, ListenerSet
+from aeterna.supervisor.sockets.traffic import Traffic
+from aeterna.supervisor.upgrade.driver import TableDriver
+from aeterna.supervisor.upgrade.handover import HandoverControl
+from aeterna.supervisor.upgrade.hooks import Hooks
 from aeterna.supervisor.upgrade.outcome import Upgrades
-from aeterna.supervisor.upgrade.relay import Relay, open_relay
-from aeterna.table.restart import Deaths, judge
-from aeterna.table.service import LIMITS, TRANSITIONS, Event, Limit, Machine, State, step
+from aeterna.supervisor.upgrade.preflight import LaunchSpecs, Preflight
+from aeterna.table.restart import Deaths, plan_restart
+from aeterna.table.service import (
+    LIMITS,
+    Event,
+    Limit,
+    Machine,
+    ServiceAction,
+    ServiceEvent,
+    ServiceState,
+)
 
 _QUEUE_LIMIT_S = 5.0
 _STANDBY_AGAIN_S = 1.0
+_SWEEP_AFTER_S = 0.05
+
+A, E, S = ServiceAction, ServiceEvent, ServiceState
 
 
 class Service:
-    """One service: its machine, its processes by role, and what they stand on."""
+    """Owns the processes, sockets and records of one service, and the driver of its table.
+
+    `reread` reads the configuration again, `on_stopped` gets the exit code. `kept` is what `keep` wrote in the image
+    before this one.
+    """
 
     def __init__(
         self,
         loop: Loop,
         children: Children,
-        release: Release,
-        reread: Callable[[], Release],
+        spec: LaunchSpec,
+        listeners: ListenerSet,
+        *,
+        reread: Callable[[], LaunchSpec],
         on_stopped: Callable[[int], None],
+        kept: Mapping[str, Any] | None = None,
     ) -> None:
         self.loop = loop
         self.children = children
-        self.listeners = Listeners()
+        self.listeners = listeners
         self.metrics = Metrics()
         self.upgrades = Upgrades()
-        self.store = FdStore(release.config.limits.stored_fds_max)
-        self.machine = Machine()
-        self.serving: Generation | None = None
-        self.successor: Generation | None = None
-        self.retiring: Generation | None = None
-        self.standby: Generation | None = None
-        self.release = release  # what the next serving process is started from
-        self.target: Release | None = None  # what an upgrade is going to
-        self.previous: Release | None = None
-        self.number = 0
-        self.fraction = 0.0
-        self.stop_signal = int(signal.SIGTERM)
-        self.exit_code = 0
+        self.store = FdStore(spec.config.limits.stored_fds_max)
+        self._driver = TableDriver(
+            loop,
+            self.metrics,
+            self.upgrades,
+            carry_out=self._carry_out,
+            limit_s=self._limit_s,
+            on_late=self._late,
+        )
+        self.specs = LaunchSpecs(spec)
+        self.roles = Roles(loop, children, self.store, self.metrics, self._exited)
+        self.traffic = Traffic(loop, listeners, self.roles, self.metrics, lambda: self.happen(E.QUEUE_EMPTY))
         self.deaths = Deaths()
-        self.relay: Relay
-        self.relay_path = ""  # a reload does not move it
-        self.reread = reread
-        self.on_stopped = on_stopped
-        self._delay_s = 0.0
-        self.living: set[int] = set()  # numbers of generations that are not reaped, whatever their role
-        self.by_number: dict[int, Generation] = {}
-        self._pending: deque[Event | Generation] = deque()
-        self._busy = False
-        self._limit: Timer | None = None
-        self._since = loop.now()
+        self.stop_signal = int(signal.SIGTERM)
+        self._exit_code = 0
+        self._restart_delay_s = 0.0
+        self._reread = reread
+        self._on_stopped = on_stopped
         self._readiness: dict[int, Readiness] = {}
-        self.sweeping = False
-        self._deeds = Deeds(self)
+        self._preflight = Preflight(
+            loop,
+            children,
+            self.roles,
+            self.specs,
+            listeners,
+            self.upgrades,
+            self.metrics,
+            reread=reread,
+            limit_known=self._driver.restart_limit,
+            on_end=self._end_preflight,
+        )
+        self._soak: SoakWatch | None = None
+        self._post_process: list[Hooks] = []
+        self.handover = HandoverControl(
+            loop,
+            spec.config,
+            self.roles,
+            self.upgrades,
+            self.metrics,
+            happen=self._driver.happen,
+            state=lambda: self.machine.state,
+            lent=self.lent_to,
+            kept=kept["relay"] if kept else None,
+        )
+        self._actions = self._methods()
+        loop.add_reader(listeners.guard.fileno(), listeners.check)
 
-    def open(self, kept_relay: dict[str, object] | None = None) -> None:
-        """Its sockets. ListenError or OSError when one cannot be had."""
-        self.listeners.open(self.release.config.listeners)
-        handoff = self.release.config.orchestration.state_handoff
-        self.relay_path = handoff.socket_path if handoff.enabled else ""
-        self.relay = open_relay(self.loop, self.release.config, self._deeds.relayed, self._lent, kept_relay)
-        self.loop.add_reader(self.listeners.guard.fileno(), self.listeners.check)
+    def _methods(self) -> Mapping[ServiceAction, Callable[[], None]]:
+        """The method of each action."""
+        return {
+            A.SPAWN_SERVING: self._spawn_serving,
+            A.SPAWN_SUCCESSOR: self._spawn_successor,
+            A.REREAD: self._reread_configuration,
+            A.USE_PREVIOUS: self._preflight.choose_previous,
+            A.RUN_PREFLIGHT: self._preflight.run,
+            A.STOP_PREFLIGHT: self._preflight.stop,
+            A.PREPARE: self.handover.prepare,
+            A.COMMIT: self.handover.commit,
+            A.RELEASE: self.handover.release,
+            A.SKIP_STATE: self.handover.skip_state,
+            A.ABORT_HANDOVER: self.handover.abort,
+            A.ABANDON_OLD: self.handover.abandon_old,
+            A.RETURN_STATE: self.handover.return_state,
+            A.SETTLE: self.handover.settle,
+            A.CHECK_READY: self._check_ready,
+            A.START_SOAK: self._start_soak,
+            A.STOP_SOAK: self._stop_soak,
+            A.STEER_TO_SUCCESSOR: self.traffic.to_successor,
+            A.STEER_TO_SERVING: self.traffic.to_serving,
+            A.ADOPT_SUCCESSOR: self._adopt_successor,
+            A.PROMOTE: self._promote,
+            A.TERMINATE_SUCCESSOR: self._terminate_successor,
+            A.TERMINATE_RETIRING: self._terminate_retiring,
+            A.TERMINATE_ALL: self._terminate_all,
+            A.KILL_SERVING: self.roles.kill_serving,
+            A.KILL_SUCCESSOR: self._kill_successor,
+            A.KILL_RETIRING: self.roles.kill_retiring,
+            A.KILL_ALL: self.roles.kill_all,
+            A.REPORT_STARTED: self._report_done,
+            A.REPORT_DONE: self._report_done,
+            A.REPORT_ABANDONED: self._report_abandoned,
+            A.EXIT: self._exit,
+        }
 
-    # ── events ──
+    # ── the table ──
+
+    @property
+    def machine(self) -> Machine:
+        """The present state of the table."""
+        return self._driver.machine
 
     def happen(self, event: Event) -> None:
-        """Step the machine, now or after what is being done."""
-        self._pending.append(event)
-        self._work()
+        """Advance the table."""
+        self._driver.happen(event)
 
-    def _work(self) -> None:
-        if self._busy:
-            return
-        self._busy = True
-        try:
-            while self._pending:
-                item = self._pending.popleft()
-                event = item if isinstance(item, Event) else self._death(item)
-                if event is not None:
-                    self._step(event)
-        finally:
-            self._busy = False
-
-    def _step(self, event: Event) -> None:
-        before = self.machine.state
-        known = (before, event) in TRANSITIONS
-        self.machine, actions = step(self.machine, event)
-        # What leaves a state as it is does not prolong it, or a process could fail for ever and never be late.
-        if known and (self.machine.state is not before or event is Event.DEADLINE):
-            self.enter(before)
-        if known:
-            log.debug("step", why=event.value, was=before.value, now=self.machine.state.value)
-        for action in actions:
-            try:
-                self._deeds.do(action)
-            except Exception as problem:
-                # Its deadline decides what becomes of a state whose action failed.
-                log.fault(f"cannot {action.value}", problem)
-        if self.machine.state is not before:
-            self.upgrades.passes(self.machine.state.value, self._limit_s())
-
-    def enter(self, before: State) -> None:
-        now, state = self.loop.now(), self.machine.state
-        if state is not before:
-            self.metrics.phase_seconds.observe(now - self._since, before.value)
-            self._since = now
-        self.metrics.process_state.replace({s.value: float(s is state) for s in State})
-        if self._limit is not None:
-            self._limit.cancel()
-        self._limit = None
-        limit_s = self._limit_s()
-        if limit_s is not None:
-            self._limit = self.loop.call_later(limit_s, self._over)
+    def _carry_out(self, action: ServiceAction) -> None:
+        self._actions[action]()
 
     def _limit_s(self) -> float | None:
-        """How long it may stay in the state it is in."""
-        coming = self.successor or self.serving
-        release = coming.release if coming else self.target or self.release
-        orchestration = (self.target or release).config.orchestration
+        """How long the table may stay in its present state."""
+        coming = self.roles.successor or self.roles.serving
+        spec = coming.spec if coming else self.specs.target or self.specs.current
+        orchestration = (self.specs.target or spec).config.orchestration
         match LIMITS.get(self.machine.state):
             case None:
                 return None
             case Limit.STARTUP:
                 return orchestration.startup.timeout_s
             case Limit.BACK_OFF:
-                return self._delay_s
+                return self._restart_delay_s
             case Limit.PREFLIGHT:
                 return sum(hook.timeout_s for hook in orchestration.preflight) + 5.0
             case Limit.HANDOVER:
-                # The relay keeps to its budget by itself; this is the net below it.
+                # The broker keeps to `timeout_s` itself; this limit only matters if the broker does not.
                 return orchestration.state_handoff.timeout_s + 1.0
             case Limit.SOAK:
                 return orchestration.canary.soak_s
             case Limit.QUEUE:
-                return min(_QUEUE_LIMIT_S, self.release.config.orchestration.drain_s)
+                return min(_QUEUE_LIMIT_S, self.specs.current.config.orchestration.drain_s)
             case Limit.DRAIN:
-                # Each process has its own deadline at `drain_s`; this is the net below it.
-                drains = [g.config.orchestration.drain_s for g in self.by_number.values()]
+                # Each process has a deadline of its own at `drain_s`; this limit only matters if that fails.
+                drains = [each.config.orchestration.drain_s for each in self.roles.by_number.values()]
                 return max(drains, default=0.0) + 1.0
 
-    def _over(self) -> None:
+    def _late(self) -> None:
         state = self.machine.state
-        if state in (State.SPAWNING, State.WARMING):
+        if state in (S.SPAWNING, S.WARMING):
             self.upgrades.fail("start", "the new process did not get ready in time")
-        elif state in (State.PREPARING, State.COMMITTING, State.RELEASING):
+        elif state in (S.PREPARING, S.COMMITTING, S.RELEASING):
             self.upgrades.fail("handover", f"no end of {state.value} in time")
-        elif state is State.PREFLIGHT:
+        elif state is S.PREFLIGHT:
             self.upgrades.fail("preflight", "the hooks did not end in time")
-        self.happen(Event.DEADLINE)
 
     # ── processes ──
 
-    def spawn(self, release: Release, slot: int, *, standby: bool = False) -> Generation:
-        self.number += 1
-        generation = fresh(self.number, release, slot, self.loop, lambda notice: hear(self, generation, notice))
-        handoff = release.config.orchestration.state_handoff
-        extra = {"AETERNA_STATE_SOCK": self.relay_path} if handoff.enabled and self.relay_path else {}
+    def lent_to(self, number: int) -> list[tuple[str, int]]:
+        """Names and descriptors of the listeners of a generation."""
+        generation = self.roles.by_number.get(number)
+        return self.listeners.of(generation.config.listeners, generation.slot) if generation else []
+
+    def _spawn(self, spec: LaunchSpec, slot: int, *, standby: bool = False) -> Generation:
+        extra = self.handover.environment(spec.config)
         if standby:
             extra["AETERNA_STANDBY"] = "1"
-        lent = self.listeners.of(release.config.listeners, slot) + self.store.all()
-        start(self.loop, self.children, generation, lent, extra, lambda code: self._reaped(generation, code))
-        self.relay.admit(generation.number, generation.pid, generation.token)
-        self.living.add(generation.number)
-        self.by_number[generation.number] = generation
+        lent = self.listeners.of(spec.config.listeners, slot) + self.store.all()
+        generation = self.roles.spawn(spec, slot, lent, extra)
+        self.handover.relay.admit(generation.number, generation.pid, generation.token)
         return generation
 
-    def adopt(self, generation: Generation) -> None:
-        """It has been serving since before this image."""
-        self.serving = generation
-        self.living.add(generation.number)
-        self.by_number[generation.number] = generation
-        self.children.adopt(generation.pid, lambda code: self._reaped(generation, code))
+    def _spawn_serving(self) -> None:
+        slot = self.roles.serving.slot if self.roles.serving else 0
+        serving = self.roles.serving = self._spawn(self.specs.current, slot)
+        self.metrics.generation.set(serving.number)
+        self.traffic.to_serving()
+        self._watch(serving)
 
-    def watch(self, generation: Generation) -> None:
-        patient = generation is self.successor and self.serving is not None and self.serving.joined
-        self._readiness[generation.number] = Readiness(
-            self.loop, self.children, self, generation, lambda: self._ready(generation), patient=patient
+    def _spawn_successor(self) -> None:
+        roles = self.roles
+        assert roles.serving is not None
+        assert self.specs.target is not None
+        standby, roles.standby = roles.standby, None
+        if standby is not None and standby.alive and standby.spec == self.specs.target:
+            successor = roles.successor = standby
+        else:
+            if standby is not None:
+                standby.kill()
+            successor = roles.successor = self._spawn(self.specs.target, 1 - roles.serving.slot)
+        self.upgrades.successor_started = True
+        self.handover.begin(successor)
+        self.traffic.to_serving()
+        self._watch(successor)
+        if self.handover.relay.joined(successor.number):
+            successor.joined = True
+            self.happen(E.SUCCESSOR_JOINED)
+
+    def keep_standby(self) -> None:
+        """Start a standby if the configuration wants one and there is none."""
+        roles = self.roles
+        wanted = self.specs.current.config.orchestration.startup.standby
+        if wanted and roles.standby is None and self.machine == Machine(S.RUNNING):
+            roles.standby = self._spawn(
+                self.specs.current, 1 - roles.serving.slot if roles.serving else 1, standby=True
+            )
+
+    def _watch(self, generation: Generation) -> None:
+        serving = self.roles.serving
+        patient = generation is self.roles.successor and serving is not None and serving.joined
+        readiness = Readiness(
+            self.loop, self.children, self.traffic, generation, lambda: self._ready(generation), patient=patient
         )
+        self._readiness[generation.number] = readiness
         if generation.notified:
-            self._readiness[generation.number].notified()
+            readiness.notified()
 
     def _ready(self, generation: Generation) -> None:
-        if generation is self.serving:
-            self.happen(Event.SERVING_READY)
-        elif generation is self.successor:
-            self.happen(Event.SUCCESSOR_READY)
+        if generation is self.roles.serving:
+            self.happen(E.SERVING_READY)
+        elif generation is self.roles.successor:
+            self.happen(E.SUCCESSOR_READY)
 
-    def readiness(self, generation: Generation) -> Readiness | None:
-        """Who waits for it."""
-        return self._readiness.get(generation.number)
+    def _check_ready(self) -> None:
+        coming = self.roles.successor or self.roles.serving
+        if coming is not None and coming.ready:
+            self.happen(E.SUCCESSOR_READY if self.roles.successor else E.SERVING_READY)
 
-    def _reaped(self, generation: Generation, code: int) -> None:
-        log.info("exited", generation=generation.number, pid=generation.pid, code=code)
-        generation.bury(self.loop, code)
-        self.living.discard(generation.number)
-        self.by_number.pop(generation.number, None)
+    def _exited(self, generation: Generation) -> None:
         readiness = self._readiness.pop(generation.number, None)
         if readiness is not None:
             readiness.stop()
-        self.relay.dismiss(generation.number)
-        self._pending.append(generation)
-        self._work()
+        self.handover.relay.dismiss(generation.number)
+        self._driver.happen_as(lambda: self._death(generation))
 
     def _death(self, generation: Generation) -> Event | None:
-        """What it means depends on the role it has by now, not on the one it died in."""
+        """The event of an exit. It depends on the role that the process has now, not on its role when it died."""
+        roles, code = self.roles, generation.exit_code or 0
         event: Event | None = None
-        code = generation.exit_code or 0
-        if generation is self.serving:
-            self.exit_code = code
-            rules = generation.config.restart
-            verdict = judge(rules, self.deaths, code, self.loop.now() - generation.started)
-            self.deaths, self._delay_s = verdict.deaths, verdict.delay_s
-            event = Event.SERVING_CRASHED if verdict.restart else Event.SERVING_FINISHED
-            if verdict.restart and self.machine.state not in (State.STOPPING, State.STOPPED):
-                self.metrics.restarts.add(label=f"signal-{code - 128}" if code > 128 else f"exit-{code}")
-                log.warn("the service died", generation=generation.number, code=code, again_in_s=verdict.delay_s)
-        elif generation is self.successor:
-            self.successor = None
+        if generation is roles.serving:
+            event = self._serving_died(generation, code)
+        elif generation is roles.successor:
+            roles.successor = None
             self.upgrades.fail("start", f"the new process ended with exit code {code}")
-            event = Event.SUCCESSOR_EXITED
-        elif generation is self.retiring:
-            self.retiring = None
-            event = Event.RETIRING_EXITED
-        elif generation is self.standby:
-            self.standby = None
+            event = E.SUCCESSOR_EXITED
+        elif generation is roles.retiring:
+            roles.retiring = None
+            event = E.RETIRING_EXITED
+        elif generation is roles.standby:
+            roles.standby = None
             self.loop.call_later(_STANDBY_AGAIN_S, self.keep_standby)
-        if self.machine.state is State.STOPPING and not self.living:
-            return Event.ALL_EXITED
+        if self.machine.state is S.STOPPING and not roles.by_number:
+            return E.ALL_EXITED
         return event
 
-    def terminate(self, generation: Generation, number: int = signal.SIGTERM) -> None:
-        drain_s = generation.config.orchestration.drain_s
-        generation.terminate(self.loop, number, drain_s, lambda: self.metrics.drain_killed.add())
+    def _serving_died(self, serving: Generation, code: int) -> Event:
+        self._exit_code = code
+        plan = plan_restart(serving.config.restart, self.deaths, code, self.loop.now() - serving.started)
+        self.deaths, self._restart_delay_s = plan.deaths, plan.delay_s
+        if not plan.restart:
+            return E.SERVING_FINISHED
+        if self.machine.state not in (S.STOPPING, S.STOPPED):
+            self.metrics.restarts.add(label=f"signal-{code - 128}" if code > 128 else f"exit-{code}")
+            log.warn("the service died", generation=serving.number, code=code, again_in_s=plan.delay_s)
+        return E.SERVING_CRASHED
 
-    def keep_standby(self) -> None:
-        """Where one is wanted, have one."""
-        config = self.release.config
-        if config.orchestration.startup.standby and self.standby is None and self.machine == Machine(State.RUNNING):
-            self.standby = self.spawn(self.release, 1 - self.serving.slot if self.serving else 1, standby=True)
+    # ── roles ──
 
-    # ── where connections go ──
+    def _adopt_successor(self) -> None:
+        assert self.roles.successor is not None
+        self.specs.previous, self.specs.current = self.specs.current, self.roles.successor.spec
+        self.roles.adopt_successor()
+        self.traffic.to_serving()
 
-    def steer(self, fraction: float) -> None:
-        """That share of new connections to the successor; the rest to the serving one."""
-        self.fraction = fraction if self.successor else 0.0
-        self.metrics.canary_fraction.set(self.fraction)
-        if self.serving is not None:
-            for listener in self.listeners.all():
-                listener.steer(self.fraction, self.serving.slot, 1 - self.serving.slot)
+    def _promote(self) -> None:
+        retiring = self.roles.serving
+        self._adopt_successor()
+        self.roles.retiring = retiring
 
-    def visitor(self, generation: Generation, host: str, port: int) -> socket.socket | None:
-        """See `watch.Doors`."""
-        if self.serving is None or generation is not self.successor:
-            return None
-        for listener in self.listeners.all():
-            if listener.steered and listener.bound().port == port:
-                visitor = socket.socket(socket.AF_INET6 if host not in ("::",) and ":" in host else socket.AF_INET)
-                visitor.bind(("::1" if visitor.family == socket.AF_INET6 else "127.0.0.1", 0))
-                listener.steer(self.fraction, self.serving.slot, generation.slot, visitor.getsockname()[1])
-                return visitor
-        return None
+    def _terminate_successor(self) -> None:
+        successor = self.roles.successor
+        if successor is None or not successor.alive:
+            self.happen(E.SUCCESSOR_EXITED)
+        else:
+            self.roles.terminate(successor)
 
-    def _lent(self, number: int) -> list[tuple[str, int]]:
-        generation = self.by_number.get(number)
-        return self.listeners.of(generation.config.listeners, generation.slot) if generation else []
+    def _terminate_retiring(self) -> None:
+        retiring = self.roles.retiring
+        if retiring is None or not retiring.alive:
+            self.happen(E.RETIRING_EXITED)
+        else:
+            self.roles.terminate(retiring)
 
-    def lent(self) -> list[tuple[str, int]]:
-        """What the serving one has."""
-        return self._lent(self.serving.number) if self.serving else []
+    def _terminate_all(self) -> None:
+        roles = self.roles
+        for generation in list(roles.by_number.values()):
+            # The serving process gets the same signal that the supervisor got; all others get SIGTERM.
+            roles.terminate(generation, self.stop_signal if generation is roles.serving else signal.SIGTERM)
+        if roles.standby is not None:
+            roles.standby.kill()
+        if not roles.by_number:
+            self.happen(E.ALL_EXITED)
 
-    def settled(self, generation: Generation) -> None:
-        """The relay has given it what there was."""
-        readiness = self.readiness(generation)
-        if readiness is not None:
-            readiness.settled()
+    def _kill_successor(self) -> None:
+        """Kill the successor at once and free its role, unless the table waits for its exit."""
+        successor = self.roles.successor
+        if successor is None or not successor.alive:
+            self.happen(E.SUCCESSOR_EXITED)
+            return
+        successor.kill()
+        if self.machine.state is not S.ROLLING_BACK:
+            self.roles.successor = None
 
-    def counted(self) -> None:
-        """The successor has said how many requests it served."""
-        self._deeds.counted()
+    # ── before an upgrade ──
+
+    def _reread_configuration(self) -> None:
+        self.upgrades.begin(self.loop.now())
+        try:
+            spec = self._reread()
+            self.listeners.open(spec.config.listeners)
+        except (ConfigError, ListenError) as problem:
+            log.error("the configuration before it stays", problem=str(problem))
+        else:
+            self.specs.current = spec
+
+    def _end_preflight(self, passed: bool) -> None:
+        self.happen(E.PREFLIGHT_PASSED if passed else E.PREFLIGHT_FAILED)
+
+    # ── the soak ──
+
+    def _start_soak(self) -> None:
+        successor = self.roles.successor
+        assert successor is not None
+        self.traffic.steer(successor.config.orchestration.canary.fraction)
+        self._soak = SoakWatch(self.loop, self.children, self.traffic, successor, self._soak_failed)
+
+    def _soak_failed(self, reason: str) -> None:
+        self.upgrades.fail("soak", reason)
+        self.happen(E.SOAK_FAILED)
+
+    def _stop_soak(self) -> None:
+        if self._soak is not None:
+            self._soak.stop()
+            self._soak = None
+
+    # ── after an upgrade ──
+
+    def _report_done(self) -> None:
+        self._end("done")
+
+    def _report_abandoned(self) -> None:
+        self._end("abandoned")
+
+    def _end(self, result: str) -> None:
+        serving = self.roles.serving
+        assert serving is not None
+        orchestration = (self.specs.target or self.specs.current).config.orchestration
+        swept, rolled_back = self.specs.sweeping, self.upgrades.successor_started
+        self.specs.target, self.specs.sweeping = None, False
+        self.listeners.keep_only(serving.config.listeners)
+        outcome = self.upgrades.end(result, serving.number, self.loop.now())
+        if self.handover.relay.joined(serving.number):
+            self.happen(E.SERVING_JOINED)
+        # Later, because the next upgrade may be queued directly behind this action.
+        self.loop.call_later(0.0, self.keep_standby)
+        if outcome is None:
+            return
+        log.info("upgrade ended", **outcome.view())
+        self.metrics.handovers.add(label=result)
+        if result == "done":
+            self._run_hooks(orchestration.on_success)
+        else:
+            if rolled_back:
+                self.metrics.rollbacks.add(label=outcome.kind)
+            self._run_hooks(orchestration.on_failure)
+        if not swept:  # a sweep that did not help would be repeated for ever
+            self.loop.call_later(_SWEEP_AFTER_S, self._sweep)
+
+    def _run_hooks(self, hooks: tuple[Hook, ...]) -> None:
+        if not hooks:
+            return
+        row = Hooks(self.loop, self.children, hooks, {}, lambda _reason: self._post_process.remove(row))
+        self._post_process.append(row)
+        row.run()
+
+    def _sweep(self) -> None:
+        """Start one more process if connections wait in the slot of a dead process: the new process gets that slot."""
+        if self.machine.state is not S.RUNNING:
+            return
+        stranded = self.traffic.stranded()
+        if stranded:
+            log.warn(
+                "connections wait where no process accepts; another process is started for them", connections=stranded
+            )
+            self.specs.sweeping = True
+            self.happen(E.UPGRADE)
+
+    def _exit(self) -> None:
+        self.upgrades.fail("stopped", "the supervisor was told to stop")
+        serving = self.roles.serving
+        self.upgrades.end("abandoned", serving.number if serving else 0, self.loop.now())
+        self._on_stopped(self._exit_code)
+
+    # ── across a re-exec ──
+
+    @property
+    def at_rest(self) -> bool:
+        """True if no upgrade is under way or awaited, so that the image can be replaced."""
+        return self.machine == Machine(S.RUNNING) and not self.upgrades.awaited and self.roles.retiring is None
+
+    def keep(self) -> dict[str, Any]:
+        """What the next image needs to know. The keys are read by later images, so they never change."""
+        serving = self.roles.serving
+        assert serving is not None
+        return {
+            "release": self.specs.current.keep(),
+            "previous": self.specs.previous.keep() if self.specs.previous else None,
+            "serving": serving.keep(),
+            "number": self.roles.last_number,
+            "listeners": self.listeners.keep(),
+            "store": self.store.keep(),
+            "relay": self.handover.relay.keep(),
+            "metrics": self.metrics.keep(),
+            "deaths": self.deaths.count,
+            "last": self.upgrades.last.view() if self.upgrades.last else None,
+        }
+
+    def kept_fds(self) -> list[int]:
+        """The descriptors that `keep` mentions."""
+        serving = self.roles.serving
+        assert serving is not None
+        fds = [held.fileno() for listener in self.listeners.all() for held in listener.sockets]
+        return [*fds, *(fd for _, fd in self.store.all()), *self.handover.relay.fds(), serving.notify.fileno()]
+
+    def resume(self, kept: Mapping[str, Any], read_spec: Callable[[dict[str, Any]], LaunchSpec]) -> None:
+        """Go on as the image before this one, which wrote `kept`."""
+        self.store.resume(kept["store"])
+        self.metrics.resume(kept["metrics"])
+        self.upgrades.resume(kept["last"])
+        self.deaths = Deaths(int(kept["deaths"]))
+        self.specs.previous = read_spec(kept["previous"]) if kept["previous"] else None
+        serving = kept["serving"]
+        self.roles.last_number = int(kept["number"])
+        self.roles.adopt(Generation.resumed(self.loop, self.store, read_spec(serving["release"]), serving))
+        self._driver.machine = Machine(S.RUNNING)
