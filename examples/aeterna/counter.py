@@ -1,5 +1,5 @@
-"""A counter that survives its own replacement. Whoever connects gets the next number; see go/ and node/ for the
-same without this package."""
+"""A counter that survives its own replacement. Each client that connects gets the next number; see go/ and node/ for
+the same without this package."""
 
 import select
 import socket
@@ -9,7 +9,7 @@ from aeterna import AeternaClient, Resumed
 
 client = AeternaClient(schema="counter", version=1)
 memory = {"count": 0}
-standing = threading.Lock()  # held while this process does not own
+standing = threading.Lock()  # held while this process does not own the count
 
 
 @client.on_handover
@@ -30,11 +30,11 @@ client.ready()
 listener.setblocking(False)
 while True:
     select.select([listener], [], [])
-    with standing:  # never accept what this process cannot answer: the queue waits for whoever owns
+    with standing:  # accept only as the owner: connections stay in the queue for the process that owns
         try:
             connection, _ = listener.accept()
         except BlockingIOError:
-            continue  # another generation was quicker
+            continue  # another generation has accepted the connection
         with connection:
             memory["count"] += 1
             connection.sendall(b"%d python\n" % memory["count"])

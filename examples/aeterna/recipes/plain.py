@@ -1,4 +1,4 @@
-"""The same application without any of it, for comparison: `uvicorn --fd 3 plain:app`."""
+"""The same application without the SDK, for comparison: `uvicorn --fd 3 plain:app`."""
 
 import os
 from collections.abc import Awaitable, Callable, MutableMapping

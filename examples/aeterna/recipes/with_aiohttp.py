@@ -21,7 +21,7 @@ async def pid(request: web.Request) -> web.Response:
 async def last_answer(request: web.Request, response: web.StreamResponse) -> None:
     if leaving.is_set():
         response.force_close()
-        response.headers["Connection"] = "close"  # the client must know, and the headers are made already
+        response.headers["Connection"] = "close"  # the headers are built already, so set the one that tells the client
 
 
 async def main() -> None:
@@ -38,7 +38,7 @@ async def main() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leaving.set)
     await client.ready()
     await leaving.wait()
-    await site.stop()  # accept no more; what was accepted is answered
+    await site.stop()  # stop accepting; accepted connections are answered
     await asyncio.sleep(LINGER_S)
     await runner.cleanup()
 

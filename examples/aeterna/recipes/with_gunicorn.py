@@ -1,4 +1,4 @@
-"""gunicorn under Aeterna needs no code: it reads LISTEN_FDS, and its workers finish what they have on SIGTERM.
+"""gunicorn under Aeterna needs no code: it reads LISTEN_FDS, and its workers finish their requests on SIGTERM.
 
 aeterna.yaml:  command: ["gunicorn", "--graceful-timeout", "30", "with_gunicorn:app"]
 """

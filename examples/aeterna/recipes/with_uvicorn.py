@@ -25,7 +25,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> "Iterator[None]":
-        yield  # SIGTERM is ours: uvicorn would close the connections that are kept
+        yield  # handle SIGTERM here: uvicorn would close kept-alive connections
 
 
 async def main() -> None:

@@ -2,22 +2,22 @@
 
     python -m aeterna.asgi shop:app --listener http
 
-A connection between two requests moves as it is. An application that is in the middle of one moves with its
-connection if it asks for that, by a value in `live["state"]` (JSON) that says how far it is:
+A connection between two requests moves as it is. An application in the middle of a request moves with its connection if
+it asks for that: it sets `live["state"]` to a JSON value that says how far it is:
 
     live = scope["extensions"]["aeterna.live"]
     number = (live["state"] or {"number": 0})["number"]
-    await send({"type": "http.response.start", ...})          # the next process ignores it: it was said
+    await send({"type": "http.response.start", ...})          # ignored in the next process: it was sent before
     while True:
         number += 1
         live["state"] = {"number": number}
         await send({"type": "http.response.body", "body": event(number), "more_body": True})
 
-What `live["state"]` is when `send` is called (for a WebSocket also `receive`) goes with that call: the next process
-begins with the state of the last one that was carried out, so nothing is sent twice and nothing is left out. There
-the application is called anew, with the same scope and `live["resumed"]`; here it is cancelled, with `live["moved"]`.
-A WebSocket moves when its application waits in `receive`; messages it has not received by then are received by the
-next one. Whoever does not ask for it is finished by the process that began it.
+The value of `live["state"]` at a call of `send` (for a WebSocket also `receive`) belongs to that call. The next process
+begins with the state of the last call that was carried out, so nothing is sent twice and nothing is left out. There the
+application is called again with the same scope and `live["resumed"]`; in the old process it is cancelled, with
+`live["moved"]`. A WebSocket moves while its application waits in `receive`; messages that it has not received by then
+are received in the next process. A request that does not ask to move is finished by the process that began it.
 
 Needs h11 (`aeterna[asgi]`). TLS belongs in front.
 """

@@ -11,11 +11,11 @@ from aeterna.asgi.live import EXTENSION, App, Live, Message, Scope
 
 log = logging.getLogger("aeterna.asgi")
 
-_HELD_MAX = 64 * 1024  # of a body that the application has not received
+_HELD_MAX = 64 * 1024  # bytes of a body that the application has not received
 
 
-class Wire(Protocol):
-    """The connection, as an exchange sees it."""
+class ClientConnection(Protocol):
+    """The client's connection, as an exchange uses it."""
 
     frozen: bool
     thawed: asyncio.Event
@@ -28,14 +28,14 @@ class Wire(Protocol):
 
 
 class Disconnected(OSError):
-    """`send` to somebody who has gone."""
+    """The application calls `send` after the client has disconnected."""
 
 
 class Exchange:
-    """What HTTP and WebSocket have in common: a task that runs the application, and the rule of what moves."""
+    """The common part of HTTP and WebSocket: a task that runs the application, and the state that moves with it."""
 
-    def __init__(self, wire: Wire, app: App, scope: Scope, live: Live) -> None:
-        self.wire, self.scope, self.live = wire, scope, live
+    def __init__(self, connection: ClientConnection, app: App, scope: Scope, live: Live) -> None:
+        self.connection, self.scope, self.live = connection, scope, live
         self.gone = False
         self.waiting: asyncio.Future[None] | None = None
         scope.setdefault("extensions", {})[EXTENSION] = live.shown
@@ -45,15 +45,16 @@ class Exchange:
         raise NotImplementedError
 
     async def send(self, message: Message) -> None:
-        """All or nothing, state included: after the freeze it waits, and happens only if this process goes on."""
+        """Send the message together with the state, or neither. During a freeze it waits, and sends only if this
+        process goes on serving."""
         state = self.live.current()
-        while self.wire.frozen:
-            await self.wire.thawed.wait()
+        while self.connection.frozen:
+            await self.connection.thawed.wait()
         if self.gone:
             raise Disconnected("the client has gone")
         self.say(message)
         self.live.kept = state
-        await self.wire.drained()
+        await self.connection.drained()
 
     def say(self, message: Message) -> None:
         raise NotImplementedError
@@ -66,7 +67,7 @@ class Exchange:
         self.wake()
 
     def moved(self) -> None:
-        """It goes on elsewhere."""
+        """The connection goes on in the next process."""
         self.live.shown["moved"] = True
         self.task.cancel()
 
@@ -92,54 +93,58 @@ class Exchange:
             problem = failed
         finally:
             if not self.live.shown["moved"]:
-                while self.wire.frozen:
-                    await self.wire.thawed.wait()
+                while self.connection.frozen:
+                    await self.connection.thawed.wait()
                 self.ended(problem)
 
 
 class HttpExchange(Exchange):
-    def __init__(self, wire: Wire, app: App, scope: Scope, live: Live, parser: h11.Connection) -> None:
+    """One HTTP request and its answer."""
+
+    def __init__(
+        self, connection: ClientConnection, app: App, scope: Scope, live: Live, parser: h11.Connection
+    ) -> None:
         self._parser = parser
         self._body: deque[bytes] = deque()
         self._held = 0
-        self._complete = False  # all of the body has come
-        self._told = False  # the application knows that
+        self._complete = False  # the whole body has come
+        self._told = False  # the application has received the end of the body
         self._head: tuple[int, list[tuple[bytes, bytes]]] | None = None
         self._sent_head = False
-        super().__init__(wire, app, scope, live)
+        super().__init__(connection, app, scope, live)
 
-    # --- from the wire
+    # --- from the client
 
     def data(self, data: bytes) -> None:
         self._body.append(data)
         self._held += len(data)
         if self._held > _HELD_MAX:
-            self.wire.pause(True)
+            self.connection.pause(True)
         self.wake()
 
     def complete(self) -> None:
         self._complete = True
         self.wake()
 
-    # --- the application's
+    # --- called by the application
 
     async def receive(self) -> Message:
         if self._parser.they_are_waiting_for_100_continue and not self._sent_head:
-            self.wire.write(_bytes(self._parser.send(h11.InformationalResponse(status_code=100, headers=[]))))
+            self.connection.write(_bytes(self._parser.send(h11.InformationalResponse(status_code=100, headers=[]))))
         while not self._body and not self.gone and (self._told or not self._complete):
             await self.wait()
         if self.gone or self._told:
             return {"type": "http.disconnect"}
         body, self._held = b"".join(self._body), 0
         self._body.clear()
-        self.wire.pause(False)
+        self.connection.pause(False)
         self._told = self._complete
         return {"type": "http.request", "body": body, "more_body": not self._complete}
 
     def say(self, message: Message) -> None:
         match message["type"]:
             case "http.response.start":
-                if not self._sent_head:  # else it was sent by the process before
+                if not self._sent_head:  # otherwise the process before has sent it
                     headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", [])]
                     self._head = (message["status"], headers)
             case "http.response.body":
@@ -157,11 +162,11 @@ class HttpExchange(Exchange):
             out += _bytes(self._parser.send(h11.Data(data=body)))
         if not more and self._parser.our_state is h11.SEND_BODY:
             out += _bytes(self._parser.send(h11.EndOfMessage()))
-        self.wire.write(out)
+        self.connection.write(out)
 
     def _say_head(self, head: tuple[int, list[tuple[bytes, bytes]]]) -> bytes:
         status, headers = head
-        if self.wire.closing:
+        if self.connection.closing:
             headers = [*((name, value) for name, value in headers if name.lower() != b"connection")]
             headers.append((b"connection", b"close"))
         self._head = (status, headers)
@@ -174,13 +179,13 @@ class HttpExchange(Exchange):
         if problem is not None and not self._sent_head:
             self._head = (500, [(b"content-type", b"text/plain"), (b"connection", b"close")])
             self._say_body(b"the application failed\n", more=False)
-        self.wire.finished(clean=self._parser.our_state in (h11.DONE, h11.MUST_CLOSE))
+        self.connection.finished(clean=self._parser.our_state in (h11.DONE, h11.MUST_CLOSE))
 
     # --- moving
 
     @property
     def still(self) -> bool:
-        """The answer is under way, and the application knows how to go on with it."""
+        """True if the answer is under way and the application has said how to go on with it."""
         return self._complete and self._sent_head and self.live.asked and self._parser.our_state is h11.SEND_BODY
 
     @property
@@ -194,7 +199,8 @@ class HttpExchange(Exchange):
         return {"status": status, "headers": named}
 
     def resume(self, head: Any) -> None:
-        """The parser is brought to where the other one was: what it writes on the way was written there."""
+        """Bring the parser to the state it had in the process before, and drop the bytes it writes: they were sent
+        there."""
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in head["headers"]]
         self._head, self._sent_head, self._complete, self._told = (head["status"], headers), True, True, True
         self._parser.send(h11.Response(status_code=head["status"], headers=headers))

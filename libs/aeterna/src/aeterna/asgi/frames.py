@@ -21,7 +21,7 @@ class Op(IntEnum):
 
 
 class Violation(Exception):
-    """The peer broke the protocol; `code` is the close code it is told."""
+    """The peer broke the protocol; `code` is the close code for it."""
 
     def __init__(self, code: int, why: str) -> None:
         super().__init__(why)
@@ -33,11 +33,11 @@ class WsFrame:
     op: Op
     final: bool
     payload: bytes
-    raw: bytes  # as it came, so that another process can read it again
+    raw: bytes  # the received bytes, so that another process can read them again
 
 
 class Frames:
-    """Bytes in, frames out. `rest` is what is not a whole frame yet."""
+    """Bytes in, frames out. `rest` holds the bytes of an incomplete frame."""
 
     def __init__(self, *, payload_max: int) -> None:
         self.rest = bytearray()

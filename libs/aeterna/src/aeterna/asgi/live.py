@@ -1,4 +1,4 @@
-"""What of a running application goes to the next process: the state it had when it last said or heard something."""
+"""The part of a running application that moves to the next process: its state at the last `send` or `receive`."""
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -15,15 +15,14 @@ _PLAIN = ("type", "http_version", "method", "path", "scheme", "subprotocols")
 
 
 class Live:
-    """`kept` is the state that was current at the last call that was carried out; None for an application that did not
-    ask to be moved."""
+    """`kept` is the state at the last call that was carried out; None if the application has not asked to move."""
 
     def __init__(self, *, state: Any = None, resumed: bool = False) -> None:
         self.shown: dict[str, Any] = {"state": state, "resumed": resumed, "moved": False}
         self.kept = self.current()
 
     def current(self) -> str | None:
-        """As JSON: what the application changes in it afterwards belongs to its next call."""
+        """The state now, as JSON, because later changes by the application belong to its next call."""
         state = self.shown["state"]
         return None if state is None else json.dumps(state, separators=(",", ":"), allow_nan=False)
 
@@ -36,7 +35,7 @@ class Live:
 
 
 def pack_scope(scope: Scope) -> dict[str, Any]:
-    """The part of a scope that came from the wire, as JSON."""
+    """The part of a scope that came from the client, as JSON."""
     return {
         **{key: scope[key] for key in _PLAIN if key in scope},
         "raw_path": scope["raw_path"].decode("latin-1"),

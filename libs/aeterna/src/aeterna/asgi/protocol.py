@@ -1,4 +1,4 @@
-"""One connection: which exchange it is in, and what of it goes to the next process."""
+"""One connection: the exchange that it is in, and its state for the next process."""
 
 import asyncio
 from dataclasses import dataclass
@@ -15,13 +15,15 @@ from aeterna.sdk.live import LiveProtocol
 
 @dataclass(frozen=True, slots=True)
 class Limits:
+    """Limits of one connection."""
+
     head_bytes_max: int = 64 * 1024
     message_bytes_max: int = 16 * 1024 * 1024  # of a WebSocket
     idle_s: float = 75.0  # a connection between two requests, or in the middle of one's head
 
 
 class AsgiProtocol(LiveProtocol):
-    """`closing` is set when the process is about to leave: every answer is the last of its connection."""
+    """`closing` is set when the process is about to stop: then every answer is the last of its connection."""
 
     def __init__(self, app: App, limits: Limits, state: dict[str, Any]) -> None:
         super().__init__()
@@ -29,7 +31,7 @@ class AsgiProtocol(LiveProtocol):
         self.thawed = asyncio.Event()
         self._app, self._limits, self._state = app, limits, state
         self._parser = self._new_parser()
-        self._begun = bytearray()  # of a request whose head is not complete
+        self._begun = bytearray()  # bytes of a request whose head is not complete
         self._exchange: HttpExchange | WebSocketExchange | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -85,7 +87,7 @@ class AsgiProtocol(LiveProtocol):
             self._exchange.moved()
         super().let_go()
 
-    # --- Wire, for the exchange
+    # --- ClientConnection, for the exchange
 
     async def drained(self) -> None:
         await self._writable.wait()
@@ -102,10 +104,11 @@ class AsgiProtocol(LiveProtocol):
             self.transport.resume_reading()
 
     def finished(self, *, clean: bool) -> None:
-        """The exchange is over: the next request, or the end."""
+        """The exchange is over: read the next request, or close."""
         self._exchange = None
         self.pause(False)
-        # Also when the process is about to leave: a client that was not told to go may have asked again already.
+        # Kept open even if the process is about to stop: unless it was told to close, the client may have sent a
+        # request.
         if not clean or self._parser.our_state is h11.MUST_CLOSE or self._parser.their_state is not h11.DONE:
             self.shut()
             return
@@ -119,7 +122,7 @@ class AsgiProtocol(LiveProtocol):
             self.transport.close()
 
     def leave(self) -> None:
-        """The process ends. Whoever is in the middle of an answer gets it."""
+        """The process is about to stop. Answers under way are finished."""
         self.closing = True
         if isinstance(self._exchange, WebSocketExchange):
             self._exchange.leave()
@@ -231,7 +234,7 @@ class AsgiProtocol(LiveProtocol):
         self._exchange.resume(state["head"])
 
     def _replay(self, scope: Scope) -> None:
-        """The parser hears the head of the request once more; its body was read where it came from."""
+        """Parse the head of the request again. Its body was read in the process before."""
         framing = (b"content-length", b"transfer-encoding", b"expect")
         headers = [each for each in scope["headers"] if each[0] not in framing]
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")

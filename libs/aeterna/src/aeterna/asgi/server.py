@@ -1,4 +1,4 @@
-"""The server: lifespan, listener, and how it leaves."""
+"""The server: lifespan, listener and shutdown."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from aeterna.sdk.live import LiveConnections
 log = logging.getLogger("aeterna.asgi")
 
 _LOOK_S = 0.02
-_LINGER_S = 1.0  # a kept connection may have a request on its way
+_LINGER_S = 1.0  # a client on a kept-alive connection may be sending a request
 
 
 async def serve(
@@ -27,7 +27,7 @@ async def serve(
     limits: Limits | None = None,
     drain_s: float = 20.0,
 ) -> None:
-    """Until SIGTERM. `listener` is a socket, or the name of an inherited one; the first one by default."""
+    """Serve until SIGTERM. `listener` is a socket or the name of an inherited listener, by default the first one."""
     client = client or AsyncAeternaClient()
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
@@ -35,7 +35,8 @@ async def serve(
         live = LiveConnections(client, lambda: AsgiProtocol(app, limits or Limits(), state))
 
         def retired() -> None:
-            """What stayed is finished here: its next request is for the next process."""
+            """Finish requests under way, then close: the next request on the connection would go to the next
+            process."""
             for each in list(live.protocols):
                 each.closing = True  # type: ignore[attr-defined]
 
@@ -72,7 +73,7 @@ async def _leave(live: LiveConnections, drain_s: float) -> None:
 
 @asynccontextmanager
 async def _lifespan(app: App) -> AsyncIterator[dict[str, Any]]:
-    """The application's start and end. One that does not know of them is none the worse."""
+    """Run the application's startup and shutdown. An application without lifespan support is served all the same."""
     state: dict[str, Any] = {}
     inbox: asyncio.Queue[Message] = asyncio.Queue()
     outbox: asyncio.Queue[Message | None] = asyncio.Queue()

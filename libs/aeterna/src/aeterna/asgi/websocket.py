@@ -4,7 +4,7 @@ from collections import deque
 from typing import Any
 
 from aeterna.asgi import frames
-from aeterna.asgi.exchange import Exchange, Wire
+from aeterna.asgi.exchange import ClientConnection, Exchange
 from aeterna.asgi.frames import Frames, Op, Violation, WsFrame
 from aeterna.asgi.live import App, Live, Message, Scope
 
@@ -12,22 +12,24 @@ _HELD_MAX = 64 * 1024
 
 
 class WebSocketExchange(Exchange):
-    def __init__(self, wire: Wire, app: App, scope: Scope, live: Live, *, message_max: int) -> None:
+    """One WebSocket, from its handshake to its close."""
+
+    def __init__(self, connection: ClientConnection, app: App, scope: Scope, live: Live, *, message_max: int) -> None:
         self._frames = Frames(payload_max=message_max)
         self._message_max = message_max
-        self._inbox: deque[tuple[Message, bytes]] = deque()  # with the bytes it came as
+        self._inbox: deque[tuple[Message, bytes]] = deque()  # each message with the bytes it was parsed from
         self._held = 0
         self._parts: list[bytes] = []
         self._parts_op = Op.TEXT
         self._parts_raw = b""
-        self._connected = False  # the application was told
+        self._connected = False  # the application has received websocket.connect
         self._accepted = False
-        self._skip_accept = False  # the process before has accepted
+        self._skip_accept = False  # the process before has sent the handshake
         self._closed: int | None = None
         self._standing = False
-        super().__init__(wire, app, scope, live)
+        super().__init__(connection, app, scope, live)
 
-    # --- from the wire
+    # --- from the client
 
     def feed(self, data: bytes) -> None:
         try:
@@ -36,7 +38,7 @@ class WebSocketExchange(Exchange):
         except Violation as violation:
             self._close(violation.code, str(violation))
         if self._held > _HELD_MAX:
-            self.wire.pause(True)
+            self.connection.pause(True)
         self.wake()
 
     def _hear(self, frame: WsFrame) -> None:
@@ -44,7 +46,7 @@ class WebSocketExchange(Exchange):
             return
         match frame.op:
             case Op.PING:
-                self.wire.write(frames.encode(Op.PONG, frame.payload))
+                self.connection.write(frames.encode(Op.PONG, frame.payload))
             case Op.PONG:
                 pass
             case Op.CLOSE:
@@ -70,7 +72,7 @@ class WebSocketExchange(Exchange):
             self._held += len(self._parts_raw)
             self._parts, self._parts_raw = [], b""
 
-    # --- the application's
+    # --- called by the application
 
     async def receive(self) -> Message:
         if not self._connected:
@@ -83,7 +85,7 @@ class WebSocketExchange(Exchange):
             message, raw = self._inbox.popleft()
             self._held -= len(raw)
             if self._held <= _HELD_MAX:
-                self.wire.pause(False)
+                self.connection.pause(False)
             return message
         return {"type": "websocket.disconnect", "code": 1006 if self._closed is None else self._closed, "reason": ""}
 
@@ -91,18 +93,18 @@ class WebSocketExchange(Exchange):
         match message["type"]:
             case "websocket.accept":
                 if not self._skip_accept:
-                    self.wire.write(self._handshake(message))
+                    self.connection.write(self._handshake(message))
                 self._accepted = True
             case "websocket.send":
                 if self._closed is not None:
                     return
                 text = message.get("text")
                 op, payload = (Op.TEXT, text.encode()) if text is not None else (Op.BINARY, message["bytes"])
-                self.wire.write(frames.encode(op, payload))
+                self.connection.write(frames.encode(op, payload))
             case "websocket.close" if self._accepted:
                 self._close(message.get("code", 1000), message.get("reason") or "")
             case "websocket.close":
-                self.wire.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                self.connection.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
                 self._closed = 1006
             case other:
                 raise RuntimeError(f"a WebSocket application does not send {other!r}")
@@ -126,25 +128,27 @@ class WebSocketExchange(Exchange):
         if self._closed is None:
             self._closed = code
             if self._accepted:
-                self.wire.write(frames.encode_close(code, reason))
+                self.connection.write(frames.encode_close(code, reason))
 
     def ended(self, problem: BaseException | None) -> None:
         if self.gone:
             return
         if not self._accepted and self._closed is None:
-            self.wire.write(b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            self.connection.write(
+                b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            )
         self._close(1011 if problem is not None else 1000, "")
-        self.wire.finished(clean=False)
+        self.connection.finished(clean=False)
 
     def leave(self) -> None:
-        """The process ends and nobody takes over."""
+        """The process is about to stop, without a successor."""
         self._close(1012, "service restart")
         self.wake()
 
     # --- moving
 
     def stand(self, standing: bool) -> None:
-        """From now on nothing more is given to the application."""
+        """Stop or resume passing messages to the application."""
         self._standing = standing
         if not standing:
             self.wake()
@@ -162,7 +166,7 @@ class WebSocketExchange(Exchange):
         return self.waiting is not None and not self.waiting.done()
 
     def unread(self) -> bytes:
-        """Messages the application has not received, and the beginnings of one."""
+        """Bytes of messages that the application has not received, and of incomplete messages."""
         return b"".join(raw for _, raw in self._inbox) + self._parts_raw + bytes(self._frames.rest)
 
     def export(self) -> Any:
