@@ -12,7 +12,7 @@ from typing import Any
 from aeterna.config.field import ConfigError
 from aeterna.supervisor import log, reexec
 from aeterna.supervisor.control import status
-from aeterna.supervisor.control.commands import Commands
+from aeterna.supervisor.control.commands import ControlCommands
 from aeterna.supervisor.control.control_socket import ControlSocket, listen
 from aeterna.supervisor.control.web import Web
 from aeterna.supervisor.loop import Loop
@@ -34,7 +34,7 @@ _PORT_PATIENCE_S = 5.0
 _PORT_AGAIN_S = 0.25
 
 
-class Supervisor:
+class SupervisorProcess:
     """One service, its control socket and its HTTP page. `kept` is what the image before this one wrote, if any."""
 
     def __init__(self, file: str, settings: tuple[str, ...], kept: dict[str, Any] | None) -> None:
@@ -68,7 +68,7 @@ class Supervisor:
         replace = reexec.Reexec(
             self._loop, self._children, self._service, file=file, settings=settings, keep=self._keep
         )  # fmt: skip
-        commands = Commands(
+        commands = ControlCommands(
             self._service,
             metrics_port=lambda: self._web.port if self._web else None,
             reexec=replace.start,
@@ -123,7 +123,7 @@ class Supervisor:
                 log.warn("waiting for an address", problem=str(problem))
                 time.sleep(_PORT_AGAIN_S)
 
-    def _open_web(self, commands: Commands, address: str, kept: dict[str, Any] | None) -> Web | None:
+    def _open_web(self, commands: ControlCommands, address: str, kept: dict[str, Any] | None) -> Web | None:
         fd = int(kept["web"]) if kept else None
         try:
             return Web(self._loop, address, lambda: status.metrics(self._service), commands.status, fd)
@@ -181,7 +181,7 @@ def _name_process() -> None:
 def run(file: str, settings: tuple[str, ...]) -> int:
     """`aeterna start`: the exit code of the service, or 78 if it could not be started."""
     try:
-        supervisor = Supervisor(file, settings, reexec.read())
+        supervisor = SupervisorProcess(file, settings, reexec.read())
     except (ConfigError, ListenError, OSError) as problem:
         log.error("cannot start", problem=str(problem))
         return 78  # EX_CONFIG: a restart without a change would fail again

@@ -12,7 +12,7 @@ from aeterna.supervisor.upgrade.service import Service
 from aeterna.table.service import Machine, ServiceEvent, ServiceState
 
 
-class Commands:
+class ControlCommands:
     """Answers one request at a time. `metrics_port`, `reexec` and `stop` belong to the supervisor as a whole."""
 
     def __init__(

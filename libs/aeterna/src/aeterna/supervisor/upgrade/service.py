@@ -66,12 +66,7 @@ class Service:
         self.upgrades = Upgrades()
         self.store = FdStore(spec.config.limits.stored_fds_max)
         self._driver = TableDriver(
-            loop,
-            self.metrics,
-            self.upgrades,
-            carry_out=self._carry_out,
-            limit_s=self._limit_s,
-            on_late=self._late,
+            loop, self.metrics, self.upgrades, carry_out=self._carry_out, limit_s=self._limit_s, on_late=self._late
         )
         self.specs = LaunchSpecs(spec)
         self.roles = Roles(loop, children, self.store, self.metrics, self._exited)
