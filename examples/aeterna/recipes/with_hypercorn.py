@@ -8,7 +8,7 @@ import os
 import signal
 
 from aeterna import AsyncAeternaClient
-from aeterna.sdk.connections.draining import Draining, Receive, Scope, Send, leave_on
+from aeterna.sdk.connections.draining import DrainingApp, Receive, Scope, Send, leave_on
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
@@ -25,7 +25,7 @@ async def main() -> None:
     client = AsyncAeternaClient()
     listener = client.get_listener_socket()
     await client.load_context()
-    draining = Draining(app)
+    draining = DrainingApp(app)
     config = Config()
     config.graceful_timeout = 5.0
     config.bind = [f"fd://{os.dup(listener.fileno())}"] if listener else ["127.0.0.1:8080"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 from aeterna import AsyncAeternaClient
-from aeterna.sdk.connections.draining import Draining, Receive, Scope, Send, leave_on
+from aeterna.sdk.connections.draining import DrainingApp, Receive, Scope, Send, leave_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ async def main() -> None:
     client = AsyncAeternaClient()
     listener = client.get_listener_socket()
     await client.load_context()
-    draining = Draining(app)
+    draining = DrainingApp(app)
     server = Server(uvicorn.Config(draining, lifespan="off", access_log=False, loop="asyncio"))
 
     def stop_accepting() -> None:

@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aeterna.srp.broker.broker import Broker, BrokerLimits
-from aeterna.srp.wire.link import Link
+from aeterna.srp.wire.link import SrpLink
 from aeterna.srp.wire.messages import (
-    Commit,
-    End,
-    Hello,
-    Installed,
+    CommitMessage,
+    EndMessage,
+    HelloMessage,
+    InstalledMessage,
     Message,
-    Prepared,
-    Release,
-    Welcome,
+    PreparedMessage,
+    ReleaseMessage,
+    WelcomeMessage,
     from_frame,
     to_frame,
 )
@@ -232,8 +232,8 @@ class RunningBroker:
         self.broker.admit(generation, sleeper.pid, token)
         member = ScriptedMember(self, generation)
         self._members.append(member)
-        member.say(Hello(token, schema, version, fds))
-        member.hears(Welcome)
+        member.say(HelloMessage(token, schema, version, fds))
+        member.hears(WelcomeMessage)
         return member
 
     def first(self, *args: str) -> Child:
@@ -284,7 +284,7 @@ class ScriptedMember:
         self.generation = generation
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.connect(running.path)
-        self.link = Link(sock)
+        self.link = SrpLink(sock)
         self.heard: list[Message] = []
         self.fds: list[int] = []
 
@@ -317,11 +317,11 @@ class ScriptedMember:
 
     def hears_release(self) -> int:
         """Take over as far as RELEASE, without sending READY; returns the session."""
-        session = self.hears(End).session
-        self.say(Prepared(session))
-        self.hears(Commit)
-        self.say(Installed(session))
-        self.hears(Release)
+        session = self.hears(EndMessage).session
+        self.say(PreparedMessage(session))
+        self.hears(CommitMessage)
+        self.say(InstalledMessage(session))
+        self.hears(ReleaseMessage)
         return session
 
     def hang_up(self) -> None:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from aeterna.srp.wire.messages import Delta, Done, End, Offer, Prepare, Ready
+from aeterna.srp.wire.messages import DeltaMessage, DoneMessage, EndMessage, OfferMessage, PrepareMessage, ReadyMessage
 from aeterna.srp.wire.state import encode_delta, pack
 from aeterna.table.events import HandoverEvent
 
@@ -123,7 +123,7 @@ def test_a_successor_that_does_not_own_the_state_is_not_asked_to_return_it(runni
     session = new.hears_release()
 
     running.broker.return_state(2, 1)
-    new.say(Ready(session))
+    new.say(ReadyMessage(session))
     running.until(lambda: old.said("resumes"))
 
     assert running.children[2].process.poll() == -9
@@ -210,15 +210,15 @@ def test_a_delta_sent_at_the_last_moment_is_no_breach(running: RunningBroker) ->
     running.until(lambda: running.saw(HandoverEvent.JOINED, 2) is not None)
     running.broker.prepare(1, 2)
     session = new.hears_release()
-    new.say(Ready(session))
+    new.say(ReadyMessage(session))
     running.until(lambda: running.saw(HandoverEvent.READY, 2) is not None)
 
     running.broker.return_state(2, 1)
-    new.say(Delta(encode_delta(pack({"x": 2}))))
-    session = new.hears(Prepare).session
-    new.say(Offer(session))
-    new.say(End(session, 0, 0))
-    new.hears(Done)
+    new.say(DeltaMessage(encode_delta(pack({"x": 2}))))
+    session = new.hears(PrepareMessage).session
+    new.say(OfferMessage(session))
+    new.say(EndMessage(session, 0, 0))
+    new.hears(DoneMessage)
 
     assert running.saw(HandoverEvent.RETURNED) is not None
     assert running.children[2].process.poll() is None

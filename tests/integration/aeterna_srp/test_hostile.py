@@ -14,17 +14,17 @@ import pytest
 from aeterna.srp.wire import claim, sealed
 from aeterna.srp.wire.frames import encode
 from aeterna.srp.wire.messages import (
-    Abort,
-    Chunk,
-    Cold,
-    Connections,
-    End,
-    Error,
-    Hello,
-    Offer,
-    Part,
-    Prepare,
-    Resume,
+    AbortMessage,
+    ChunkMessage,
+    ColdMessage,
+    ConnectionsMessage,
+    EndMessage,
+    ErrorMessage,
+    HelloMessage,
+    OfferMessage,
+    PartMessage,
+    PrepareMessage,
+    ResumeMessage,
     to_frame,
 )
 from aeterna.srp.wire.state import pack
@@ -41,10 +41,10 @@ MANIFEST = len(PACKED.manifest)
 
 
 def chunked(member: ScriptedMember, session: int, data: bytes = DATA, digest: str = DIGEST, size: int = SIZE) -> None:
-    member.say(Offer(session))
-    member.say(Part(session, size, MANIFEST, digest))
-    member.say(Chunk(data))
-    member.say(End(session, 1, 0))
+    member.say(OfferMessage(session))
+    member.say(PartMessage(session, size, MANIFEST, digest))
+    member.say(ChunkMessage(data))
+    member.say(EndMessage(session, 1, 0))
 
 
 def memfd(member: ScriptedMember, session: int, data: bytes, *, seal: bool = True, size: int | None = None) -> None:
@@ -52,75 +52,75 @@ def memfd(member: ScriptedMember, session: int, data: bytes, *, seal: bool = Tru
     os.write(fd, data)
     if seal:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, sealed.SEALS)
-    member.say(Offer(session))
-    member.say(Part(session, size or len(data), MANIFEST, DIGEST, memfd=True), (fd,))
-    member.say(End(session, 1, 0))
+    member.say(OfferMessage(session))
+    member.say(PartMessage(session, size or len(data), MANIFEST, DIGEST, memfd=True), (fd,))
+    member.say(EndMessage(session, 1, 0))
     os.close(fd)
 
 
 def not_a_memfd(member: ScriptedMember, session: int) -> None:
-    member.say(Offer(session))
+    member.say(OfferMessage(session))
     with Path("/dev/null").open() as null:
-        member.say(Part(session, SIZE, MANIFEST, DIGEST, memfd=True), (null.fileno(),))
+        member.say(PartMessage(session, SIZE, MANIFEST, DIGEST, memfd=True), (null.fileno(),))
 
 
 def bad_manifest(member: ScriptedMember, session: int) -> None:
     data = b'{"set":{"x":[0,99999,"json"]},"drop":[]}' + b"1"
-    member.say(Offer(session))
-    member.say(Part(session, len(data), len(data) - 1, hashlib.sha256(data).hexdigest()))
-    member.say(Chunk(data))
-    member.say(End(session, 1, 0))
+    member.say(OfferMessage(session))
+    member.say(PartMessage(session, len(data), len(data) - 1, hashlib.sha256(data).hexdigest()))
+    member.say(ChunkMessage(data))
+    member.say(EndMessage(session, 1, 0))
 
 
 def pickled(member: ScriptedMember, session: int) -> None:
     data = b'{"set":{"x":[0,1,"pickle"]},"drop":[]}' + b"."
-    member.say(Offer(session))
-    member.say(Part(session, len(data), len(data) - 1, hashlib.sha256(data).hexdigest()))
-    member.say(Chunk(data))
-    member.say(End(session, 1, 0))
+    member.say(OfferMessage(session))
+    member.say(PartMessage(session, len(data), len(data) - 1, hashlib.sha256(data).hexdigest()))
+    member.say(ChunkMessage(data))
+    member.say(EndMessage(session, 1, 0))
 
 
 def missing_part(member: ScriptedMember, session: int) -> None:
-    member.say(Offer(session))
-    member.say(End(session, 1, 0))
+    member.say(OfferMessage(session))
+    member.say(EndMessage(session, 1, 0))
 
 
 def missing_bytes(member: ScriptedMember, session: int) -> None:
-    member.say(Offer(session))
-    member.say(Part(session, SIZE, MANIFEST, DIGEST))
-    member.say(Chunk(DATA[:-1]))
-    member.say(End(session, 1, 0))
+    member.say(OfferMessage(session))
+    member.say(PartMessage(session, SIZE, MANIFEST, DIGEST))
+    member.say(ChunkMessage(DATA[:-1]))
+    member.say(EndMessage(session, 1, 0))
 
 
 def missing_connections(member: ScriptedMember, session: int) -> None:
-    member.say(Offer(session))
-    member.say(End(session, 0, 3))
+    member.say(OfferMessage(session))
+    member.say(EndMessage(session, 0, 3))
 
 
 def too_large(member: ScriptedMember, session: int) -> None:
-    member.say(Offer(session))
-    member.say(Part(session, 2**40, MANIFEST, DIGEST))
+    member.say(OfferMessage(session))
+    member.say(PartMessage(session, 2**40, MANIFEST, DIGEST))
 
 
 def too_many_small_ones(member: ScriptedMember, session: int) -> None:
-    member.say(Offer(session))
+    member.say(OfferMessage(session))
     for _ in range(40):
-        member.say(Part(session, 30_000, 2, hashlib.sha256(b"{}" + bytes(29_998)).hexdigest()))
-        member.say(Chunk(b"{}" + bytes(29_998)))
+        member.say(PartMessage(session, 30_000, 2, hashlib.sha256(b"{}" + bytes(29_998)).hexdigest()))
+        member.say(ChunkMessage(b"{}" + bytes(29_998)))
 
 
 def heavy_connections(member: ScriptedMember, session: int) -> None:
-    member.say(Offer(session))
+    member.say(OfferMessage(session))
     one, other = socket.socketpair()
     for _ in range(6):
-        member.say(Connections(session, [{"id": 0, "app": "x" * 200_000, "unread": ""}]), (one.fileno(),))
+        member.say(ConnectionsMessage(session, [{"id": 0, "app": "x" * 200_000, "unread": ""}]), (one.fileno(),))
     one.close()
     other.close()
 
 
 def out_of_order(member: ScriptedMember, session: int) -> None:
-    member.say(Offer(session))
-    member.say(Offer(session))
+    member.say(OfferMessage(session))
+    member.say(OfferMessage(session))
 
 
 WRONG: dict[str, tuple[Reason, Callable[[ScriptedMember, int], None]]] = {
@@ -141,11 +141,11 @@ WRONG: dict[str, tuple[Reason, Callable[[ScriptedMember, int], None]]] = {
     "too many": (Reason.OVERSIZED, too_many_small_ones),
     "heavy connections": (Reason.OVERSIZED, heavy_connections),
     "two offers": (Reason.PROTOCOL, out_of_order),
-    "another schema": (Reason.SCHEMA, lambda p, s: p.say(Offer(s, "other", 0))),
-    "a newer version": (Reason.SCHEMA, lambda p, s: p.say(Offer(s, "", 9))),
-    "nothing but an excuse": (Reason.DUMP_FAILED, lambda p, s: p.say(Abort(s, Reason.DUMP_FAILED))),
+    "another schema": (Reason.SCHEMA, lambda p, s: p.say(OfferMessage(s, "other", 0))),
+    "a newer version": (Reason.SCHEMA, lambda p, s: p.say(OfferMessage(s, "", 9))),
+    "nothing but an excuse": (Reason.DUMP_FAILED, lambda p, s: p.say(AbortMessage(s, Reason.DUMP_FAILED))),
     "silence": (Reason.DUMP_TIMEOUT, lambda p, s: None),
-    "an end that does not come": (Reason.DUMP_TIMEOUT, lambda p, s: p.say(Offer(s))),
+    "an end that does not come": (Reason.DUMP_TIMEOUT, lambda p, s: p.say(OfferMessage(s))),
 }
 
 
@@ -155,12 +155,12 @@ def test_wrong_state_is_refused_and_the_old_one_resumes(
 ) -> None:
     with running_broker(tmp_path, timeout_s=0.6, state_bytes_max=1_000_000) as running:
         old = running.member(1)
-        old.hears(Cold)
+        old.hears(ColdMessage)
         running.broker._settled.add(1)
         new = running.upgrade(1, 2)
 
-        send(old, old.hears(Prepare).session)
-        resumed = old.hears(Resume)
+        send(old, old.hears(PrepareMessage).session)
+        resumed = old.hears(ResumeMessage)
         failed = running.until(lambda: new.said("fails"))
 
         assert running.saw(HandoverEvent.FAILED, 2) == reason
@@ -174,11 +174,11 @@ def test_the_same_state_unharmed_is_taken(tmp_path: Path) -> None:
     """The control: without the errors of the tests above, the same state is accepted."""
     with running_broker(tmp_path, timeout_s=2.0, state_bytes_max=1_000_000) as running:
         old = running.member(1)
-        old.hears(Cold)
+        old.hears(ColdMessage)
         running.broker._settled.add(1)
         new = running.upgrade(1, 2)
 
-        chunked(old, old.hears(Prepare).session)
+        chunked(old, old.hears(PrepareMessage).session)
 
         assert running.until(lambda: new.said("owns"))["state"] == {"x": 1, "y": "z" * 1000}
 
@@ -292,10 +292,10 @@ def ended(sock: socket.socket) -> bool:
     return True
 
 
-HELLO_FRAME = encode(to_frame(Hello("f" * 64)))
+HELLO_FRAME = encode(to_frame(HelloMessage("f" * 64)))
 UNIDENTIFIED: dict[str, tuple[Reason, bytes]] = {
     "a wrong token": (Reason.UNAUTHORISED, HELLO_FRAME),
-    "no token": (Reason.UNAUTHORISED, encode(to_frame(Hello("")))),
+    "no token": (Reason.UNAUTHORISED, encode(to_frame(HelloMessage("")))),
     "another magic": (Reason.PROTOCOL, struct.pack(">IIBBH", 10, 0xDEADBEEF, 2, 1, 0) + b"{}"),
     "a large HELLO": (Reason.OVERSIZED, struct.pack(">IIBBH", 8 + 5000, 0xAE7E2024, 2, 1, 0)),
     "a length of 4 GiB": (Reason.OVERSIZED, struct.pack(">IIBBH", 0xFFFFFFFF, 0xAE7E2024, 2, 1, 0)),
@@ -343,7 +343,7 @@ def test_a_token_admits_one(running: RunningBroker) -> None:
     running.first()
     token = running.broker._admissions[1].token
 
-    with knock(running, encode(to_frame(Hello(token)))) as second:
+    with knock(running, encode(to_frame(HelloMessage(token)))) as second:
         running.until(lambda: refusals(running, Reason.UNAUTHORISED) == 1)
         running.until(lambda: ended(second))
 
@@ -353,20 +353,20 @@ def test_a_dismissed_generation_s_token_is_void(running: RunningBroker) -> None:
     token = running.broker._admissions[1].token
     running.kill(1)
 
-    with knock(running, encode(to_frame(Hello(token)))) as late:
+    with knock(running, encode(to_frame(HelloMessage(token)))) as late:
         running.until(lambda: refusals(running, Reason.UNAUTHORISED) == 1)
         running.until(lambda: ended(late))
 
 
 def test_a_member_that_breaks_a_frame_gets_an_error_and_the_upgrade_fails(running: RunningBroker) -> None:
     old = running.member(1)
-    old.hears(Cold)
+    old.hears(ColdMessage)
     running.broker._settled.add(1)
     new = running.upgrade(1, 2)
-    old.hears(Prepare)
+    old.hears(PrepareMessage)
 
     old.link.send_raw(b"garbage, not a frame")
-    error = old.hears(Error)
+    error = old.hears(ErrorMessage)
     running.until(lambda: new.said("fails"))
 
     assert error.reason == Reason.PROTOCOL

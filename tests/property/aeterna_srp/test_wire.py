@@ -8,29 +8,29 @@ from typing import Any
 
 import pytest
 from aeterna.srp.broker.flow import Flow
-from aeterna.srp.wire.frames import HEADER, MAGIC, PAYLOAD_MAX, V1_TYPES, V2_TYPES, Frame, FrameReader, Type, encode
+from aeterna.srp.wire.frames import HEADER, MAGIC, PAYLOAD_MAX, V1_TYPES, V2_TYPES, FrameReader, SrpFrame, Type, encode
 from aeterna.srp.wire.messages import (
-    Abort,
-    Chunk,
-    Cold,
-    Commit,
-    Connections,
-    Delta,
-    Done,
-    End,
-    Error,
-    Hello,
-    Installed,
-    Listeners,
+    AbortMessage,
+    ChunkMessage,
+    ColdMessage,
+    CommitMessage,
+    ConnectionsMessage,
+    DeltaMessage,
+    DoneMessage,
+    EndMessage,
+    ErrorMessage,
+    HelloMessage,
+    InstalledMessage,
+    ListenersMessage,
     Message,
-    Offer,
-    Part,
-    Prepare,
-    Prepared,
-    Ready,
-    Release,
-    Resume,
-    Welcome,
+    OfferMessage,
+    PartMessage,
+    PreparedMessage,
+    PrepareMessage,
+    ReadyMessage,
+    ReleaseMessage,
+    ResumeMessage,
+    WelcomeMessage,
     from_frame,
     to_frame,
 )  # fmt: skip
@@ -48,42 +48,47 @@ values = st.recursive(
 )
 states = st.dictionaries(texts, values | st.binary(max_size=200), max_size=8)
 frames = st.one_of(
-    st.builds(Frame, st.sampled_from(sorted(V2_TYPES)), st.binary(max_size=500), st.integers(0, 200), st.just(2)),
+    st.builds(SrpFrame, st.sampled_from(sorted(V2_TYPES)), st.binary(max_size=500), st.integers(0, 200), st.just(2)),
 )
 messages: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Hello, texts, texts, numbers, st.booleans()),
-    st.builds(Welcome, numbers, st.booleans(), numbers, numbers),
-    st.builds(Prepare, numbers, texts, numbers, numbers, numbers, st.booleans(), st.booleans()),
-    st.builds(Offer, numbers, texts, numbers, st.booleans()),
-    st.builds(Part, numbers, st.integers(100, 2**40), st.integers(0, 100), st.just("a1" * 32), st.booleans()),
-    st.builds(Chunk, st.binary(min_size=1, max_size=500)),
-    st.builds(Delta, st.binary(min_size=1, max_size=500)),
-    st.builds(Connections, numbers, st.lists(st.dictionaries(texts, values, max_size=3), max_size=3)),
-    st.builds(End, numbers, numbers, numbers),
-    st.one_of(*(st.builds(kind, numbers) for kind in (Prepared, Commit, Installed, Release, Ready, Done))),
-    st.builds(Abort, numbers, texts, texts),
-    st.builds(Resume, numbers, st.booleans(), st.booleans()),
-    st.builds(Cold, numbers, texts, st.booleans()),
-    st.builds(Error, numbers, texts, texts),
-    st.builds(Listeners, st.lists(texts, max_size=3)),
+    st.builds(HelloMessage, texts, texts, numbers, st.booleans()),
+    st.builds(WelcomeMessage, numbers, st.booleans(), numbers, numbers),
+    st.builds(PrepareMessage, numbers, texts, numbers, numbers, numbers, st.booleans(), st.booleans()),
+    st.builds(OfferMessage, numbers, texts, numbers, st.booleans()),
+    st.builds(PartMessage, numbers, st.integers(100, 2**40), st.integers(0, 100), st.just("a1" * 32), st.booleans()),
+    st.builds(ChunkMessage, st.binary(min_size=1, max_size=500)),
+    st.builds(DeltaMessage, st.binary(min_size=1, max_size=500)),
+    st.builds(ConnectionsMessage, numbers, st.lists(st.dictionaries(texts, values, max_size=3), max_size=3)),
+    st.builds(EndMessage, numbers, numbers, numbers),
+    st.one_of(
+        *(
+            st.builds(kind, numbers)
+            for kind in (PreparedMessage, CommitMessage, InstalledMessage, ReleaseMessage, ReadyMessage, DoneMessage)
+        )
+    ),
+    st.builds(AbortMessage, numbers, texts, texts),
+    st.builds(ResumeMessage, numbers, st.booleans(), st.booleans()),
+    st.builds(ColdMessage, numbers, texts, st.booleans()),
+    st.builds(ErrorMessage, numbers, texts, texts),
+    st.builds(ListenersMessage, st.lists(texts, max_size=3)),
 )
 
 
 def fds_of(message: Message) -> int:
     match message:
-        case Connections(items=each) | Listeners(names=each):
+        case ConnectionsMessage(items=each) | ListenersMessage(names=each):
             return len(each)
-        case Part(memfd=True):
+        case PartMessage(memfd=True):
             return 1
     return 0
 
 
 def test_the_example_of_the_page() -> None:
-    assert encode(Frame(Type.HELLO, b"{}")).hex(" ") == "00 00 00 0a ae 7e 20 24 02 01 00 00 7b 7d"
+    assert encode(SrpFrame(Type.HELLO, b"{}")).hex(" ") == "00 00 00 0a ae 7e 20 24 02 01 00 00 7b 7d"
 
 
 @given(st.lists(frames, max_size=6), st.data())
-def test_frames_survive_every_cut(sent: list[Frame], data: st.DataObject) -> None:
+def test_frames_survive_every_cut(sent: list[SrpFrame], data: st.DataObject) -> None:
     stream = b"".join(map(encode, sent))
     reader = FrameReader()
     got = []
@@ -103,7 +108,7 @@ def test_version_1_frames_ignore_the_reserved_field(kind: Type, payload: bytes, 
     reader = FrameReader(version=1)
     reader.feed(HEADER.pack(8 + len(payload), MAGIC, 1, kind, reserved) + payload)
 
-    assert reader.next() == Frame(kind, payload, 0, 1)
+    assert reader.next() == SrpFrame(kind, payload, 0, 1)
 
 
 @given(messages)
@@ -113,7 +118,7 @@ def test_messages_survive_the_wire(message: Message) -> None:
 
 @given(messages, st.integers(0, 200))
 def test_descriptors_belong_to_few_messages(message: Message, count: int) -> None:
-    allowed = {fds_of(message)} | ({0, 1} if isinstance(message, Prepare | Commit) else set())
+    allowed = {fds_of(message)} | ({0, 1} if isinstance(message, PrepareMessage | CommitMessage) else set())
     frame = to_frame(message, count)
     if count in allowed:
         assert from_frame(frame) == message
@@ -136,7 +141,7 @@ def test_random_bytes_are_refused_or_incomplete(noise: bytes) -> None:
 @given(st.sampled_from(sorted(V2_TYPES)), st.binary(max_size=200) | values.map(lambda v: json.dumps(v).encode()))
 def test_any_payload_is_a_message_or_a_breach(kind: Type, payload: bytes) -> None:
     with contextlib.suppress(Breach):
-        from_frame(Frame(kind, payload))
+        from_frame(SrpFrame(kind, payload))
 
 
 @given(messages, st.data())
@@ -168,7 +173,7 @@ def test_a_bad_header_is_final(header: tuple[int, ...], reason: Reason) -> None:
         reader.next()
     assert refused.value.reason is reason
 
-    reader.feed(encode(Frame(Type.HELLO, b"{}")))
+    reader.feed(encode(SrpFrame(Type.HELLO, b"{}")))
     with pytest.raises(Breach):
         reader.next()
 
@@ -191,7 +196,7 @@ def test_a_length_reserves_nothing() -> None:
 )
 def test_hostile_json_is_a_breach(payload: bytes) -> None:
     with pytest.raises(Breach):
-        from_frame(Frame(Type.HELLO, payload))
+        from_frame(SrpFrame(Type.HELLO, payload))
 
 
 # --- state
@@ -265,13 +270,13 @@ def test_a_value_that_is_neither_json_nor_bytes_cannot_be_packed() -> None:
 @given(st.lists(st.integers(0, 3000), max_size=10), st.integers(0, 10_000))
 def test_the_budget_is_exact(sizes: list[int], budget: int) -> None:
     flow = Flow(1, budget)
-    flow.check(Offer(1), 0)
+    flow.check(OfferMessage(1), 0)
     passed = 0
     with contextlib.suppress(Breach):
         for size in sizes:
-            flow.check(Part(1, size, 0, "0" * 64), 0)
+            flow.check(PartMessage(1, size, 0, "0" * 64), 0)
             for at in range(0, size, 1000):
-                flow.check(Chunk(b"x" * min(1000, size - at)), 0)
+                flow.check(ChunkMessage(b"x" * min(1000, size - at)), 0)
             passed += size
 
     assert passed <= budget
@@ -279,32 +284,32 @@ def test_the_budget_is_exact(sizes: list[int], budget: int) -> None:
 
 
 def test_nothing_passes_before_an_offer_or_after_the_end() -> None:
-    for message in (Part(1, 1, 0, "0" * 64), Chunk(b"x"), Connections(1, []), End(1, 0, 0)):
+    for message in (PartMessage(1, 1, 0, "0" * 64), ChunkMessage(b"x"), ConnectionsMessage(1, []), EndMessage(1, 0, 0)):
         with pytest.raises(Breach):
             Flow(1, 100).check(message, 0)
     flow = Flow(1, 100)
-    flow.check(Offer(1), 0)
-    flow.check(End(1, 0, 0), 0)
+    flow.check(OfferMessage(1), 0)
+    flow.check(EndMessage(1, 0, 0), 0)
     with pytest.raises(Breach):
-        flow.check(Part(1, 1, 0, "0" * 64), 0)
+        flow.check(PartMessage(1, 1, 0, "0" * 64), 0)
 
 
 @pytest.mark.parametrize(("parts", "connections"), [(0, 0), (2, 0), (1, 1)])
 def test_an_end_that_does_not_add_up_is_truncated(parts: int, connections: int) -> None:
     flow = Flow(1, 100)
-    flow.check(Offer(1), 0)
-    flow.check(Part(1, 0, 0, "0" * 64), 0)
+    flow.check(OfferMessage(1), 0)
+    flow.check(PartMessage(1, 0, 0, "0" * 64), 0)
 
     with pytest.raises(Breach) as refused:
-        flow.check(End(1, parts, connections), 0)
+        flow.check(EndMessage(1, parts, connections), 0)
     assert refused.value.reason is Reason.TRUNCATED
 
 
 def test_a_part_that_is_not_complete_is_truncated() -> None:
     flow = Flow(1, 100)
-    flow.check(Offer(1), 0)
-    flow.check(Part(1, 10, 0, "0" * 64), 0)
+    flow.check(OfferMessage(1), 0)
+    flow.check(PartMessage(1, 10, 0, "0" * 64), 0)
 
     with pytest.raises(Breach) as refused:
-        flow.check(End(1, 1, 0), 0)
+        flow.check(EndMessage(1, 1, 0), 0)
     assert refused.value.reason is Reason.TRUNCATED

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aeterna.table import broker, giver, taker
-from aeterna.table.broker import BrokerAction, BrokerState, Failure, GiverPresence, Owner, Tell
+from aeterna.table.broker import BrokerAction, BrokerState, GiverPresence, Owner, Tell, TellFailure
 from aeterna.table.events import HandoverEvent as H
 from aeterna.table.giver import GiverAction, GiverState
 from aeterna.table.taker import TakerAction, TakerState
@@ -221,7 +221,7 @@ def _decide(model: HandoverModel, event: H, rules: Rules) -> HandoverModel:
 def _obey(model: HandoverModel, actions: tuple[broker.Action, ...]) -> HandoverModel:
     for action in actions:
         match action:
-            case Failure(_, owner):
+            case TellFailure(_, owner):
                 name = {Owner.GIVER: "giver", Owner.TAKER: "taker", Owner.NEITHER: "neither"}[owner]
                 model = replace(model, told=(*model.told, name))
             case BA.SEND_PREPARE:

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 from aeterna.supervisor.loop import Loop
-from aeterna.supervisor.processes.child import Children
+from aeterna.supervisor.processes.child import ChildProcesses
 from aeterna.supervisor.processes.generation import LaunchSpec
 from aeterna.supervisor.sockets.listeners import ListenerSet
 from aeterna.supervisor.upgrade.service import Service
@@ -54,7 +54,7 @@ def loop() -> Loop:
 def test_every_action_of_the_table_has_a_method(loop: Loop) -> None:
     spec = LaunchSpec.of("service: {command: x}\nlisteners: []\n", "aeterna.yaml", ())
     listeners = ListenerSet()
-    subject = Service(loop, Children(), spec, listeners, reread=lambda: spec, on_stopped=lambda _code: None)
+    subject = Service(loop, ChildProcesses(), spec, listeners, reread=lambda: spec, on_stopped=lambda _code: None)
     try:
         assert set(subject._actions) == set(ServiceAction)
     finally:

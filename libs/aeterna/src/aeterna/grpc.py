@@ -38,7 +38,7 @@ class Mode(Enum):
 
 
 @dataclass(slots=True)
-class Serving:
+class GrpcServing:
     server: "grpc.aio.Server"
     port: int
     mode: Mode
@@ -81,7 +81,7 @@ async def serving(
     age_s: float = 30.0,
     drain_s: float | None = None,
     steering: bool = True,
-) -> AsyncIterator[Serving]:
+) -> AsyncIterator[GrpcServing]:
     """Listen on `address`, steer new connections here, and on the way out drain, then stop.
 
     `make_server(options)` creates the server with its services and does not start it.
@@ -90,14 +90,14 @@ async def serving(
     port = server.add_insecure_port(address)
     await server.start()
     mode = await asyncio.to_thread(take_port, port) if steering else Mode.SHARED
-    running = Serving(server, port, mode, 1.25 * age_s + STOP_S if drain_s is None else drain_s)
+    running = GrpcServing(server, port, mode, 1.25 * age_s + STOP_S if drain_s is None else drain_s)
     try:
         yield running
     finally:
         await asyncio.shield(_leave(running))
 
 
-async def _leave(running: Serving) -> None:
+async def _leave(running: GrpcServing) -> None:
     await running.drain()
     running.left = running.connections
     if running.left:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aeterna.table.addresses import Address
+from aeterna.table.addresses import ListenAddress
 from aeterna.table.restart import RestartRules
 from aeterna.table.soak import SoakRules
 
@@ -42,7 +42,7 @@ class ListenerSpec:
     """A socket that outlives every process."""
 
     name: str
-    address: Address
+    address: ListenAddress
     sharing: Sharing = "inherited"
     backlog: int = 4096
     mode: int = 0o600  # of a Unix socket's file

@@ -15,11 +15,11 @@ from aeterna.srp.admission import (
     credentials,
     dialect_of,
 )
-from aeterna.srp.peer import Loop, Timer
+from aeterna.srp.peer import BrokerLoop, BrokerTimer
 from aeterna.srp.peer_v1 import PredecessorV1
-from aeterna.srp.wire.frames import GREETING_MAX, PAYLOAD_MAX, Frame, FrameReader, Type
-from aeterna.srp.wire.link import Link
-from aeterna.srp.wire.messages import Error, Hello, from_frame, to_frame
+from aeterna.srp.wire.frames import GREETING_MAX, PAYLOAD_MAX, FrameReader, SrpFrame, Type
+from aeterna.srp.wire.link import SrpLink
+from aeterna.srp.wire.messages import ErrorMessage, HelloMessage, from_frame, to_frame
 from aeterna.table.reasons import Breach, Reason
 
 PREDECESSORS_MAX = 2  # each may push V1_STATE_MAX bytes
@@ -34,8 +34,8 @@ class _Unidentified:
     socket: socket.socket
     who: Credentials
     start: bytes = b""
-    link: Link | None = None
-    timers: list[Timer] = field(default_factory=list)
+    link: SrpLink | None = None
+    timers: list[BrokerTimer] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Routes:
     """Where an identified connection goes."""
 
     admissions: Callable[[], list[Admission]]
-    joined: Callable[[Link, Admission, Hello], None]  # version 2
+    joined: Callable[[SrpLink, Admission, HelloMessage], None]  # version 2
     joined_v1: Callable[[socket.socket, Admission, bool, bytes], None]
     may_join: Callable[[Admission], bool]
     pushed: Callable[[Admission, bytes], None]  # raises Breach if the bytes are no state
@@ -53,7 +53,7 @@ class Routes:
 class Acceptor:
     """Owns the listening socket and the connections that have not said which process they belong to."""
 
-    def __init__(self, loop: Loop, listener: socket.socket, *, hello_s: float, routes: Routes) -> None:
+    def __init__(self, loop: BrokerLoop, listener: socket.socket, *, hello_s: float, routes: Routes) -> None:
         self.listener = listener
         self._loop = loop
         self._hello_s = hello_s
@@ -129,7 +129,7 @@ class Acceptor:
                 raise Breach(Reason.PROTOCOL, "neither a frame nor a JSON object")
             return
         if dialect is Dialect.V2:
-            connection.link = Link(connection.socket, reader=FrameReader(payload_max=GREETING_MAX))
+            connection.link = SrpLink(connection.socket, reader=FrameReader(payload_max=GREETING_MAX))
             connection.link.reader.feed(connection.start)
             self._hello(connection, connection.link)
             return
@@ -151,13 +151,13 @@ class Acceptor:
         )  # does nothing if the push has ended by then
         predecessor.feed(connection.start)
 
-    def _hello(self, connection: _Unidentified, link: Link) -> None:
+    def _hello(self, connection: _Unidentified, link: SrpLink) -> None:
         item = link.next()
         if item is None:
             return
         frame, _ = item
         message = from_frame(frame) if frame.type is Type.HELLO else None
-        if not isinstance(message, Hello):
+        if not isinstance(message, HelloMessage):
             raise Breach(Reason.PROTOCOL, f"{frame.type.name} before HELLO")
         admission = by_token(self._routes.admissions(), message.token)
         self._check_first(admission)
@@ -219,5 +219,5 @@ class Acceptor:
             (connection.link or connection.socket).close()
 
 
-def _error(breach: Breach) -> Frame:
-    return to_frame(Error(breach.reason.code, breach.reason, breach.text[:500]))
+def _error(breach: Breach) -> SrpFrame:
+    return to_frame(ErrorMessage(breach.reason.code, breach.reason, breach.text[:500]))

@@ -3,26 +3,26 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from aeterna.srp.wire.messages import Hello, Message
+from aeterna.srp.wire.messages import HelloMessage, Message
 from aeterna.table.reasons import Breach
 
 PENDING_MAX = 1024 * 1024
 
 
-class Timer(Protocol):
+class BrokerTimer(Protocol):
     """A callback that is scheduled and can be cancelled."""
 
     def cancel(self) -> None: ...
 
 
-class Loop(Protocol):
+class BrokerLoop(Protocol):
     """What the broker needs of PID 1's event loop."""
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None: ...
     def remove_reader(self, fd: int) -> None: ...
     def add_writer(self, fd: int, callback: Callable[[], None]) -> None: ...
     def remove_writer(self, fd: int) -> None: ...
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer: ...
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> BrokerTimer: ...
 
 
 class PeerHandler(Protocol):
@@ -45,7 +45,7 @@ class Peer(Protocol):
     """One connected process, of either version."""
 
     generation: int
-    hello: Hello
+    hello: HelloMessage
 
     @property
     def pending(self) -> int: ...

@@ -10,25 +10,25 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aeterna.srp.admission import Dialect
-from aeterna.srp.peer import Loop, PeerHandler
+from aeterna.srp.peer import BrokerLoop, PeerHandler
 from aeterna.srp.wire import sealed
-from aeterna.srp.wire.frames import Frame, FrameReader, Type, encode
-from aeterna.srp.wire.link import Link, close_all
+from aeterna.srp.wire.frames import FrameReader, SrpFrame, Type, encode
+from aeterna.srp.wire.link import SrpLink, close_all
 from aeterna.srp.wire.messages import (
-    Abort,
-    Chunk,
-    Cold,
-    Commit,
-    Connections,
-    End,
-    Hello,
-    Installed,
+    AbortMessage,
+    ChunkMessage,
+    ColdMessage,
+    CommitMessage,
+    ConnectionsMessage,
+    EndMessage,
+    HelloMessage,
+    InstalledMessage,
     Message,
-    Offer,
-    Part,
-    Prepared,
-    Ready,
-    Release,
+    OfferMessage,
+    PartMessage,
+    PreparedMessage,
+    ReadyMessage,
+    ReleaseMessage,
     parse_json,
 )
 from aeterna.srp.wire.state import State
@@ -41,16 +41,18 @@ class SuccessorV1:
     """Implements `Peer`. A successor that sent a frame gets a STATE frame and answers ACK. A successor that sent
     nothing gets bare JSON and then the end of the stream."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, generation: int, handler: PeerHandler, *, framed: bool) -> None:
+    def __init__(
+        self, loop: BrokerLoop, sock: socket.socket, generation: int, handler: PeerHandler, *, framed: bool
+    ) -> None:
         self.generation = generation
-        self.hello = Hello("")
+        self.hello = HelloMessage("")
         self._loop = loop
         self._handler = handler
         self._framed = framed
-        self._link = Link(sock, reader=FrameReader(version=1, payload_max=4096))
+        self._link = SrpLink(sock, reader=FrameReader(version=1, payload_max=4096))
         self._fd = sock.fileno()
         self._state = State()
-        self._part: Part | None = None
+        self._part: PartMessage | None = None
         self._bytes = bytearray()
         self._session = 0
         self._answering = False
@@ -70,7 +72,7 @@ class SuccessorV1:
         try:
             self._obey(message)
         except Breach as breach:
-            self._handler.heard(self, Abort(self._session, breach.reason, breach.text), [], 0)
+            self._handler.heard(self, AbortMessage(self._session, breach.reason, breach.text), [], 0)
 
     def feed(self, data: bytes) -> None:
         self._link.reader.feed(data)
@@ -85,28 +87,28 @@ class SuccessorV1:
 
     def _obey(self, message: Message) -> None:
         match message:
-            case Offer(session=session):
+            case OfferMessage(session=session):
                 self._session, self._state = session, State()
-            case Part():
+            case PartMessage():
                 self._part = message
                 self._bytes.clear()
                 self._add_part()
-            case Chunk(data):
+            case ChunkMessage(data):
                 self._bytes += data
                 self._add_part()
-            case Connections(items=items) if items:
+            case ConnectionsMessage(items=items) if items:
                 raise Breach(Reason.LOAD_REFUSED, "version 1 takes no connections")
-            case End():
+            case EndMessage():
                 self._answer(json.dumps(_as_object(self._state)).encode())
-            case Cold(session=session):
+            case ColdMessage(session=session):
                 self._session = session
                 self._answer(b"{}")
-            case Commit(session=session):
-                self._handler.heard(self, Installed(session), [], 0)
-            case Release(session=session):
-                self._handler.heard(self, Ready(session), [], 0)
+            case CommitMessage(session=session):
+                self._handler.heard(self, InstalledMessage(session), [], 0)
+            case ReleaseMessage(session=session):
+                self._handler.heard(self, ReadyMessage(session), [], 0)
                 self.close()
-            case Abort():
+            case AbortMessage():
                 self.close()
 
     def _add_part(self) -> None:
@@ -124,7 +126,7 @@ class SuccessorV1:
         if self._answering:
             return
         self._answering = True
-        self._link.send_raw(encode(Frame(Type.STATE_JSON, text, version=1)) if self._framed else text)
+        self._link.send_raw(encode(SrpFrame(Type.STATE_JSON, text, version=1)) if self._framed else text)
         self._writable()
 
     def _writable(self) -> None:
@@ -160,7 +162,7 @@ class SuccessorV1:
     def _done(self) -> None:
         if not self._answered:
             self._answered = True
-            self._handler.heard(self, Prepared(self._session), [], 0)
+            self._handler.heard(self, PreparedMessage(self._session), [], 0)
 
 
 class PredecessorV1:
@@ -168,7 +170,7 @@ class PredecessorV1:
 
     def __init__(
         self,
-        loop: Loop,
+        loop: BrokerLoop,
         sock: socket.socket,
         dialect: Dialect,
         pushed: Callable[["PredecessorV1", bytes], None],
@@ -196,7 +198,7 @@ class PredecessorV1:
         """Tell the predecessor that its state is stored, so that it may exit."""
         if self._open and self._dialect is not Dialect.BARE_JSON:
             # Twelve bytes fit into the buffer of a socket on which nothing was sent.
-            self._socket.send(encode(Frame(Type.ACK, version=1)), socket.MSG_NOSIGNAL)
+            self._socket.send(encode(SrpFrame(Type.ACK, version=1)), socket.MSG_NOSIGNAL)
         self.close()
 
     def close(self) -> None:

@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 
-from aeterna.srp.peer import PENDING_MAX, Loop, PeerHandler
-from aeterna.srp.wire.link import Link, close_all
-from aeterna.srp.wire.messages import Error, Hello, Message, from_frame, to_frame
+from aeterna.srp.peer import PENDING_MAX, BrokerLoop, PeerHandler
+from aeterna.srp.wire.link import SrpLink, close_all
+from aeterna.srp.wire.messages import ErrorMessage, HelloMessage, Message, from_frame, to_frame
 from aeterna.table.reasons import Breach
 
 
 class PeerV2:
     """Implements `Peer`. Messages go to `handler` in the order in which they came."""
 
-    def __init__(self, loop: Loop, link: Link, generation: int, hello: Hello, handler: PeerHandler) -> None:
+    def __init__(
+        self, loop: BrokerLoop, link: SrpLink, generation: int, hello: HelloMessage, handler: PeerHandler
+    ) -> None:
         self.generation = generation
         self.hello = hello
         self.link = link
@@ -96,7 +98,7 @@ class PeerV2:
 
     def _refuse(self, breach: Breach) -> None:
         self._handler.refused(self, breach)
-        self.send(Error(breach.reason.code, breach.reason, breach.text[:500]))
+        self.send(ErrorMessage(breach.reason.code, breach.reason, breach.text[:500]))
         self._leave()
 
     def _leave(self) -> None:

@@ -16,7 +16,7 @@ from aeterna.supervisor.control.commands import ControlCommands
 from aeterna.supervisor.control.control_socket import ControlSocket, listen
 from aeterna.supervisor.control.web import Web
 from aeterna.supervisor.loop import Loop
-from aeterna.supervisor.processes.child import Children, signal_one
+from aeterna.supervisor.processes.child import ChildProcesses, signal_one
 from aeterna.supervisor.processes.generation import LaunchSpec
 from aeterna.supervisor.sockets.listeners import ListenError, ListenerSet
 from aeterna.supervisor.upgrade.service import Service
@@ -48,7 +48,7 @@ class SupervisorProcess:
             log.warn(warning)
         _name_process()
         self._loop = Loop()
-        self._children = Children(orphans=int(kept["orphans"]) if kept else 0)
+        self._children = ChildProcesses(orphans=int(kept["orphans"]) if kept else 0)
         self._take_signals()
         control = socket.socket(fileno=kept["control"]) if kept else listen(config.control_path)
         listeners = (

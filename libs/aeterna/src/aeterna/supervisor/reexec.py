@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aeterna.supervisor import log
-from aeterna.supervisor.control.control_socket import Client
+from aeterna.supervisor.control.control_socket import ControlClient
 from aeterna.supervisor.loop import Loop
-from aeterna.supervisor.processes.child import Children
+from aeterna.supervisor.processes.child import ChildProcesses
 from aeterna.supervisor.processes.timed import TimedProcess
 from aeterna.supervisor.upgrade.service import Service
 
@@ -33,7 +33,7 @@ class Reexec:
     def __init__(
         self,
         loop: Loop,
-        children: Children,
+        children: ChildProcesses,
         service: Service,
         *,
         file: str,
@@ -48,7 +48,7 @@ class Reexec:
         self._keep = keep
         self._trial: TimedProcess | None = None
 
-    def start(self, client: Client) -> None:
+    def start(self, client: ControlClient) -> None:
         """Answer the client, and replace this image if the trial has passed and the service is still at rest."""
         service = self._service
         if not service.at_rest or self._trial is not None:

@@ -11,7 +11,7 @@ Kind = Literal["tcp", "udp", "unix"]
 
 
 @dataclass(frozen=True, order=True)
-class Address:
+class ListenAddress:
     """One place to listen. `host` is an IP address, or the path of a Unix socket (`@name` is abstract)."""
 
     kind: Kind
@@ -29,7 +29,7 @@ class BadAddress(ValueError):
     """The text is not an address."""
 
 
-def parse(text: str) -> Address:
+def parse(text: str) -> ListenAddress:
     """`:8080`, `8080`, `host:8080`, `tcp://[::1]:8080`, `udp://…`, `unix:/path`, `/path`, `@abstract`.
 
     `localhost` is 127.0.0.1, as in every hosts file. Other names are refused: the address behind
@@ -51,7 +51,7 @@ def parse(text: str) -> Address:
     return _internet(kind, text)
 
 
-def _unix(path: str) -> Address:
+def _unix(path: str) -> ListenAddress:
     if not path.startswith(("/", "@")) or len(path) < 2:
         raise BadAddress(f"{path!r} is neither an absolute path nor an @abstract name")
     if len(path.encode()) > 107:
@@ -61,10 +61,10 @@ def _unix(path: str) -> Address:
         if ".." in parts:
             raise BadAddress(f"{path!r} contains '..'")
         path = "/" + "/".join(parts)
-    return Address("unix", path)
+    return ListenAddress("unix", path)
 
 
-def _internet(kind: Kind, text: str) -> Address:
+def _internet(kind: Kind, text: str) -> ListenAddress:
     host, colon, digits = text.rpartition(":")
     if not colon:
         host, digits = "", text
@@ -82,10 +82,10 @@ def _internet(kind: Kind, text: str) -> Address:
         raise BadAddress(f"{host!r} is not an IP address") from problem
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    return Address(kind, str(address), int(digits))
+    return ListenAddress(kind, str(address), int(digits))
 
 
-def identity(name: str, address: Address) -> str:
+def identity(name: str, address: ListenAddress) -> str:
     """Two listeners with equal identities are one. Port 0 means any free port, so the name is part of the identity."""
     return f"{address} {name}" if address.kind != "unix" and address.port == 0 else str(address)
 

@@ -76,14 +76,14 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class TellFailure:
     """Report FAILED to the supervisor."""
 
     reason: Reason
     owner: Owner
 
 
-Action = BrokerAction | Tell | Failure
+Action = BrokerAction | Tell | TellFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,13 +233,13 @@ def _fence(current: Ownership, reason: Reason) -> Advance:
 def _back(current: Ownership, reason: Reason) -> Advance:
     """The giver owns again. A giver that hung up reads the claim itself; after a giver that died no process owns."""
     resume: tuple[Action, ...] = (A.RESUME_GIVER,) if current.giver is P.HERE else ()
-    return replace(current, state=S.HELD), (*resume, Failure(reason, _owner(current)))
+    return replace(current, state=S.HELD), (*resume, TellFailure(reason, _owner(current)))
 
 
 def _regained(current: Ownership, reason: Reason) -> Advance:
     """The taker, which may have owned, is dead."""
     resume: tuple[Action, ...] = (A.RESUME_GIVER,) if current.giver is P.HERE else ()
-    return replace(current, state=S.OVER), (*resume, Failure(reason, _owner(current)))
+    return replace(current, state=S.OVER), (*resume, TellFailure(reason, _owner(current)))
 
 
 def _owner(current: Ownership) -> Owner:

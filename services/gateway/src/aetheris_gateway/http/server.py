@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 import uvicorn
-from aeterna.sdk.connections.draining import Draining
+from aeterna.sdk.connections.draining import DrainingApp
 from aetheris_chassis.address import Address, parse_address, require_local
 from aetheris_chassis.succession import inherited
 from aetheris_kernel.errors import Unavailable
@@ -125,7 +125,7 @@ async def serving(settings: Settings, app: ASGIApp, draining: asyncio.Event) -> 
     require_local(asked, setting="AETHERIS_HTTP_LISTEN", trust_network=settings.trust_network)
     lent = inherited(asked) if settings.replaceable else None
     listener = lent or _bound(asked)
-    closing = Draining(app)
+    closing = DrainingApp(app)
     server = _Server(
         uvicorn.Config(
             closing,
@@ -166,7 +166,7 @@ async def serving(settings: Settings, app: ASGIApp, draining: asyncio.Event) -> 
                 _forget(asked)
 
 
-async def _outlived(server: _Server, closing: Draining, draining: asyncio.Event, drain_s: float) -> None:
+async def _outlived(server: _Server, closing: DrainingApp, draining: asyncio.Event, drain_s: float) -> None:
     """The successor accepts from the same queue. What was accepted here is answered here, streams run to their end if
     that comes in time, and nobody who keeps a connection finds it closed without having been told."""
     for each in server.servers:

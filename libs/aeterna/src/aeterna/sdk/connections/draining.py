@@ -15,7 +15,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Draining:
+class DrainingApp:
     """Wraps an ASGI application. After `begin()` every HTTP/1 answer ends its connection.
 
     An event stream always ends its connection: its head is sent long before the process knows that it will stop.
@@ -54,7 +54,7 @@ def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 async def leave_on(
-    signals: Iterable[signal.Signals], draining: Draining, *, stop_accepting: Callable[[], None], linger_s: float
+    signals: Iterable[signal.Signals], draining: DrainingApp, *, stop_accepting: Callable[[], None], linger_s: float
 ) -> None:
     """Returns when the server may shut down."""
     loop = asyncio.get_running_loop()

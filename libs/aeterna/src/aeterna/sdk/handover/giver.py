@@ -10,7 +10,16 @@ from aeterna.sdk.handover import descriptors
 from aeterna.sdk.handover.handlers import Frozen, Handlers, Resumed, log
 from aeterna.sdk.handover.transfer import send_connections, send_part
 from aeterna.srp.wire import claim
-from aeterna.srp.wire.messages import Abort, Delta, Done, End, Message, Offer, Prepare, Resume
+from aeterna.srp.wire.messages import (
+    AbortMessage,
+    DeltaMessage,
+    DoneMessage,
+    EndMessage,
+    Message,
+    OfferMessage,
+    PrepareMessage,
+    ResumeMessage,
+)
 from aeterna.srp.wire.state import State, apply_delta, pack
 from aeterna.table import giver as table
 from aeterna.table.events import HandoverEvent
@@ -20,7 +29,7 @@ from aeterna.table.reasons import Breach, Reason
 DELTAS_MAX = 64 * 1024 * 1024
 
 
-class Cancelled(Exception):
+class HandoverCancelled(Exception):
     """The hand-over has ended while this process was sending."""
 
 
@@ -44,7 +53,7 @@ class Giver:
         self._handlers = handlers
         self._schema = schema
         self._version = version
-        self._prepare = Prepare(0, "", 0, 0, 0, fds=False)
+        self._prepare = PrepareMessage(0, "", 0, 0, 0, fds=False)
         self._claim: int | None = None
         self._frozen = Frozen()
         self._parts = 0
@@ -59,16 +68,16 @@ class Giver:
 
     def hear(self, message: Message, fds: list[int]) -> None:
         match message:
-            case Prepare() if self.state is GiverState.SERVING:
+            case PrepareMessage() if self.state is GiverState.SERVING:
                 self._begin(message, fds)
-            case Abort(session=session) if session == self.session:
+            case AbortMessage(session=session) if session == self.session:
                 self.happen(HandoverEvent.ABORT)
-            case Resume(claimed=claimed, deltas=deltas):
+            case ResumeMessage(claimed=claimed, deltas=deltas):
                 self._whole = self._whole and deltas
                 self.happen(HandoverEvent.RESUME_CLAIMED if claimed else HandoverEvent.RESUME)
-            case Done():
+            case DoneMessage():
                 self.happen(HandoverEvent.DONE)
-            case Delta(data) if self.state is GiverState.STANDBY:
+            case DeltaMessage(data) if self.state is GiverState.STANDBY:
                 self._keep(data)
 
     def happen(self, event: HandoverEvent) -> None:
@@ -81,7 +90,7 @@ class Giver:
         self.state = GiverState.SERVING
         self._forget()
 
-    def _begin(self, prepare: Prepare, fds: list[int]) -> None:
+    def _begin(self, prepare: PrepareMessage, fds: list[int]) -> None:
         self._forget()
         self._prepare = prepare
         self.session = prepare.session
@@ -97,7 +106,7 @@ class Giver:
             case GiverAction.SEND_REST:
                 self._guarded(self._send_rest)
             case GiverAction.SEND_ABORT:
-                self._sender.send(Abort(self.session, self._failure))
+                self._sender.send(AbortMessage(self.session, self._failure))
             case GiverAction.CANCEL:
                 self._forget()
             case GiverAction.CLAIM:
@@ -117,7 +126,7 @@ class Giver:
     def _guarded(self, work: "_Work") -> None:
         try:
             work()
-        except Cancelled:
+        except HandoverCancelled:
             return  # the message that cancelled it is in the inbox and is handled next
         except Breach as breach:
             self._failure = breach.reason
@@ -133,7 +142,7 @@ class Giver:
         descriptors.reserve()  # while the application still serves
         packed = pack(self._handlers.export())
         self._check_size(packed.size)
-        self._sender.send(Offer(prepare.session, self._schema, self._version, prepare.reverse))
+        self._sender.send(OfferMessage(prepare.session, self._schema, self._version, prepare.reverse))
         send_part(self._send, prepare.session, packed, memfd=prepare.fds)
         self._parts = 1
         self._sender.settle()
@@ -155,7 +164,7 @@ class Giver:
         send_connections(self._send, prepare.session, frozen.connections)
         for each in frozen.connections:
             each.freeze()  # while they are being sent: until END the taker does not touch them
-        self._sender.send(End(prepare.session, self._parts, len(frozen.connections)))
+        self._sender.send(EndMessage(prepare.session, self._parts, len(frozen.connections)))
         if self._claim is None:
             self.deadline = None
         else:

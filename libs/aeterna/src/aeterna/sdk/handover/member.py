@@ -13,27 +13,27 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from aeterna.sdk.environment import Environment
-from aeterna.sdk.handover.giver import Cancelled, Giver
+from aeterna.sdk.handover.giver import Giver, HandoverCancelled
 from aeterna.sdk.handover.handlers import Handlers, Resumed, log
 from aeterna.sdk.handover.taker import Taker
 from aeterna.srp.wire.frames import PAYLOAD_MAX
-from aeterna.srp.wire.link import Link, close_all
+from aeterna.srp.wire.link import SrpLink, close_all
 from aeterna.srp.wire.messages import (
-    Abort,
-    Chunk,
-    Cold,
-    Commit,
-    Connections,
-    Delta,
-    End,
-    Error,
-    Hello,
+    AbortMessage,
+    ChunkMessage,
+    ColdMessage,
+    CommitMessage,
+    ConnectionsMessage,
+    DeltaMessage,
+    EndMessage,
+    ErrorMessage,
+    HelloMessage,
     Message,
-    Offer,
-    Part,
-    Release,
-    Resume,
-    Welcome,
+    OfferMessage,
+    PartMessage,
+    ReleaseMessage,
+    ResumeMessage,
+    WelcomeMessage,
     from_frame,
     to_frame,
 )
@@ -46,7 +46,16 @@ from aeterna.table.taker import TakerState
 CONNECT_S = 5.0
 REJOIN_S = 1.0
 _PENDING_MAX = 1024 * 1024
-_FOR_TAKER = (Offer, Part, Chunk, Connections, End, Cold, Commit, Release)
+_FOR_TAKER = (
+    OfferMessage,
+    PartMessage,
+    ChunkMessage,
+    ConnectionsMessage,
+    EndMessage,
+    ColdMessage,
+    CommitMessage,
+    ReleaseMessage,
+)
 
 
 class Member:
@@ -106,7 +115,7 @@ class Member:
         data = encode_delta(pack(values, drop))
         if len(data) > PAYLOAD_MAX:
             raise ValueError(f"a delta of {len(data)} bytes, allowed are {PAYLOAD_MAX}")
-        self.send(Delta(data))
+        self.send(DeltaMessage(data))
         deadline = time.monotonic() + self._time_s
         while True:
             with self._sending:
@@ -138,10 +147,10 @@ class Member:
             self._wait(0.0 if self._link.pending <= _PENDING_MAX else self._left())
             session = self.giver.session
             for message, _ in self._inbox:
-                if isinstance(message, Abort | Resume) and message.session == session:
-                    raise Cancelled
+                if isinstance(message, AbortMessage | ResumeMessage) and message.session == session:
+                    raise HandoverCancelled
             if self._link.ended:
-                raise Cancelled
+                raise HandoverCancelled
             if self._link.pending <= _PENDING_MAX:
                 return
             if self._left() == 0.0:
@@ -209,7 +218,7 @@ class Member:
             self._link.ended = True
 
     def _hear(self, message: Message, fds: list[int]) -> None:
-        if isinstance(message, Error):
+        if isinstance(message, ErrorMessage):
             log.error("[Aeterna-SDK] the supervisor refuses this process: %s", message.text)
             close_all(fds)
             return
@@ -224,11 +233,11 @@ class Member:
     def _taker_for(self, message: Message) -> Taker | None:
         if not self._owner:
             return self.taker
-        if isinstance(message, Offer | Cold) and self.giver.state is GiverState.STANDBY:
+        if isinstance(message, OfferMessage | ColdMessage) and self.giver.state is GiverState.STANDBY:
             self._reverse = self._new_taker(hold=False, started=self._took_back)
         if isinstance(message, _FOR_TAKER):
             return self._reverse
-        if isinstance(message, Abort) and self._reverse is not None and self.giver.state is GiverState.STANDBY:
+        if isinstance(message, AbortMessage) and self._reverse is not None and self.giver.state is GiverState.STANDBY:
             return self._reverse
         return None
 
@@ -261,15 +270,15 @@ class Member:
 
     # --- joining
 
-    def _connect(self) -> tuple[Link, Welcome]:
+    def _connect(self) -> tuple[SrpLink, WelcomeMessage]:
         """Say HELLO and hear WELCOME, or raise OSError."""
         path = self._environment.state_socket
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             sock.settimeout(CONNECT_S)
             sock.connect("\0" + path[1:] if path.startswith("@") else path)
-            link = Link(sock)
-            link.send(to_frame(Hello(self._environment.token, self._schema, self._version, fds=True)))
+            link = SrpLink(sock)
+            link.send(to_frame(HelloMessage(self._environment.token, self._schema, self._version, fds=True)))
             return link, _welcome(link)
         except BaseException:
             sock.close()
@@ -310,7 +319,7 @@ def _wait_writable(fd: int, deadline: float) -> None:
     poll.poll(max(0, int((deadline - time.monotonic()) * 1000 + 0.999)))
 
 
-def _welcome(link: Link) -> Welcome:
+def _welcome(link: SrpLink) -> WelcomeMessage:
     deadline = time.monotonic() + CONNECT_S
     poll = select.poll()
     poll.register(link.fileno(), select.POLLIN)
@@ -321,8 +330,8 @@ def _welcome(link: Link) -> Welcome:
         if item is None:
             continue
         message = from_frame(item[0])
-        if isinstance(message, Welcome):
+        if isinstance(message, WelcomeMessage):
             return message
-        text = message.text if isinstance(message, Error) else message.TYPE.name
+        text = message.text if isinstance(message, ErrorMessage) else message.TYPE.name
         raise ConnectionError(f"the supervisor refuses: {text}")
     raise ConnectionError("the supervisor does not answer")

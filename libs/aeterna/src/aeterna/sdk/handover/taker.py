@@ -13,19 +13,19 @@ from aeterna.sdk.handover.transfer import Received
 from aeterna.srp.wire import claim
 from aeterna.srp.wire.link import close_all
 from aeterna.srp.wire.messages import (
-    Abort,
-    Chunk,
-    Cold,
-    Commit,
-    Connections,
-    End,
-    Installed,
+    AbortMessage,
+    ChunkMessage,
+    ColdMessage,
+    CommitMessage,
+    ConnectionsMessage,
+    EndMessage,
+    InstalledMessage,
     Message,
-    Offer,
-    Part,
-    Prepared,
-    Ready,
-    Release,
+    OfferMessage,
+    PartMessage,
+    PreparedMessage,
+    ReadyMessage,
+    ReleaseMessage,
 )
 from aeterna.srp.wire.state import State
 from aeterna.table import taker as table
@@ -76,26 +76,26 @@ class Taker:
 
     def hear(self, message: Message, fds: list[int]) -> None:
         match message:
-            case Offer(session=session):
+            case OfferMessage(session=session):
                 self._session = session
                 descriptors.reserve()  # while the predecessor still serves
                 self._received = Received(message, self._bytes_max)
                 self.happen(HandoverEvent.OFFER)
                 self._checked(self._check_schema)
-            case Part() | Chunk() | Connections() | End() if (
+            case PartMessage() | ChunkMessage() | ConnectionsMessage() | EndMessage() if (
                 self.state is TakerState.RECEIVING and self._received is not None
             ):
                 received = self._received
                 self._checked(lambda: self._take(received, message, fds))
-            case Cold(session=session, keep=keep):
+            case ColdMessage(session=session, keep=keep):
                 self._session, self._keep, self.cold = session, keep, True
                 self.happen(HandoverEvent.COLD)
-            case Commit(session=session) if session == self._session:
+            case CommitMessage(session=session) if session == self._session:
                 self._claim = fds.pop() if fds else None
                 self.happen(HandoverEvent.COMMIT)
-            case Release(session=session) if session == self._session:
+            case ReleaseMessage(session=session) if session == self._session:
                 self.happen(HandoverEvent.RELEASE)
-            case Abort(reason=reason):
+            case AbortMessage(reason=reason):
                 self._reason = Reason.read(reason)
                 self.happen(HandoverEvent.ABORT)
             case _:
@@ -143,14 +143,14 @@ class Taker:
             case TakerAction.FORGET:
                 self._forget()
             case TakerAction.SEND_ABORT:
-                self._sender.send(Abort(self._session, self._reason))
+                self._sender.send(AbortMessage(self._session, self._reason))
             case TakerAction.SEND_PREPARED:
                 self.deadline = None
-                self._sender.send(Prepared(self._session))
+                self._sender.send(PreparedMessage(self._session))
             case TakerAction.INSTALL:
                 self.happen(HandoverEvent.INSTALLED)
             case TakerAction.SEND_INSTALLED:
-                self._sender.send(Installed(self._session))
+                self._sender.send(InstalledMessage(self._session))
             case TakerAction.CLAIM:
                 won = claim.take(self._claim) if self._claim is not None else True
                 self._reason = self._reason if won else Reason.LATE
@@ -159,7 +159,7 @@ class Taker:
                 self._close_claim()
                 self._started(self)
             case TakerAction.SEND_READY:
-                self._sender.send(Ready(self._session))
+                self._sender.send(ReadyMessage(self._session))
                 self.ended.set()
             case TakerAction.DISCARD:
                 self._discard()

@@ -7,7 +7,7 @@ from aeterna.sdk.connections.connection import Connection
 from aeterna.srp.wire import sealed
 from aeterna.srp.wire.frames import PAYLOAD_MAX
 from aeterna.srp.wire.link import close_all
-from aeterna.srp.wire.messages import Chunk, Connections, End, Message, Offer, Part
+from aeterna.srp.wire.messages import ChunkMessage, ConnectionsMessage, EndMessage, Message, OfferMessage, PartMessage
 from aeterna.srp.wire.state import Packed, State
 from aeterna.table.reasons import Breach, Reason
 
@@ -17,29 +17,29 @@ Send = Callable[[Message, Sequence[int]], None]
 class Received:
     """Verifies each message as it comes. An error raises Breach before the application sees any of the state."""
 
-    def __init__(self, offer: Offer, bytes_max: int) -> None:
+    def __init__(self, offer: OfferMessage, bytes_max: int) -> None:
         self.offer = offer
         self.state = State()
         self.connections: list[Connection] = []
         self.bytes = 0
         self._bytes_max = bytes_max
         self._parts = 0
-        self._part: Part | None = None
+        self._part: PartMessage | None = None
         self._buffer = bytearray()
 
     def take(self, message: Message, fds: list[int]) -> bool:
         """True if this was the last message and everything is complete."""
         match message:
-            case Part():
+            case PartMessage():
                 self._begin(message, fds)
-            case Chunk(data):
+            case ChunkMessage(data):
                 if self._part is None or len(self._buffer) + len(data) > self._part.size:
                     raise Breach(Reason.OVERSIZED, "more bytes than the part has")
                 self._buffer += data
                 self._finish()
-            case Connections(items=items):
+            case ConnectionsMessage(items=items):
                 self.connections += connection.decode(items, fds)
-            case End():
+            case EndMessage():
                 if self._part is not None:
                     raise Breach(Reason.TRUNCATED, "a part is not complete")
                 if (message.parts, message.connections) != (self._parts, len(self.connections)):
@@ -54,7 +54,7 @@ class Received:
             each.sock.close()
         self.connections.clear()
 
-    def _begin(self, part: Part, fds: list[int]) -> None:
+    def _begin(self, part: PartMessage, fds: list[int]) -> None:
         if self._part is not None:
             close_all(fds)
             raise Breach(Reason.TRUNCATED, "a part is not complete")
@@ -87,15 +87,15 @@ class Received:
 def send_part(send: Send, session: int, packed: Packed, *, memfd: bool) -> None:
     if memfd:
         fd, sha256 = sealed.write(packed)
-        send(Part(session, packed.size, len(packed.manifest), sha256, memfd=True), (fd,))
+        send(PartMessage(session, packed.size, len(packed.manifest), sha256, memfd=True), (fd,))
         return
-    send(Part(session, packed.size, len(packed.manifest), sealed.digest(packed)), ())
+    send(PartMessage(session, packed.size, len(packed.manifest), sealed.digest(packed)), ())
     for piece in packed.pieces():
         view = memoryview(piece).cast("B")
         for at in range(0, len(view), PAYLOAD_MAX):
-            send(Chunk(bytes(view[at : at + PAYLOAD_MAX])), ())
+            send(ChunkMessage(bytes(view[at : at + PAYLOAD_MAX])), ())
 
 
 def send_connections(send: Send, session: int, connections: Sequence[Connection]) -> None:
     for items, fds in connection.encode(connections):
-        send(Connections(session, items), fds)
+        send(ConnectionsMessage(session, items), fds)

@@ -19,11 +19,11 @@ from aeterna.srp.accept import Acceptor, Routes
 from aeterna.srp.admission import Admission, open_socket
 from aeterna.srp.broker.checkpoint import Checkpoint
 from aeterna.srp.broker.handover import BrokerServices, Handover
-from aeterna.srp.peer import Loop, Peer
+from aeterna.srp.peer import BrokerLoop, Peer
 from aeterna.srp.peer_v1 import SuccessorV1, read_state
 from aeterna.srp.peer_v2 import PeerV2
-from aeterna.srp.wire.link import Link, close_all
-from aeterna.srp.wire.messages import Hello, Listeners, Message, Resume, Welcome
+from aeterna.srp.wire.link import SrpLink, close_all
+from aeterna.srp.wire.messages import HelloMessage, ListenersMessage, Message, ResumeMessage, WelcomeMessage
 from aeterna.table.broker import BrokerState
 from aeterna.table.events import HandoverEvent
 from aeterna.table.reasons import Breach, Reason
@@ -48,7 +48,7 @@ class Broker:
 
     def __init__(
         self,
-        loop: Loop,
+        loop: BrokerLoop,
         *,
         socket_path: str,
         limits: BrokerLimits,
@@ -213,19 +213,19 @@ class Broker:
         self._admissions = {each["generation"]: Admission(**each) for each in kept["admissions"]}
         self._checkpoint = Checkpoint(**kept["checkpoint"]) if kept["checkpoint"] else None
         for fact in kept["members"]:
-            link = Link(socket.socket(fileno=fact["fd"]))
+            link = SrpLink(socket.socket(fileno=fact["fd"]))
             link.reader.feed(base64.b64decode(fact["held"]))
-            member = PeerV2(self._loop, link, fact["generation"], Hello(**fact["hello"]), self)
+            member = PeerV2(self._loop, link, fact["generation"], HelloMessage(**fact["hello"]), self)
             self._peers[member.generation] = member
             member.start()
 
     # --- members come and go
 
-    def _join(self, link: Link, admission: Admission, hello: Hello) -> None:
+    def _join(self, link: SrpLink, admission: Admission, hello: HelloMessage) -> None:
         member = PeerV2(self._loop, link, admission.generation, hello, self)
         time_ms = int(self._limits.timeout_s * 1000)
         owner = admission.generation in self._settled
-        member.send(Welcome(admission.generation, owner, self._limits.state_bytes_max, time_ms))
+        member.send(WelcomeMessage(admission.generation, owner, self._limits.state_bytes_max, time_ms))
         self._joined(member)
         member.start()
 
@@ -255,7 +255,7 @@ class Broker:
 
     def heard(self, member: Peer, message: Message, fds: list[int], size: int) -> None:
         handover = self._handover
-        if isinstance(message, Listeners):
+        if isinstance(message, ListenersMessage):
             self._answer_listeners(member)
         elif handover is not None and member.generation == handover.giver:
             handover.from_giver(message, fds, size)
@@ -283,7 +283,7 @@ class Broker:
 
     def _answer_listeners(self, member: Peer) -> None:
         found = self._listeners(member.generation)[:200]
-        member.send(Listeners([name for name, _ in found]), [os.dup(fd) for _, fd in found])
+        member.send(ListenersMessage([name for name, _ in found]), [os.dup(fd) for _, fd in found])
 
     def _count_refusal(self, reason: Reason) -> None:
         self._facts[f"rejected:{reason}"] += 1
@@ -356,7 +356,7 @@ class Broker:
         self._fenced_return = None
         peer = self._peers.get(old)
         if peer is not None:
-            peer.send(Resume(self._sessions, claimed=True))
+            peer.send(ResumeMessage(self._sessions, claimed=True))
         self._close_handover()
         self._settled.discard(new)
         self._report(HandoverEvent.RETURNED, new, "")

@@ -7,7 +7,7 @@ from typing import Any
 
 from aeterna.srp.wire import sealed
 from aeterna.srp.wire.frames import PAYLOAD_MAX
-from aeterna.srp.wire.messages import Chunk, End, Message, Offer, Part
+from aeterna.srp.wire.messages import ChunkMessage, EndMessage, Message, OfferMessage, PartMessage
 from aeterna.srp.wire.state import pack
 
 
@@ -28,15 +28,15 @@ class Checkpoint:
 
     def messages(self, session: int, *, fds: bool) -> "list[tuple[Message, tuple[int, ...]]]":
         """The messages that a giver would send with this state. The descriptors are copies."""
-        part = Part(session, self.size, self.manifest, self.sha256, memfd=fds)
+        part = PartMessage(session, self.size, self.manifest, self.sha256, memfd=fds)
         middle: list[tuple[Message, tuple[int, ...]]]
         if fds:
             middle = [(part, (os.dup(self.fd),))]
         else:
             view = sealed.view(self.fd, self.size)
-            chunks = [Chunk(bytes(view[at : at + PAYLOAD_MAX])) for at in range(0, self.size, PAYLOAD_MAX)]
+            chunks = [ChunkMessage(bytes(view[at : at + PAYLOAD_MAX])) for at in range(0, self.size, PAYLOAD_MAX)]
             middle = [(part, ()), *((chunk, ()) for chunk in chunks)]
-        return [(Offer(session), ()), *middle, (End(session, 1, 0), ())]
+        return [(OfferMessage(session), ()), *middle, (EndMessage(session, 1, 0), ())]
 
     def close(self) -> None:
         os.close(self.fd)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aeterna.srp.wire import sealed
-from aeterna.srp.wire.messages import Chunk, Connections, End, Offer, Part
+from aeterna.srp.wire.messages import ChunkMessage, ConnectionsMessage, EndMessage, OfferMessage, PartMessage
 from aeterna.table.reasons import Breach, Reason
 
 CHUNKED_MAX = 64 * 1024 * 1024
 CONNECTIONS_MAX = 65_536
 
-Data = Offer | Part | Chunk | Connections | End
+Data = OfferMessage | PartMessage | ChunkMessage | ConnectionsMessage | EndMessage
 
 
 @dataclass(slots=True)
@@ -29,39 +29,39 @@ class Flow:
 
     def concerns(self, message: Data) -> bool:
         """False for a message that is left over from an earlier hand-over that was given up."""
-        if isinstance(message, Chunk):
+        if isinstance(message, ChunkMessage):
             return self.offered
         return message.session == self.session
 
     def check(self, message: Data, size: int, fds: Sequence[int] = ()) -> None:
         """`size` is the length of the payload; it counts for CONNECTIONS."""
-        if isinstance(message, Offer):
+        if isinstance(message, OfferMessage):
             if self.offered:
                 raise Breach(Reason.PROTOCOL, "a second offer")
             self.offered = True
             return
         if not self.offered or self.ended:
-            raise Breach(Reason.PROTOCOL, f"{type(message).__name__} outside of an offer")
-        if self.missing and not isinstance(message, Chunk):
+            raise Breach(Reason.PROTOCOL, f"{message.TYPE.name} outside of an offer")
+        if self.missing and not isinstance(message, ChunkMessage):
             raise Breach(Reason.TRUNCATED, f"a part lacks {self.missing} bytes")
         match message:
-            case Part():
+            case PartMessage():
                 self._part(message, fds)
-            case Chunk(data):
+            case ChunkMessage(data):
                 if len(data) > self.missing:
                     raise Breach(Reason.OVERSIZED, "more bytes than the part has")
                 self.missing -= len(data)
-            case Connections():
+            case ConnectionsMessage():
                 self.connections += len(message.items)
                 self._spend(size)
                 if self.connections > CONNECTIONS_MAX:
                     raise Breach(Reason.OVERSIZED, f"more than {CONNECTIONS_MAX} connections")
-            case End():
+            case EndMessage():
                 if (message.parts, message.connections) != (self.parts, self.connections):
                     raise Breach(Reason.TRUNCATED, "not all that was announced has come")
                 self.ended = True
 
-    def _part(self, part: Part, fds: Sequence[int]) -> None:
+    def _part(self, part: PartMessage, fds: Sequence[int]) -> None:
         self.parts += 1
         self._spend(part.size)
         if part.memfd:

@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 from aeterna.srp.broker.checkpoint import Checkpoint
 from aeterna.srp.broker.flow import Data, Flow
-from aeterna.srp.peer import PENDING_MAX, Loop, Peer, Timer
+from aeterna.srp.peer import PENDING_MAX, BrokerLoop, BrokerTimer, Peer
 from aeterna.srp.peer_v1 import V1_STATE_MAX
 from aeterna.srp.wire import claim
 from aeterna.srp.wire.link import close_all
 from aeterna.srp.wire.messages import (
-    Abort,
-    Cold,
-    Commit,
-    Delta,
-    Done,
-    End,
-    Installed,
+    AbortMessage,
+    ColdMessage,
+    CommitMessage,
+    DeltaMessage,
+    DoneMessage,
+    EndMessage,
+    InstalledMessage,
     Message,
-    Prepare,
-    Prepared,
-    Ready,
-    Release,
-    Resume,
+    PreparedMessage,
+    PrepareMessage,
+    ReadyMessage,
+    ReleaseMessage,
+    ResumeMessage,
 )
 from aeterna.table import broker as table
-from aeterna.table.broker import BrokerAction, BrokerState, Failure, GiverPresence, Tell
+from aeterna.table.broker import BrokerAction, BrokerState, GiverPresence, Tell, TellFailure
 from aeterna.table.events import HandoverEvent
 from aeterna.table.reasons import Breach, Reason
 
@@ -35,9 +35,9 @@ LOST_GRACE_S = 0.5  # between a hang-up and the proof that it was a death
 FENCE_S = 1.0
 
 _TAKER_SAYS: dict[type[Message], HandoverEvent] = {
-    Prepared: HandoverEvent.PREPARED,
-    Installed: HandoverEvent.INSTALLED,
-    Ready: HandoverEvent.READY,
+    PreparedMessage: HandoverEvent.PREPARED,
+    InstalledMessage: HandoverEvent.INSTALLED,
+    ReadyMessage: HandoverEvent.READY,
 }
 
 
@@ -45,7 +45,7 @@ _TAKER_SAYS: dict[type[Message], HandoverEvent] = {
 class BrokerServices:
     """The functions of the broker that a hand-over uses."""
 
-    loop: Loop
+    loop: BrokerLoop
     peer: Callable[[int], Peer | None]
     number: Callable[[], int]  # of the next session
     checkpoint: Callable[[], Checkpoint | None]
@@ -76,7 +76,7 @@ class Handover:
         self._claim: int | None = None
         self._claimed_on_word = False  # RELEASE was sent to a taker that cannot claim
         self._deltas_whole = True
-        self._timer: Timer | None = None
+        self._timer: BrokerTimer | None = None
         self._armed: tuple[BrokerState, bool] | None = None
         self.soaked = False  # the event that is being handled came after READY
         here = giver is not None and broker.peer(giver) is not None
@@ -105,19 +105,19 @@ class Handover:
     # --- messages of the two members
 
     def from_giver(self, message: Message, fds: list[int], size: int) -> None:
-        if isinstance(message, Abort):
+        if isinstance(message, AbortMessage):
             if message.session == self.flow.session:
                 self.happen(HandoverEvent.EXPORT_FAILED, Reason.read(message.reason))
             return
-        if isinstance(message, Delta):
+        if isinstance(message, DeltaMessage):
             if self.reverse:
                 self._to_taker(message)  # sent just before this giver was asked to give everything back
             return
-        if isinstance(message, Prepared | Installed | Ready):
+        if isinstance(message, PreparedMessage | InstalledMessage | ReadyMessage):
             return  # an answer to an earlier hand-over, in which this process was the taker
         if not isinstance(message, Data):
             close_all(fds)
-            raise Breach(Reason.PROTOCOL, f"{type(message).__name__} from the one that hands over")
+            raise Breach(Reason.PROTOCOL, f"{message.TYPE.name} from the giver")
         if self.state is not BrokerState.EXPORTING or not self.flow.concerns(message):
             close_all(fds)
             return
@@ -127,7 +127,7 @@ class Handover:
             close_all(fds)
             self.happen(HandoverEvent.EXPORT_FAILED, breach.reason)
             return
-        if isinstance(message, End):
+        if isinstance(message, EndMessage):
             self.happen(
                 HandoverEvent.END
             )  # before the message is passed on: a version 1 taker may answer before `_to_taker` returns
@@ -138,10 +138,10 @@ class Handover:
             giver.pause(True)
 
     def from_taker(self, message: Message) -> None:
-        if isinstance(message, Abort):
+        if isinstance(message, AbortMessage):
             if message.session == self.number:
                 self.happen(HandoverEvent.REFUSED, Reason.read(message.reason))
-        elif isinstance(message, Delta):
+        elif isinstance(message, DeltaMessage):
             self._delta(message)
         elif (event := _TAKER_SAYS.get(type(message))) is not None:
             if getattr(message, "session", None) == self.number:
@@ -149,7 +149,7 @@ class Handover:
         elif not isinstance(
             message, Data
         ):  # data is left over from an earlier hand-over, in which this process was the giver
-            raise Breach(Reason.PROTOCOL, f"{type(message).__name__} from the one that takes over")
+            raise Breach(Reason.PROTOCOL, f"{message.TYPE.name} from the taker")
 
     def drained(self, generation: int) -> None:
         giver = self._peer_of_giver()
@@ -173,7 +173,7 @@ class Handover:
                 case Tell(event):
                     self._rearm()
                     self._broker.tell(self, event, None)
-                case Failure(reason):
+                case TellFailure(reason):
                     self._rearm()
                     self._broker.tell(self, HandoverEvent.FAILED, reason)
                 case _:
@@ -188,19 +188,19 @@ class Handover:
                 self._begin_alone()
             case BrokerAction.SEND_COLD_KEEP:
                 self._renumber()
-                self._to_taker(Cold(self.number, Reason.PREDECESSOR_DIED, keep=True))
+                self._to_taker(ColdMessage(self.number, Reason.PREDECESSOR_DIED, keep=True))
             case BrokerAction.SEND_COMMIT:
                 fds = (os.dup(self._claim),) if self._claim is not None and not self.ownership.cold else ()
-                self._to_taker(Commit(self.number), fds)
+                self._to_taker(CommitMessage(self.number), fds)
             case BrokerAction.SEND_RELEASE:
                 self._claimed_on_word = self._claim is None
-                self._to_taker(Release(self.number))
+                self._to_taker(ReleaseMessage(self.number))
             case BrokerAction.SEND_DONE:
-                self._to_giver(Done(self.flow.session))
+                self._to_giver(DoneMessage(self.flow.session))
             case BrokerAction.ABORT_TAKER:
-                self._to_taker(Abort(self.number, Reason.ABORTED))
+                self._to_taker(AbortMessage(self.number, Reason.ABORTED))
             case BrokerAction.RESUME_GIVER:
-                self._to_giver(Resume(self.flow.session, self._claimed(), self._deltas_whole))
+                self._to_giver(ResumeMessage(self.flow.session, self._claimed(), self._deltas_whole))
             case BrokerAction.FENCE_TAKER:
                 self._broker.kill(self.taker)
             case _:
@@ -216,7 +216,7 @@ class Handover:
             self._claim = claim.make()
         if not taker.hello.token:  # version 1
             self.flow.bytes_max = min(self.flow.bytes_max, V1_STATE_MAX)
-        message = Prepare(
+        message = PrepareMessage(
             self.number,
             taker.hello.schema,
             taker.hello.version,
@@ -231,7 +231,7 @@ class Handover:
         self._renumber()
         stored = self._broker.checkpoint()
         if stored is None:
-            self._to_taker(Cold(self.number, "no predecessor" if self.giver is None else "no state"))
+            self._to_taker(ColdMessage(self.number, "no predecessor" if self.giver is None else "no state"))
             return
         taker = self._broker.peer(self.taker)
         fds = taker is not None and taker.hello.fds
@@ -253,7 +253,7 @@ class Handover:
         poll.register(self._claim, select.POLLIN)
         return not poll.poll(0)
 
-    def _delta(self, message: Delta) -> None:
+    def _delta(self, message: DeltaMessage) -> None:
         giver = self._peer_of_giver()
         if self.state is not BrokerState.SOAKING or giver is None or not self._deltas_whole:
             return

@@ -51,14 +51,14 @@ DATA = frozenset({Type.OFFER, Type.PART, Type.CHUNK, Type.CONNECTIONS, Type.END}
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class SrpFrame:
     type: Type
     payload: bytes = b""
     fds: int = 0
     version: int = 2
 
 
-def encode(frame: Frame) -> bytes:
+def encode(frame: SrpFrame) -> bytes:
     header = HEADER.pack(8 + len(frame.payload), MAGIC, frame.version, frame.type, frame.fds)
     return header + frame.payload
 
@@ -83,11 +83,11 @@ class FrameReader:
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         self._buffer += data
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Iterator[SrpFrame]:
         while (frame := self.next()) is not None:
             yield frame
 
-    def next(self) -> Frame | None:
+    def next(self) -> SrpFrame | None:
         if self._broken is not None:
             raise self._broken
         if len(self._buffer) < HEADER.size:
@@ -99,7 +99,7 @@ class FrameReader:
             return None
         payload = bytes(memoryview(self._buffer)[HEADER.size : 4 + length])
         del self._buffer[: 4 + length]
-        return Frame(found, payload, flags if version == 2 else 0, version)
+        return SrpFrame(found, payload, flags if version == 2 else 0, version)
 
     def _check_start(self) -> None:
         """Refuse a wrong magic at once, before all twelve bytes of the header have come."""

@@ -10,7 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from aeterna.srp.wire.frames import FDS_MAX, PAYLOAD_MAX, Frame, FrameReader, encode
+from aeterna.srp.wire.frames import FDS_MAX, PAYLOAD_MAX, FrameReader, SrpFrame, encode
 from aeterna.table.reasons import Breach, Reason
 
 _READ_MAX = 256 * 1024
@@ -18,7 +18,7 @@ _ANCILLARY = socket.CMSG_SPACE(256 * array.array("i").itemsize)
 _QUEUED_FDS_MAX = 2 * FDS_MAX
 
 
-class Link:
+class SrpLink:
     """The descriptors that arrive are queued; each frame takes as many as it announces."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Link:
             raise Breach(Reason.OVERSIZED, "descriptors without frames")
         return True
 
-    def next(self) -> tuple[Frame, list[int]] | None:
+    def next(self) -> tuple[SrpFrame, list[int]] | None:
         """The next complete frame and its descriptors, which the caller now owns."""
         frame = self.reader.next()
         if frame is None:
@@ -65,7 +65,7 @@ class Link:
             raise Breach(Reason.PROTOCOL, f"{frame.type.name} announces {frame.fds} descriptors, {len(self._fds)} came")
         return frame, [self._fds.popleft() for _ in range(frame.fds)]
 
-    def send(self, frame: Frame, fds: Sequence[int] = ()) -> None:
+    def send(self, frame: SrpFrame, fds: Sequence[int] = ()) -> None:
         """Send when the peer reads. The descriptors belong to this link now: it closes them."""
         assert frame.fds == len(fds)
         self._queue(encode(frame), fds)

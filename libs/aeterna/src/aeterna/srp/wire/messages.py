@@ -2,9 +2,9 @@
 
 import json
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, cast
 
-from aeterna.srp.wire.frames import PAYLOAD_MAX, Frame, Type
+from aeterna.srp.wire.frames import PAYLOAD_MAX, SrpFrame, Type
 from aeterna.table.reasons import Breach, Reason
 
 INTEGER_MAX = 2**53 - 1  # what every JSON reader keeps exact
@@ -12,7 +12,7 @@ TEXT_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
+class HelloMessage:
     TYPE: ClassVar[Type] = Type.HELLO
     token: str
     schema: str = ""
@@ -21,7 +21,7 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class Welcome:
+class WelcomeMessage:
     TYPE: ClassVar[Type] = Type.WELCOME
     generation: int
     owner: bool
@@ -30,7 +30,7 @@ class Welcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepare:
+class PrepareMessage:
     TYPE: ClassVar[Type] = Type.PREPARE
     session: int
     schema: str
@@ -42,7 +42,7 @@ class Prepare:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class OfferMessage:
     TYPE: ClassVar[Type] = Type.OFFER
     session: int
     schema: str = ""
@@ -51,7 +51,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartMessage:
     TYPE: ClassVar[Type] = Type.PART
     session: int
     size: int
@@ -61,14 +61,14 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Connections:
+class ConnectionsMessage:
     TYPE: ClassVar[Type] = Type.CONNECTIONS
     session: int
     items: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class EndMessage:
     TYPE: ClassVar[Type] = Type.END
     session: int
     parts: int
@@ -82,32 +82,32 @@ class SessionMessage:
     session: int
 
 
-class Prepared(SessionMessage):
+class PreparedMessage(SessionMessage):
     TYPE: ClassVar[Type] = Type.PREPARED
 
 
-class Commit(SessionMessage):
+class CommitMessage(SessionMessage):
     TYPE: ClassVar[Type] = Type.COMMIT
 
 
-class Installed(SessionMessage):
+class InstalledMessage(SessionMessage):
     TYPE: ClassVar[Type] = Type.INSTALLED
 
 
-class Release(SessionMessage):
+class ReleaseMessage(SessionMessage):
     TYPE: ClassVar[Type] = Type.RELEASE
 
 
-class Ready(SessionMessage):
+class ReadyMessage(SessionMessage):
     TYPE: ClassVar[Type] = Type.READY
 
 
-class Done(SessionMessage):
+class DoneMessage(SessionMessage):
     TYPE: ClassVar[Type] = Type.DONE
 
 
 @dataclass(frozen=True, slots=True)
-class Abort:
+class AbortMessage:
     TYPE: ClassVar[Type] = Type.ABORT
     session: int
     reason: str
@@ -115,7 +115,7 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
-class Resume:
+class ResumeMessage:
     TYPE: ClassVar[Type] = Type.RESUME
     session: int
     claimed: bool
@@ -123,7 +123,7 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
-class Cold:
+class ColdMessage:
     TYPE: ClassVar[Type] = Type.COLD
     session: int
     reason: str
@@ -131,7 +131,7 @@ class Cold:
 
 
 @dataclass(frozen=True, slots=True)
-class Error:
+class ErrorMessage:
     TYPE: ClassVar[Type] = Type.ERROR
     code: int
     reason: str
@@ -139,7 +139,7 @@ class Error:
 
 
 @dataclass(frozen=True, slots=True)
-class Listeners:
+class ListenersMessage:
     """A question when `names` is empty; the answer has a descriptor for each name."""
 
     TYPE: ClassVar[Type] = Type.LISTENERS
@@ -147,7 +147,7 @@ class Listeners:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class ChunkMessage:
     """Raw bytes of the part that is under way."""
 
     TYPE: ClassVar[Type] = Type.CHUNK
@@ -155,7 +155,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
+class DeltaMessage:
     """A manifest and its values, raw: what changed since READY."""
 
     TYPE: ClassVar[Type] = Type.DELTA
@@ -163,37 +163,37 @@ class Delta:
 
 
 Message = (
-    Hello | Welcome | Prepare | Offer | Part | Chunk | Connections | End | Prepared | Commit | Installed
-    | Release | Ready | Done | Abort | Resume | Cold | Delta | Error | Listeners
+    HelloMessage | WelcomeMessage | PrepareMessage | OfferMessage | PartMessage | ChunkMessage | ConnectionsMessage
+    | EndMessage | PreparedMessage | CommitMessage | InstalledMessage | ReleaseMessage | ReadyMessage | DoneMessage
+    | AbortMessage | ResumeMessage | ColdMessage | DeltaMessage | ErrorMessage | ListenersMessage
 )  # fmt: skip
 
 _CLASSES: dict[Type, type[Any]] = {
     kind.TYPE: kind
     for kind in (
-        Hello, Welcome, Prepare, Offer, Part, Connections, End, Prepared, Commit, Installed, Release, Ready,
-        Done, Abort, Resume, Cold, Error, Listeners,
+        HelloMessage, WelcomeMessage, PrepareMessage, OfferMessage, PartMessage, ConnectionsMessage, EndMessage,
+        PreparedMessage, CommitMessage, InstalledMessage, ReleaseMessage, ReadyMessage, DoneMessage, AbortMessage,
+        ResumeMessage, ColdMessage, ErrorMessage, ListenersMessage,
     )
 }  # fmt: skip
 _FIELDS: dict[type[Any], dict[str, Any]] = {
     kind: {field.name: field.type for field in fields(kind)} for kind in _CLASSES.values()
 }
-_RAW: dict[Type, type[Chunk] | type[Delta]] = {Type.CHUNK: Chunk, Type.DELTA: Delta}
-
-T = TypeVar("T")
+_RAW: dict[Type, type[ChunkMessage] | type[DeltaMessage]] = {Type.CHUNK: ChunkMessage, Type.DELTA: DeltaMessage}
 
 
-def to_frame(message: Message, fds: int = 0) -> Frame:
-    if isinstance(message, Chunk | Delta):
-        return Frame(message.TYPE, message.data, fds)
+def to_frame(message: Message, fds: int = 0) -> SrpFrame:
+    if isinstance(message, ChunkMessage | DeltaMessage):
+        return SrpFrame(message.TYPE, message.data, fds)
     # Shallow: asdict would copy every item of every connection.
     value = {name: getattr(message, name) for name in _FIELDS[type(message)]}
     payload = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
     if len(payload) > PAYLOAD_MAX:
         raise Breach(Reason.OVERSIZED, f"{message.TYPE.name} of {len(payload)} bytes, allowed are {PAYLOAD_MAX}")
-    return Frame(message.TYPE, payload, fds)
+    return SrpFrame(message.TYPE, payload, fds)
 
 
-def from_frame(frame: Frame) -> Message:
+def from_frame(frame: SrpFrame) -> Message:
     """The message in `frame`, or Breach: fields of the right types, numbers in range, descriptors where they belong."""
     message: Any
     if (raw := _RAW.get(frame.type)) is not None:
@@ -205,7 +205,7 @@ def from_frame(frame: Frame) -> Message:
     least, most = _descriptors(message)
     if not least <= frame.fds <= most:
         raise Breach(Reason.PROTOCOL, f"{frame.type.name} with {frame.fds} descriptors")
-    if isinstance(message, Part):
+    if isinstance(message, PartMessage):
         _check_part(message)
     return cast(Message, message)
 
@@ -213,11 +213,11 @@ def from_frame(frame: Frame) -> Message:
 def _descriptors(message: Message) -> tuple[int, int]:
     """How many descriptors travel with it, at least and at most."""
     match message:
-        case Connections(items=each) | Listeners(names=each):
+        case ConnectionsMessage(items=each) | ListenersMessage(names=each):
             return len(each), len(each)
-        case Part(memfd=memfd):
+        case PartMessage(memfd=memfd):
             return int(memfd), int(memfd)
-        case Prepare() | Commit():
+        case PrepareMessage() | CommitMessage():
             return 0, 1
     return 0, 0
 
@@ -234,7 +234,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _parse_object(frame: Frame) -> dict[str, Any]:
+def _parse_object(frame: SrpFrame) -> dict[str, Any]:
     try:
         value = parse_json(frame.payload)
     except Breach as broken:
@@ -244,16 +244,16 @@ def _parse_object(frame: Frame) -> dict[str, Any]:
     return value
 
 
-def _build(kind: type[T], value: dict[str, Any]) -> T:
+def _build(kind: type[Any], value: dict[str, Any]) -> Any:
     known = _FIELDS[kind]
     given = {name: value[name] for name in known if name in value}
     for name, item in given.items():
         if not _fits(item, known[name]):
-            raise Breach(Reason.PROTOCOL, f"{kind.__name__}.{name} has a wrong value")
+            raise Breach(Reason.PROTOCOL, f"{name} of {kind.TYPE.name} has a wrong value")
     try:
         return kind(**given)
     except TypeError as missing:
-        raise Breach(Reason.PROTOCOL, f"{kind.__name__} lacks a field") from missing
+        raise Breach(Reason.PROTOCOL, f"{kind.TYPE.name} lacks a field") from missing
 
 
 def _fits(item: Any, annotation: Any) -> bool:
@@ -276,7 +276,7 @@ def _is_text(item: str) -> bool:
     return True
 
 
-def _check_part(part: Part) -> None:
+def _check_part(part: PartMessage) -> None:
     if part.manifest > part.size:
         raise Breach(Reason.CORRUPT, "the manifest is larger than its part")
     if len(part.sha256) != 64 or not set(part.sha256) <= set("0123456789abcdef"):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aeterna.supervisor.control import status
-from aeterna.supervisor.control.control_socket import Client
+from aeterna.supervisor.control.control_socket import ControlClient
 from aeterna.supervisor.upgrade.outcome import UpgradeOutcome, Waiter
 from aeterna.supervisor.upgrade.service import Service
 from aeterna.table.service import Machine, ServiceEvent, ServiceState
@@ -20,7 +20,7 @@ class ControlCommands:
         service: Service,
         *,
         metrics_port: Callable[[], int | None],
-        reexec: Callable[[Client], None],
+        reexec: Callable[[ControlClient], None],
         stop: Callable[[], None],
     ) -> None:
         self._service = service
@@ -28,7 +28,7 @@ class ControlCommands:
         self._reexec = reexec
         self._stop = stop
 
-    def handle(self, client: Client, request: Any) -> None:
+    def handle(self, client: ControlClient, request: Any) -> None:
         """One request: a JSON object with a `command`."""
         command = request.get("command") if isinstance(request, dict) else None
         match command:
@@ -54,7 +54,7 @@ class ControlCommands:
         """The answer to `status`."""
         return {**status.status(self._service), "metrics_port": self._metrics_port()}
 
-    def _upgrade(self, client: Client, command: str, *, wait: bool, tell: bool) -> None:
+    def _upgrade(self, client: ControlClient, command: str, *, wait: bool, tell: bool) -> None:
         service = self._service
         machine = service.machine
         if command == "rollback" and not self._can_roll_back(machine):
@@ -75,7 +75,7 @@ class ControlCommands:
             service.upgrades.fail("rollback", "an operator asked for it")
         service.happen(ServiceEvent.UPGRADE if command == "reload" else ServiceEvent.ROLLBACK)
 
-    def _wait(self, client: Client, command: str, *, tell: bool, queued: bool) -> None:
+    def _wait(self, client: ControlClient, command: str, *, tell: bool, queued: bool) -> None:
         upgrades = self._service.upgrades
 
         def ended(outcome: UpgradeOutcome) -> None:

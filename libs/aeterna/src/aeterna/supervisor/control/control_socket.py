@@ -19,10 +19,10 @@ _CLIENTS_MAX = 32
 Reply = Callable[[dict[str, Any]], None]
 
 
-class Client:
+class ControlClient:
     """One connection. An answer may come much later, or never if the client hangs up."""
 
-    def __init__(self, loop: Loop, connection: socket.socket, on_line: Callable[[Client, Any], None]) -> None:
+    def __init__(self, loop: Loop, connection: socket.socket, on_line: Callable[[ControlClient, Any], None]) -> None:
         self._loop = loop
         self._connection = connection
         self._on_line = on_line
@@ -77,11 +77,13 @@ class Client:
 class ControlSocket:
     """Accepts clients that the kernel reports as this process's own user or root. It owns `listener`."""
 
-    def __init__(self, loop: Loop, listener: socket.socket, path: str, on_line: Callable[[Client, Any], None]) -> None:
+    def __init__(
+        self, loop: Loop, listener: socket.socket, path: str, on_line: Callable[[ControlClient, Any], None]
+    ) -> None:
         self._loop = loop
         self._path = path
         self._on_line = on_line
-        self._clients: set[Client] = set()
+        self._clients: set[ControlClient] = set()
         self._socket = listener
         self._socket.set_inheritable(False)
         self._socket.setblocking(False)
@@ -113,7 +115,7 @@ class ControlSocket:
             connection.close()
             return
         connection.setblocking(False)
-        client = Client(self._loop, connection, self._on_line)
+        client = ControlClient(self._loop, connection, self._on_line)
         self._clients.add(client)
         client.call_on_close(lambda: self._clients.discard(client))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from aeterna.config.model import ErrorRate, Probe
 from aeterna.supervisor.probes import grpc_health
-from aeterna.table.addresses import Address, parse
+from aeterna.table.addresses import ListenAddress, parse
 from aeterna.table.soak import Counted
 
 _BODY_MAX = 4 << 20
@@ -68,7 +68,7 @@ def total(exposition: str, name: str) -> float:
     return found
 
 
-def place(target: str) -> tuple[Address, str]:
+def place(target: str) -> tuple[ListenAddress, str]:
     """The address in a URL, and its path."""
     if target.startswith("unix:"):
         host, _, path = target.removeprefix("unix:").partition(":")
@@ -99,7 +99,7 @@ def http_get(target: str, timeout_s: float, source: socket.socket | None) -> tup
     return int(head.split(None, 2)[1]), body
 
 
-def connect(address: Address, timeout_s: float, source: socket.socket | None) -> socket.socket:
+def connect(address: ListenAddress, timeout_s: float, source: socket.socket | None) -> socket.socket:
     """Connect to the address; `[::]` and `0.0.0.0` are reached over loopback. `source` is used instead of a new
     socket."""
     if address.kind == "unix":

@@ -11,7 +11,7 @@ from aeterna.config.model import Canary, ErrorRate, Probe
 from aeterna.supervisor import log
 from aeterna.supervisor.loop import Loop, Timer
 from aeterna.supervisor.probes.checks import counters, place, probe_request, read_counters
-from aeterna.supervisor.processes.child import Children
+from aeterna.supervisor.processes.child import ChildProcesses
 from aeterna.supervisor.processes.generation import Generation
 from aeterna.supervisor.processes.timed import TimedProcess
 from aeterna.table import soak
@@ -30,7 +30,7 @@ class RepeatedProbe:
     """Probes one process again and again, one request at a time."""
 
     def __init__(
-        self, loop: Loop, children: Children, routes: ProbeRoutes, generation: Generation, probe: Probe
+        self, loop: Loop, children: ChildProcesses, routes: ProbeRoutes, generation: Generation, probe: Probe
     ) -> None:
         self._loop = loop
         self._children = children
@@ -87,7 +87,7 @@ class Readiness:
     def __init__(
         self,
         loop: Loop,
-        children: Children,
+        children: ChildProcesses,
         routes: ProbeRoutes,
         generation: Generation,
         on_ready: Callable[[], None],
@@ -162,7 +162,7 @@ class SoakWatch:
     def __init__(
         self,
         loop: Loop,
-        children: Children,
+        children: ChildProcesses,
         routes: ProbeRoutes,
         generation: Generation,
         on_failure: Callable[[str], None],

@@ -16,7 +16,7 @@ FIRST_FD = 3
 
 
 @dataclass(frozen=True)
-class Program:
+class ChildProgram:
     """A program to execute. `fds` become 3, 4, … in this order."""
 
     argv: Sequence[str]
@@ -29,13 +29,13 @@ class Program:
 
 
 @dataclass
-class Children:
+class ChildProcesses:
     """The callback of each child. A reaped pid without a callback is an orphan that the kernel gave to PID 1."""
 
     orphans: int = 0
     _callbacks: dict[int, OnExit] = field(default_factory=dict)
 
-    def spawn(self, program: Program, on_exit: OnExit) -> int:
+    def spawn(self, program: ChildProgram, on_exit: OnExit) -> int:
         """Start the program in a session of its own and return its pid. It does not outlive this process."""
         sys.stdout.flush()
         parent = os.getpid()
@@ -120,7 +120,7 @@ def _forget_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
-def _become(program: Program, parent: int) -> None:
+def _become(program: ChildProgram, parent: int) -> None:
     """In the child: never returns. The exit codes are those of a shell: 127 not found, 126 not executable."""
     code = 126
     try:

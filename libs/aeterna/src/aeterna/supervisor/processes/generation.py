@@ -13,9 +13,9 @@ from aeterna.config.model import Config
 from aeterna.config.read import read
 from aeterna.supervisor import log
 from aeterna.supervisor.loop import Loop, Timer
-from aeterna.supervisor.processes.child import FIRST_FD, Children, Program, signal_group, signal_one
+from aeterna.supervisor.processes.child import FIRST_FD, ChildProcesses, ChildProgram, signal_group, signal_one
 from aeterna.supervisor.processes.fdstore import FdStore
-from aeterna.supervisor.processes.notify import Notice, NotifySocket
+from aeterna.supervisor.processes.notify import NotifyDatagram, NotifySocket
 from aeterna.table.soak import Counted
 
 
@@ -103,7 +103,7 @@ class Generation:
 
     def start(
         self,
-        children: Children,
+        children: ChildProcesses,
         lent: list[tuple[str, int]],
         extra: Mapping[str, str],
         on_exit: Callable[[int], None],
@@ -131,7 +131,7 @@ class Generation:
             self.ready_fd, ready_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             env["AETERNA_READY_FD"] = str(FIRST_FD + len(fds))
             fds.append(ready_write)
-        program = Program(
+        program = ChildProgram(
             argv=[self.fill(word) for word in service.command],
             executable=self.fill(service.executable),
             env=env,
@@ -216,7 +216,7 @@ class Generation:
         generation.joined = bool(kept["joined"])
         return generation
 
-    def _hear(self, notice: Notice) -> None:
+    def _hear(self, notice: NotifyDatagram) -> None:
         """One datagram on the notify socket. Lines with unknown names are for other supervisors and are ignored."""
         lines = notice.lines
         if lines.get("FDSTORE") == "1":

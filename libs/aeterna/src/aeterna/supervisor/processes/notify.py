@@ -17,7 +17,7 @@ _FDS_MAX = 64
 
 
 @dataclass(frozen=True)
-class Notice:
+class NotifyDatagram:
     """One datagram: its lines and its descriptors, which the reader owns."""
 
     lines: dict[str, str]
@@ -28,7 +28,7 @@ class NotifySocket:
     """One socket for each generation, so that no process can speak for another by mistake. Its name is abstract: it
     needs no directory."""
 
-    def __init__(self, loop: Loop, on_notice: Callable[[Notice], None], fd: int | None = None) -> None:
+    def __init__(self, loop: Loop, on_notice: Callable[[NotifyDatagram], None], fd: int | None = None) -> None:
         self._loop = loop
         self._on_notice = on_notice
         if fd is None:
@@ -70,7 +70,7 @@ class NotifySocket:
                     os.close(fd)
                 continue
             lines = dict(line.partition("=")[::2] for line in data.decode(errors="replace").splitlines())
-            self._on_notice(Notice(lines, fds))
+            self._on_notice(NotifyDatagram(lines, fds))
 
 
 def _parts(ancillary: list[tuple[int, int, bytes]]) -> tuple[tuple[int, ...], int]:

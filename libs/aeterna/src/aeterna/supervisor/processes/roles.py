@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from aeterna.supervisor import log
 from aeterna.supervisor.loop import Loop
 from aeterna.supervisor.metrics import Metrics
-from aeterna.supervisor.processes.child import Children
+from aeterna.supervisor.processes.child import ChildProcesses
 from aeterna.supervisor.processes.fdstore import FdStore
 from aeterna.supervisor.processes.generation import Generation, LaunchSpec
 
@@ -21,7 +21,12 @@ class Roles:
     """
 
     def __init__(
-        self, loop: Loop, children: Children, store: FdStore, metrics: Metrics, on_exit: Callable[[Generation], None]
+        self,
+        loop: Loop,
+        children: ChildProcesses,
+        store: FdStore,
+        metrics: Metrics,
+        on_exit: Callable[[Generation], None],
     ) -> None:
         self.serving: Generation | None = None
         self.successor: Generation | None = None

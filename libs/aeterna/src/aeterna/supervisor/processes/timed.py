@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 
 from aeterna.supervisor.loop import Loop
-from aeterna.supervisor.processes.child import Children, Program, signal_group
+from aeterna.supervisor.processes.child import ChildProcesses, ChildProgram, signal_group
 
 _OUTPUT_MAX = 4096
 
@@ -17,7 +17,7 @@ Answer = Callable[[bool, str], None]  # did it pass, and the output
 class TimedProcess:
     """It answers exactly once, unless it is cancelled. A process that is late is killed and has failed."""
 
-    def __init__(self, loop: Loop, children: Children, timeout_s: float, answer: Answer) -> None:
+    def __init__(self, loop: Loop, children: ChildProcesses, timeout_s: float, answer: Answer) -> None:
         self._loop = loop
         self._children = children
         self._answer: Answer | None = answer
@@ -31,7 +31,7 @@ class TimedProcess:
         """Run a command. It passes with exit code 0."""
         # The command expects a blocking pipe; only the supervisor's end does not block.
         os.set_blocking(self._write, True)
-        self._started(self._children.spawn(Program(argv=argv, env=env, stdout=self._write), self._ended))
+        self._started(self._children.spawn(ChildProgram(argv=argv, env=env, stdout=self._write), self._ended))
         return self
 
     def call(self, function: Callable[[], str]) -> TimedProcess:

@@ -16,7 +16,7 @@ from typing import Any
 from aeterna.config.model import ListenerSpec
 from aeterna.supervisor import log
 from aeterna.supervisor.sockets import steering
-from aeterna.table.addresses import Address, difference, identity
+from aeterna.table.addresses import ListenAddress, difference, identity
 
 _UNACKED = 24  # offset of tcpi_unacked in struct tcp_info: on a listener, the connections that wait to be accepted
 
@@ -46,7 +46,7 @@ class Listener:
         """The descriptor for the generation in `slot`."""
         return self.sockets[slot % len(self.sockets)].fileno()
 
-    def bound(self) -> Address:
+    def bound(self) -> ListenAddress:
         """The address it listens on, with the real port instead of 0."""
         if self.spec.address.kind == "unix":
             return self.spec.address

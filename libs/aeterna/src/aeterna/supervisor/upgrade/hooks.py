@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from aeterna.config.model import Hook
 from aeterna.supervisor import log
 from aeterna.supervisor.loop import Loop
-from aeterna.supervisor.processes.child import Children
+from aeterna.supervisor.processes.child import ChildProcesses
 from aeterna.supervisor.processes.timed import TimedProcess
 
 
@@ -18,7 +18,7 @@ class Hooks:
     def __init__(
         self,
         loop: Loop,
-        children: Children,
+        children: ChildProcesses,
         hooks: Sequence[Hook],
         env: Mapping[str, str],
         on_end: Callable[[str | None], None],

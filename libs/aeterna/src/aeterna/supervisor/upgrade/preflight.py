@@ -11,7 +11,7 @@ from aeterna.config.model import Config
 from aeterna.supervisor import log
 from aeterna.supervisor.loop import Loop
 from aeterna.supervisor.metrics import Metrics
-from aeterna.supervisor.processes.child import Children
+from aeterna.supervisor.processes.child import ChildProcesses
 from aeterna.supervisor.processes.generation import LaunchSpec
 from aeterna.supervisor.processes.roles import Roles
 from aeterna.supervisor.sockets.listeners import ListenError, ListenerSet
@@ -37,7 +37,7 @@ class Preflight:
     def __init__(
         self,
         loop: Loop,
-        children: Children,
+        children: ChildProcesses,
         roles: Roles,
         specs: LaunchSpecs,
         listeners: ListenerSet,

@@ -12,7 +12,7 @@ from aeterna.supervisor import log
 from aeterna.supervisor.loop import Loop
 from aeterna.supervisor.metrics import Metrics
 from aeterna.supervisor.probes.watch import Readiness, SoakWatch
-from aeterna.supervisor.processes.child import Children
+from aeterna.supervisor.processes.child import ChildProcesses
 from aeterna.supervisor.processes.fdstore import FdStore
 from aeterna.supervisor.processes.generation import Generation, LaunchSpec
 from aeterna.supervisor.processes.roles import Roles
@@ -51,7 +51,7 @@ class Service:
     def __init__(
         self,
         loop: Loop,
-        children: Children,
+        children: ChildProcesses,
         spec: LaunchSpec,
         listeners: ListenerSet,
         *,
