@@ -16,7 +16,7 @@ class BrokerTimer(Protocol):
 
 
 class BrokerLoop(Protocol):
-    """What the broker needs of PID 1's event loop."""
+    """The methods of PID 1's event loop that the broker uses."""
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None: ...
     def remove_reader(self, fd: int) -> None: ...

@@ -35,7 +35,7 @@ _PORT_AGAIN_S = 0.25
 
 
 class SupervisorProcess:
-    """One service, its control socket and its HTTP page. `kept` is what the image before this one wrote, if any."""
+    """One service, its control socket and its HTTP page. After a re-exec, `kept` is the state of the image before."""
 
     def __init__(self, file: str, settings: tuple[str, ...], kept: dict[str, Any] | None) -> None:
         self._file = file

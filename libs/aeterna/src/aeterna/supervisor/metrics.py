@@ -110,11 +110,11 @@ class Metrics:
         return "\n".join(line for metric in self.all() for line in metric.lines()) + "\n"
 
     def keep(self) -> dict[str, Any]:
-        """What the next image needs to know, so that counters go on."""
+        """The state for the next image, so that counters go on."""
         return {metric.name: [metric.values, metric.observed] for metric in self.all()}
 
     def resume(self, kept: Mapping[str, Any]) -> None:
-        """Take what `keep` gave in the image before."""
+        """Take the state that `keep` gave in the image before."""
         for metric in self.all():
             values, observed = kept.get(metric.name, ({}, {}))
             metric.values = {str(label): float(value) for label, value in values.items()}

@@ -1,4 +1,4 @@
-"""What the supervisor and the relay protocol decide: tables without I/O, time or processes.
+"""The decisions of the supervisor and of the relay protocol: tables without I/O, time or processes.
 
 `service` is the life of a supervised service, `broker`, `giver` and `taker` are the three sides of a hand-over, and
 `events` is the vocabulary that all four share. `restart` says when a dead process is started again, `soak` when a

@@ -16,9 +16,9 @@ from enum import Enum
 
 
 class HandoverEvent(Enum):
-    """What can happen in a hand-over of state."""
+    """Every event of a hand-over of state."""
 
-    # Members come.
+    # A member joins.
     JOINED = "joined"  # report: a process has said HELLO and asks for its state
     GIVER_JOINED = "giver-joined"
     TAKER_JOINED = "taker-joined"

@@ -24,7 +24,7 @@ class GiverAction(Enum):
     """Actions of the giver."""
 
     EXPORT = auto()
-    SEND_REST = auto()  # what changed since the export, the connections, END
+    SEND_REST = auto()  # changes since the export, the connections, END
     SEND_ABORT = auto()
     CANCEL = auto()  # stop exporting; the application was never frozen
     CLAIM = auto()

@@ -42,7 +42,7 @@ class ServiceState(Enum):
     SOAKING = "soaking"  # the successor serves and is watched
     PROMOTING = "promoting"  # all new connections go to the successor; the old process empties its queue
     DRAINING = "draining"  # the old process finishes its open requests
-    RETURNING = "returning"  # what the successor changed goes back to the old process
+    RETURNING = "returning"  # changes of the successor go back to the old process
     ROLLING_BACK = "rolling-back"  # the successor is told to stop; the old process serves
     STOPPING = "stopping"
     STOPPED = "stopped"
@@ -109,7 +109,7 @@ class ServiceAction(Enum):
 
 
 class Limit(Enum):
-    """How long a state may last; the configuration says how many seconds."""
+    """The time limits of states; the configuration has the seconds."""
 
     STARTUP = "startup"
     BACK_OFF = "back-off"

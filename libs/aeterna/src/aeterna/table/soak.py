@@ -27,7 +27,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Soak:
-    """What the checks and counters have shown so far. `first` holds the counters at the start of the soak."""
+    """The results of checks and counters so far. `first` holds the counters at the start of the soak."""
 
     failures: int = 0
     first: Counted | None = None

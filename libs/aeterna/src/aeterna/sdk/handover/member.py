@@ -271,7 +271,7 @@ class Member:
     # --- joining
 
     def _connect(self) -> tuple[SrpLink, WelcomeMessage]:
-        """Say HELLO and hear WELCOME, or raise OSError."""
+        """Send HELLO and wait for WELCOME, or raise OSError."""
         path = self._environment.state_socket
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:

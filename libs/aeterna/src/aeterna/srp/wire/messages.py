@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 from aeterna.srp.wire.frames import PAYLOAD_MAX, SrpFrame, Type
 from aeterna.table.reasons import Breach, Reason
 
-INTEGER_MAX = 2**53 - 1  # what every JSON reader keeps exact
+INTEGER_MAX = 2**53 - 1  # integers up to this one stay exact in every JSON reader
 TEXT_MAX = 4096
 
 
@@ -156,7 +156,7 @@ class ChunkMessage:
 
 @dataclass(frozen=True, slots=True)
 class DeltaMessage:
-    """A manifest and its values, raw: what changed since READY."""
+    """A manifest and its values, raw: the changes since READY."""
 
     TYPE: ClassVar[Type] = Type.DELTA
     data: bytes

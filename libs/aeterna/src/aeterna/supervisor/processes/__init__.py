@@ -1,1 +1,1 @@
-"""The processes that the supervisor forks: started, signalled, heard and reaped."""
+"""The processes that the supervisor forks: started, signalled and reaped."""

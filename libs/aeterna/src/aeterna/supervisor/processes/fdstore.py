@@ -39,11 +39,11 @@ class FdStore:
         return list(self._held)
 
     def keep(self) -> list[Any]:
-        """What the next image needs to know."""
+        """The state for the next image."""
         return [list(pair) for pair in self._held]
 
     def resume(self, kept: list[Any]) -> None:
-        """Take what `keep` gave in the image before."""
+        """Take the state that `keep` gave in the image before."""
         for name, fd in kept:
             os.set_inheritable(fd, False)
             self._held.append((str(name), int(fd)))

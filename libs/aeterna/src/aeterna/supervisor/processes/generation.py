@@ -36,7 +36,7 @@ class LaunchSpec:
         return LaunchSpec(read(text, file, settings), text, settings)
 
     def keep(self) -> dict[str, Any]:
-        """What the next image needs to know."""
+        """The state for the next image."""
         return {"text": self.text, "settings": list(self.settings)}
 
 
@@ -186,7 +186,7 @@ class Generation:
             self.ready_fd = -1
 
     def keep(self) -> dict[str, Any]:
-        """What the next image needs to know."""
+        """The state for the next image."""
         return {
             "number": self.number,
             "pid": self.pid,

@@ -178,7 +178,7 @@ class ListenerSet:
                     self._quiet(held.fileno())
 
     def keep(self) -> dict[str, Any]:
-        """What the next image needs to know."""
+        """The state for the next image."""
         return {
             key: {"fds": [s.fileno() for s in listener.sockets], "order": listener.order, "steering": listener.steering}
             for key, listener in self._all.items()

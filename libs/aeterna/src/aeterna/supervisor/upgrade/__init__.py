@@ -1,1 +1,1 @@
-"""One upgrade: the service that the table drives, and what its actions do."""
+"""Upgrades: the driver of the table, the service with the table's actions, and their parts."""

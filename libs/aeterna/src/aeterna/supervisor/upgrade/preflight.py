@@ -1,4 +1,4 @@
-"""What happens before a successor is started: read the configuration, open its listeners, check memory, run the
+"""The steps before a successor is started: read the configuration, open its listeners, check memory, run the
 hooks."""
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Preflight:
         self._specs.use_previous = True
 
     def run(self) -> None:
-        """Begin an upgrade. How it ends comes as a call of `on_end`."""
+        """Begin an upgrade. The result comes as a call of `on_end`."""
         serving, specs = self._roles.serving, self._specs
         assert serving is not None
         self._upgrades.begin(self._loop.now())

@@ -44,8 +44,8 @@ A, E, S = ServiceAction, ServiceEvent, ServiceState
 class Service:
     """Owns the processes, sockets and records of one service, and the driver of its table.
 
-    `reread` reads the configuration again, `on_stopped` gets the exit code. `kept` is what `keep` wrote in the image
-    before this one.
+    `reread` reads the configuration again, `on_stopped` gets the exit code. After a re-exec, `kept` is the
+    state that `keep` gave in the image before.
     """
 
     def __init__(
@@ -447,7 +447,7 @@ class Service:
         return self.machine == Machine(S.RUNNING) and not self.upgrades.awaited and self.roles.retiring is None
 
     def keep(self) -> dict[str, Any]:
-        """What the next image needs to know. The keys are read by later images, so they never change."""
+        """The state for the next image. The keys are read by later images, so they never change."""
         serving = self.roles.serving
         assert serving is not None
         return {
