@@ -270,7 +270,7 @@ def handovers(scale: float) -> Iterator[Row]:
 
 
 def relay(scale: float) -> Iterator[Row]:
-    """The broker and two small processes, and no supervisor: from COMMIT to READY. The best figure there can be."""
+    """From COMMIT to READY with the broker and two small processes, without a supervisor: a lower bound."""
     times = max(10, round(100 * scale))
     took = []
     with tempfile.TemporaryDirectory() as directory, running_broker(Path(directory)) as running:
@@ -301,7 +301,7 @@ def relay(scale: float) -> Iterator[Row]:
 
 
 def canaries(scale: float) -> Iterator[Row]:
-    """A canary is killed: for how long are new connections still sent to it?"""
+    """Kill a canary, and measure how long the kernel still gives it new connections."""
     times = max(3, round(20 * scale))
     took = []
     for _ in range(times):
@@ -324,7 +324,7 @@ def canaries(scale: float) -> Iterator[Row]:
 
 
 def _answered_within(address: tuple[str, int], seconds: float) -> bool:
-    """A connection that was given to the dead canary waits until another process is started for it."""
+    """False for a connection that was steered to the dead canary: it waits until another process is started for it."""
     with socket.create_connection(address, 10) as connection:
         connection.sendall(b"question\n")
         connection.settimeout(seconds)
@@ -377,7 +377,7 @@ def _within(page: str, what: str, bound: str) -> float:
     return _metric(page, f'aeterna_{what}_seconds_bucket{{le="{bound}"}}')
 
 
-def rebirths(scale: float) -> Iterator[Row]:
+def reexecs(scale: float) -> Iterator[Row]:
     """Replace the supervisor's own image under load."""
     took = []
     with supervised() as it, Load(fresh, it.address("main")) as load:
@@ -434,7 +434,7 @@ def _cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-PARTS = (connections, calls, queued, fractions, canaries, crashes, relay, handovers, live, rebirths, orphans, endurance)
+PARTS = (connections, calls, queued, fractions, canaries, crashes, relay, handovers, live, reexecs, orphans, endurance)
 
 
 def main() -> int:

@@ -42,8 +42,8 @@ def lose_the_parent():
         time.sleep(0.001)
     forget()
 child._forget_signals = lose_the_parent
-program = child.Program(["echo", "nothing supervises this process"], dict(os.environ))
-child.Children().spawn(program, lambda code: None)
+program = child.ChildProgram(["echo", "nothing supervises this process"], dict(os.environ))
+child.ChildProcesses().spawn(program, lambda code: None)
 time.sleep(60)
 """
 
