@@ -11,6 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from aetheris.values import canonical
+from aetheris_api.statuses import ApprovalState
 from aetheris_engine import ports
 from aetheris_engine.core.waits import EntryKind, InboxEntry
 from aetheris_gateway.core import approval as core
@@ -147,7 +148,7 @@ class FakeGateway:
             now=self._clock.now(),
         )
         self.approvals[job_id, name] = approval
-        if approval.state is not core.ApprovalState.PENDING:
+        if approval.state is not ApprovalState.PENDING:
             entry = InboxEntry(f"{job_id}:{name}", name, verdict_of(approval), actor, EntryKind.DECISION)
             self._inbox.say(job_id, entry)
         return approval

@@ -17,7 +17,7 @@ from aetheris_engine import ports
 from aetheris_engine.core.waits import InboxEntry
 from aetheris_engine.job import Run
 from aetheris_engine.ports import Services
-from aetheris_gateway.core.approval import ApprovalState as Asked
+from aetheris_api.statuses import ApprovalState as Asked
 from aetheris_journal import events as e
 from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import first_break

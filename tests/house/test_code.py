@@ -28,7 +28,7 @@ FUNCTION_LINES_MAX = 60
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 # Packages whose settings module is the only reader of the environment. Aeterna, as PID 1, reads its environment and
 # passes it on to the processes that it starts.
-TOLD = ("services", "libs/chassis", "libs/embedded", "libs/journal", "libs/kernel", "libs/sdk")
+TOLD = ("services", "libs/api", "libs/chassis", "libs/embedded", "libs/journal", "libs/kernel", "libs/sdk")
 # What a core may not touch although it is the standard library: it acts, waits, or answers differently each time.
 ACTING = {
     "asyncio", "concurrent", "http", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",

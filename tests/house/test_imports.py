@@ -18,6 +18,8 @@ PACKAGES = {
 # What a core may take from the journal.
 PURE = ("append", "chain", "commands", "effect", "events", "replay")
 PURE_JOURNAL = tuple(f"aetheris_journal.{module}" for module in PURE)
+# The names of states, as callers see them; the module needs the standard library only.
+STATUSES = "aetheris_api.statuses"
 OURS = {*PACKAGES, "aetheris_proto"}
 
 
@@ -39,7 +41,7 @@ def roots(folder: Path) -> set[str]:
 
 def is_core_food(name: str, package: str) -> bool:
     root = name.partition(".")[0]
-    allowed = (*PURE_JOURNAL, f"{package}.core")
+    allowed = (*PURE_JOURNAL, STATUSES, f"{package}.core")
     return (
         root in sys.stdlib_module_names
         or root == "aetheris_kernel"
@@ -72,6 +74,13 @@ def test_a_core_never_awaits(service: str) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_services_meet_on_the_wire_only(service: str) -> None:
     assert roots(PACKAGES[service]) & {*SERVICES, "aetheris_embedded", "harness"} <= {service}
+
+
+def test_the_shapes_of_the_api_need_pydantic_and_nothing_of_ours() -> None:
+    allowed = {*sys.stdlib_module_names, "aetheris_api"}
+
+    assert roots(PACKAGES["aetheris_api"]) <= allowed | {"pydantic", "typing_extensions"}
+    assert {name.partition(".")[0] for name in imported(PACKAGES["aetheris_api"] / "statuses.py")} <= allowed
 
 
 def test_the_kernel_imports_the_standard_library_only() -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import grpc
 import pytest
-from aetheris_gateway.http import models
+from aetheris_api.approvals import Approval
 from aetheris_kernel.clock import SystemClock
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.gateway.v1 import signals_pb2
@@ -61,7 +61,7 @@ async def test_a_question_is_shown_decided_and_told_to_its_job(world, http, unti
         approval, "Pay 30?", "pending", "manager",
     )  # fmt: skip
     assert (shown["detail"], shown["requester"], shown["quorum"]) == ({"order": 1.1}, "dan", 1)
-    models.Approval.model_validate(answer.json())
+    Approval.model_validate(answer.json())
     assert (answer.status_code, answer.json()["state"], answer.json()["yeses"]) == (200, "approved", 1)
     assert (note.kind, note.name, note.actor) == (signals_pb2.Note.KIND_DECISION, "3", "ann")
     assert said["decisions"][0].pop("at")
@@ -137,7 +137,7 @@ async def test_the_requester_is_whoever_submitted(world, http):
     local = await http.post(f"/api/approvals/{approval}/approve")
 
     assert [submitted.actor for submitted in world.scheduler.submits] == ["Zoë", "local"]
-    assert (refused.status_code, "submitted" in refused.json()["error"]["message"]) == (403, True)
+    assert (refused.status_code, "requester" in refused.json()["error"]["message"]) == (403, True)
     assert (local.status_code, local.json()["decisions"][0]["actor"]) == (200, "local")
 
 
@@ -165,7 +165,7 @@ async def test_after_its_time_an_answer_comes_too_late(world, http):
     expired = await http.get("/api/approvals", params={"state": ["expired", "approved"]})
 
     assert shown.json()["state"] == "expired"
-    assert (late.status_code, late.json()["error"]["message"]) == (409, "it has expired")
+    assert (late.status_code, late.json()["error"]["message"]) == (409, "the approval has expired")
     assert pending.json()["approvals"] == []
     assert [each["id"] for each in expired.json()["approvals"]] == [approval]
     assert await world.notes(job) == []

@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 from urllib.parse import quote
 
+import aetheris_gateway.http.protocol
 import aetheris_gateway.http.server
 import asyncpg
 import httpx
@@ -428,7 +429,7 @@ async def test_a_head_without_end_is_cut_off(world, head):
 
 
 async def test_a_head_that_never_arrives_is_not_waited_for(world, monkeypatch):
-    monkeypatch.setattr(aetheris_gateway.http.server, "HEAD_S", 0.2)
+    monkeypatch.setattr(aetheris_gateway.http.protocol, "HEAD_S", 0.2)
     answer = await exchange(world, b"GET / HTTP/1.1\r\nHost:")
 
     assert answer.startswith(b"HTTP/1.1 408")

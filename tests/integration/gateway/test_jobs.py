@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from aetheris_gateway.http import models
+from aetheris_api.jobs import Job
 from aetheris_journal import events as e
 from aetheris_proto.gateway.v1 import signals_pb2 as signals_pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
@@ -85,7 +85,7 @@ async def test_a_job_that_waits_for_a_signal_from_beginning_to_end(real, http):
     [step] = trace["steps"]
     assert (step["kind"], step["name"], step["status"], step["result"]) == ("wait", "approved", "completed", "yes")
     assert step["waits"][0]["actor"] == "local"
-    assert models.Job.model_validate(done)
+    assert Job.model_validate(done)
 
 
 async def test_a_signal_to_a_job_that_runs_is_a_notice_to_its_runner(real, http):

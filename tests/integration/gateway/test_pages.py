@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
-import aetheris_gateway.http.pages
+import aetheris_gateway.http.pages.trace
 import aetheris_gateway.service.record
 import aetheris_proto.gateway.v1.gateway_pb2 as pb
 import asyncpg
@@ -168,7 +168,7 @@ async def test_a_page_does_not_wait_for_a_ledger_that_verifies_slowly(world, htt
 
 
 async def test_long_traces_are_paged_and_very_long_ones_are_cut(world, http, monkeypatch):
-    monkeypatch.setattr(aetheris_gateway.http.pages, "STEPS_A_PAGE", 10)
+    monkeypatch.setattr(aetheris_gateway.http.pages.trace, "STEPS_A_PAGE", 10)
     monkeypatch.setattr(aetheris_gateway.service.record, "TRACE_EVENTS_MAX", 20)
     monkeypatch.setattr(aetheris_gateway.service.record, "COMMITS", 1)
     job = world.scheduler.add()

@@ -11,7 +11,13 @@ from uuid import UUID
 import aetheris_proto.gateway.v1.gateway_pb2 as pb
 import pytest
 from aetheris.history import dump, of_commits, parse, read_commit
-from aetheris_gateway.http import models
+from aetheris_api.effects import EffectPage
+from aetheris_api.health import Health
+from aetheris_api.jobs import AcceptedJob, Job, JobPage, StuckPage
+from aetheris_api.record import CommitPage, EventPage, Verification
+from aetheris_api.runners import AgentList, RunnerPage
+from aetheris_api.trace import Trace
+from aetheris_gateway.http.render import dumps
 from aetheris_journal import events as e
 from aetheris_kernel.clock import SystemClock
 from aetheris_proto.ledger.v1 import event_pb2, ledger_pb2
@@ -40,7 +46,7 @@ def holds(model, answer) -> None:
     """The answer is what OpenAPI says: no field more, none less, each of its type."""
     assert answer.headers["content-type"] == "application/json"
     value = answer.json()
-    assert json.loads(model.model_validate(value).model_dump_json()) == value
+    assert json.loads(dumps(model.model_validate(value))) == value
 
 
 async def test_submitting_stores_a_job_and_says_where_to_look(world, http):
@@ -49,7 +55,7 @@ async def test_submitting_stores_a_job_and_says_where_to_look(world, http):
     job = answer.json()["job_id"]
 
     assert answer.status_code == 202
-    holds(models.AcceptedJob, answer)
+    holds(AcceptedJob, answer)
     assert answer.json() == {
         "job_id": job,
         "id": job,
@@ -109,7 +115,7 @@ async def test_a_job_is_shown_with_its_result_byte_for_byte(world, http):
     answer = await http.get(f"/api/jobs/{job}")
 
     assert answer.status_code == 200
-    holds(models.Job, answer)
+    holds(Job, answer)
     assert '"result":{"total": 1.10, "big": 123456789012345678901}' in answer.text
     assert answer.json()["input"] == {"message": "hi"}
     assert answer.json()["status"] == "completed"
@@ -160,7 +166,7 @@ async def test_a_list_passes_on_its_filters_and_its_cursor(world, http):
     await http.get("/api/jobs")
     asked, plain = world.scheduler.lists
 
-    holds(models.JobPage, answer)
+    holds(JobPage, answer)
     assert asked == scheduler_pb.ListRequest(
         tenant="default",
         states=[scheduler_pb.JOB_STATE_PARKED, scheduler_pb.JOB_STATE_LEASED],
@@ -204,7 +210,7 @@ async def test_commits_are_what_is_stored_byte_for_byte(world, http):
     told, after = [], 0
     while after is not None:
         page = await http.get(f"/api/jobs/{job}/commits", params={"after": after, "limit": 2})
-        holds(models.CommitPage, page)
+        holds(CommitPage, page)
         told += page.json()["commits"]
         after = page.json()["next_after"]
 
@@ -224,7 +230,7 @@ async def test_events_are_decoded_and_paged(world, http):
         pages += page["events"]
         after = page["next_after"]
 
-    holds(models.EventPage, whole)
+    holds(EventPage, whole)
     assert pages == whole.json()["events"]
     assert [(event["seq"], event["type"]) for event in pages] == [
         (1, "job_created"),
@@ -254,7 +260,7 @@ async def test_a_trace_shows_the_steps_as_seed_snippets_read_them(world, http):
     answer = await http.get(f"/api/jobs/{job}/trace")
     trace = answer.json()
 
-    holds(models.Trace, answer)
+    holds(Trace, answer)
     assert [(step["name"], step["status"], step["duration_ms"], step["outcome"]) for step in trace["steps"]] == [
         ("look_up", "completed", 12.0, "pure"),
         ("charge", "completed", 5.0, "side_effect_committed"),
@@ -276,7 +282,7 @@ async def test_a_chain_is_verified_and_a_cut_off_tail_is_seen(world, http):
         await world.append(job, *written)
     verdicts = {job: await http.get(f"/api/jobs/{job}/verify") for job in (whole, cut, gone, other, running)}
 
-    holds(models.Verdict, verdicts[whole])
+    holds(Verification, verdicts[whole])
     assert {job: answer.json()["intact"] for job, answer in verdicts.items()} == {
         whole: True,
         cut: False,
@@ -296,7 +302,7 @@ async def test_effects_are_listed_by_state(world, http):
     found = await http.get("/api/effects", params={"state": "in_doubt"})
     none = await http.get("/api/effects", params={"state": "committed", "job": job})
 
-    holds(models.EffectPage, found)
+    holds(EffectPage, found)
     [effect] = found.json()["effects"]
     assert (effect["key"], effect["tool"], effect["state"], effect["job_id"]) == ("key-1", "charge", "in_doubt", job)
     assert none.json() == {"effects": [], "next_cursor": None}
@@ -312,9 +318,9 @@ async def test_the_house_shows_its_runners_agents_and_what_is_stuck(world, http)
         await http.get(path) for path in ("/api/runners", "/api/agents", "/api/observability/stuck")
     ]
 
-    holds(models.RunnerPage, runners)
-    holds(models.AgentList, agents)
-    holds(models.StuckPage, stuck)
+    holds(RunnerPage, runners)
+    holds(AgentList, agents)
+    holds(StuckPage, stuck)
     assert [runner["runner_id"] for runner in runners.json()["runners"]] == ["r1", "r2"]
     assert agents.json()["agents"] == [
         {"id": "checkout", "runners": 2, "capacity": 15, "held": 4},
@@ -337,7 +343,7 @@ async def test_health_says_what_works(empty_world):
                     break
                 await asyncio.sleep(0.02)
 
-    holds(models.Health, alone)
+    holds(Health, alone)
     assert (alone.status_code, alone.json()["status"]) == (200, "degraded")
     assert {name: check["status"] for name, check in alone.json()["checks"].items()} == {
         "database": "ok",

@@ -46,15 +46,15 @@ async def test_a_note_is_stored_once_and_every_repetition_names_the_first(databa
     job = CLOCK.new_id()
     async with opened(database) as store:
         first = signal(job, "approved", b'"yes"')
-        assert await store.accept([first]) == [Accepted(first.note_id, True)]
+        assert await store.accept([first]) == [Accepted(first.entry_id, True)]
         again = [signal(job, "approved", b'"no"'), signal(job, "other"), signal(job, "approved")]
         answers = await store.accept(again)
         notes = await all_notes(store, job)
 
     assert answers == [
-        Accepted(first.note_id, False),
-        Accepted(again[1].note_id, True),
-        Accepted(first.note_id, False),
+        Accepted(first.entry_id, False),
+        Accepted(again[1].entry_id, True),
+        Accepted(first.entry_id, False),
     ]
     assert [(note.name, note.payload, note.actor) for note in notes] == [
         ("approved", b'"yes"', "ada"),
@@ -68,7 +68,7 @@ async def test_one_batch_may_say_the_same_a_hundred_times(database):
         drafts = [signal(job, "go") for _ in range(100)]
         answers = await store.accept(drafts)
 
-        assert answers == [Accepted(drafts[0].note_id, place == 0) for place in range(100)]
+        assert answers == [Accepted(drafts[0].entry_id, place == 0) for place in range(100)]
         assert len(await all_notes(store, job)) == 1
 
 
@@ -90,7 +90,7 @@ async def test_tenants_do_not_repeat_each_other(database):
         again = await store.accept([signal(job, "go", tenant="b")])
 
         assert [answer.created for answer in answers] == [True, True]
-        assert again == [Accepted(drafts[1].note_id, False)]
+        assert again == [Accepted(drafts[1].entry_id, False)]
         assert await store.standing(signal(job, "go", tenant="c")) is None
 
 
@@ -129,7 +129,7 @@ async def test_a_gateway_that_commits_late_is_not_overtaken_within_a_job(databas
             await transaction.start()
             lock = int.from_bytes(job.bytes[-4:], signed=True)
             await slow.fetch(
-                accept, [lock], [late.note_id], ["default"], [job], [2], ["news"], ["late"], [b"1"], ["ada"]
+                accept, [lock], [late.entry_id], ["default"], [job], [2], ["news"], ["late"], [b"1"], ["ada"]
             )
             quick = asyncio.create_task(store.accept([message(job, "quick")]))
             elsewhere = await store.accept([message(CLOCK.new_id(), "elsewhere")])
@@ -169,7 +169,7 @@ async def test_a_reader_who_goes_on_after_the_last_note_misses_none_of_two_gatew
             while len(seen) < 4 * each:
                 notes, _ = await reader.fetch(job, after, 50)
                 seen += [note.message_id for note in notes]
-                after = notes[-1].note_id if notes else after
+                after = notes[-1].entry_id if notes else after
             return seen
 
         async with asyncio.timeout(15), asyncio.TaskGroup() as tasks:
@@ -180,7 +180,7 @@ async def test_a_reader_who_goes_on_after_the_last_note_misses_none_of_two_gatew
         while len(whole) < 4 * each:
             notes, _ = await reader.fetch(job, after, 1000)
             whole += [note.message_id for note in notes]
-            after = notes[-1].note_id
+            after = notes[-1].entry_id
 
     assert sorted(map(int, reading.result())) == list(range(4 * each))
     assert reading.result() == whole
@@ -197,9 +197,9 @@ async def test_two_gateways_that_say_the_same_at_once_agree_on_one_note(database
     said: dict[str, set[UUID]] = {}
     for batch, answer in zip(batches, answers, strict=True):
         for draft, accepted in zip(batch, answer, strict=True):
-            said.setdefault(draft.name, set()).add(accepted.note_id)
+            said.setdefault(draft.name, set()).add(accepted.entry_id)
     assert {name: ids.pop() for name, ids in said.items() if len(ids) == 1} == {
-        note.name: note.note_id for note in notes
+        note.name: note.entry_id for note in notes
     }
     assert sum(accepted.created for answer in answers for accepted in answer) == 10
 
@@ -215,10 +215,10 @@ async def test_fetching_pages_changes_nothing_and_ends(database):
             pages.append([int(note.message_id) for note in notes])
             if not more:
                 break
-            after = notes[-1].note_id
-        behind = await store.fetch(job, drafts[-1].note_id, 3)
+            after = notes[-1].entry_id
+        behind = await store.fetch(job, drafts[-1].entry_id, 3)
         with pytest.raises(Invalid):
-            await store.fetch(other, drafts[0].note_id, 3)
+            await store.fetch(other, drafts[0].entry_id, 3)
 
     assert pages == [[0, 1, 2], [3, 4, 5], [6]]
     assert behind == ([], False)
@@ -235,7 +235,7 @@ async def test_a_page_holds_no_more_bytes_than_one_answer_may(database):
             notes, more = await store.fetch(job, after, 1000)
             assert 0 < sum(len(note.payload) for note in notes) <= FETCH_BYTES_MAX + len(payload)
             seen += [int(note.message_id) for note in notes]
-            after = notes[-1].note_id
+            after = notes[-1].entry_id
 
     assert seen == list(range(40))
 
@@ -245,14 +245,14 @@ async def test_a_settled_note_is_not_fetched_and_still_counts_as_said(database):
     async with opened(database) as store:
         drafts = [signal(job, "a"), signal(job, "b")]
         await store.accept(drafts)
-        await store.settle([(other, drafts[0].note_id)])
+        await store.settle([(other, drafts[0].entry_id)])
         assert len(await all_notes(store, job)) == 2
-        await store.settle([(job, drafts[0].note_id)])
-        await store.settle([(job, drafts[0].note_id)])
+        await store.settle([(job, drafts[0].entry_id)])
+        await store.settle([(job, drafts[0].entry_id)])
 
         assert [note.name for note in await all_notes(store, job)] == ["b"]
-        assert (await store.accept([signal(job, "a")])) == [Accepted(drafts[0].note_id, False)]
-        assert await store.standing(signal(job, "a")) == drafts[0].note_id
+        assert (await store.accept([signal(job, "a")])) == [Accepted(drafts[0].entry_id, False)]
+        assert await store.standing(signal(job, "a")) == drafts[0].entry_id
         assert await store.standing(signal(job, "c")) is None
 
 
@@ -261,13 +261,13 @@ async def test_only_notes_that_nobody_was_told_about_are_swept(database):
     async with opened(database) as store:
         drafts = [signal(job, name) for name in "abc"]
         await store.accept(drafts)
-        assert [note.note_id for note in await store.unwoken(0, 0.0, 10)] == [draft.note_id for draft in drafts]
+        assert [note.entry_id for note in await store.unwoken(0, 0.0, 10)] == [draft.entry_id for draft in drafts]
         assert await store.unwoken(0, 60.0, 10) == []
-        await store.mark_woken([drafts[0].note_id])
-        await store.settle([(job, drafts[1].note_id)])
+        await store.mark_woken([drafts[0].entry_id])
+        await store.settle([(job, drafts[1].entry_id)])
         [left] = await store.unwoken(0, 0.0, 10)
 
-        assert left.note_id == drafts[2].note_id
+        assert left.entry_id == drafts[2].entry_id
         assert await store.unwoken(left.position, 0.0, 10) == []
 
 
@@ -275,9 +275,9 @@ async def test_those_who_settle_the_same_notes_lock_them_in_one_order(database):
     """Locked as they come, two settlers with opposite orders would each wait for the other."""
     job = CLOCK.new_id()
     async with opened(database) as store:
-        drafts = sorted((signal(job, name) for name in "ab"), key=lambda draft: draft.note_id)
+        drafts = sorted((signal(job, name) for name in "ab"), key=lambda draft: draft.entry_id)
         await store.accept(drafts)
-        low, high = (draft.note_id for draft in drafts)
+        low, high = (draft.entry_id for draft in drafts)
         holder, other = await asyncpg.connect(database), await asyncpg.connect(database)
         lock = "SELECT FROM gateway.notes WHERE id = $1 FOR UPDATE NOWAIT"
         try:
@@ -307,14 +307,14 @@ async def test_remembering_a_wake_waits_for_nobody(database):
         settler = await asyncpg.connect(database)
         try:
             async with settler.transaction():
-                await settler.execute("SELECT FROM gateway.notes WHERE id = $1 FOR UPDATE", drafts[0].note_id)
+                await settler.execute("SELECT FROM gateway.notes WHERE id = $1 FOR UPDATE", drafts[0].entry_id)
                 async with asyncio.timeout(5):
-                    await store.mark_woken([draft.note_id for draft in drafts])
+                    await store.mark_woken([draft.entry_id for draft in drafts])
             left = await store.unwoken(0, 0.0, 10)
         finally:
             await settler.close()
 
-    assert [note.note_id for note in left] == [drafts[0].note_id], "whoever settles it says it too"
+    assert [note.entry_id for note in left] == [drafts[0].entry_id], "whoever settles it says it too"
 
 
 async def test_every_query_prepares(database):

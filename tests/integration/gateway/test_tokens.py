@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import grpc
 import pytest
+from aetheris_api.tokens import TokenAnswer
 from aetheris_chassis.postgres import open_pool
-from aetheris_gateway.http import models
 from aetheris_gateway.store.tokens import TokenKeys
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.gateway.v1 import signals_pb2
@@ -53,7 +53,7 @@ async def test_a_token_says_one_thing_once(world, http, until):
     await until(lambda: world.scheduler.wakes)
     [note] = await world.notes(job)
 
-    models.TokenAnswer.model_validate(first.json())
+    TokenAnswer.model_validate(first.json())
     assert (first.status_code, first.json()) == (200, {"job_id": job, "created": True})
     assert (again.status_code, again.json()) == (200, {"job_id": job, "created": False})
     assert code(other) == code(failed) == (409, "TOKEN_USED")

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import grpc
 import httpx
 import pytest
-from aetheris_gateway.http import models
+from aetheris_api.effects import Effect
 from aetheris_journal import events as e
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.ledger.v1 import event_pb2
@@ -60,7 +60,7 @@ async def test_a_person_ends_a_doubt_and_the_job_goes_on_with_the_verdict(real, 
         other = await http.post(url, json={"verdict": "abandoned" if verdict == "committed" else "committed"})
 
     [effect] = listed["effects"]
-    models.Effect.model_validate(answer.json())
+    Effect.model_validate(answer.json())
     assert (effect["key"], effect["state"], effect["verdict"]) == (ODD, "in_doubt", None)
     assert (answer.status_code, answer.json()["key"], answer.json()["verdict"]) == (200, ODD, verdict)
     assert (again.job_id, again.lease) == (job.job_id, job.lease + 1), "an operator's park is ended by the verdict"

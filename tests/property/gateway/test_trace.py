@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import get_args, get_type_hints
 
+from aetheris_api.statuses import StepStatus
 from aetheris_gateway.convert import step_to_wire
-from aetheris_gateway.core.steps import Status, program_order
+from aetheris_gateway.core.steps import program_order
 from aetheris_gateway.core.trace import trace_of
 from aetheris_journal import events as e
 from hypothesis import given
@@ -58,7 +59,9 @@ def test_any_record_has_a_trace(events):
     for step in trace.steps:
         step_to_wire(step)
         assert step.attempts >= 1
-        assert (step.status in (Status.COMPLETED, Status.FAILED, Status.TIMED_OUT)) <= (step.elapsed is not None)
+        assert (step.status in (StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.TIMED_OUT)) <= (
+            step.elapsed is not None
+        )
 
 
 @given(EVENTS, st.integers(0, 30))

@@ -13,6 +13,8 @@ from uuid import UUID
 
 import pytest
 from aetheris_chassis.postgres import open_pool
+from aetheris_gateway.core import intake
+from aetheris_gateway.core.requests import NewSignal
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.service import InboxService, JobService
 from aetheris_gateway.store.inbox import InboxStore
@@ -20,7 +22,6 @@ from aetheris_gateway.sweep import Sweep
 from aetheris_gateway.wakes import JobWaker, WakeQueue
 from aetheris_kernel.clock import SystemClock
 from aetheris_kernel.errors import NotFound
-from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
 
 from harness.crash import Crash, CrashAt, Fuse
@@ -71,8 +72,8 @@ class Gateway:
                     task.exception()
 
 
-def said(job_id: str) -> pb.SignalRequest:
-    return pb.SignalRequest(job_id=job_id, correlation_key="approved", payload=b"1")
+def approved(job_id: str) -> NewSignal:
+    return NewSignal(job_id=UUID(job_id), correlation_key="approved", payload=intake.raw_content(b"1", "payload"))
 
 
 async def until(condition) -> None:
@@ -86,7 +87,7 @@ async def until(condition) -> None:
             await asyncio.sleep(0.001)
 
 
-# The look at the job, the note, the wake, the mark.
+# The look at the job, the entry, the wake, the mark.
 CALLS = 4
 
 
@@ -101,7 +102,7 @@ async def test_a_crash_anywhere_loses_nothing_and_doubles_nothing(database, step
         first = Gateway(CrashAt(store, fuse=fuse), CrashAt(world, fuse=fuse))
         try:
             async with first.alive() as tasks:
-                sending = asyncio.ensure_future(first.inbox.signal(CALLER, said(job_id)))
+                sending = asyncio.ensure_future(first.inbox.signal(CALLER, approved(job_id)))
                 await asyncio.wait({sending, *tasks}, return_when=asyncio.FIRST_COMPLETED)
                 answered = sending.done() and sending.exception() is None
                 if answered:  # the rest happens behind the sender's back
@@ -115,11 +116,11 @@ async def test_a_crash_anywhere_loses_nothing_and_doubles_nothing(database, step
         second = Gateway(store, world)
         async with second.alive():
             if not answered:
-                await second.inbox.signal(CALLER, said(job_id))
+                await second.inbox.signal(CALLER, approved(job_id))
                 await second.wake_queue.idle(5)
             await second.sweep.sweep()
             await until(lambda: nothing_unwoken(store))
-            again = await second.inbox.signal(CALLER, said(job_id))
+            again = await second.inbox.signal(CALLER, approved(job_id))
         notes, _ = await store.fetch(UUID(job_id), None, 10)
 
     assert [(note.name, note.payload) for note in notes] == [("approved", b"1")]
@@ -138,7 +139,7 @@ async def test_the_calls_are_those_that_are_crashed(database):
     async with open_pool(database) as pool:
         gateway = Gateway(CrashAt(InboxStore(pool), fuse=fuse), CrashAt(world, fuse=fuse))
         async with gateway.alive():
-            await gateway.inbox.signal(CALLER, said(job_id))
+            await gateway.inbox.signal(CALLER, approved(job_id))
             await until(lambda: nothing_unwoken(InboxStore(pool)))
 
         assert fuse.calls == CALLS

@@ -10,7 +10,7 @@ from aetheris import WaitTimedOut, agent, approval, awakeable, checkpoint, recei
 from aetheris.definitions import AgentDefinition
 from aetheris_engine import ports
 from aetheris_engine.core.waits import InboxEntry
-from aetheris_gateway.core.approval import ApprovalState
+from aetheris_api.statuses import ApprovalState
 from aetheris_journal.chain import first_break
 
 from harness.crash import Fuse

@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
 import pytest
+from aetheris_api.statuses import ApprovalState, Vote
 from aetheris_gateway.core.approval import (
     Approval,
     ApprovalRequest,
-    ApprovalState,
     Person,
-    Vote,
     decide,
     delegate,
     expire,
@@ -61,9 +60,9 @@ def test_a_quorum_takes_that_many_different_people_in_any_order():
 
 def test_a_person_answers_once():
     first = yes(asked(quorum=2, arguments=b"1"), ANN)
-    with pytest.raises(Conflict, match="answered this already"):
+    with pytest.raises(Conflict, match="decided this approval already"):
         yes(first, ANN, b"2")
-    with pytest.raises(Conflict, match="answered this already"):
+    with pytest.raises(Conflict, match="decided this approval already"):
         no(yes(asked(quorum=2), OWNER), OWNER)
 
     assert yes(first, ANN) is first, "the same again is no other answer"
@@ -97,9 +96,9 @@ def test_only_who_is_asked_may_answer(approver, person, may):
 
 def test_the_requester_does_not_answer_unless_the_question_allows_it():
     dan = Person("dan", frozenset({"manager"}))
-    with pytest.raises(Forbidden, match="submitted"):
+    with pytest.raises(Forbidden, match="requester"):
         yes(asked(), dan)
-    with pytest.raises(Forbidden, match="submitted"):
+    with pytest.raises(Forbidden, match="requester"):
         no(asked(), dan)
 
     assert yes(asked(requester_may_decide=True), dan).state is ApprovalState.APPROVED
@@ -122,9 +121,9 @@ def test_an_answer_is_handed_on_once_and_can_come_back():
 def test_a_hand_over_does_not_multiply_answers_or_go_round_the_requester():
     with pytest.raises(Invalid, match="one person"):
         hand(asked(quorum=2), ANN, "auditor")
-    with pytest.raises(Forbidden, match="submitted"):
+    with pytest.raises(Forbidden, match="requester"):
         hand(asked(), ANN, "person:dan")
-    with pytest.raises(Invalid, match="yourself"):
+    with pytest.raises(Invalid, match="themselves"):
         hand(asked(), ANN, "person:ann")
     with pytest.raises(Forbidden):
         hand(asked(), Person("eve"), "person:fay")
@@ -151,7 +150,7 @@ def test_edited_arguments_are_what_was_agreed_to():
 def test_what_cannot_be_edited_is_not():
     with pytest.raises(Invalid, match="no arguments"):
         yes(asked(), ANN, b"1")
-    with pytest.raises(Invalid, match="edits nothing"):
+    with pytest.raises(Invalid, match="only a yes"):
         no(asked(arguments=b"1"), ANN, b"2")
 
 

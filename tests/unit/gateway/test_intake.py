@@ -11,7 +11,7 @@ from aetheris_kernel.errors import Invalid
 
 @pytest.mark.parametrize("raw", [b'{"a":[1,2.5,null,true,"\\u00e9"]}', b"0", b'""', b" [ ] ", '"💥"'.encode()])
 def test_json_is_taken_as_it_is(raw):
-    assert intake.payload(raw) == raw
+    assert intake.raw_content(raw, "payload").raw == raw
     assert intake.load(raw, "payload") == json.loads(raw)
 
 
@@ -43,16 +43,16 @@ def test_what_nobody_behind_us_could_hold_is_refused(raw, reason):
 def test_64_levels_are_enough():
     deep = b"[" * 64 + b"]" * 64
 
-    assert intake.payload(deep) == deep
+    assert intake.raw_content(deep, "payload").raw == deep
     with pytest.raises(Invalid, match="nested"):
-        intake.payload(b"[" + deep + b"]")
+        intake.raw_content(b"[" + deep + b"]", "payload")
 
 
 def test_nothing_is_null_and_a_payload_has_a_limit():
-    assert intake.payload(b"") == b"null"
-    assert len(intake.payload(b'"' + b"x" * (256 * 1024 - 2) + b'"')) == 256 * 1024
+    assert intake.raw_content(b"", "payload").raw == b"null"
+    assert len(intake.raw_content(b'"' + b"x" * (256 * 1024 - 2) + b'"', "payload").raw) == 256 * 1024
     with pytest.raises(Invalid, match="at most 262144"):
-        intake.payload(b'"' + b"x" * (256 * 1024 - 1) + b'"')
+        intake.raw_content(b'"' + b"x" * (256 * 1024 - 1) + b'"', "payload")
 
 
 @pytest.mark.parametrize("key", ["a", "order 42", "日本語", "'; DROP TABLE x; --", "<b>", "x" * 256])
@@ -79,12 +79,12 @@ def test_a_name_is_plain(name):
 
 
 def test_inputs_are_written_in_one_way():
-    assert intake.message_input('say "hi"\n') == b'{"message":"say \\"hi\\"\\n"}'
-    assert intake.call_input(b'{"kwargs": {"a": 1.50}}') == b'{"args":[],"kwargs":{"a":1.5}}'
+    assert intake.message_input('say "hi"\n').raw == b'{"message":"say \\"hi\\"\\n"}'
+    assert intake.raw_call_input(b'{"kwargs": {"a": 1.50}}').raw == b'{"args":[],"kwargs":{"a":1.5}}'
     with pytest.raises(Invalid, match="args is a list"):
-        intake.call_input(b'{"args": {}}')
+        intake.raw_call_input(b'{"args": {}}')
     with pytest.raises(Invalid):
-        intake.call_input(b'{"message": "x"}')
+        intake.raw_call_input(b'{"message": "x"}')
     with pytest.raises(Invalid, match="empty"):
         intake.message_input("")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from aetheris_gateway.core import intake
+from aetheris_gateway.core.requests import NewJob
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.service import JobService
 from aetheris_kernel.clock import SystemClock
-from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
 from opentelemetry import trace
 
@@ -23,7 +24,7 @@ class Scheduler:
 async def traceparent_of(sent: str) -> str:
     scheduler = Scheduler()
     jobs = JobService(scheduler, SystemClock(), asyncio.Event())  # type: ignore[arg-type]
-    await jobs.submit(Caller("default", "ada"), pb.SubmitRequest(agent="a", message="x"), traceparent=sent)
+    await jobs.submit(Caller("default", "ada"), NewJob(agent="a", input=intake.message_input("x")), traceparent=sent)
     return scheduler.request.traceparent
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from aetheris_api.statuses import JobStatus, StepKind, StepOutcome, StepStatus
 from aetheris_gateway.core import trace as trace_module
-from aetheris_gateway.core.steps import Ending, Kind, Outcome, Status, Step, program_order
+from aetheris_gateway.core.steps import TracedStep, program_order
 from aetheris_gateway.core.trace import trace_of
 from aetheris_journal import events as e
 
@@ -45,7 +46,7 @@ def resolved(path: str, ms: int, verdict: e.Resolution, source: e.Source = e.Sou
     return e.EffectResolved(path, "key-1", verdict, source, b'"receipt"', "ada", "saw it", at=at(ms))
 
 
-def only(*events: e.Event) -> Step:
+def only(*events: e.Event) -> TracedStep:
     [found] = trace_of(events).steps
     return found
 
@@ -55,17 +56,17 @@ def test_a_job_without_a_commit_has_an_empty_trace():
 
     assert (trace.steps, trace.leases, trace.messages, trace.events) == ([], [], [], 0)
     assert trace.created_at is None
-    assert trace.ending is Ending.NONE
+    assert trace.ending is None
 
 
 def test_a_step_is_pure_and_began_before_it_was_recorded():
     found = only(CREATED, leased(1, "r1", 1), step("0", 10))
 
     assert (found.kind, found.name, found.status, found.outcome) == (
-        Kind.STEP,
+        StepKind.STEP,
         "look_up",
-        Status.COMPLETED,
-        Outcome.PURE,
+        StepStatus.COMPLETED,
+        StepOutcome.PURE,
     )
     assert (found.started_at, found.ended_at, found.elapsed) == (at(5), at(10), 5 * MS)
     assert (found.arguments, found.result, found.attempts) == (b'{"n":1}', b'"found"', 1)
@@ -76,13 +77,13 @@ def test_a_failed_attempt_is_retrying_until_the_next_one_ends_it():
     waiting = only(first)
     done = only(first, step("0", 120, attempt=2))
 
-    assert (waiting.status, waiting.outcome, waiting.failure) == (Status.RETRYING, Outcome.RETRYABLE, DECLINED)
+    assert (waiting.status, waiting.outcome, waiting.failure) == (StepStatus.RETRYING, StepOutcome.RETRYABLE, DECLINED)
     assert waiting.arguments == b'{"n":1}'
     assert waiting.elapsed is None
     assert waiting.tries[0].retry_at == at(110)
     assert (done.status, done.outcome, done.failure, done.attempts) == (
-        Status.COMPLETED,
-        Outcome.PURE,
+        StepStatus.COMPLETED,
+        StepOutcome.PURE,
         None,
         2,
     )
@@ -93,7 +94,7 @@ def test_a_failed_attempt_is_retrying_until_the_next_one_ends_it():
 def test_a_step_without_another_attempt_has_failed_for_good():
     found = only(failed("0", 10, retry_ms=50), failed("0", 60, attempt=2))
 
-    assert (found.status, found.outcome, found.attempts) == (Status.FAILED, Outcome.PERMANENT_FAILURE, 2)
+    assert (found.status, found.outcome, found.attempts) == (StepStatus.FAILED, StepOutcome.PERMANENT_FAILURE, 2)
     assert found.failure == DECLINED
 
 
@@ -105,10 +106,10 @@ def test_a_wait_for_the_next_attempt_is_not_a_step_of_its_own():
     done = only(failed("0", 10, retry_ms=110), wait, over, step("0", 120, attempt=2))
     unheard = only(wait, step("0", 120))
 
-    assert (found.kind, found.status) == (Kind.STEP, Status.RETRYING)
-    assert (rung.status, rung.ended_at, rung.result) == (Status.RETRYING, None, b"")
-    assert (unheard.kind, unheard.name) == (Kind.STEP, "look_up"), "a wait that turned out to be a step's"
-    assert (done.kind, done.status, done.waits[0].ended_at) == (Kind.STEP, Status.COMPLETED, at(110))
+    assert (found.kind, found.status) == (StepKind.STEP, StepStatus.RETRYING)
+    assert (rung.status, rung.ended_at, rung.result) == (StepStatus.RETRYING, None, b"")
+    assert (unheard.kind, unheard.name) == (StepKind.STEP, "look_up"), "a wait that turned out to be a step's"
+    assert (done.kind, done.status, done.waits[0].ended_at) == (StepKind.STEP, StepStatus.COMPLETED, at(110))
 
 
 def test_an_effect_runs_from_its_intent_to_its_outcome():
@@ -116,16 +117,16 @@ def test_an_effect_runs_from_its_intent_to_its_outcome():
     done = only(started("1", 10), committed("1", 20))
 
     assert (running.status, running.outcome, running.elapsed, running.key) == (
-        Status.RUNNING,
-        Outcome.NONE,
+        StepStatus.RUNNING,
+        StepOutcome.NONE,
         None,
         "key-1",
     )
     assert (done.kind, done.name, done.status, done.outcome) == (
-        Kind.EFFECT,
+        StepKind.EFFECT,
         "charge",
-        Status.COMPLETED,
-        Outcome.SIDE_EFFECT_COMMITTED,
+        StepStatus.COMPLETED,
+        StepOutcome.SIDE_EFFECT_COMMITTED,
     )
     assert (done.arguments, done.result, done.elapsed) == (b'{"sum":3}', b'"receipt"', 7 * MS)
 
@@ -137,23 +138,23 @@ def test_an_effect_that_failed_with_the_world_unchanged_starts_again_under_its_k
     again = only(started("1", 10), failure, started("1", 100, attempt=2))
     lost = only(started("1", 10), e.EffectFailed("1", "key-1", DECLINED, 1, 4 * MS, at=at(14)))
 
-    assert (retrying.status, retrying.outcome) == (Status.RETRYING, Outcome.RETRYABLE)
-    assert (again.status, again.outcome) == (Status.RUNNING, Outcome.NONE)
-    assert (found.status, found.attempts, found.key) == (Status.COMPLETED, 2, "key-1")
+    assert (retrying.status, retrying.outcome) == (StepStatus.RETRYING, StepOutcome.RETRYABLE)
+    assert (again.status, again.outcome) == (StepStatus.RUNNING, StepOutcome.NONE)
+    assert (found.status, found.attempts, found.key) == (StepStatus.COMPLETED, 2, "key-1")
     assert [attempt.elapsed for attempt in found.tries] == [4 * MS, 7 * MS]
-    assert (lost.status, lost.outcome) == (Status.FAILED, Outcome.PERMANENT_FAILURE)
+    assert (lost.status, lost.outcome) == (StepStatus.FAILED, StepOutcome.PERMANENT_FAILURE)
 
 
 def test_a_recorded_effect_names_the_job_that_made_it():
     found = only(e.EffectCommitted("1", "invoice-42", b"1", 1, 0 * MS, "job-a", "charge", b'{"sum":3}', at=at(5)))
 
     assert (found.kind, found.name, found.recorded_job_id, found.arguments) == (
-        Kind.EFFECT,
+        StepKind.EFFECT,
         "charge",
         "job-a",
         b'{"sum":3}',
     )
-    assert found.outcome is Outcome.SIDE_EFFECT_COMMITTED
+    assert found.outcome is StepOutcome.SIDE_EFFECT_COMMITTED
 
 
 def test_a_doubt_is_a_state_of_its_own():
@@ -161,23 +162,23 @@ def test_a_doubt_is_a_state_of_its_own():
     wait = e.JobWaiting("1", e.WaitKind.OPERATOR, "charge", at=at(51))
     found = only(started("1", 10), doubt, wait)
 
-    assert (found.kind, found.status, found.outcome) == (Kind.EFFECT, Status.IN_DOUBT, Outcome.NONE)
+    assert (found.kind, found.status, found.outcome) == (StepKind.EFFECT, StepStatus.IN_DOUBT, StepOutcome.NONE)
     assert (found.doubts[0].reason, found.doubts[0].resolved_at) == ("the holder was lost", None)
 
 
 @pytest.mark.parametrize(
     ("verdict", "status", "outcome", "result"),
     [
-        (e.Resolution.COMMITTED, Status.COMPLETED, Outcome.SIDE_EFFECT_COMMITTED, b'"receipt"'),
-        (e.Resolution.NOT_EXECUTED, Status.RETRYING, Outcome.RETRYABLE, b""),
-        (e.Resolution.ABANDONED, Status.FAILED, Outcome.PERMANENT_FAILURE, b""),
+        (e.Resolution.COMMITTED, StepStatus.COMPLETED, StepOutcome.SIDE_EFFECT_COMMITTED, b'"receipt"'),
+        (e.Resolution.NOT_EXECUTED, StepStatus.RETRYING, StepOutcome.RETRYABLE, b""),
+        (e.Resolution.ABANDONED, StepStatus.FAILED, StepOutcome.PERMANENT_FAILURE, b""),
     ],
 )
 def test_a_verdict_ends_a_doubt(verdict, status, outcome, result):
     found = only(started("1", 10), e.EffectInDoubt("1", "key-1", "lost", at=at(50)), resolved("1", 90, verdict))
 
     assert (found.status, found.outcome, found.result) == (status, outcome, result)
-    assert (found.doubts[0].verdict, found.doubts[0].source) == (verdict, e.Source.PERSON)
+    assert (found.doubts[0].resolution, found.doubts[0].source) == (verdict, e.Source.PERSON)
     assert (found.doubts[0].actor, found.doubts[0].note) == ("ada", "saw it")
 
 
@@ -193,7 +194,7 @@ def test_an_abandoned_effect_says_so_and_one_found_not_executed_runs_again():
     )
 
     assert abandoned.failure == e.Failure("Abandoned", "saw it")
-    assert (again.status, again.attempts, again.elapsed) == (Status.COMPLETED, 2, 89 * MS)
+    assert (again.status, again.attempts, again.elapsed) == (StepStatus.COMPLETED, 2, 89 * MS)
 
 
 @pytest.mark.parametrize("kind", [e.WaitKind.SIGNAL, e.WaitKind.APPROVAL, e.WaitKind.MESSAGE])
@@ -203,17 +204,22 @@ def test_a_wait_ends_by_what_it_waited_for_or_by_its_time(kind):
     late = e.WaitCompleted("2", timed_out=True, at=at(5000))
     open_, done, out = only(begin), only(begin, came), only(begin, late)
 
-    assert (open_.kind, open_.name, open_.status, open_.elapsed) == (Kind.WAIT, "approved", Status.WAITING, None)
-    assert (done.status, done.result, done.elapsed) == (Status.COMPLETED, b'"yes"', 30 * MS)
+    assert (open_.kind, open_.name, open_.status, open_.elapsed) == (
+        StepKind.WAIT,
+        "approved",
+        StepStatus.WAITING,
+        None,
+    )
+    assert (done.status, done.result, done.elapsed) == (StepStatus.COMPLETED, b'"yes"', 30 * MS)
     assert (done.waits[0].actor, done.waits[0].source_id, done.waits[0].deadline) == ("ada", "note-1", at(5000))
-    assert (out.status, out.result, out.waits[0].timed_out) == (Status.TIMED_OUT, b"", True)
+    assert (out.status, out.result, out.waits[0].timed_out) == (StepStatus.TIMED_OUT, b"", True)
 
 
 def test_a_timer_that_rings_has_completed():
     begin = e.JobWaiting("2", e.WaitKind.TIMER, "", at(5000), at=at(10))
     found = only(begin, e.WaitCompleted("2", timed_out=True, at=at(5000)))
 
-    assert (found.name, found.status) == ("timer", Status.COMPLETED)
+    assert (found.name, found.status) == ("timer", StepStatus.COMPLETED)
 
 
 def test_a_wait_that_is_said_again_is_one_wait():
@@ -230,18 +236,18 @@ def test_a_child_is_one_step_with_its_wait():
     done = e.ChildCompleted("3", "job-b", b'"ok"', at=at(90))
     broke = e.ChildCompleted("3", "job-b", failure=DECLINED, at=at(90))
 
-    assert only(child).status is Status.RUNNING
+    assert only(child).status is StepStatus.RUNNING
     assert (only(child).child_job_id, only(child).arguments) == ("job-b", b'{"args":[]}')
-    assert only(child, wait).status is Status.WAITING
+    assert only(child, wait).status is StepStatus.WAITING
     found = only(child, wait, e.WaitCompleted("3", at=at(89)), done)
     assert (found.kind, found.name, found.child_job_id, found.status, found.result) == (
-        Kind.CHILD,
+        StepKind.CHILD,
         "bill",
         "job-b",
-        Status.COMPLETED,
+        StepStatus.COMPLETED,
         b'"ok"',
     )
-    assert (only(child, broke).status, only(child, broke).failure) == (Status.FAILED, DECLINED)
+    assert (only(child, broke).status, only(child, broke).failure) == (StepStatus.FAILED, DECLINED)
 
 
 def test_a_child_that_is_awaited_elsewhere_stays_the_step_that_started_it():
@@ -250,7 +256,7 @@ def test_a_child_that_is_awaited_elsewhere_stays_the_step_that_started_it():
         e.ChildCompleted("7", "job-b", b'"ok"', at=at(90)),
     )
 
-    assert (found.path, found.status) == ("3", Status.COMPLETED)
+    assert (found.path, found.status) == ("3", StepStatus.COMPLETED)
 
 
 def test_values_checkpoints_plans_and_messages_are_shown():
@@ -266,13 +272,13 @@ def test_values_checkpoints_plans_and_messages_are_shown():
     )
 
     assert [(found.kind, found.name) for found in trace.steps] == [
-        (Kind.VALUE, "now"),
-        (Kind.VALUE, "random"),
-        (Kind.VALUE, "uuid"),
-        (Kind.CHECKPOINT, "checkpoint"),
-        (Kind.PLAN, "plan"),
+        (StepKind.VALUE, "now"),
+        (StepKind.VALUE, "random"),
+        (StepKind.VALUE, "uuid"),
+        (StepKind.CHECKPOINT, "checkpoint"),
+        (StepKind.PLAN, "plan"),
     ]
-    assert {found.outcome for found in trace.steps} == {Outcome.PURE}
+    assert {found.outcome for found in trace.steps} == {StepOutcome.PURE}
     assert trace.steps[3].result == b'{"n":1}'
     [message] = trace.messages
     assert (message.channel, message.message_id, message.payload, message.actor) == ("news", "m1", b'"hello"', "ada")
@@ -326,8 +332,12 @@ def test_a_compensated_effect_keeps_what_it_was():
     taking = only(started("1", 10), committed("1", 20), begin)
     taken = only(started("1", 10), committed("1", 20), begin, e.StepCompensated("1", "key-1", b'"back"', at=at(130)))
 
-    assert (taking.status, taking.outcome) == (Status.RUNNING, Outcome.SIDE_EFFECT_COMMITTED)
-    assert (taken.status, taken.outcome, taken.result) == (Status.COMPENSATED, Outcome.COMPENSATED, b'"receipt"')
+    assert (taking.status, taking.outcome) == (StepStatus.RUNNING, StepOutcome.SIDE_EFFECT_COMMITTED)
+    assert (taken.status, taken.outcome, taken.result) == (
+        StepStatus.COMPENSATED,
+        StepOutcome.COMPENSATED,
+        b'"receipt"',
+    )
     assert taken.compensation is not None
     assert (taken.compensation.since, taken.compensation.ended_at, taken.compensation.result) == (
         at(100),
@@ -339,9 +349,9 @@ def test_a_compensated_effect_keeps_what_it_was():
 @pytest.mark.parametrize(
     ("event", "ending", "failure"),
     [
-        (e.JobCompleted(b'"done"', at=at(99)), Ending.COMPLETED, None),
-        (e.JobFailed(DECLINED, at=at(99)), Ending.FAILED, DECLINED),
-        (e.JobCancelled("enough", "ada", at=at(99)), Ending.CANCELLED, e.Failure("Cancelled", "enough")),
+        (e.JobCompleted(b'"done"', at=at(99)), JobStatus.COMPLETED, None),
+        (e.JobFailed(DECLINED, at=at(99)), JobStatus.FAILED, DECLINED),
+        (e.JobCancelled("enough", "ada", at=at(99)), JobStatus.CANCELLED, e.Failure("Cancelled", "enough")),
     ],
 )
 def test_the_end_of_a_job_is_its_last_event(event, ending, failure):
@@ -350,10 +360,10 @@ def test_the_end_of_a_job_is_its_last_event(event, ending, failure):
 
     assert (trace.tenant, trace.queue, trace.input) == ("acme", "slow", b'{"n":1}')
     assert (trace.parent_job_id, trace.idempotency_key) == ("parent", "key")
-    assert trace.actor == ("ada" if ending is Ending.CANCELLED else "")
+    assert trace.actor == ("ada" if ending is JobStatus.CANCELLED else "")
     assert (trace.agent, trace.created_at, trace.ended_at) == ("checkout", START, at(99))
     assert (trace.ending, trace.failure) == (ending, failure)
-    assert trace.result == (b'"done"' if ending is Ending.COMPLETED else b"")
+    assert trace.result == (b'"done"' if ending is JobStatus.COMPLETED else b"")
     assert trace.leases[0].until == at(99)
     assert trace.events == 3
 
@@ -371,11 +381,11 @@ def test_nothing_goes_on_in_a_job_that_has_ended():
     wait, retrying, effect = trace.steps
 
     assert (wait.status, wait.failure) == (
-        Status.FAILED,
+        StepStatus.FAILED,
         e.Failure("JobEnded", "the job was cancelled before this ended"),
     )
-    assert (retrying.status, retrying.failure) == (Status.FAILED, DECLINED)
-    assert effect.status is Status.IN_DOUBT, "an intent without an outcome stays what nobody knows"
+    assert (retrying.status, retrying.failure) == (StepStatus.FAILED, DECLINED)
+    assert effect.status is StepStatus.IN_DOUBT, "an intent without an outcome stays what nobody knows"
 
 
 def test_a_record_that_begins_in_the_middle_is_shown_as_it_is():
@@ -396,14 +406,14 @@ def test_a_record_that_begins_in_the_middle_is_shown_as_it_is():
     assert trace.steps[4].child_job_id == "job-b"
 
     assert [found.status for found in trace.steps] == [
-        Status.COMPLETED,
-        Status.COMPLETED,
-        Status.COMPLETED,
-        Status.COMPENSATED,
-        Status.COMPLETED,
-        Status.FAILED,
-        Status.IN_DOUBT,
-        Status.RUNNING,
+        StepStatus.COMPLETED,
+        StepStatus.COMPLETED,
+        StepStatus.COMPLETED,
+        StepStatus.COMPENSATED,
+        StepStatus.COMPLETED,
+        StepStatus.FAILED,
+        StepStatus.IN_DOUBT,
+        StepStatus.RUNNING,
     ]
 
 

@@ -24,6 +24,7 @@ from aetheris_gateway.peers import Ledger, Scheduler
 from aetheris_gateway.service import (
     ApprovalService,
     EffectService,
+    ForkService,
     GatewayServices,
     InboxService,
     JobService,
@@ -63,14 +64,16 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
         wake_queue = WakeQueue(job_waker)
         jobs = JobService(scheduler, clock, draining)
         inbox = InboxService(store, jobs, wake_queue, clock)
+        record = RecordService(ledger, jobs, draining)
         services = GatewayServices(
-            jobs,
-            RecordService(ledger, jobs, draining),
-            inbox,
-            ApprovalService(ApprovalStore(pool), jobs, wake_queue, clock),
-            TokenService(TokenKeys(pool), store, inbox, clock),
-            EffectService(ledger, scheduler, jobs),
-            Identity(local=not settings.trust_network),
+            jobs=jobs,
+            forks=ForkService(jobs, record),
+            record=record,
+            inbox=inbox,
+            approvals=ApprovalService(ApprovalStore(pool), jobs, wake_queue, clock),
+            tokens=TokenService(TokenKeys(pool), store, inbox, clock),
+            effects=EffectService(ledger, scheduler, jobs),
+            identity=Identity(local=not settings.trust_network),
         )
         sweep = Sweep(store, job_waker, every_s=settings.sweep_every_s, after_s=settings.sweep_after_s)
         app = application.build(

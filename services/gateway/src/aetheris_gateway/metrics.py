@@ -1,4 +1,4 @@
-"""What the gateway counts."""
+"""The gateway's metrics."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ from aetheris_chassis import metrics
 
 SIGNALS = metrics.counter(
     "aetheris_gateway_signals_total",
-    "Signals and messages by what became of them: accepted, accepted_unchecked (the scheduler was away), duplicate, "
+    "Signals and messages by their result: accepted, accepted_unchecked (the scheduler was away), duplicate, "
     "finished (the job had ended), unknown (no such job), failed.",
     ["kind", "result"],
 )
 WAKES = metrics.counter(
     "aetheris_gateway_wakes_total",
-    "Wakes by who sent them (waker or sweep) and how they ended: woken, finished, unknown, failed.",
+    "Wakes by their sender (waker: soon after an entry; sweep: later) and by how they ended: woken, finished, unknown, "
+    "failed.",
     ["by", "result"],
 )
 APPROVALS = metrics.counter(
     "aetheris_gateway_approvals_total",
-    "Questions to people by what happened: asked, yes, no, delegated, refused (not theirs, or closed), expired, "
+    "Approvals by what happened: asked, yes, no, delegated, refused (closed, or not for this person), expired, "
     "withdrawn.",
     ["what"],
 )
 TOKENS = metrics.counter(
     "aetheris_gateway_tokens_total",
-    "Tokens by what happened: minted, completed, repeated (the same was said again), refused.",
+    "Tokens by what happened: minted, completed, repeated (with the same content), refused.",
     ["what"],
 )
-RESOLUTIONS_TOTAL = metrics.counter(
-    "aetheris_gateway_verdicts_total", "Verdicts that people left on effects in doubt.", ["verdict"]
+RESOLUTIONS = metrics.counter(
+    "aetheris_gateway_verdicts_total", "Resolutions that people gave for effects in doubt.", ["verdict"]
 )
 HTTP_REQUESTS = metrics.counter(
     "aetheris_gateway_http_requests_total", "HTTP requests answered.", ["method", "route", "status"]

@@ -1,4 +1,4 @@
-"""The gRPC servicers: five lines each, to the services and back."""
+"""The gRPC servicers: each method calls one method of a service."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.gateway.v1 import gateway_pb2_grpc, signals_pb2_grpc
 from aetheris_proto.gateway.v1 import signals_pb2 as signals_pb
 
+from aetheris_gateway import convert
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.service import GatewayServices
 
@@ -19,15 +20,15 @@ SERVICES = ("aetheris.gateway.v1.Gateway", "aetheris.gateway.v1.Signals")
 
 
 def add_to(server: grpc.aio.Server, services: GatewayServices) -> None:
-    gateway_pb2_grpc.add_GatewayServicer_to_server(Gateway(services), server)
-    signals_pb2_grpc.add_SignalsServicer_to_server(Signals(services), server)
+    gateway_pb2_grpc.add_GatewayServicer_to_server(GatewayServicer(services), server)
+    signals_pb2_grpc.add_SignalsServicer_to_server(SignalsServicer(services), server)
 
 
 def _credentials(context: Context) -> dict[str, str]:
     return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
 
 
-class Gateway(gateway_pb2_grpc.GatewayServicer):
+class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
     def __init__(self, services: GatewayServices) -> None:
         self._services = services
 
@@ -35,8 +36,8 @@ class Gateway(gateway_pb2_grpc.GatewayServicer):
         return self._services.identity.caller(_credentials(context))
 
     async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
-        traceparent = _credentials(context).get("traceparent", "")
-        return await self._services.jobs.submit(self._caller(context), request, traceparent=traceparent)
+        caller, traceparent = self._caller(context), _credentials(context).get("traceparent", "")
+        return await self._services.jobs.submit(caller, convert.new_job(request), traceparent=traceparent)
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         return await self._services.jobs.get(self._caller(context), request)
@@ -73,10 +74,12 @@ class Gateway(gateway_pb2_grpc.GatewayServicer):
         return await self._services.effects.list(self._caller(context), request)
 
     async def Signal(self, request: pb.SignalRequest, context: Context) -> pb.SignalResponse:
-        return await self._services.inbox.signal(self._caller(context), request)
+        accepted = await self._services.inbox.signal(self._caller(context), convert.new_signal(request))
+        return pb.SignalResponse(signal_id=str(accepted.entry_id), created=accepted.created)
 
     async def SendMessage(self, request: pb.SendMessageRequest, context: Context) -> pb.SendMessageResponse:
-        return await self._services.inbox.send_message(self._caller(context), request)
+        accepted = await self._services.inbox.send_message(self._caller(context), convert.new_message(request))
+        return pb.SendMessageResponse(created=accepted.created)
 
     async def GetApproval(self, request: pb.GetApprovalRequest, context: Context) -> pb.GetApprovalResponse:
         return await self._services.approvals.get(self._caller(context), request)
@@ -85,20 +88,21 @@ class Gateway(gateway_pb2_grpc.GatewayServicer):
         return await self._services.approvals.list(self._caller(context), request)
 
     async def Decide(self, request: pb.DecideRequest, context: Context) -> pb.DecideResponse:
-        return await self._services.approvals.decide(self._caller(context), request)
+        return await self._services.approvals.decide(self._caller(context), convert.new_decision(request))
 
     async def CompleteToken(self, request: pb.CompleteTokenRequest, context: Context) -> pb.CompleteTokenResponse:
-        return await self._services.tokens.complete(request)
+        job_id, created = await self._services.tokens.complete(convert.new_token_content(request))
+        return pb.CompleteTokenResponse(job_id=str(job_id), created=created)
 
     async def ResolveEffect(self, request: pb.ResolveEffectRequest, context: Context) -> pb.ResolveEffectResponse:
-        return await self._services.effects.resolve(self._caller(context), request)
+        return await self._services.effects.resolve(self._caller(context), convert.new_resolution(request))
 
     async def RequeueJob(self, request: pb.RequeueJobRequest, context: Context) -> pb.RequeueJobResponse:
         return await self._services.jobs.requeue(self._caller(context), request)
 
     async def ForkJob(self, request: pb.ForkJobRequest, context: Context) -> pb.ForkJobResponse:
-        traceparent = _credentials(context).get("traceparent", "")
-        return await self._services.fork(self._caller(context), request, traceparent=traceparent)
+        caller, traceparent = self._caller(context), _credentials(context).get("traceparent", "")
+        return await self._services.forks.fork(caller, convert.new_fork(request), traceparent=traceparent)
 
     async def ListStuck(self, request: pb.ListStuckRequest, context: Context) -> pb.ListStuckResponse:
         return await self._services.jobs.stuck(self._caller(context), request)
@@ -107,7 +111,7 @@ class Gateway(gateway_pb2_grpc.GatewayServicer):
         return await self._services.jobs.runners(request)
 
 
-class Signals(signals_pb2_grpc.SignalsServicer):
+class SignalsServicer(signals_pb2_grpc.SignalsServicer):
     def __init__(self, services: GatewayServices) -> None:
         self._services = services
 

@@ -1,4 +1,4 @@
-"""Long streams that end when the service drains, and that can say that they are still there."""
+"""Long calls that end when the service drains, and streams that show from time to time that they are alive."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def until_draining(
     source: AsyncGenerator[T, None], draining: asyncio.Event, *, tick_s: float | None = None
 ) -> AsyncGenerator[T | None, None]:
     """What `source` yields, and None whenever it was silent for `tick_s`. Raises ReplicaDraining when the drain
-    begins. Leaving it closes `source`."""
+    begins. Leaving the iteration closes `source`."""
     drained = asyncio.ensure_future(draining.wait())
     upcoming: asyncio.Future[tuple[T] | None] | None = None
     try:

@@ -1,8 +1,8 @@
-"""The sweep: wakes jobs whose notes nobody was told about.
+"""The sweep: wakes jobs with inbox entries of which the scheduler was never told.
 
-Such notes were left by a gateway that died between accepting and waking, or were accepted while the
-scheduler was away. Each pass walks them once, oldest first, in pages; a job that cannot be woken does not
-hold up those behind it. While the scheduler is away, the passes become rarer.
+A gateway leaves such entries if it dies between accepting and waking, or accepts while the scheduler is away. Each pass
+walks all of them once, oldest first, in pages; a job that cannot be woken does not hold up the entries behind it. While
+the scheduler is away, the passes become rarer.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class _Tally:
     away: Unavailable | None = None
 
     @property
-    def hopeless(self) -> bool:
-        """One job's wake may hang for reasons of its own; several and none that worked is the scheduler."""
+    def scheduler_away(self) -> bool:
+        """Whether the scheduler seems to be away. One wake may fail because of its job; if several fail and none works,
+        the scheduler does not answer."""
         return self.failures >= CALLS_AT_ONCE and self.woken == 0
 
 
@@ -62,28 +63,28 @@ class Sweep:
                     log.info("sweep woke jobs", jobs=woken)
 
     async def sweep(self) -> int:
-        """One pass over all that is there; how many jobs it woke. Raises Unavailable where some were not."""
+        """One pass over all such entries; how many jobs it woke. Raises Unavailable if some could not be woken."""
         tally = _Tally()
         after = 0
-        while not tally.hopeless and (page := await self._store.unwoken(after, self._after_s, PAGE_ROWS)):
+        while not tally.scheduler_away and (page := await self._store.unwoken(after, self._after_s, PAGE_ROWS)):
             jobs: defaultdict[UUID, list[UUID]] = defaultdict(list)
-            for note in page:
-                jobs[note.job_id].append(note.note_id)
+            for entry in page:
+                jobs[entry.job_id].append(entry.entry_id)
             async with asyncio.TaskGroup() as tasks:
                 room = asyncio.Semaphore(CALLS_AT_ONCE)
-                for job_id, notes in jobs.items():
-                    tasks.create_task(self._wake(job_id, notes, room, tally))
+                for job_id, entries in jobs.items():
+                    tasks.create_task(self._wake(job_id, entries, room, tally))
             after = page[-1].position
         if tally.away is not None:
             raise tally.away
         return tally.woken
 
-    async def _wake(self, job_id: UUID, notes: list[UUID], room: asyncio.Semaphore, tally: _Tally) -> None:
+    async def _wake(self, job_id: UUID, entries: list[UUID], room: asyncio.Semaphore, tally: _Tally) -> None:
         async with room:
-            if tally.hopeless:
+            if tally.scheduler_away:
                 return
             try:
-                await self._job_waker.wake(job_id, notes, by="sweep")
+                await self._job_waker.wake(job_id, entries, by="sweep")
                 tally.woken += 1
             except Unavailable as refusal:
                 tally.away = refusal

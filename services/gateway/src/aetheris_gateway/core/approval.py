@@ -1,12 +1,12 @@
-"""A question to people, and when it is answered.
+"""An approval, and how decisions close it.
 
-    pending ──► approved    as many yeses as it asks for, all for the same arguments
+    pending ──► approved    as many yeses as the quorum, all for the same arguments
        ├──────► rejected    the first no
-       ├──────► expired     its time is over
-       └──────► withdrawn   its job needs no answer any more
+       ├──────► expired     its deadline has passed
+       └──────► withdrawn   its job needs no decision any more
 
-A yes or a no is given once per person. Whoever may answer may hand their answer to somebody else instead:
-then that one answers in their place. Whoever submitted the job does not answer, unless the question allows it.
+Each approver votes yes or no once. Instead of voting, an approver may delegate: then the person or role named there
+decides in the approver's place. The requester of the job does not decide, unless the approval allows it.
 """
 
 from __future__ import annotations
@@ -14,34 +14,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import IntEnum
 
+from aetheris_api.statuses import ApprovalState, Vote
 from aetheris_kernel.errors import Conflict, Forbidden, Invalid
 
 PERSON = "person:"
 
 
-class ApprovalState(IntEnum):
-    """As stored and as sent."""
-
-    PENDING = 1
-    APPROVED = 2
-    REJECTED = 3
-    EXPIRED = 4
-    WITHDRAWN = 5
-
-
-class Vote(IntEnum):
-    """As stored."""
-
-    YES = 1
-    NO = 2
-    DELEGATED = 3
-
-
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Whoever answers. `owner`: alone on their own machine, where everybody is this person."""
+    """The person that sends a request. `owner`: of this machine, which only its owner can reach; the owner may decide
+    every approval."""
 
     actor: str
     roles: frozenset[str] = frozenset()
@@ -59,10 +42,12 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequest:
+    """What a job asks people."""
+
     approver: str  # a role, or person:NAME
     title: str
     detail: bytes = b""  # JSON
-    arguments: bytes = b""  # JSON; empty where nothing can be edited
+    arguments: bytes = b""  # JSON; empty if there is nothing to edit
     requester: str = ""
     requester_may_decide: bool = False
     quorum: int = 1
@@ -71,11 +56,13 @@ class ApprovalRequest:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
+    """One approver's vote."""
+
     actor: str
     vote: Vote
     comment: str
     at: datetime
-    edited: bytes = b""  # the arguments as they want them; empty for as asked
+    edited: bytes = b""  # the arguments as the approver edited them; empty if not edited
     delegate: str = ""
 
 
@@ -86,17 +73,19 @@ class Approval:
     decisions: Sequence[Decision] = ()
 
     @property
-    def answers(self) -> list[Decision]:
+    def votes(self) -> list[Decision]:
+        """The decisions that are a yes or a no."""
         return [decision for decision in self.decisions if decision.vote is not Vote.DELEGATED]
 
     @property
     def arguments(self) -> bytes:
-        """What was agreed to: as edited, or as asked."""
-        edited = next((answer.edited for answer in self.answers if answer.vote is Vote.YES), b"")
+        """The arguments that were agreed to: as the first yes edited them, or as the job asked."""
+        edited = next((decision.edited for decision in self.votes if decision.vote is Vote.YES), b"")
         return edited or self.request.arguments
 
     def seen(self, now: datetime) -> ApprovalState:
-        """Where it stands, also where nobody has come yet to write down that its time is over."""
+        """The state that callers see at `now`. After its deadline an approval is expired, although its row says so only
+        once the job's holder has closed it."""
         deadline = self.request.deadline
         if self.state is ApprovalState.PENDING and deadline is not None and deadline <= now:
             return ApprovalState.EXPIRED
@@ -106,45 +95,45 @@ class Approval:
 def decide(
     approval: Approval, person: Person, *, approved: bool, comment: str, edited: bytes, now: datetime
 ) -> Approval:
-    """With the person's answer, and with what that decides. The same answer again changes nothing."""
+    """The approval with this person's vote and the state that follows. Repeating the same vote changes nothing."""
     if edited == approval.request.arguments:
         edited = b""
     vote = Vote.YES if approved else Vote.NO
-    if any((said.actor, said.vote, said.edited) == (person.actor, vote, edited) for said in approval.answers):
+    if any((earlier.actor, earlier.vote, earlier.edited) == (person.actor, vote, edited) for earlier in approval.votes):
         return approval
     _require_open(approval, now)
     _require_entitled(approval, person)
     if edited and not approval.request.arguments:
-        raise Invalid("this question has no arguments to edit", field="arguments")
+        raise Invalid("this approval has no arguments to edit", field="arguments")
     if edited and not approved:
-        raise Invalid("a no edits nothing", field="arguments")
-    answered = _with(approval, Decision(person.actor, vote, comment, now, edited))
+        raise Invalid("only a yes can edit the arguments", field="arguments")
+    decided = _with(approval, Decision(person.actor, vote, comment, now, edited))
     if not approved:
-        return replace(answered, state=ApprovalState.REJECTED)
-    yeses = [answer for answer in answered.answers if answer.vote is Vote.YES]
+        return replace(decided, state=ApprovalState.REJECTED)
+    yeses = [decision for decision in decided.votes if decision.vote is Vote.YES]
     if yeses[0].edited != edited:
         raise Conflict(
-            f"{yeses[0].actor} has said yes to other arguments; a yes must be to the same, or say no",
+            f"{yeses[0].actor} has said yes to other arguments; say yes to the same arguments, or say no",
             actor=yeses[0].actor,
         )
     enough = len(yeses) >= approval.request.quorum
-    return replace(answered, state=ApprovalState.APPROVED) if enough else answered
+    return replace(decided, state=ApprovalState.APPROVED) if enough else decided
 
 
 def delegate(approval: Approval, person: Person, *, to: str, comment: str, now: datetime) -> Approval:
-    """With the person's answer handed to `to`, a role or person:NAME."""
-    last = next((said for said in reversed(approval.decisions) if said.actor == person.actor), None)
+    """The approval with this person's vote delegated to `to`, a role or person:NAME."""
+    last = next((decision for decision in reversed(approval.decisions) if decision.actor == person.actor), None)
     if last is not None and last.delegate == to:
         return approval
     _require_open(approval, now)
     _require_entitled(approval, person)
     if Person(person.actor, person.roles).is_one_of(to) and to.startswith(PERSON):
-        raise Invalid("that would hand it to yourself", field="to")
+        raise Invalid("a person cannot delegate to themselves", field="to")
     if not to.startswith(PERSON) and approval.request.quorum > 1:
-        raise Invalid("one answer of several is handed to one person: person:NAME", field="to")
+        raise Invalid("an approval with a quorum is delegated to one person: person:NAME", field="to")
     request = approval.request
     if to == f"{PERSON}{request.requester}" and not request.requester_may_decide:
-        raise Forbidden("whoever submitted the job does not answer its question")
+        raise Forbidden("the requester of the job may not decide this approval")
     return _with(approval, Decision(person.actor, Vote.DELEGATED, comment, now, delegate=to))
 
 
@@ -163,14 +152,14 @@ def _with(approval: Approval, decision: Decision) -> Approval:
 def _require_open(approval: Approval, now: datetime) -> None:
     state = approval.seen(now)
     if state is not ApprovalState.PENDING:
-        raise Conflict(_CLOSED[state], state=state.name.lower())
+        raise Conflict(_CLOSED[state], state=state.value)
 
 
 _CLOSED = {
-    ApprovalState.APPROVED: "it has been approved already",
-    ApprovalState.REJECTED: "it has been rejected already",
-    ApprovalState.EXPIRED: "it has expired",
-    ApprovalState.WITHDRAWN: "it was withdrawn: its job needs no answer any more",
+    ApprovalState.APPROVED: "the approval has been approved already",
+    ApprovalState.REJECTED: "the approval has been rejected already",
+    ApprovalState.EXPIRED: "the approval has expired",
+    ApprovalState.WITHDRAWN: "the approval was withdrawn: its job needs no decision any more",
 }
 
 
@@ -178,18 +167,18 @@ def _require_entitled(approval: Approval, person: Person) -> None:
     request = approval.request
     if not person.named:
         raise Forbidden("say who you are: a decision goes on record under a name", approver=request.approver)
-    if any(answer.actor == person.actor for answer in approval.answers):
-        raise Conflict("you have answered this already", actor=person.actor)
+    if any(decision.actor == person.actor for decision in approval.votes):
+        raise Conflict("you have decided this approval already", actor=person.actor)
     if person.owner:
         return
     if person.actor == request.requester and not request.requester_may_decide:
-        raise Forbidden("whoever submitted the job does not answer its question", actor=person.actor)
+        raise Forbidden("the requester of the job may not decide this approval", actor=person.actor)
     if not _entitled(approval, person):
         raise Forbidden(f"this is for {_called(request.approver)} to decide", approver=request.approver)
 
 
 def _entitled(approval: Approval, person: Person) -> bool:
-    """What was handed on is gone, until somebody hands it back."""
+    """Whether the person may vote. A person who has delegated may not, until the vote is delegated back."""
     entitled = person.is_one_of(approval.request.approver)
     for decision in approval.decisions:
         if decision.vote is not Vote.DELEGATED:

@@ -16,8 +16,6 @@ from math import inf
 from aetheris_journal import events as e
 from aetheris_kernel.errors import Conflict, Invalid
 
-CHOICES = ("reuse", "ask", "block")
-
 
 @dataclass(frozen=True, slots=True)
 class Cut:

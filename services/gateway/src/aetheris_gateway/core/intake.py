@@ -1,8 +1,11 @@
-"""What may come in, and how it is refused.
+"""The rules for each field of a request, and how a field that breaks its rule is refused.
 
-Every field of every request passes one of these, over REST and gRPC alike. A refusal names the field
+Every field of every request passes one of these once, over REST and gRPC alike. A refusal names the field
 and says what would be accepted. Text is data: SQL or HTML in it is kept as it is and escaped where it
-is shown; what is refused is what could not be stored or shown faithfully.
+is shown; refused is only text that could not be stored or shown faithfully.
+
+JSON that goes to a job is `Content`. Over REST it is part of a body that is parsed and checked as a whole, over gRPC it
+is bytes; both become a `Content` where they enter, and no layer behind parses or checks them a second time.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from aetheris_kernel.errors import Invalid
@@ -27,9 +32,18 @@ ARGUMENTS_BYTES_MAX = 128 * 1024
 QUORUM_MAX = 100
 EFFECT_KEY_CHARS_MAX = 1_024
 TOKEN_CHARS_MAX = 2_048
+YEAR_10000_S = 253_402_300_800  # since 1970
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """JSON that passed its checks. Only this module makes one."""
+
+    raw: bytes
 
 
 def name(value: str, field: str) -> str:
@@ -59,7 +73,7 @@ def effect_key(value: str) -> str:
 
 
 def actor(value: str, field: str) -> str:
-    """A person's name; empty for nobody."""
+    """A person's name; empty for an anonymous caller."""
     if len(value) > PERSON_CHARS_MAX or not value.isprintable():
         raise Invalid(f"{field} is at most {PERSON_CHARS_MAX} printable characters", field=field)
     return value
@@ -72,31 +86,18 @@ def role(value: str, field: str) -> str:
 
 
 def approver(value: str, field: str) -> str:
-    """Who is asked: a role, or person:NAME."""
+    """Who may decide an approval: a role, or person:NAME."""
     if value.startswith(PERSON):
         if not value.removeprefix(PERSON):
-            raise Invalid(f"{field} names nobody; write {PERSON}NAME", field=field)
+            raise Invalid(f"{field} lacks the name; write {PERSON}NAME", field=field)
         return PERSON + actor(value.removeprefix(PERSON), field)
     return role(value, field)
 
 
-def arguments(raw: bytes, field: str) -> bytes:
-    """Arguments that people may edit; empty for none."""
-    if raw:
-        load(sized(raw, ARGUMENTS_BYTES_MAX, field), field)
-    return raw
-
-
 def sentence(value: str, field: str) -> str:
-    """A reason somebody gives."""
+    """Text that a person wrote, such as a reason or a comment."""
     if len(value) > REASON_CHARS_MAX:
         raise Invalid(f"{field} has {len(value)} characters; at most {REASON_CHARS_MAX} are accepted", field=field)
-    _text(value, field)
-    return value
-
-
-def prose(value: str, field: str) -> str:
-    """What a person wrote, if it can be sent on."""
     _text(value, field)
     return value
 
@@ -112,17 +113,22 @@ def traceparent(value: str) -> str:
     return value if _TRACEPARENT.fullmatch(value) else ""
 
 
-def message_input(text: str) -> bytes:
+def deadline(at: datetime) -> datetime:
+    if not 0 <= (at - _EPOCH).total_seconds() < YEAR_10000_S:
+        raise Invalid("the deadline is not a moment between 1970 and 9999", field="deadline")
+    return at
+
+
+def message_input(text: str) -> Content:
     """The input of an agent that is called by a message."""
     if not text:
         raise Invalid('the message is empty; send {"message": "what the agent shall do"}', field="message")
     _text(text, "message")
-    return sized(dump({"message": text}), INPUT_BYTES_MAX, "message")
+    return Content(_sized(dump({"message": text}), INPUT_BYTES_MAX, "message"))
 
 
-def call_input(raw: bytes) -> bytes:
-    """The input of an agent that is called like a function."""
-    value = load(sized(raw, INPUT_BYTES_MAX, "input"), "input")
+def call_input(value: Any) -> Content:
+    """The input of an agent that is called like a function, parsed and checked already."""
     wanted = 'input is {"args": […], "kwargs": {…}}'
     if not isinstance(value, dict) or set(value) - {"args", "kwargs"}:
         raise Invalid(wanted, field="input")
@@ -130,18 +136,32 @@ def call_input(raw: bytes) -> bytes:
         raise Invalid(f"{wanted}: args is a list", field="input.args")
     if not isinstance(value.get("kwargs", {}), dict):
         raise Invalid(f"{wanted}: kwargs is an object", field="input.kwargs")
-    return dump({"args": value.get("args", []), "kwargs": value.get("kwargs", {})})
+    raw = dump({"args": value.get("args", []), "kwargs": value.get("kwargs", {})})
+    return Content(_sized(raw, INPUT_BYTES_MAX, "input"))
 
 
-def payload(raw: bytes) -> bytes:
-    """What a signal or message carries. Nothing is null."""
+def raw_call_input(raw: bytes) -> Content:
+    """The same from bytes that nothing has parsed yet."""
+    return call_input(load(_sized(raw, INPUT_BYTES_MAX, "input"), "input"))
+
+
+def content(value: Any, field: str, *, bytes_max: int = PAYLOAD_BYTES_MAX) -> Content:
+    """A value out of a body that was parsed and checked already."""
+    return Content(_sized(dump(value), bytes_max, field))
+
+
+def raw_content(raw: bytes, field: str, *, bytes_max: int = PAYLOAD_BYTES_MAX) -> Content:
+    """The same from bytes that nothing has parsed yet; they go to the job as they are. No bytes are null."""
     if not raw:
-        return b"null"
-    load(sized(raw, PAYLOAD_BYTES_MAX, "payload"), "payload")
-    return raw
+        return NULL
+    load(_sized(raw, bytes_max, field), field)
+    return Content(raw)
 
 
-def sized(raw: bytes, bytes_max: int, field: str) -> bytes:
+NULL = Content(b"null")
+
+
+def _sized(raw: bytes, bytes_max: int, field: str) -> bytes:
     if len(raw) > bytes_max:
         raise Invalid(f"{field} has {len(raw)} bytes; at most {bytes_max} are accepted", field=field)
     return raw
@@ -151,10 +171,17 @@ def dump(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def load(raw: bytes, field: str, *, depth_max: int = DEPTH_MAX) -> Any:
-    """The JSON value in `raw`, if every reader behind us can hold it too."""
+def load(raw: bytes, field: str) -> Any:
+    """The JSON value in `raw`, if every later reader can hold it too."""
+    value = parse(raw, field)
+    check(value, field)
+    return value
+
+
+def parse(raw: bytes, field: str) -> Any:
+    """The JSON value in `raw`, which is not checked yet."""
     try:
-        value = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
     except RecursionError:
         raise _too_deep(field) from None
     except UnicodeDecodeError as fault:
@@ -162,14 +189,12 @@ def load(raw: bytes, field: str, *, depth_max: int = DEPTH_MAX) -> Any:
     except json.JSONDecodeError as fault:
         where = f"line {fault.lineno}, column {fault.colno}"
         raise Invalid(f"{field} is not JSON: {fault.msg} at {where}", field=field) from fault
-    except ValueError as fault:  # a number that is none, or of thousands of digits
+    except ValueError as fault:  # NaN, Infinity, or a number of thousands of digits
         raise Invalid(f"{field} holds a number that is not accepted", field=field) from fault
-    check(value, field, depth_max=depth_max)
-    return value
 
 
-def check(value: Any, field: str, *, depth_max: int = DEPTH_MAX) -> None:
-    """Refuse what another reader of the same JSON could not hold."""
+def check(value: Any, field: str) -> None:
+    """Refuse a value that another reader of the same JSON could not hold."""
     level, depth = [value], 0
     while level:
         below: list[Any] = []
@@ -179,7 +204,7 @@ def check(value: Any, field: str, *, depth_max: int = DEPTH_MAX) -> None:
             elif isinstance(item, float) and not math.isfinite(item):
                 raise Invalid(f"{field} holds a number beyond the range of a double", field=field)
             elif isinstance(item, dict | list):
-                if depth >= depth_max:
+                if depth >= DEPTH_MAX:
                     raise _too_deep(field)
                 below += item
                 below += item.values() if isinstance(item, dict) else ()

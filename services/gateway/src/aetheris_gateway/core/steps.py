@@ -6,56 +6,18 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from itertools import groupby
 
+from aetheris_api.statuses import JobStatus, StepKind, StepOutcome, StepStatus
 from aetheris_journal.events import Failure, Resolution, Source, WaitKind
 from aetheris_journal.replay import COMPENSATION
 
-
-class Kind(StrEnum):
-    STEP = "step"
-    EFFECT = "effect"
-    WAIT = "wait"
-    CHILD = "child"
-    VALUE = "value"
-    CHECKPOINT = "checkpoint"
-    PLAN = "plan"
-
-
-class Status(StrEnum):
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    RETRYING = "retrying"
-    WAITING = "waiting"
-    IN_DOUBT = "in_doubt"
-    TIMED_OUT = "timed_out"
-    COMPENSATED = "compensated"
-
-
 # A step in one of these is not over.
-OPEN = frozenset({Status.RUNNING, Status.RETRYING, Status.WAITING, Status.IN_DOUBT})
-
-
-class Outcome(StrEnum):
-    NONE = ""
-    PURE = "pure"
-    SIDE_EFFECT_COMMITTED = "side_effect_committed"
-    RETRYABLE = "retryable"
-    PERMANENT_FAILURE = "permanent_failure"
-    COMPENSATED = "compensated"
-
-
-class Ending(StrEnum):
-    NONE = ""
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
+OPEN = frozenset({StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.WAITING, StepStatus.IN_DOUBT})
 
 
 @dataclass(slots=True)
-class Attempt:
+class TracedAttempt:
     number: int
     started_at: datetime
     lease: int
@@ -65,7 +27,7 @@ class Attempt:
 
 
 @dataclass(slots=True)
-class Wait:
+class TracedWait:
     kind: WaitKind
     name: str
     since: datetime
@@ -79,31 +41,31 @@ class Wait:
 
 
 @dataclass(slots=True)
-class Doubt:
+class TracedDoubt:
     reason: str
     since: datetime
     resolved_at: datetime | None = None
-    verdict: Resolution | None = None
+    resolution: Resolution | None = None
     source: Source | None = None
     actor: str = ""
     note: str = ""
 
 
 @dataclass(slots=True)
-class Compensation:
+class TracedCompensation:
     since: datetime
     ended_at: datetime | None = None
     result: bytes = b""
 
 
 @dataclass(slots=True)
-class Step:
+class TracedStep:
     path: str
     name: str
-    kind: Kind
+    kind: StepKind
     started_at: datetime
-    status: Status = Status.RUNNING
-    outcome: Outcome = Outcome.NONE
+    status: StepStatus = StepStatus.RUNNING
+    outcome: StepOutcome = StepOutcome.NONE
     ended_at: datetime | None = None
     elapsed: timedelta | None = None
     arguments: bytes = b""
@@ -112,10 +74,10 @@ class Step:
     key: str = ""
     child_job_id: str = ""
     recorded_job_id: str = ""
-    tries: list[Attempt] = field(default_factory=list)
-    waits: list[Wait] = field(default_factory=list)
-    doubts: list[Doubt] = field(default_factory=list)
-    compensation: Compensation | None = None
+    tries: list[TracedAttempt] = field(default_factory=list)
+    waits: list[TracedWait] = field(default_factory=list)
+    doubts: list[TracedDoubt] = field(default_factory=list)
+    compensation: TracedCompensation | None = None
 
     @property
     def attempts(self) -> int:
@@ -144,7 +106,7 @@ class Step:
 
 
 @dataclass(slots=True)
-class Lease:
+class TracedLease:
     number: int
     runner_id: str
     since: datetime
@@ -153,7 +115,7 @@ class Lease:
 
 
 @dataclass(slots=True)
-class Message:
+class TracedMessage:
     channel: str
     message_id: str
     payload: bytes
@@ -162,7 +124,7 @@ class Message:
 
 
 @dataclass(slots=True)
-class Trace:
+class JobTrace:
     """A job's record. `steps` are in the order of the program, not of the clock."""
 
     agent: str = ""
@@ -173,13 +135,13 @@ class Trace:
     idempotency_key: str = ""
     created_at: datetime | None = None
     ended_at: datetime | None = None
-    ending: Ending = Ending.NONE
+    ending: JobStatus | None = None
     result: bytes = b""
     failure: Failure | None = None
     actor: str = ""  # who cancelled it
-    steps: list[Step] = field(default_factory=list)
-    leases: list[Lease] = field(default_factory=list)
-    messages: list[Message] = field(default_factory=list)
+    steps: list[TracedStep] = field(default_factory=list)
+    leases: list[TracedLease] = field(default_factory=list)
+    messages: list[TracedMessage] = field(default_factory=list)
     events: int = 0
 
     @property
@@ -191,7 +153,7 @@ class Trace:
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
-def in_order(steps: Iterable[Step]) -> list[Step]:
+def in_order(steps: Iterable[TracedStep]) -> list[TracedStep]:
     """As the program has them; what was taken back comes behind, as it happened."""
     each = list(steps)
     program = sorted((step for step in each if not step.undoes), key=lambda step: program_order(step.path))

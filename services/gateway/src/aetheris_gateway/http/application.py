@@ -5,19 +5,27 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from aetheris_api.errors import Error
+from aetheris_api.routes import OPENAPI
 from aetheris_kernel.clock import Clock
 from fastapi import FastAPI
-from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from aetheris_gateway.http import errors, models, pages
+from aetheris_gateway.http import errors
 from aetheris_gateway.http.middleware import HttpMiddleware
-from aetheris_gateway.http.routes import approvals, effects, inbox, jobs, operations, record
+from aetheris_gateway.http.routes.approvals import ApprovalRoutes
+from aetheris_gateway.http.routes.effects import EffectRoutes
+from aetheris_gateway.http.routes.endpoint import router
+from aetheris_gateway.http.routes.inbox import InboxRoutes
+from aetheris_gateway.http.routes.jobs import JobRoutes
+from aetheris_gateway.http.routes.operations import Checks, OperationRoutes, ReferenceRoutes
+from aetheris_gateway.http.routes.record import RecordRoutes
+from aetheris_gateway.http.routes.tokens import TokenRoutes
 from aetheris_gateway.service import GatewayServices
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": models.Error, "description": "Refused; the code says by which rule."},
-    "5XX": {"model": models.Error, "description": "Something is away or broken; 503 may be tried again."},
+    "4XX": {"model": Error, "description": "Refused; the code says by which rule."},
+    "5XX": {"model": Error, "description": "Something is away or broken; 503 may be tried again."},
 }
 
 
@@ -25,7 +33,7 @@ def build(
     services: GatewayServices,
     clock: Clock,
     *,
-    checks: operations.Checks,
+    checks: Checks,
     draining: asyncio.Event,
     streams_max: int,
     local: bool,
@@ -36,20 +44,17 @@ def build(
         description="Durable agents: submit jobs, talk to them, see what they did.",
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json",
+        openapi_url=OPENAPI.path,
         redirect_slashes=False,
         responses=_REFUSALS,
     )
     errors.add_to(app)
-    app.include_router(jobs.router(services))
-    app.include_router(inbox.router(services))
-    app.include_router(approvals.router(services))
-    app.include_router(effects.router(services))
-    app.include_router(record.router(services, clock, streams_max=streams_max))
-    app.include_router(operations.router(services, checks=checks, draining=draining))
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        return pages.document(app.openapi())
-
+    app.include_router(router(JobRoutes(services), tag="jobs"))
+    app.include_router(router(InboxRoutes(services), tag="inbox"))
+    app.include_router(router(ApprovalRoutes(services), tag="people"))
+    app.include_router(router(TokenRoutes(services), tag="people"))
+    app.include_router(router(EffectRoutes(services), tag="effects"))
+    app.include_router(router(RecordRoutes(services, clock, streams_max=streams_max), tag="record"))
+    app.include_router(router(OperationRoutes(services, checks=checks, draining=draining), tag="operations"))
+    app.include_router(router(ReferenceRoutes(app.openapi), tag="operations"))
     return HttpMiddleware(app, local=local)

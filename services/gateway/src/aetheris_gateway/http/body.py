@@ -1,30 +1,26 @@
-"""Request bodies: read to a limit, parsed once, checked, and made into a model."""
+"""Request bodies: read up to a limit, parsed and checked once, and made into a shape.
+
+Everything in a body has passed `intake.check` when a route sees it: each field's value can be stored, sent on and shown
+as it is, and is nested at most as deep as content may be.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any, TypeVar
 
+from aetheris_api.shape import Body
 from aetheris_kernel.errors import Invalid
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from aetheris_gateway.core import intake
 from aetheris_gateway.http.errors import BodyTooLarge, HttpRefusal, invalid_from
 
 BODY_BYTES_MAX = 1024 * 1024
-# A payload, its key and the JSON around them.
-NOTE_BYTES_MAX = intake.PAYLOAD_BYTES_MAX * 2
+# A body that carries content: the content, its key and the JSON around them.
+CONTENT_BODY_BYTES_MAX = intake.PAYLOAD_BYTES_MAX * 2
 _READ_S = 30.0
-# How deep in a body the values stand that have a limit of their own.
-_AROUND = 2
-
-
-class Body(BaseModel):
-    """What a route accepts: nothing but its fields, in exactly their types."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
 
 Wanted = TypeVar("Wanted", bound=Body)
 
@@ -38,22 +34,31 @@ async def read(
             return wanted()
         raise Invalid("the body is empty; send a JSON object", field="body")
     _require_json(request)
-    value = intake.load(raw, "body", depth_max=intake.DEPTH_MAX + _AROUND)
-    if not isinstance(value, dict):
+    fields = intake.parse(raw, "body")
+    if not isinstance(fields, dict):
         raise Invalid("the body is a JSON object", field="body")
+    _check(fields, wanted)
     try:
-        return wanted.model_validate(value)
+        return wanted.model_validate(fields)
     except ValidationError as invalid:
         raise invalid_from(invalid.errors(include_input=False, include_url=False)) from None
 
 
-async def value(request: Request, *, bytes_max: int) -> bytes:
-    """Any JSON value, as it was written; nothing where nothing was sent."""
-    raw = await _bounded(request, bytes_max)
+def _check(fields: dict[str, Any], wanted: type[Body]) -> None:
+    """Check each field by itself, so that a refusal can name it. A name that is no field of the route is any text, and
+    is not repeated."""
+    for name, value in fields.items():
+        known = name if name in wanted.model_fields else "body"
+        intake.check(name, known)
+        intake.check(value, known)
+
+
+async def content(request: Request) -> intake.Content:
+    """A body that is content as a whole: any JSON value, kept as it was written. An empty body is null."""
+    raw = await _bounded(request, CONTENT_BODY_BYTES_MAX)
     if raw:
         _require_json(request)
-        intake.load(raw, "body")
-    return raw
+    return intake.raw_content(raw, "body")
 
 
 def _require_json(request: Request) -> None:
@@ -76,9 +81,3 @@ async def _bounded(request: Request, bytes_max: int) -> bytes:
     except TimeoutError:
         raise HttpRefusal(408, "REQUEST_TIMEOUT", f"the body did not arrive within {_READ_S:.0f} seconds") from None
     return bytes(raw)
-
-
-def accepts(model: type[Body], *, required: bool = True) -> dict[str, Any]:
-    """What OpenAPI says about the body of a route that reads it with `read`."""
-    schema = model.model_json_schema()
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}

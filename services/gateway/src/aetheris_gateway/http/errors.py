@@ -26,13 +26,13 @@ _LINGER_BYTES = 128 * 1024 * 1024
 
 _CODES = {400: "INVALID", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 _MESSAGES = {
-    404: "there is nothing here; /docs lists what there is",
-    405: "this path does not take that method; /docs lists what it takes",
+    404: "there is nothing at this address; /docs lists the routes",
+    405: "this address does not accept that method; /docs lists the routes",
 }
 
 
 class HttpRefusal(Exception):
-    """What only HTTP can get wrong."""
+    """A refusal that exists over HTTP only, e.g. of a media type."""
 
     def __init__(self, status: int, code: str, message: str, **facts: object) -> None:
         super().__init__(message)
@@ -69,7 +69,7 @@ def refused(refusal: Refusal) -> Response:
 
 
 def fault(failure: Exception) -> Response:
-    """Ours, not the caller's: they get an id, and the log has the rest under it."""
+    """A fault is ours, not the caller's: the caller gets an id, and the log has the rest under that id."""
     error_id = secrets.token_hex(8)
     log.error("request failed", error_id=error_id, exc_info=failure)
     return error_response(500, "INTERNAL", "internal error", {"error_id": error_id})
@@ -83,8 +83,9 @@ def _whole_seconds(text: object) -> str:
 
 
 class _Lingering(JsonResponse):
-    """An answer to a request whose body nobody reads. Closing while the client still sends would reset the
-    connection and take the answer with it, so a bounded rest of the body is thrown away first."""
+    """An answer to a request whose body is refused unread. Closing while the client still sends would reset the
+    connection, and the client would lose the answer; so the rest of the body, up to a limit, is read and dropped
+    first."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -130,11 +131,11 @@ def add_to(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def on_disconnect(_: Request, __: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # nobody reads it
+        return Response(status_code=400)  # the client is gone and does not read it
 
 
 def invalid_from(errors: Any) -> Invalid:
-    """The first of pydantic's complaints, without what was sent: it may be anything."""
+    """The first of pydantic's complaints. It does not repeat the value that was sent, which may be anything."""
     first = errors[0]
     place = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
     field = ".".join(place) or "body"

@@ -1,4 +1,4 @@
-"""What every request passes on its way in and out: the Host check, the counters, the canonical line."""
+"""The checks and counters that every request passes: Host, origin, metrics, one log line."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from aetheris_gateway.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger()
 
-# Asked every few seconds by whoever watches; not worth a line each.
+# Probes and Prometheus ask for these every few seconds; they are logged at debug level.
 _QUIET = ("/api/health", "/metrics")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 class HttpMiddleware:
-    """Outermost, so that what goes wrong inside is still answered and counted.
+    """The outermost layer, so that a fault in any other layer is still answered and counted.
 
-    `local`: only loopback names are accepted as Host. Nothing here is authenticated, and without this a
-    page that somebody visits could talk to us through a name that its owner points at 127.0.0.1.
+    With `local`, only loopback names are accepted as Host. A gateway on loopback authenticates no caller, and without
+    this check any web page could reach it from a visitor's browser, through a name that the page's owner points at
+    127.0.0.1 (DNS rebinding).
 
-    Behind whatever name: what changes something is refused where a browser sends it for another page.
+    Under every name, a request that changes something is refused if a browser sends it for another site's page.
     """
 
     def __init__(self, app: ASGIApp, *, local: bool) -> None:
@@ -39,7 +40,7 @@ class HttpMiddleware:
         began = perf_counter()
         status, complete = 0, False
 
-        async def told(message: Message) -> None:
+        async def send_noted(message: Message) -> None:
             nonlocal status, complete
             complete = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start":
@@ -50,25 +51,25 @@ class HttpMiddleware:
         try:
             if self._local and not _names_loopback(scope):
                 refusal = "this gateway answers to localhost only; see AETHERIS_TRUST_NETWORK"
-                await error_response(403, "FORBIDDEN", refusal, {"field": "host"})(scope, receive, told)
-            elif _of_another_page(scope):
-                refusal = "a browser sent this for a page that is not ours"
-                await error_response(403, "FORBIDDEN", refusal, {"field": "sec-fetch-site"})(scope, receive, told)
+                await error_response(403, "FORBIDDEN", refusal, {"field": "host"})(scope, receive, send_noted)
+            elif _from_another_site(scope):
+                refusal = "a browser sent this request for a page of another site"
+                await error_response(403, "FORBIDDEN", refusal, {"field": "sec-fetch-site"})(scope, receive, send_noted)
             else:
-                await self._app(scope, receive, told)
+                await self._app(scope, receive, send_noted)
         except ClientDisconnect:
             status = status or 499
         except Exception:
-            # Starlette answers a fault by our handler and raises it nevertheless. An answer that was cut off
-            # is another matter: the server must not end it as if it were whole.
+            # Starlette answers a fault through our handler and raises it as well; then the answer is complete. If it is
+            # not, the server must learn of the fault, and must not end the answer as if it were complete.
             if not complete:
                 raise
         finally:
             _count(scope, status, perf_counter() - began)
 
 
-def _of_another_page(scope: Scope) -> bool:
-    """Whether a browser says that a page from elsewhere wants something changed; others do not say anything."""
+def _from_another_site(scope: Scope) -> bool:
+    """Whether a browser says that a page of another site sends a change. Other clients send no such header."""
     site = next((value for name, value in scope["headers"] if name == b"sec-fetch-site"), b"none")
     return scope["method"] not in ("GET", "HEAD") and site not in (b"none", b"same-origin")
 
@@ -80,10 +81,10 @@ def _names_loopback(scope: Scope) -> bool:
 
 
 def _count(scope: Scope, status: int, seconds: float) -> None:
-    # By the route's template: the path itself holds ids, and whatever somebody made up.
+    # Label by the route's template: the path itself holds ids and arbitrary text, of which there is no end.
     route = getattr(scope.get("route"), "path", "none")
     method = scope["method"] if scope["method"] in _METHODS else "other"
     HTTP_REQUESTS.labels(method, route, status or 499).inc()
     HTTP_SECONDS.labels(method, route).observe(seconds)
-    tell = log.debug if route in _QUIET else log.info
-    tell("request answered", method=method, route=route, status=status or 499, seconds=round(seconds, 6))
+    log_line = log.debug if route in _QUIET else log.info
+    log_line("request answered", method=method, route=route, status=status or 499, seconds=round(seconds, 6))

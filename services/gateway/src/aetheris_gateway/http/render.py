@@ -1,7 +1,7 @@
-"""JSON out, with the values of jobs spliced in byte for byte.
+"""Answers as JSON, with the values of jobs spliced in byte for byte.
 
-A result is shown as the agent wrote it: parsing it and writing it again would round its numbers, and a
-deep one could not be parsed at all.
+A result is shown as the agent wrote it: parsing it and writing it again would round its numbers, and a deeply nested
+value could not be parsed at all.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _string = json.encoder.encode_basestring
 
 @dataclass(frozen=True, slots=True)
 class Json:
-    """JSON text that somebody else wrote."""
+    """JSON text that a job or a caller wrote."""
 
     text: str
 
 
 def embed(raw: bytes) -> Json | str | None:
-    """`raw` as it is to stand in an answer: itself where it is JSON, as a string where it is not."""
+    """How `raw` stands in an answer: unchanged if it is JSON, as a string if it is not."""
     if not raw:
         return None
     text = raw.decode("utf-8", "replace")
@@ -37,8 +37,9 @@ def embed(raw: bytes) -> Json | str | None:
     return Json(text)
 
 
-def moment(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+def moment(at: datetime) -> str:
+    """A moment in UTC, always with six digits of a second, so that such texts sort as the moments do."""
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def dumps(value: Any) -> str:
@@ -53,6 +54,8 @@ def _write(value: Any, out: list[str]) -> None:
             out.append(value.text)
         case str():
             out.append(_string(value))
+        case datetime():
+            out.append(f'"{moment(value)}"')
         case BaseModel():
             _write({name: getattr(value, name) for name in type(value).model_fields}, out)
         case Mapping():

@@ -1,30 +1,26 @@
-"""Side effects: listed, and those in doubt resolved by a person.
+"""Side effects: list them, and resolve those in doubt by what a person says.
 
-    verdict left at the ledger ──► the job requeued ──► its holder writes the verdict into the chain
+    resolution stored at the ledger ──► the job requeued ──► its holder records the resolution in the chain
 
-A job that waits for an operator is moved by nothing but a requeue. Where the gateway dies between the two, or
-the scheduler is away, the caller is not answered and says it again: the verdict stands, and the job is told.
+A job that waits for an operator continues only after a requeue. If the gateway dies between the two, or the scheduler
+is away, the caller gets no answer and sends the resolution again: the ledger has it already, and the job is requeued.
 """
 
 from __future__ import annotations
 
-from aetheris_kernel.errors import Conflict, Invalid, NotFound
+from aetheris_api.statuses import EffectResolution
+from aetheris_kernel.errors import Conflict, NotFound
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
-from aetheris_proto.ledger.v1 import event_pb2
 from aetheris_proto.ledger.v1 import ledger_pb2 as ledger_pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
 
+from aetheris_gateway import convert
 from aetheris_gateway.core import intake
+from aetheris_gateway.core.requests import NewResolution
 from aetheris_gateway.identity import Caller
-from aetheris_gateway.metrics import RESOLUTIONS_TOTAL
+from aetheris_gateway.metrics import RESOLUTIONS
 from aetheris_gateway.peers import Ledger, Scheduler
 from aetheris_gateway.service.jobs import JobService, page_size, page_token
-
-RESOLUTIONS = {
-    "committed": event_pb2.EffectResolved.VERDICT_COMMITTED,
-    "not_executed": event_pb2.EffectResolved.VERDICT_NOT_EXECUTED,
-    "abandoned": event_pb2.EffectResolved.VERDICT_ABANDONED,
-}
 
 
 class EffectService:
@@ -47,35 +43,30 @@ class EffectService:
         )
         return pb.ListEffectsResponse(effects=page.effects, next_page_token=page.next_page_token)
 
-    async def resolve(self, caller: Caller, request: pb.ResolveEffectRequest) -> pb.ResolveEffectResponse:
-        if request.verdict not in RESOLUTIONS.values():
-            raise Invalid(f"the verdict is one of {', '.join(RESOLUTIONS)}", field="verdict")
-        committed = request.verdict == event_pb2.EffectResolved.VERDICT_COMMITTED
-        if request.result and not committed:
-            raise Invalid("only what has run has a result", field="result")
-        verdict = ledger_pb.ResolveEffectRequest(
-            tenant=caller.tenant,
-            key=intake.effect_key(request.key),
-            verdict=request.verdict,
-            result=intake.payload(request.result) if committed else b"",
-            actor=caller.actor,
-            note=intake.sentence(request.note, "note"),
-        )
+    async def resolve(self, caller: Caller, new: NewResolution) -> pb.ResolveEffectResponse:
+        committed = new.resolution is EffectResolution.COMMITTED
         try:
-            response = await self._ledger.resolve_effect(verdict)
+            response = await self._ledger.resolve_effect(
+                ledger_pb.ResolveEffectRequest(
+                    tenant=caller.tenant,
+                    key=new.key,
+                    verdict=convert.RESOLUTIONS[new.resolution],
+                    result=(new.result or intake.NULL).raw if committed else b"",
+                    actor=caller.actor,
+                    note=new.note,
+                )
+            )
         except NotFound:
-            # Without the key: it is whatever the caller made up.
+            # The refusal does not repeat the key, which may be any text of the caller's.
             raise NotFound("no effect has this key") from None
-        RESOLUTIONS_TOTAL.labels(
-            next(name for name, verdict in RESOLUTIONS.items() if verdict == request.verdict)
-        ).inc()
-        await self._tell(caller, response.effect.job_id)
+        RESOLUTIONS.labels(new.resolution).inc()
+        await self._requeue(caller, response.effect.job_id)
         return pb.ResolveEffectResponse(effect=response.effect)
 
-    async def _tell(self, caller: Caller, job_id: str) -> None:
+    async def _requeue(self, caller: Caller, job_id: str) -> None:
         try:
             await self._scheduler.requeue(scheduler_pb.RequeueRequest(job_id=job_id, actor=caller.actor))
         except (Conflict, NotFound):
-            # It is not parked: its holder looks for a verdict before it parks, and the scheduler remembers
-            # that it was asked for. Or it has ended, and nobody looks any more.
+            # The job is not parked: its holder looks for resolutions before it parks, and the scheduler remembers the
+            # requeue. Or the job has ended, and nothing will read the resolution.
             return

@@ -1,4 +1,5 @@
-"""Jobs: submitted, shown, listed, cancelled, paused and resumed, all by the scheduler."""
+"""Jobs: submit, show, list, cancel, pause, resume and requeue them. The scheduler does all of it; this module checks
+that the job belongs to the caller's tenant, and tells the requester if no runner offers the agent."""
 
 from __future__ import annotations
 
@@ -6,16 +7,16 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from aetheris_journal.codec import to_timestamp
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Invalid, NotFound, Refusal
 from aetheris_kernel.ids import parse_job_id
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
-from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from aetheris_gateway.core import intake
-from aetheris_gateway.core.fork import CHOICES, Cut
+from aetheris_gateway.core.requests import NewJob
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.peers import Scheduler
 from aetheris_gateway.states import FINISHED
@@ -27,12 +28,12 @@ WAIT_MAX_S = 60
 _TOKEN_CHARS_MAX = 1_024
 _OWNERS_MAX = 10_000
 _RUNNER_PAGES_MAX = 20
-# How old the knowledge that an agent is offered may be, and that it is not; how long a submission waits for it.
+# How long the gateway relies on having seen that an agent is offered, and on having seen that it is not; and how long
+# a submission waits for the scheduler's list of runners.
 _OFFERED_S = 10.0
 _UNOFFERED_S = 1.0
 _HINT_S = 0.5
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
-_YEAR_10000 = 253_402_300_800  # seconds since 1970
 
 
 class JobService:
@@ -40,56 +41,52 @@ class JobService:
         self._scheduler = scheduler
         self._clock = clock
         self._draining = draining
-        # Whose a job is never changes, so reading a record need not ask each time.
+        # The tenant of each job that was seen lately. It never changes, so reading a record need not ask the scheduler.
         self._owners: OrderedDict[str, str] = OrderedDict()
-        # The agents that runners offer, as of lately.
+        # The agents that connected runners offered at the time `_offers_at`.
         self._offers: frozenset[str] = frozenset()
         self._offers_at = float("-inf")
 
-    async def submit(self, caller: Caller, request: pb.SubmitRequest, *, traceparent: str = "") -> pb.SubmitResponse:
-        match request.WhichOneof("what"):
-            case "message":
-                what = intake.message_input(request.message)
-            case "input":
-                what = intake.call_input(request.input)
-            case _:
-                raise Invalid('say what the agent shall do: send {"message": "…"}', field="message")
-        job = scheduler_pb.SubmitRequest(
+    async def submit(self, caller: Caller, new: NewJob, *, traceparent: str = "") -> pb.SubmitResponse:
+        submission = scheduler_pb.SubmitRequest(
             tenant=caller.tenant,
-            agent=intake.name(request.agent, "agent"),
-            input=what,
-            idempotency_key=intake.key(request.idempotency_key, "idempotency_key", required=False),
-            queue=intake.name(request.queue or "default", "queue"),
-            priority=intake.priority(request.priority),
-            # Chosen here, so that a second try of this very call is the same job.
-            job_id=str(self._clock.new_id()),
-            traceparent=_traceparent(traceparent),
+            agent=new.agent,
+            input=new.input.raw,
+            idempotency_key=new.idempotency_key,
+            queue=new.queue,
+            priority=new.priority,
+            deadline=None if new.deadline is None else to_timestamp(new.deadline),
             actor=caller.actor,
         )
-        if request.HasField("deadline"):
-            job.deadline.CopyFrom(moment_of(request.deadline))
-        response = await self._scheduler.submit(job)
+        job, created = await self.start(submission, traceparent)
+        return pb.SubmitResponse(job=job, created=created, hint=await self._hint(job))
+
+    async def start(self, submission: scheduler_pb.SubmitRequest, traceparent: str) -> tuple[scheduler_pb.Job, bool]:
+        """The scheduler's job for a submission, and whether this call created it."""
+        # The gateway chooses the id, so that a second try of this call is the same job.
+        submission.job_id = str(self._clock.new_id())
+        submission.traceparent = _traceparent(traceparent)
+        response = await self._scheduler.submit(submission)
         self._remember(response.job)
-        # Where the first try was stored and its answer lost, the second one found its own job.
-        created = response.created or response.job.job_id == job.job_id
-        return pb.SubmitResponse(job=response.job, created=created, hint=await self._hint(response.job))
+        # If the first try was stored and its answer lost, the second try finds the job under the id chosen here.
+        return response.job, response.created or response.job.job_id == submission.job_id
 
     async def get(self, caller: Caller, request: pb.GetJobRequest) -> pb.GetJobResponse:
-        """The job; with a wait, once it has ended or the time is over. A drain ends the wait."""
+        """The job. With a wait, the answer comes once the job has ended or the time is over; a drain ends the wait."""
         job_id = str(parse_job_id(request.job_id))
         wait_s = request.wait.seconds + request.wait.nanos / 1e9
         if not 0 <= wait_s <= WAIT_MAX_S:
             raise Invalid(f"wait is between 0 and {WAIT_MAX_S} seconds", field="wait")
         if not wait_s:
-            return pb.GetJobResponse(job=await self._owned(caller, job_id))
+            return pb.GetJobResponse(job=await self.owned(caller, job_id))
         job = None
         if self._owners.get(job_id) != caller.tenant:
-            # Asked without a wait first: whoever may not see the job does not learn when it ends.
-            job = await self._owned(caller, job_id)
+            # Ask without a wait first: a caller that may not see the job must not learn when it ends.
+            job = await self.owned(caller, job_id)
             if job.state in FINISHED:
                 return pb.GetJobResponse(job=job)
         ended = await unless_draining(self._draining, self._scheduler.get(job_id, wait_s=wait_s))
-        return pb.GetJobResponse(job=ended or job or await self._owned(caller, job_id))
+        return pb.GetJobResponse(job=ended or job or await self.owned(caller, job_id))
 
     async def list(self, caller: Caller, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
         page = await self._scheduler.list(
@@ -126,32 +123,6 @@ class JobService:
         order = scheduler_pb.RequeueRequest(job_id=request.job_id, actor=caller.actor)
         return pb.RequeueJobResponse(job=await self._scheduler.requeue(order))
 
-    async def fork(
-        self, caller: Caller, request: pb.ForkJobRequest, cut: Cut, *, traceparent: str = ""
-    ) -> pb.ForkJobResponse:
-        """A job that begins with the history of another, up to `cut`."""
-        source = await self._owned(caller, request.job_id)
-        job = scheduler_pb.SubmitRequest(
-            tenant=caller.tenant,
-            agent=source.agent,
-            input=source.input,
-            idempotency_key=intake.key(request.idempotency_key, "idempotency_key", required=False),
-            queue=source.queue,
-            priority=source.priority,
-            job_id=str(self._clock.new_id()),
-            traceparent=_traceparent(traceparent),
-            actor=caller.actor,
-            fork=scheduler_pb.Fork(
-                from_job_id=source.job_id,
-                at_seq=cut.seq,
-                before_path=cut.before_path,
-                effects=request.effects or CHOICES[0],
-            ),
-        )
-        response = await self._scheduler.submit(job)
-        created = response.created or response.job.job_id == job.job_id
-        return pb.ForkJobResponse(job=response.job, created=created)
-
     async def stuck(self, caller: Caller, request: pb.ListStuckRequest) -> pb.ListStuckResponse:
         size, token = page_size(request.page_size), page_token(request.page_token)
         asked = scheduler_pb.StuckRequest(tenant=caller.tenant, page_size=size, page_token=token)
@@ -164,7 +135,7 @@ class JobService:
         return pb.ListRunnersResponse(runners=page.runners, next_page_token=page.next_page_token)
 
     async def all_runners(self) -> Sequence[scheduler_pb.Runner]:
-        """Those of the first pages; nobody has more."""
+        """The connected runners, up to 20 pages of them: more than a deployment has."""
         found = scheduler_pb.RunnersResponse().runners
         token = ""
         for _ in range(_RUNNER_PAGES_MAX):
@@ -176,7 +147,7 @@ class JobService:
         return found
 
     async def _hint(self, job: scheduler_pb.Job) -> str:
-        """That nobody offers the agent, where that is to be seen. What a leased job needs is not asked."""
+        """Warning text if no connected runner offers the agent; empty for a job that a runner has already."""
         if job.state != scheduler_pb.JOB_STATE_READY:
             return ""
         wanted, now = {job.agent, "*"}, self._clock.monotonic()
@@ -200,13 +171,15 @@ class JobService:
             if self._owners[job_id] != caller.tenant:
                 raise _unknown(job_id)
         else:
-            await self._owned(caller, job_id)
+            await self.owned(caller, job_id)
 
     async def glance(self, caller: Caller, job_id: str) -> scheduler_pb.Job:
-        """The caller's job, if the scheduler can say at once; else Unavailable."""
+        """The caller's job, if the scheduler answers at once; otherwise Unavailable."""
         return self._checked(caller, await self._scheduler.glance(job_id))
 
-    async def _owned(self, caller: Caller, job_id: str) -> scheduler_pb.Job:
+    async def owned(self, caller: Caller, job_id: str) -> scheduler_pb.Job:
+        """The caller's job; NotFound for a job of another tenant."""
+        parse_job_id(job_id)
         return self._checked(caller, await self._scheduler.get(job_id))
 
     def _remember(self, job: scheduler_pb.Job) -> None:
@@ -222,7 +195,7 @@ class JobService:
 
 
 def _traceparent(sent: str) -> str:
-    """The trace the job belongs to: that of this request's span, where spans are made, else the caller's."""
+    """The trace that the job joins: that of this request's span, if the gateway makes spans, otherwise the caller's."""
     carrier: dict[str, str] = {}
     _TRACE_CONTEXT.inject(carrier)
     return carrier.get("traceparent") or intake.traceparent(sent)
@@ -230,12 +203,6 @@ def _traceparent(sent: str) -> str:
 
 def _unknown(job_id: str) -> NotFound:
     return NotFound("no such job", job_id=job_id)
-
-
-def moment_of(deadline: Timestamp) -> Timestamp:
-    if not 0 <= deadline.seconds < _YEAR_10000 or not 0 <= deadline.nanos < 10**9:
-        raise Invalid("the deadline is no moment between 1970 and 9999", field="deadline")
-    return deadline
 
 
 def page_size(asked: int, *, default: int = PAGE_ROWS, most: int = PAGE_ROWS_MAX) -> int:
@@ -246,5 +213,5 @@ def page_size(asked: int, *, default: int = PAGE_ROWS, most: int = PAGE_ROWS_MAX
 
 def page_token(token: str) -> str:
     if len(token) > _TOKEN_CHARS_MAX or not token.isprintable():
-        raise Invalid("the cursor is none that a page returned", field="page_token")
+        raise Invalid("this cursor was not returned by a page", field="page_token")
     return token

@@ -1,4 +1,4 @@
-"""The record: a job's events, its trace and whether its chain is whole, all from the ledger."""
+"""A job's record as the ledger has it: its events, its trace, and whether its chain is intact."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from aetheris_gateway import convert
 from aetheris_gateway.core.fork import History
-from aetheris_gateway.core.steps import Trace
+from aetheris_gateway.core.steps import JobTrace
 from aetheris_gateway.core.trace import trace_of
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.peers import Ledger
@@ -30,7 +30,7 @@ COMMITS_MAX = 10_000
 SEQ_MAX = 2**63 - 1
 TRACE_EVENTS_MAX = 20_000
 TRACE_BYTES_MAX = 32 * 1024 * 1024
-# What fits into one gRPC message with room to spare.
+# Below the 16 MiB of a gRPC message, with room for the rest of the answer.
 ANSWER_BYTES_MAX = 12 * 1024 * 1024
 
 _ENDS: dict[int, type[Event]] = {
@@ -54,10 +54,10 @@ def events_of(commit: ledger_pb.Commit) -> Sequence[Event]:
 
 @dataclass(frozen=True, slots=True)
 class TracedJob:
-    """A job with what is on record of it, or with the beginning of that where it is very long."""
+    """A job and its trace. If the record is very long, the trace covers its beginning and `complete` is False."""
 
     job: scheduler_pb.Job
-    trace: Trace
+    trace: JobTrace
     last_seq: int
     complete: bool
 
@@ -70,7 +70,7 @@ class RecordService:
 
     async def read_events(self, caller: Caller, request: pb.ReadEventsRequest) -> pb.ReadEventsResponse:
         size = page_size(request.page_size, default=COMMITS, most=COMMITS_MAX)
-        _place(request.after_seq)
+        _require_seq(request.after_seq)
         await self._jobs.require(caller, request.job_id)
         page = await self._page(request.job_id, request.after_seq, size)
         return pb.ReadEventsResponse(commits=page.commits, more=page.more)
@@ -78,8 +78,8 @@ class RecordService:
     async def watch_events(
         self, caller: Caller, request: pb.WatchEventsRequest, *, tick_s: float | None = None
     ) -> AsyncGenerator[pb.WatchEventsResponse | None, None]:
-        """Commits as they become durable, until the chain ends; None whenever it was quiet for `tick_s`."""
-        _place(request.after_seq)
+        """Commits as they become durable, until the chain ends; None each time nothing came for `tick_s`."""
+        _require_seq(request.after_seq)
         await self._jobs.require(caller, request.job_id)
         return self._watching(request, tick_s)
 
@@ -102,31 +102,36 @@ class RecordService:
                 size += len(commit.body)
                 after = commit.seq
             more = page.more
-        # A long one takes a while, and others are being served.
+        # A long trace takes a while to fold; in a thread it does not hold up other requests.
         trace = trace_of(events) if len(events) < 500 else await asyncio.to_thread(trace_of, events)
         return TracedJob(job, trace, after, not more)
 
     async def get_trace(self, caller: Caller, request: pb.GetTraceRequest) -> pb.GetTraceResponse:
-        told = await self.trace(caller, request.job_id)
-        response = pb.GetTraceResponse(job=told.job, steps=[convert.step_to_wire(step) for step in told.trace.steps])
-        if not told.complete or response.ByteSize() > ANSWER_BYTES_MAX:
+        traced = await self.trace(caller, request.job_id)
+        response = pb.GetTraceResponse(
+            job=traced.job, steps=[convert.step_to_wire(step) for step in traced.trace.steps]
+        )
+        if not traced.complete or response.ByteSize() > ANSWER_BYTES_MAX:
             raise TooLarge("the trace is too long for one answer: read the events page by page", job_id=request.job_id)
         return response
 
     async def verify(self, caller: Caller, request: pb.VerifyJobRequest) -> pb.VerifyJobResponse:
-        """The ledger's verdict. A chain cut off at its end is whole in itself, but the scheduler knows how
-        the job ended and the chain must say the same."""
-        # The scheduler is told of an end after the chain has it, so it is asked before.
+        """What the ledger found. A chain whose last commits are missing still passes the ledger's check; but the
+        scheduler knows how the job ended, and the chain must end the same way."""
+        # The scheduler learns of an end only after the chain has it. So ask the scheduler first: if it knows an end, a
+        # complete chain has it as well.
         job = (await self._jobs.get(caller, pb.GetJobRequest(job_id=request.job_id))).job
         try:
-            verdict = await self._ledger.verify(request.job_id)
+            found = await self._ledger.verify(request.job_id)
         except NotFound:
-            verdict = ledger_pb.VerifyResponse(intact=True)
-        if verdict.intact and job.state in FINISHED and not await self._ends_as(job, verdict.commits):
-            verdict.intact = False
-            verdict.bad_seq = verdict.commits + 1
-            verdict.problem = f"the job is {STATUSES[job.state]}, but the chain does not end so: its tail is missing"
-        return pb.VerifyJobResponse(verdict=verdict)
+            found = ledger_pb.VerifyResponse(intact=True)
+        if found.intact and job.state in FINISHED and not await self._ends_as(job, found.commits):
+            found.intact = False
+            found.bad_seq = found.commits + 1
+            found.problem = (
+                f"the job is {STATUSES[job.state]}, but the chain does not end with that: its tail is missing"
+            )
+        return pb.VerifyJobResponse(verdict=found)
 
     async def _ends_as(self, job: scheduler_pb.Job, commits: int) -> bool:
         if commits == 0:
@@ -135,7 +140,7 @@ class RecordService:
         return bool(page.commits) and isinstance(events_of(page.commits[-1])[-1], _ENDS[job.state])
 
     async def history(self, job_id: str) -> History:
-        """What a fork has to know of a chain."""
+        """The facts about a chain that decide where a fork may part from it."""
         history, more = History(), True
         while more:
             page = await self._page(job_id, history.last_seq, COMMITS)
@@ -152,6 +157,6 @@ class RecordService:
             return ledger_pb.ReadResponse()
 
 
-def _place(after_seq: int) -> None:
+def _require_seq(after_seq: int) -> None:
     if after_seq > SEQ_MAX:
-        raise Invalid("no chain is that long", field="after_seq")
+        raise Invalid(f"after_seq is at most {SEQ_MAX}", field="after_seq")

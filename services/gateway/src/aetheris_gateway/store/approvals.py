@@ -1,7 +1,7 @@
-"""Questions and decisions at rest, in PostgreSQL.
+"""Approvals and decisions in PostgreSQL.
 
-A decision, what it makes of the question, and the note that tells the job are one transaction, under the
-lock of the question's row.
+A decision, the state in which it leaves the approval, and the inbox entry that tells the job are one transaction, under
+the lock of the approval's row.
 """
 
 from __future__ import annotations
@@ -13,19 +13,31 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from aetheris_api.statuses import ApprovalState, Vote
 from aetheris_chassis.postgres import Pool, acquiring
 from aetheris_chassis.queries import load_queries
 from aetheris_kernel.errors import NotFound
 
-from aetheris_gateway.core.approval import Approval, ApprovalRequest, ApprovalState, Decision, Vote
+from aetheris_gateway.core.approval import Approval, ApprovalRequest, Decision
 from aetheris_gateway.store.inbox import EntryDraft, write_entries
 
 _sql = load_queries("aetheris_gateway")
 
+_STATE_CODES = {
+    ApprovalState.PENDING: 1,
+    ApprovalState.APPROVED: 2,
+    ApprovalState.REJECTED: 3,
+    ApprovalState.EXPIRED: 4,
+    ApprovalState.WITHDRAWN: 5,
+}
+_STATES = {code: state for state, code in _STATE_CODES.items()}
+_VOTE_CODES = {Vote.YES: 1, Vote.NO: 2, Vote.DELEGATED: 3}
+_VOTES = {code: vote for vote, code in _VOTE_CODES.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class StoredApproval:
-    """A question with its place in the world."""
+    """An approval with its id, its job and its path in the job's program."""
 
     approval_id: UUID
     tenant: str
@@ -40,7 +52,7 @@ class ApprovalStore:
         self._pool = pool
 
     async def open(self, approval_id: UUID, tenant: str, job_id: UUID, path: str, request: ApprovalRequest) -> UUID:
-        """The question's id: `approval_id`, or that of the first that asked the same."""
+        """The id of the approval at this path: `approval_id`, or the id of the row that was stored first."""
         async with acquiring(self._pool) as connection:
             made: UUID | None = await connection.fetchval(
                 _sql.open_approval,
@@ -60,7 +72,7 @@ class ApprovalStore:
             if made is None:
                 made = await connection.fetchval(_sql.standing_approval, job_id, tenant, path)
         if made is None:
-            raise RuntimeError(f"the question at {path} was neither stored nor repeated")
+            raise RuntimeError(f"the approval at {path} was neither stored nor found")
         return made
 
     async def get(self, tenant: str, approval_id: UUID) -> StoredApproval:
@@ -84,39 +96,41 @@ class ApprovalStore:
             if list(states) == [ApprovalState.PENDING]:
                 rows = await connection.fetch(_sql.pending_approvals, tenant, after, now, job_id, approver, limit)
             else:
-                rows = await connection.fetch(_sql.approvals, tenant, after, now, states, job_id, approver, limit)
+                codes = [_STATE_CODES[state] for state in states]
+                rows = await connection.fetch(_sql.approvals, tenant, after, now, codes, job_id, approver, limit)
             return await _with_decisions(connection, rows)
 
     async def change(
         self, tenant: str, approval_id: UUID, decide: Callable[[StoredApproval], tuple[Approval, EntryDraft | None]]
     ) -> StoredApproval:
-        """What `decide` makes of the question, with the note that tells its job; or nothing, where it raises."""
+        """Store what `decide` returns for the locked approval: its new form, and an inbox entry for its job. Nothing is
+        stored if `decide` raises."""
         async with acquiring(self._pool) as connection, connection.transaction():
             row = _existing(await connection.fetchrow(_sql.approval_to_decide, approval_id, tenant))
             [before] = await _with_decisions(connection, [row])
-            after, note = decide(before)
+            after, entry = decide(before)
             for place, decision in enumerate(after.decisions[len(before.approval.decisions) :]):
                 await connection.execute(
                     _sql.add_decision,
                     approval_id,
                     len(before.approval.decisions) + place + 1,
                     decision.actor,
-                    decision.vote,
+                    _VOTE_CODES[decision.vote],
                     decision.comment,
                     decision.edited,
                     decision.delegate,
                     decision.at,
                 )
             if after.state is not before.approval.state:
-                await connection.execute(_sql.set_approval_state, approval_id, after.state)
-            if note is not None and await write_entries(connection, [note]) != {note.note_id}:
+                await connection.execute(_sql.set_approval_state, approval_id, _STATE_CODES[after.state])
+            if entry is not None and await write_entries(connection, [entry]) != {entry.entry_id}:
                 raise RuntimeError(f"approval {approval_id} was decided before")
         return StoredApproval(approval_id, tenant, before.job_id, before.path, before.created_at, after)
 
     async def close(self, tenant: str, job_id: UUID, path: str, state: ApprovalState) -> int:
-        """How many questions of the job this closed; at `path`, or all where it is empty."""
+        """Close the job's pending approval at `path`, or all of them if `path` is empty; how many that were."""
         async with acquiring(self._pool) as connection:
-            return len(await connection.fetch(_sql.close_approvals, job_id, tenant, path, state))
+            return len(await connection.fetch(_sql.close_approvals, job_id, tenant, path, _STATE_CODES[state]))
 
 
 def _existing(row: Any) -> Any:
@@ -131,17 +145,17 @@ async def _with_decisions(connection: Any, rows: Sequence[Any]) -> list[StoredAp
         decisions[row["approval_id"]].append(
             Decision(
                 row["actor"],
-                Vote(row["verdict"]),
+                _VOTES[row["verdict"]],
                 row["comment"],
                 row["decided_at"],
                 row["edited"],
                 row["delegate"],
             )
         )
-    return [_asked(row, decisions[row["id"]]) for row in rows]
+    return [_stored(row, decisions[row["id"]]) for row in rows]
 
 
-def _asked(row: Any, decisions: Sequence[Decision]) -> StoredApproval:
+def _stored(row: Any, decisions: Sequence[Decision]) -> StoredApproval:
     request = ApprovalRequest(
         approver=row["approver"],
         title=row["title"],
@@ -152,5 +166,5 @@ def _asked(row: Any, decisions: Sequence[Decision]) -> StoredApproval:
         quorum=row["quorum"],
         deadline=row["deadline"],
     )
-    approval = Approval(request, ApprovalState(row["state"]), tuple(decisions))
+    approval = Approval(request, _STATES[row["state"]], tuple(decisions))
     return StoredApproval(row["id"], row["tenant"], row["job_id"], row["path"], row["created_at"], approval)

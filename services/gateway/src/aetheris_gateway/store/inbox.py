@@ -1,4 +1,4 @@
-"""The inbox at rest: notes in PostgreSQL."""
+"""The inbox in PostgreSQL. Its table is called `notes`, the name under which it was created."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aetheris_chassis.postgres import Pool, acquiring
 from aetheris_chassis.queries import load_queries
 from aetheris_kernel.errors import Invalid
 
-# A page of notes fits into one gRPC message.
+# A page of entries fits into one gRPC message.
 FETCH_BYTES_MAX = 8 * 1024 * 1024
 
 _sql = load_queries("aetheris_gateway")
@@ -27,9 +27,9 @@ class EntryKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class EntryDraft:
-    """A note that is not durable yet."""
+    """An inbox entry that is not durable yet."""
 
-    note_id: UUID
+    entry_id: UUID
     tenant: str
     job_id: UUID
     kind: EntryKind
@@ -40,19 +40,19 @@ class EntryDraft:
 
     @property
     def once(self) -> str:
-        """What must be unique in its job."""
+        """Of two entries of a job with the same text here, only the first is stored."""
         return self.name if self.message_id is None else self.message_id
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    note_id: UUID  # of the first that said it
+    entry_id: UUID  # of the entry that was stored first
     created: bool
 
 
 @dataclass(frozen=True, slots=True)
 class InboxEntry:
-    note_id: UUID
+    entry_id: UUID
     kind: EntryKind
     name: str
     message_id: str
@@ -63,7 +63,7 @@ class InboxEntry:
 
 @dataclass(frozen=True, slots=True)
 class UnwokenEntry:
-    note_id: UUID
+    entry_id: UUID
     job_id: UUID
     position: int
 
@@ -73,25 +73,25 @@ class InboxStore:
         self._pool = pool
 
     async def accept(self, drafts: Sequence[EntryDraft]) -> Sequence[Accepted | Exception]:
-        """Make the drafts durable, in their order. One that says what was said before changes nothing."""
+        """Make the drafts durable, in their order. A draft that repeats a stored entry changes nothing."""
         async with acquiring(self._pool) as connection:
             created = await write_entries(connection, drafts)
-        answers: list[Accepted | Exception] = [Accepted(draft.note_id, draft.note_id in created) for draft in drafts]
-        repeated = [place for place, draft in enumerate(drafts) if draft.note_id not in created]
+        answers: list[Accepted | Exception] = [Accepted(draft.entry_id, draft.entry_id in created) for draft in drafts]
+        repeated = [place for place, draft in enumerate(drafts) if draft.entry_id not in created]
         if repeated:
             standing = await self._standing([drafts[place] for place in repeated])
-            for place, note_id in zip(repeated, standing, strict=True):
-                fault = RuntimeError(f"note {drafts[place].note_id} was neither stored nor repeated")
-                answers[place] = fault if note_id is None else Accepted(note_id, False)
+            for place, entry_id in zip(repeated, standing, strict=True):
+                fault = RuntimeError(f"entry {drafts[place].entry_id} was neither stored nor found")
+                answers[place] = fault if entry_id is None else Accepted(entry_id, False)
         return answers
 
-    async def payload(self, note_id: UUID) -> bytes:
-        """What a note says; empty where there is none of that id."""
+    async def payload(self, entry_id: UUID) -> bytes:
+        """An entry's payload; empty if there is no entry of that id."""
         async with acquiring(self._pool) as connection:
-            return await connection.fetchval(_sql.payload_of, note_id) or b""
+            return await connection.fetchval(_sql.payload_of, entry_id) or b""
 
     async def standing(self, draft: EntryDraft) -> UUID | None:
-        """The note that says the same as `draft`, if there is one."""
+        """The id of the stored entry that `draft` repeats, if there is one."""
         return (await self._standing([draft]))[0]
 
     async def _standing(self, drafts: Sequence[EntryDraft]) -> list[UUID | None]:
@@ -115,12 +115,12 @@ class InboxStore:
     async def fetch(
         self, job_id: UUID, after: UUID | None, limit: int, *, tenant: str = ""
     ) -> tuple[list[InboxEntry], bool]:
-        """The oldest unsettled notes of a job, and whether more wait behind them."""
+        """The oldest unsettled entries of a job, and whether more follow them."""
         async with acquiring(self._pool) as connection:
             rows = await connection.fetch(_sql.fetch, job_id, after, limit + 1, FETCH_BYTES_MAX, tenant)
             if not rows and after is not None and not await connection.fetchval(_sql.is_of_job, after, job_id):
-                raise Invalid("the job has no such note", field="after_note_id")
-        notes = [
+                raise Invalid("the job has no such entry", field="after_note_id")
+        entries = [
             InboxEntry(
                 row["id"],
                 EntryKind(row["kind"]),
@@ -133,19 +133,19 @@ class InboxStore:
             for row in rows[:limit]
         ]
         # A page that was cut by its bytes looks complete; asking once more costs little.
-        cut = sum(len(note.payload) + 1024 for note in notes) >= FETCH_BYTES_MAX
-        return notes, len(rows) > limit or cut
+        cut = sum(len(entry.payload) + 1024 for entry in entries) >= FETCH_BYTES_MAX
+        return entries, len(rows) > limit or cut
 
-    async def settle(self, notes: Sequence[tuple[UUID, UUID]]) -> Sequence[None]:
-        """Settle (job, note) pairs. A note that is another job's, or settled, is left alone."""
+    async def settle(self, entries: Sequence[tuple[UUID, UUID]]) -> Sequence[None]:
+        """Settle (job, entry) pairs. An entry of another job, or one that is settled already, stays as it is."""
         async with acquiring(self._pool) as connection:
-            await connection.execute(_sql.settle, [job for job, _ in notes], [note for _, note in notes])
-        return [None] * len(notes)
+            await connection.execute(_sql.settle, [job for job, _ in entries], [entry for _, entry in entries])
+        return [None] * len(entries)
 
-    async def mark_woken(self, notes: Sequence[UUID]) -> Sequence[None]:
+    async def mark_woken(self, entries: Sequence[UUID]) -> Sequence[None]:
         async with acquiring(self._pool) as connection:
-            await connection.execute(_sql.mark_woken, notes)
-        return [None] * len(notes)
+            await connection.execute(_sql.mark_woken, entries)
+        return [None] * len(entries)
 
     async def unwoken(self, after: int, older_than_s: float, limit: int) -> list[UnwokenEntry]:
         async with acquiring(self._pool) as connection:
@@ -158,11 +158,11 @@ class InboxStore:
 
 
 async def write_entries(connection: Any, drafts: Sequence[EntryDraft]) -> set[UUID]:
-    """The ids of those that are new; in the caller's transaction, if it has one."""
+    """Store the drafts, in the caller's transaction if it has one; the ids of those that are new."""
     rows = await connection.fetch(
         _sql.accept,
         sorted({_lock(draft.job_id) for draft in drafts}),
-        [draft.note_id for draft in drafts],
+        [draft.entry_id for draft in drafts],
         [draft.tenant for draft in drafts],
         [draft.job_id for draft in drafts],
         [draft.kind for draft in drafts],
@@ -175,5 +175,6 @@ async def write_entries(connection: Any, drafts: Sequence[EntryDraft]) -> set[UU
 
 
 def _lock(job_id: UUID) -> int:
-    """The job's lock: its random bits. Two jobs that share one wait for each other, and that is all."""
+    """The number of the job's advisory lock, from the random bits of its id. Two jobs may share a number; then they
+    wait for each other, which does no harm."""
     return int.from_bytes(job_id.bytes[-4:], signed=True)

@@ -1,1 +1,1 @@
-"""The REST routes, one module for each noun."""
+"""The REST routes and pages, one module for each noun."""

@@ -1,53 +1,45 @@
-"""Routes of what people are asked: approvals, and the tokens that jobs give away."""
+"""Routes of approvals, and their page."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
+from aetheris_api import approvals as shapes
+from aetheris_api import routes
+from aetheris_api.statuses import ApprovalState
 from aetheris_kernel.errors import Invalid
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
-from fastapi import APIRouter, Query, Request
-from pydantic import Field
+from fastapi import Query, Request
 from starlette.responses import Response
 
+from aetheris_gateway import convert
 from aetheris_gateway.core import intake
-from aetheris_gateway.core.approval import ApprovalState
-from aetheris_gateway.http import body, models, pages, questions
+from aetheris_gateway.core.requests import NewDecision
+from aetheris_gateway.http import body
+from aetheris_gateway.http.pages import approvals as pages
 from aetheris_gateway.http.render import JsonResponse
+from aetheris_gateway.http.routes.endpoint import endpoint
+from aetheris_gateway.http.views import approvals as views
+from aetheris_gateway.identity import Caller
 from aetheris_gateway.service import GatewayServices
 
-
-class ApproveBody(body.Body):
-    comment: str = Field("", max_length=1024, description="Why; it goes on record.")
-    arguments: Any = Field(None, description="The arguments as edited; left out for as they are. At most 128 KiB.")
-
-
-class RejectBody(body.Body):
-    comment: str = Field("", max_length=1024, description="Why; it goes on record.")
-
-
-class DelegateBody(body.Body):
-    to: str = Field(max_length=256, description="Who answers instead: a role, or person:NAME.")
-    comment: str = Field("", max_length=1024, description="Why; it goes on record.")
-
-
-class FailedBody(body.Body):
-    error: str = Field(max_length=1024, description="What went wrong.")
-
-
 PAGE_ROWS = 50
-_ANY = {"requestBody": {"required": False, "content": {"application/json": {"schema": {}}}}}
 
 
-def router(services: GatewayServices) -> APIRouter:
-    routes = APIRouter(tags=["people"])
+class ApprovalRoutes:
+    def __init__(self, services: GatewayServices) -> None:
+        self._services = services
 
-    async def decide(request: Request, wanted: pb.DecideRequest) -> JsonResponse:
-        response = await services.approvals.decide(services.identity.caller(request.headers), wanted)
-        return JsonResponse(questions.approval(response.approval))
+    def _caller(self, request: Request) -> Caller:
+        return self._services.identity.caller(request.headers)
 
-    @routes.get("/api/approvals", response_model=models.ApprovalPage, summary="What waits for a decision, oldest first")
+    @endpoint(
+        routes.LIST_APPROVALS,
+        response_model=shapes.ApprovalPage,
+        summary="Approvals that wait for a decision, oldest first",
+    )
     async def approvals(
+        self,
         request: Request,
         state: Annotated[
             list[str], Query(max_length=5, description="pending (the default), approved, rejected, expired, withdrawn.")
@@ -60,92 +52,75 @@ def router(services: GatewayServices) -> APIRouter:
         wanted = pb.ListApprovalsRequest(
             states=[_state(each) for each in state], approver=approver, job_id=job, page_size=limit, page_token=cursor
         )
-        page = await services.approvals.list(services.identity.caller(request.headers), wanted)
-        return JsonResponse(questions.approval_page(page))
+        return JsonResponse(views.approval_page(await self._services.approvals.list(self._caller(request), wanted)))
 
-    @routes.get("/approvals", summary="What waits for a decision, as a page")
-    async def inbox(request: Request, cursor: Annotated[str, Query(max_length=1024)] = "") -> Response:
-        caller = services.identity.caller(request.headers)
-        page = await services.approvals.list(caller, pb.ListApprovalsRequest(page_size=PAGE_ROWS, page_token=cursor))
-        return pages.approvals(caller.person, questions.approval_page(page))
+    @endpoint(routes.APPROVALS_PAGE, summary="Approvals that wait for a decision, as a page")
+    async def inbox(self, request: Request, cursor: Annotated[str, Query(max_length=1024)] = "") -> Response:
+        caller = self._caller(request)
+        wanted = pb.ListApprovalsRequest(page_size=PAGE_ROWS, page_token=cursor)
+        page = await self._services.approvals.list(caller, wanted)
+        return pages.approvals(caller.person, views.approval_page(page))
 
-    @routes.get("/api/approvals/{approval_id}", response_model=models.Approval, summary="Show an approval")
-    async def approval(approval_id: str, request: Request) -> JsonResponse:
+    @endpoint(routes.GET_APPROVAL, response_model=shapes.Approval, summary="Show an approval")
+    async def approval(self, approval_id: str, request: Request) -> JsonResponse:
         wanted = pb.GetApprovalRequest(approval_id=approval_id)
-        found = await services.approvals.get(services.identity.caller(request.headers), wanted)
-        return JsonResponse(questions.approval(found.approval))
+        found = await self._services.approvals.get(self._caller(request), wanted)
+        return JsonResponse(views.approval(found.approval))
 
-    @routes.post(
-        "/api/approvals/{approval_id}/approve",
-        response_model=models.Approval,
-        openapi_extra=body.accepts(ApproveBody, required=False),
-        summary="Say yes, if you like to edited arguments",
+    @endpoint(
+        routes.APPROVE,
+        response_model=shapes.Approval,
+        body=shapes.ApproveBody,
+        body_required=False,
+        summary="Say yes, if you like with edited arguments",
     )
-    async def approve(approval_id: str, request: Request) -> JsonResponse:
-        """Durable when this answers; each person answers once. Who you are, the headers Aetheris-Actor and
-        Aetheris-Roles say."""
-        sent = await body.read(request, ApproveBody, bytes_max=body.NOTE_BYTES_MAX, optional=True)
-        edited = intake.dump(sent.arguments) if "arguments" in sent.model_fields_set else b""
-        comment = intake.prose(sent.comment, "comment")
-        return await decide(
-            request, pb.DecideRequest(approval_id=approval_id, approved=True, comment=comment, edited=edited)
+    async def approve(self, approval_id: str, request: Request) -> JsonResponse:
+        """Durable when this answers; each person decides once. The headers Aetheris-Actor and Aetheris-Roles say who
+        you are."""
+        sent = await body.read(request, shapes.ApproveBody, bytes_max=body.CONTENT_BODY_BYTES_MAX, optional=True)
+        edited = None
+        if "arguments" in sent.model_fields_set:
+            edited = intake.content(sent.arguments, "arguments", bytes_max=intake.ARGUMENTS_BYTES_MAX)
+        new = NewDecision(
+            approval_id=convert.approval_id(approval_id), approved=True, comment=sent.comment, edited=edited
         )
+        return await self._decide(request, new)
 
-    @routes.post(
-        "/api/approvals/{approval_id}/reject",
-        response_model=models.Approval,
-        openapi_extra=body.accepts(RejectBody, required=False),
+    @endpoint(
+        routes.REJECT,
+        response_model=shapes.Approval,
+        body=shapes.RejectBody,
+        body_required=False,
         summary="Say no",
     )
-    async def reject(approval_id: str, request: Request) -> JsonResponse:
-        """The first no decides."""
-        sent = await body.read(request, RejectBody, bytes_max=body.NOTE_BYTES_MAX, optional=True)
-        comment = intake.prose(sent.comment, "comment")
-        return await decide(request, pb.DecideRequest(approval_id=approval_id, comment=comment))
+    async def reject(self, approval_id: str, request: Request) -> JsonResponse:
+        """The first no closes the approval."""
+        sent = await body.read(request, shapes.RejectBody, bytes_max=body.CONTENT_BODY_BYTES_MAX, optional=True)
+        new = NewDecision(approval_id=convert.approval_id(approval_id), comment=sent.comment)
+        return await self._decide(request, new)
 
-    @routes.post(
-        "/api/approvals/{approval_id}/delegate",
-        response_model=models.Approval,
-        openapi_extra=body.accepts(DelegateBody),
-        summary="Hand your answer to somebody else",
+    @endpoint(
+        routes.DELEGATE,
+        response_model=shapes.Approval,
+        body=shapes.DelegateBody,
+        summary="Let another person or role decide instead of you",
     )
-    async def delegate(approval_id: str, request: Request) -> JsonResponse:
-        sent = await body.read(request, DelegateBody, bytes_max=body.NOTE_BYTES_MAX)
-        to, comment = intake.approver(intake.prose(sent.to, "to"), "to"), intake.prose(sent.comment, "comment")
-        return await decide(request, pb.DecideRequest(approval_id=approval_id, comment=comment, delegate=to))
+    async def delegate(self, approval_id: str, request: Request) -> JsonResponse:
+        sent = await body.read(request, shapes.DelegateBody, bytes_max=body.CONTENT_BODY_BYTES_MAX)
+        new = NewDecision(
+            approval_id=convert.approval_id(approval_id),
+            comment=sent.comment,
+            delegate=intake.approver(sent.to, "to"),
+        )
+        return await self._decide(request, new)
 
-    @routes.post(
-        "/api/tokens/{token}",
-        response_model=models.TokenAnswer,
-        openapi_extra=_ANY,
-        summary="Say the one thing that a token allows",
-    )
-    async def complete(
-        token: str,
-        request: Request,
-        failed: Annotated[bool, Query(description='The body is {"error": "…"}: the agent sees an error.')] = False,
-    ) -> JsonResponse:
-        """The body, any JSON of at most 256 KiB, is what the agent gets; nothing is null. The token is the
-        permission. Saying the same again is a success that changes nothing."""
-        wanted = pb.CompleteTokenRequest(token=_ascii(token))
-        if failed:
-            sent = await body.read(request, FailedBody, bytes_max=body.NOTE_BYTES_MAX)
-            wanted.error = intake.prose(sent.error, "error")
-        else:
-            wanted.payload = await body.value(request, bytes_max=body.NOTE_BYTES_MAX)
-        answer = await services.tokens.complete(wanted)
-        return JsonResponse(models.TokenAnswer(job_id=answer.job_id, created=answer.created))
-
-    return routes
+    async def _decide(self, request: Request, new: NewDecision) -> JsonResponse:
+        response = await self._services.approvals.decide(self._caller(request), new)
+        return JsonResponse(views.approval(response.approval))
 
 
 def _state(text: str) -> pb.Approval.State:
-    for state, name in questions.APPROVAL_STATES.items():
-        if name == text:
-            return state
-    raise Invalid(f"state is one of {', '.join(state.name.lower() for state in ApprovalState)}", field="state")
-
-
-def _ascii(token: str) -> str:
-    # A token that is none is refused as such, whatever its characters are.
-    return token if token.isascii() else "-"
+    for state, wire in convert.APPROVAL_STATES.items():
+        if state == text:
+            return wire
+    raise Invalid(f"state is one of {', '.join(ApprovalState)}", field="state")

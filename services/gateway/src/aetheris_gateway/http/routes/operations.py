@@ -1,20 +1,28 @@
-"""Routes of the house: health, agents, runners, what is stuck, metrics."""
+"""Routes for operators: health, agents, runners, stuck jobs, metrics, and the description of the API itself."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
+from aetheris_api import health as health_shapes
+from aetheris_api import routes
+from aetheris_api import runners as runner_shapes
+from aetheris_api.jobs import StuckPage
+from aetheris_api.statuses import HealthStatus
 from aetheris_chassis import metrics
 from aetheris_kernel.errors import Refusal
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from aetheris_gateway.http import models, views
+from aetheris_gateway.http.pages.reference import reference
 from aetheris_gateway.http.render import JsonResponse
+from aetheris_gateway.http.routes.endpoint import endpoint
+from aetheris_gateway.http.views import jobs as job_views
+from aetheris_gateway.http.views import runners as views
 from aetheris_gateway.service import GatewayServices
 
 _CHECK_S = 1.0
@@ -22,56 +30,76 @@ _CHECK_S = 1.0
 Checks = Mapping[str, Callable[[], Awaitable[bool]]]
 
 
-def router(services: GatewayServices, *, checks: Checks, draining: asyncio.Event) -> APIRouter:
-    routes = APIRouter(tags=["operations"])
+class OperationRoutes:
+    def __init__(self, services: GatewayServices, *, checks: Checks, draining: asyncio.Event) -> None:
+        self._services = services
+        self._checks = checks
+        self._draining = draining
 
-    @routes.get("/api/health", response_model=models.Health, summary="Whether this gateway works")
-    async def health() -> JsonResponse:
+    @endpoint(routes.GET_HEALTH, response_model=health_shapes.Health, summary="Whether this gateway works")
+    async def health(self) -> JsonResponse:
         """200 while signals are accepted, for which the gateway needs nothing but its database."""
-        found = dict(zip(checks, await asyncio.gather(*(_check(check) for check in checks.values())), strict=True))
-        if draining.is_set():
-            status = "draining"
-        elif found["database"].status != "ok":
-            status = "down"
+        answers = await asyncio.gather(*(_check(check) for check in self._checks.values()))
+        found = dict(zip(self._checks, answers, strict=True))
+        if self._draining.is_set():
+            status = HealthStatus.DRAINING
+        elif found["database"].status != HealthStatus.OK:
+            status = HealthStatus.DOWN
+        elif all(check.status == HealthStatus.OK for check in found.values()):
+            status = HealthStatus.OK
         else:
-            status = "ok" if all(check.status == "ok" for check in found.values()) else "degraded"
-        return JsonResponse(models.Health(status=status, checks=found), 200 if status in ("ok", "degraded") else 503)
+            status = HealthStatus.DEGRADED
+        works = status in (HealthStatus.OK, HealthStatus.DEGRADED)
+        return JsonResponse(health_shapes.Health(status=status, checks=found), 200 if works else 503)
 
-    @routes.get("/api/agents", response_model=models.AgentList, summary="What the connected runners offer")
-    async def agents() -> JsonResponse:
-        return JsonResponse(views.agents(await services.jobs.all_runners()))
+    @endpoint(
+        routes.LIST_AGENTS, response_model=runner_shapes.AgentList, summary="The agents that connected runners offer"
+    )
+    async def agents(self) -> JsonResponse:
+        return JsonResponse(views.agent_list(await self._services.jobs.all_runners()))
 
-    @routes.get("/api/runners", response_model=models.RunnerPage, summary="The connected runners")
+    @endpoint(routes.LIST_RUNNERS, response_model=runner_shapes.RunnerPage, summary="The connected runners")
     async def runners(
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: Annotated[str, Query(max_length=1024)] = ""
+        self, limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: Annotated[str, Query(max_length=1024)] = ""
     ) -> JsonResponse:
-        return JsonResponse(
-            views.runner_page(await services.jobs.runners(pb.ListRunnersRequest(page_size=limit, page_token=cursor)))
-        )
+        wanted = pb.ListRunnersRequest(page_size=limit, page_token=cursor)
+        return JsonResponse(views.runner_page(await self._services.jobs.runners(wanted)))
 
-    @routes.get("/api/observability/stuck", response_model=models.StuckPage, summary="Jobs that need an eye, and why")
+    @endpoint(routes.LIST_STUCK, response_model=StuckPage, summary="Jobs that do not continue without help, and why")
     async def stuck(
+        self,
         request: Request,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str, Query(max_length=1024)] = "",
     ) -> JsonResponse:
-        page = await services.jobs.stuck(
-            services.identity.caller(request.headers), pb.ListStuckRequest(page_size=limit, page_token=cursor)
-        )
-        return JsonResponse(views.stuck_page(page))
+        caller = self._services.identity.caller(request.headers)
+        page = await self._services.jobs.stuck(caller, pb.ListStuckRequest(page_size=limit, page_token=cursor))
+        return JsonResponse(job_views.stuck_page(page))
 
-    @routes.get("/metrics", summary="Prometheus", response_class=Response)
-    async def scrape() -> Response:
+    @endpoint(routes.GET_METRICS, summary="Prometheus", response_class=Response)
+    async def scrape(self) -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
-    return routes
+
+class ReferenceRoutes:
+    """The page that documents the API. `openapi` is asked for the description each time; FastAPI keeps it."""
+
+    def __init__(self, openapi: Callable[[], Mapping[str, Any]]) -> None:
+        self._openapi = openapi
+
+    @endpoint(routes.API_PAGE, include_in_schema=False)
+    async def docs(self) -> Response:
+        return reference(self._openapi())
 
 
-async def _check(check: Callable[[], Awaitable[bool]]) -> models.Check:
+async def _check(check: Callable[[], Awaitable[bool]]) -> health_shapes.Check:
     try:
         async with asyncio.timeout(_CHECK_S):
-            return models.Check(status="ok") if await check() else models.Check(status="down", message="not serving")
+            works = await check()
     except TimeoutError:
-        return models.Check(status="down", message=f"no answer within {_CHECK_S:g} s")
+        return health_shapes.Check(status=HealthStatus.DOWN, message=f"no answer within {_CHECK_S:g} s")
     except Refusal as refusal:
-        return models.Check(status="down", message=refusal.message)
+        return health_shapes.Check(status=HealthStatus.DOWN, message=refusal.message)
+    if not works:
+        return health_shapes.Check(status=HealthStatus.DOWN, message="not serving")
+    return health_shapes.Check(status=HealthStatus.OK)

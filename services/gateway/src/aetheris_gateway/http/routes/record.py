@@ -1,23 +1,27 @@
-"""Routes of the record: events, trace, verify, the live stream and the trace page."""
+"""Routes of the record: events, commits, trace, verification, the live stream and the trace page."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from base64 import b64encode
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from aetheris_journal import codec
+from aetheris_api import record as shapes
+from aetheris_api import routes
+from aetheris_api.trace import Trace
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Exhausted, Invalid, Refusal, Unavailable
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.ledger.v1 import ledger_pb2 as ledger_pb
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from aetheris_gateway.http import models, pages, views
-from aetheris_gateway.http.render import JsonResponse, dumps, moment
+from aetheris_gateway.http.pages import trace as pages
+from aetheris_gateway.http.render import JsonResponse, dumps
+from aetheris_gateway.http.routes.endpoint import endpoint
+from aetheris_gateway.http.views import record as views
+from aetheris_gateway.http.views import trace as trace_views
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.metrics import STREAMS
 from aetheris_gateway.service import GatewayServices
@@ -26,111 +30,100 @@ SEQ_MAX = 2**63 - 1
 # Proxies cut connections that are silent for a minute or less.
 KEEPALIVE_S = 15.0
 _RECONNECT_MS = 1_000
-_BADGE_S = 2.0
+_VERIFY_S = 2.0
+
+After = Annotated[int, Query(ge=0, le=SEQ_MAX, description="The last commit already seen.")]
 
 
-def router(services: GatewayServices, clock: Clock, *, streams_max: int) -> APIRouter:
-    routes = APIRouter(tags=["record"])
-    watched = 0
+class RecordRoutes:
+    def __init__(self, services: GatewayServices, clock: Clock, *, streams_max: int) -> None:
+        self._services = services
+        self._clock = clock
+        self._streams_max = streams_max
+        self._streams = 0
 
-    @routes.get("/api/jobs/{job_id}/events", response_model=models.EventPage, summary="What happened, in order")
+    def _caller(self, request: Request) -> Caller:
+        return self._services.identity.caller(request.headers)
+
+    @endpoint(routes.READ_EVENTS, response_model=shapes.EventPage, summary="What happened, in order")
     async def events(
+        self,
         request: Request,
         job_id: str,
-        after: Annotated[int, Query(ge=0, le=SEQ_MAX, description="The last commit already seen.")] = 0,
+        after: After = 0,
         limit: Annotated[int, Query(ge=1, le=10_000, description="At most this many commits.")] = 1_000,
     ) -> JsonResponse:
         wanted = pb.ReadEventsRequest(job_id=job_id, after_seq=after, page_size=limit)
-        page = await services.record.read_events(services.identity.caller(request.headers), wanted)
-        return JsonResponse(views.event_page(page))
+        return JsonResponse(views.event_page(await self._services.record.read_events(self._caller(request), wanted)))
 
-    @routes.get("/api/jobs/{job_id}/commits", response_model=models.CommitPage, summary="What is stored, byte for byte")
+    @endpoint(routes.READ_COMMITS, response_model=shapes.CommitPage, summary="The stored commits, byte for byte")
     async def commits(
+        self,
         request: Request,
         job_id: str,
-        after: Annotated[int, Query(ge=0, le=SEQ_MAX, description="The last commit already seen.")] = 0,
+        after: After = 0,
         limit: Annotated[int, Query(ge=1, le=1_000, description="At most this many commits.")] = 100,
     ) -> JsonResponse:
         """Enough to compute every hash again, and to replay the job elsewhere: see `aetheris export`."""
         wanted = pb.ReadEventsRequest(job_id=job_id, after_seq=after, page_size=limit)
-        page = await services.record.read_events(services.identity.caller(request.headers), wanted)
-        return JsonResponse(_stored(page))
+        return JsonResponse(views.commit_page(await self._services.record.read_events(self._caller(request), wanted)))
 
-    @routes.get("/api/jobs/{job_id}/trace", response_model=models.Trace, summary="What happened, as steps")
-    async def trace(request: Request, job_id: str) -> JsonResponse:
-        told = await services.record.trace(services.identity.caller(request.headers), job_id)
-        return JsonResponse(views.trace(told))
+    @endpoint(routes.GET_TRACE, response_model=Trace, summary="What happened, as steps")
+    async def trace(self, request: Request, job_id: str) -> JsonResponse:
+        return JsonResponse(trace_views.trace(await self._services.record.trace(self._caller(request), job_id)))
 
-    @routes.get("/api/jobs/{job_id}/trace/page", summary="What happened, as a page")
-    async def trace_page(request: Request, job_id: str, page: Annotated[int, Query(ge=1, le=1_000)] = 1) -> Response:
-        caller = services.identity.caller(request.headers)
-        told = await services.record.trace(caller, job_id)
-        return await pages.trace(told, await _badge(services, caller, job_id), now=clock.now(), page=page)
+    @endpoint(routes.TRACE_PAGE, summary="What happened, as a page")
+    async def trace_page(
+        self, request: Request, job_id: str, page: Annotated[int, Query(ge=1, le=1_000)] = 1
+    ) -> Response:
+        caller = self._caller(request)
+        traced = await self._services.record.trace(caller, job_id)
+        verification = await self._quick_verification(caller, job_id)
+        return await pages.trace(traced, verification, now=self._clock.now(), page=page)
 
-    @routes.get("/api/jobs/{job_id}/verify", response_model=models.Verdict, summary="Whether the chain is whole")
-    async def verify(request: Request, job_id: str) -> JsonResponse:
-        response = await services.record.verify(
-            services.identity.caller(request.headers), pb.VerifyJobRequest(job_id=job_id)
-        )
-        return JsonResponse(views.verdict(job_id, response))
+    async def _quick_verification(self, caller: Caller, job_id: str) -> shapes.Verification | None:
+        """What the ledger says about the chain; None if it takes longer than a page should take to load."""
+        try:
+            async with asyncio.timeout(_VERIFY_S):
+                found = await self._services.record.verify(caller, pb.VerifyJobRequest(job_id=job_id))
+        except (TimeoutError, Unavailable):
+            return None
+        return views.verification(job_id, found)
 
-    @routes.get(
-        "/api/jobs/{job_id}/stream",
+    @endpoint(routes.VERIFY_JOB, response_model=shapes.Verification, summary="Whether the chain is intact")
+    async def verify(self, request: Request, job_id: str) -> JsonResponse:
+        found = await self._services.record.verify(self._caller(request), pb.VerifyJobRequest(job_id=job_id))
+        return JsonResponse(views.verification(job_id, found))
+
+    @endpoint(
+        routes.STREAM_EVENTS,
         summary="What happens, as it happens (server-sent events)",
         responses={200: {"content": {"text/event-stream": {}}, "description": "One message per commit."}},
         response_class=StreamingResponse,
     )
     async def stream(
-        request: Request, job_id: str, after: Annotated[int, Query(ge=0, le=SEQ_MAX)] = 0
+        self, request: Request, job_id: str, after: Annotated[int, Query(ge=0, le=SEQ_MAX)] = 0
     ) -> StreamingResponse:
         """Each message has the commit's seq as its id and can be resumed by Last-Event-ID. After the job's
-        last commit comes `end`; `reconnect` says that another replica goes on from here."""
-        nonlocal watched
+        last commit comes `end`; `reconnect` means that another replica continues from here."""
         wanted = pb.WatchEventsRequest(job_id=job_id, after_seq=_last_seen(request, after))
-        if watched >= streams_max:
-            raise Exhausted(f"{streams_max} streams are open already", retry_after_s=5)
-        watching = await services.record.watch_events(
-            services.identity.caller(request.headers), wanted, tick_s=KEEPALIVE_S
-        )
-
-        async def counted() -> AsyncGenerator[str, None]:
-            nonlocal watched
-            watched += 1
-            STREAMS.inc()
-            try:
-                async for text in _told(watching):
-                    yield text
-            finally:
-                watched -= 1
-                STREAMS.dec()
-
+        if self._streams >= self._streams_max:
+            raise Exhausted(f"{self._streams_max} streams are open already", retry_after_s=5)
+        watching = await self._services.record.watch_events(self._caller(request), wanted, tick_s=KEEPALIVE_S)
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        return StreamingResponse(counted(), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(self._counted(watching), media_type="text/event-stream", headers=headers)
 
-    return routes
-
-
-def _stored(page: pb.ReadEventsResponse) -> models.CommitPage:
-    commits = [
-        models.StoredCommit(
-            seq=found.seq,
-            lease=found.lease,
-            time=moment(codec.from_timestamp(found.record_time)) or "",
-            hash=found.hash.hex(),
-            body=b64encode(found.body).decode(),
-        )
-        for found in page.commits
-    ]
-    return models.CommitPage(commits=commits, next_after=commits[-1].seq if page.more and commits else None)
-
-
-async def _badge(services: GatewayServices, caller: Caller, job_id: str) -> models.Verdict | None:
-    """The chain's verdict, if it is to be had while somebody waits for the page."""
-    try:
-        async with asyncio.timeout(_BADGE_S):
-            return views.verdict(job_id, await services.record.verify(caller, pb.VerifyJobRequest(job_id=job_id)))
-    except (TimeoutError, Unavailable):
-        return None
+    async def _counted(
+        self, watching: AsyncGenerator[pb.WatchEventsResponse | None, None]
+    ) -> AsyncGenerator[str, None]:
+        self._streams += 1
+        STREAMS.inc()
+        try:
+            async for text in _messages(watching):
+                yield text
+        finally:
+            self._streams -= 1
+            STREAMS.dec()
 
 
 def _last_seen(request: Request, after: int) -> int:
@@ -142,7 +135,7 @@ def _last_seen(request: Request, after: int) -> int:
     return int(text)
 
 
-async def _told(watching: AsyncGenerator[pb.WatchEventsResponse | None, None]) -> AsyncGenerator[str, None]:
+async def _messages(watching: AsyncGenerator[pb.WatchEventsResponse | None, None]) -> AsyncGenerator[str, None]:
     yield f"retry: {_RECONNECT_MS}\n\n"
     try:
         async for response in watching:
@@ -153,16 +146,16 @@ async def _told(watching: AsyncGenerator[pb.WatchEventsResponse | None, None]) -
                 yield _message(commit)
         yield "event: end\ndata: {}\n\n"
     except Unavailable as refusal:
-        # The client comes back by itself, with the last id it has seen.
+        # The client reconnects with the last id it has seen.
         yield f"event: reconnect\ndata: {dumps({'reason': refusal.reason})}\n\n"
     except Refusal as refusal:
-        # Coming back would not help.
+        # Reconnecting would not help.
         yield f"event: refused\ndata: {dumps({'code': refusal.reason, 'message': refusal.message})}\n\n"
     finally:
         await watching.aclose()
 
 
 def _message(commit: ledger_pb.Commit) -> str:
-    # Values are spliced in as they were written, and may be written over several lines.
+    # A job's values are spliced in as it wrote them, so the JSON may have several lines; each needs its own `data:`.
     lines = re.split(r"\r\n|\r|\n", dumps(views.commit(commit)))
     return f"id: {commit.seq}\n" + "".join(f"data: {line}\n" for line in lines) + "\n"
