@@ -66,6 +66,12 @@ proto: setup-dev ## Write libs/proto from proto/
 proto-check: setup-dev ## Is libs/proto what proto/ says?
 	@$(BIN)/python proto/generate.py --check
 
+client: setup-dev ## Write the synchronous client from the asynchronous one
+	@$(BIN)/python libs/sdk/generate_client.py
+
+client-check: setup-dev ## Is the synchronous client what the asynchronous one makes?
+	@$(BIN)/python libs/sdk/generate_client.py --check
+
 buf: $(BUF) ## Lint the contracts, and break nothing that was released
 	@cd proto && $(CURDIR)/$(BUF)/node_modules/.bin/buf lint && $(CURDIR)/$(BUF)/node_modules/.bin/buf breaking --against released.binpb
 

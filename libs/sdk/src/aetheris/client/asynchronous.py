@@ -1,4 +1,4 @@
-"""The client for asyncio: `Client` with await."""
+"""The client for asyncio. The synchronous client is generated from this file: see generate_client.py."""
 
 from __future__ import annotations
 
@@ -10,35 +10,32 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
+from aetheris_api.approvals import Approval
+from aetheris_api.effects import Effect
+from aetheris_api.health import Health
+from aetheris_api.inbox import MessageAnswer, SignalAnswer
+from aetheris_api.jobs import AcceptedJob, Job, StuckJob
+from aetheris_api.record import Event, StoredCommit, Verification
+from aetheris_api.runners import Agent, Runner
+from aetheris_api.tokens import TokenAnswer
+from aetheris_api.trace import Trace
+from pydantic import BaseModel
 
 from aetheris.client import calls, exchange
 from aetheris.client.errors import JobNotFinished
-from aetheris.client.models import (
-    Agent,
-    Approval,
-    Effect,
-    Event,
-    Health,
-    Job,
-    MessageAnswer,
-    Runner,
-    SignalAnswer,
-    StoredCommit,
-    StuckJob,
-    TokenAnswer,
-    Trace,
-    Verdict,
-)
 
-Answer = TypeVar("Answer")
+Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class AsyncClient:
-    """Talks to Aetheris over HTTP, in asyncio. What each call promises is said at `Client`.
+    """Talks to Aetheris over HTTP.
 
-    async with AsyncClient("http://localhost:8080") as client:
-        job = await client.submit(agent="default", message="Summarize the report")
-        print(await client.result(job.id))
+        async with AsyncClient("http://localhost:8080") as client:
+            job = await client.submit(agent="default", message="Summarize the report")
+            print(await client.result(job.id))
+
+    A call is sent again for up to `retry_s` seconds while the server does not answer or is busy; every call may safely
+    arrive twice. A refusal is raised as ApiError. One client may be shared between tasks.
     """
 
     def __init__(
@@ -53,7 +50,7 @@ class AsyncClient:
         self.url = exchange.checked_url(url)
         self._timeout_s = timeout
         self._retry_s = retry_s
-        self._http = httpx.AsyncClient(**exchange.settings(self.url, timeout, actor, roles))
+        self._http = exchange.AsyncHttp(**exchange.settings(self.url, timeout, actor, roles))
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -78,13 +75,17 @@ class AsyncClient:
         queue: str = "",
         priority: int = 0,
         deadline: datetime | None = None,
-    ) -> Job:
+    ) -> AcceptedJob:
+        """A new job, durable when this returns: started by a message, or like a function with
+        `input={"args": […], "kwargs": {…}}`. A second submission under one key gets the first job."""
         return await self._call(calls.submit(agent, message, input, idempotency_key, queue, priority, deadline))
 
     async def get(self, job_id: str) -> Job:
         return await self._call(calls.get(job_id))
 
     async def wait(self, job_id: str, timeout: float | None = None) -> Job:
+        """The job once it has completed. Raises JobFailed or JobCancelled if it ended otherwise, and
+        JobNotFinished, a TimeoutError, if `timeout` seconds pass first."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left_s = exchange.WAIT_S if deadline is None else deadline - time.monotonic()
@@ -95,6 +96,7 @@ class AsyncClient:
                 raise JobNotFinished(job, timeout or 0.0)
 
     async def result(self, job_id: str, timeout: float | None = None) -> Any:
+        """The value that the job's agent returned, once it has."""
         return (await self.wait(job_id, timeout)).result
 
     async def jobs(
@@ -106,6 +108,7 @@ class AsyncClient:
         parent: str = "",
         limit: int = 100,
     ) -> list[Job]:
+        """The newest jobs, without input and result."""
         found: list[Job] = []
         cursor: str | None = None
         while len(found) < limit:
@@ -117,6 +120,7 @@ class AsyncClient:
         return found
 
     async def cancel(self, job_id: str, reason: str = "") -> Job:
+        """Ask for the job's end. Its runner ends it, after compensations; `wait` returns or raises then."""
         return await self._call(calls.cancel(job_id, reason))
 
     async def pause(self, job_id: str) -> Job:
@@ -126,6 +130,7 @@ class AsyncClient:
         return await self._call(calls.resume(job_id))
 
     async def requeue(self, job_id: str) -> Job:
+        """Let a job go on that is parked for an operator: poisoned, in doubt, or at odds with its record."""
         return await self._call(calls.requeue(job_id))
 
     async def fork(
@@ -136,27 +141,34 @@ class AsyncClient:
         before: str = "",
         effects: str = "reuse",
         idempotency_key: str | None = None,
-    ) -> Job:
+    ) -> AcceptedJob:
+        """A new job that begins with this job's history: the commits up to `at`, or those before the step `before`;
+        without either, all of it. If the fork would repeat an effect of the history that it left out, it reuses the
+        result, asks a person ("ask") or refuses ("block")."""
         return await self._call(calls.fork(job_id, at, before, effects, idempotency_key))
 
-    # What is said to a job.
+    # The job's inbox.
 
     async def signal(self, job_id: str, key: str, payload: Any = None) -> SignalAnswer:
+        """End the job's wait for `key`, now or when the job comes to it. A repetition changes nothing."""
         return await self._call(calls.signal(job_id, key, payload))
 
     async def message(
         self, job_id: str, channel: str, payload: Any = None, *, message_id: str | None = None
     ) -> MessageAnswer:
+        """Queue a message for the job. With an id of your own, a repetition changes nothing."""
         return await self._call(calls.message(job_id, channel, payload, message_id))
 
     async def complete(self, token: str, payload: Any = None, *, error: str | None = None) -> TokenAnswer:
+        """Use a token: its job gets `payload`, or an error. A repetition with the same content changes nothing."""
         return await self._call(calls.complete(token, payload, error))
 
-    # What people decide.
+    # Decisions of people.
 
     async def approvals(
         self, *, state: str | Sequence[str] = (), approver: str = "", job_id: str = "", limit: int = 100
     ) -> list[Approval]:
+        """Approvals that wait for a decision, oldest first; or those in the given states."""
         found: list[Approval] = []
         cursor: str | None = None
         while len(found) < limit:
@@ -171,26 +183,31 @@ class AsyncClient:
         return await self._call(calls.approval(approval_id))
 
     async def approve(self, approval_id: str, comment: str = "", *, arguments: Any = calls.AS_ASKED) -> Approval:
+        """Say yes, as the `actor` of this client; with `arguments`, to arguments that you edited."""
         return await self._call(calls.approve(approval_id, comment, arguments))
 
     async def reject(self, approval_id: str, comment: str = "") -> Approval:
         return await self._call(calls.reject(approval_id, comment))
 
     async def delegate(self, approval_id: str, to: str, comment: str = "") -> Approval:
+        """Let a role, or person:NAME, decide instead of you."""
         return await self._call(calls.delegate(approval_id, to, comment))
 
     async def resolve(self, key: str, verdict: str, result: Any = None, *, note: str = "") -> Effect:
+        """Say what became of an effect in doubt: committed, with the tool's result, not_executed or abandoned. Its job
+        goes on with that."""
         return await self._call(calls.resolve(key, verdict, result, note))
 
-    # What a job did.
+    # The job's record.
 
     async def trace(self, job_id: str) -> Trace:
         return await self._call(calls.trace(job_id))
 
-    async def verify(self, job_id: str) -> Verdict:
+    async def verify(self, job_id: str) -> Verification:
         return await self._call(calls.verify(job_id))
 
     async def events(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
+        """The events on record, in order."""
         place: int | None = after
         while place is not None:
             page = await self._call(calls.events(job_id, place))
@@ -199,6 +216,7 @@ class AsyncClient:
             place = page.next_after
 
     async def commits(self, job_id: str) -> AsyncIterator[StoredCommit]:
+        """The commits as they are stored, byte for byte: for `aetheris.history`, which checks the chain."""
         place: int | None = 0
         while place is not None:
             page = await self._call(calls.commits(job_id, place))
@@ -207,6 +225,8 @@ class AsyncClient:
             place = page.next_after
 
     async def stream(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
+        """The events on record, and then each new one, until the job has ended. After a lost connection the stream
+        continues where it was."""
         reading = exchange.Reading(after)
         patience = exchange.Patience(time.monotonic() + self._retry_s)
         while True:
@@ -227,7 +247,7 @@ class AsyncClient:
             if reading.over:
                 return
             refused = response if response is not None and response.is_error else None
-            if response is not None and refused is None:  # it was served, and then cut
+            if response is not None and refused is None:  # the server answered, and then the connection broke
                 patience = exchange.Patience(time.monotonic() + self._retry_s)
             pause_s = patience.pause(time.monotonic(), refused)
             if pause_s is None:
@@ -238,9 +258,10 @@ class AsyncClient:
                 ) from failure
             await asyncio.sleep(pause_s)
 
-    # The house.
+    # Operations.
 
     async def effects(self, *, state: str = "", job_id: str = "", limit: int = 100) -> list[Effect]:
+        """Side effects, newest change first, e.g. state="in_doubt"."""
         found: list[Effect] = []
         cursor: str | None = None
         while len(found) < limit:

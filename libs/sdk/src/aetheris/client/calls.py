@@ -1,7 +1,7 @@
 """Every call as a value: what to send and how to read the answer. Both clients send the same calls.
 
-Each of them may be sent twice: reading changes nothing, orders say how things shall be, and a submission,
-a signal and a message carry a key that makes the second one the first.
+Each call may be sent twice: reading changes nothing, an order such as pause names the state that it wants, and a
+submission, a signal and a message carry a key, by which the server recognises the repetition.
 """
 
 from __future__ import annotations
@@ -12,15 +12,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
 
-from pydantic import TypeAdapter
+from aetheris_api import approvals as approval_shapes
+from aetheris_api import effects as effect_shapes
+from aetheris_api import inbox as inbox_shapes
+from aetheris_api import jobs as job_shapes
+from aetheris_api import record as record_shapes
+from aetheris_api import routes
+from aetheris_api import runners as runner_shapes
+from aetheris_api import tokens as token_shapes
+from aetheris_api.health import Health
+from aetheris_api.routes import Route
+from aetheris_api.shape import Body
+from aetheris_api.trace import Trace
+from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from aetheris.client import models
 from aetheris.errors import ValueRefused
 
-Answer = TypeVar("Answer")
+Answer = TypeVar("Answer", bound=BaseModel)
 
 PAGE = 1000
 
@@ -29,7 +39,7 @@ PAGE = 1000
 class Call(Generic[Answer]):
     method: str
     path: str
-    answer: TypeAdapter[Answer]
+    answer: type[Answer]
     params: Mapping[str, Any] = field(default_factory=dict)
     body: bytes | None = None
     # How long the server may take on purpose, on top of the usual time.
@@ -38,7 +48,38 @@ class Call(Generic[Answer]):
     fine: frozenset[int] = frozenset()
 
 
-def _body(value: Any) -> bytes:
+def _get(
+    route: Route,
+    answer: type[Answer],
+    *,
+    params: Mapping[str, Any] | None = None,
+    patience_s: float = 0.0,
+    fine: frozenset[int] = frozenset(),
+    **names: str,
+) -> Call[Answer]:
+    return Call(route.method, route.at(**names), answer, params or {}, None, patience_s, fine)
+
+
+def _post(
+    route: Route,
+    answer: type[Answer],
+    body: bytes,
+    *,
+    params: Mapping[str, Any] | None = None,
+    patience_s: float = 0.0,
+    **names: str,
+) -> Call[Answer]:
+    return Call(route.method, route.at(**names), answer, params or {}, body, patience_s)
+
+
+def _body(shape: type[Body], **values: Any) -> bytes:
+    """A body with these fields of the shape. The server checks their values, so that a refusal is the same from every
+    client; here only their names are checked."""
+    assert values.keys() <= shape.model_fields.keys(), (shape, values)
+    return _json(values)
+
+
+def _json(value: Any) -> bytes:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, default=to_jsonable_python).encode()
     except (TypeError, ValueError, RecursionError, PydanticSerializationError) as error:
@@ -49,20 +90,8 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, "", ())}
 
 
-def _job(job_id: str, rest: str = "") -> str:
-    return f"/api/jobs/{quote(str(job_id), safe='')}{rest}"
-
-
-def _approval(approval_id: str, rest: str = "") -> str:
-    return f"/api/approvals/{quote(str(approval_id), safe='')}{rest}"
-
-
-_JOB = TypeAdapter(models.Job)
-_APPROVAL = TypeAdapter(models.Approval)
-
-
 class _AsAsked:
-    """No edit; None would be the JSON value null."""
+    """The arguments are not edited. None would mean the JSON value null."""
 
     def __repr__(self) -> str:
         return "as asked"
@@ -79,173 +108,150 @@ def submit(
     queue: str,
     priority: int,
     deadline: datetime | None,
-) -> Call[models.Job]:
+) -> Call[job_shapes.AcceptedJob]:
     if (message is None) == (input is None):
         raise ValueError('a job gets either a message or an input={"args": […], "kwargs": {…}}')
-    body: dict[str, Any] = {"message": message} if input is None else {"input": dict(input)}
-    # Without a key of the caller's own there is one for this call, so that it may be sent again.
-    body["idempotency_key"] = idempotency_key or str(uuid.uuid4())
-    body |= _given(queue=queue, priority=priority, deadline=deadline and deadline.isoformat())
-    return Call("POST", f"/api/agents/{quote(agent, safe='')}/message", _JOB, body=_body(body))
+    content: dict[str, Any] = {"message": message} if input is None else {"input": dict(input)}
+    body = _body(
+        job_shapes.SubmitBody,
+        **content,
+        # If the caller has no key, this call gets one of its own, so that it may be sent again.
+        idempotency_key=idempotency_key or str(uuid.uuid4()),
+        **_given(queue=queue, priority=priority, deadline=deadline and deadline.isoformat()),
+    )
+    return _post(routes.SUBMIT_JOB, job_shapes.AcceptedJob, body, agent_id=agent)
 
 
-def get(job_id: str, wait_s: float = 0.0) -> Call[models.Job]:
-    return Call("GET", _job(job_id), _JOB, params=_given(wait=wait_s or None), patience_s=wait_s)
-
-
-class JobPage(models.Model):
-    jobs: list[models.Job]
-    next_cursor: str | None
-
-
-class EventPage(models.Model):
-    events: list[models.Event]
-    next_after: int | None
-
-
-class CommitPage(models.Model):
-    commits: list[models.StoredCommit]
-    next_after: int | None
-
-
-class EffectPage(models.Model):
-    effects: list[models.Effect]
-    next_cursor: str | None
-
-
-class ApprovalPage(models.Model):
-    approvals: list[models.Approval]
-    next_cursor: str | None
-
-
-class RunnerPage(models.Model):
-    runners: list[models.Runner]
-    next_cursor: str | None
-
-
-class AgentList(models.Model):
-    agents: list[models.Agent]
-
-
-class StuckPage(models.Model):
-    jobs: list[models.StuckJob]
+def get(job_id: str, wait_s: float = 0.0) -> Call[job_shapes.Job]:
+    params = _given(wait=wait_s or None)
+    return _get(routes.GET_JOB, job_shapes.Job, params=params, patience_s=wait_s, job_id=job_id)
 
 
 def jobs(
     status: str | Sequence[str], agent: str, queue: str, parent: str, limit: int, cursor: str | None
-) -> Call[JobPage]:
+) -> Call[job_shapes.JobPage]:
     statuses = [status] if isinstance(status, str) and status else list(status)
     params = _given(agent=agent, queue=queue, parent=parent, cursor=cursor) | {"limit": min(limit, PAGE)}
-    return Call("GET", "/api/jobs", TypeAdapter(JobPage), params=params | ({"status": statuses} if statuses else {}))
+    return _get(routes.LIST_JOBS, job_shapes.JobPage, params=params | ({"status": statuses} if statuses else {}))
 
 
-def events(job_id: str, after: int) -> Call[EventPage]:
-    return Call("GET", _job(job_id, "/events"), TypeAdapter(EventPage), params={"after": after, "limit": PAGE})
+def events(job_id: str, after: int) -> Call[record_shapes.EventPage]:
+    params = {"after": after, "limit": PAGE}
+    return _get(routes.READ_EVENTS, record_shapes.EventPage, params=params, job_id=job_id)
 
 
-def commits(job_id: str, after: int) -> Call[CommitPage]:
-    return Call("GET", _job(job_id, "/commits"), TypeAdapter(CommitPage), params={"after": after})
+def commits(job_id: str, after: int) -> Call[record_shapes.CommitPage]:
+    return _get(routes.READ_COMMITS, record_shapes.CommitPage, params={"after": after}, job_id=job_id)
 
 
-def trace(job_id: str) -> Call[models.Trace]:
-    return Call("GET", _job(job_id, "/trace"), TypeAdapter(models.Trace), patience_s=20)
+def trace(job_id: str) -> Call[Trace]:
+    return _get(routes.GET_TRACE, Trace, patience_s=20, job_id=job_id)
 
 
-def verify(job_id: str) -> Call[models.Verdict]:
-    return Call("GET", _job(job_id, "/verify"), TypeAdapter(models.Verdict), patience_s=60)
+def verify(job_id: str) -> Call[record_shapes.Verification]:
+    return _get(routes.VERIFY_JOB, record_shapes.Verification, patience_s=60, job_id=job_id)
 
 
-def signal(job_id: str, key: str, payload: Any) -> Call[models.SignalAnswer]:
-    body = _body({"correlation_key": key, "payload": payload})
-    return Call("POST", _job(job_id, "/signal"), TypeAdapter(models.SignalAnswer), body=body)
+def signal(job_id: str, key: str, payload: Any) -> Call[inbox_shapes.SignalAnswer]:
+    body = _body(inbox_shapes.SignalBody, correlation_key=key, payload=payload)
+    return _post(routes.SIGNAL_JOB, inbox_shapes.SignalAnswer, body, job_id=job_id)
 
 
-def message(job_id: str, channel: str, payload: Any, message_id: str | None) -> Call[models.MessageAnswer]:
-    body = _body({"channel": channel, "payload": payload, "message_id": message_id or str(uuid.uuid4())})
-    return Call("POST", _job(job_id, "/message"), TypeAdapter(models.MessageAnswer), body=body)
+def message(job_id: str, channel: str, payload: Any, message_id: str | None) -> Call[inbox_shapes.MessageAnswer]:
+    name = message_id or str(uuid.uuid4())
+    body = _body(inbox_shapes.MessageBody, channel=channel, payload=payload, message_id=name)
+    return _post(routes.SEND_MESSAGE, inbox_shapes.MessageAnswer, body, job_id=job_id)
 
 
-def cancel(job_id: str, reason: str) -> Call[models.Job]:
-    return Call("POST", _job(job_id, "/stop"), _JOB, body=_body({"reason": reason}))
+def cancel(job_id: str, reason: str) -> Call[job_shapes.Job]:
+    return _post(routes.CANCEL_JOB, job_shapes.Job, _body(job_shapes.CancelBody, reason=reason), job_id=job_id)
 
 
-def pause(job_id: str) -> Call[models.Job]:
-    return Call("POST", _job(job_id, "/pause"), _JOB, body=b"{}")
+def pause(job_id: str) -> Call[job_shapes.Job]:
+    return _post(routes.PAUSE_JOB, job_shapes.Job, _body(job_shapes.EmptyBody), job_id=job_id)
 
 
-def resume(job_id: str) -> Call[models.Job]:
-    return Call("POST", _job(job_id, "/resume"), _JOB, body=b"{}")
+def resume(job_id: str) -> Call[job_shapes.Job]:
+    return _post(routes.RESUME_JOB, job_shapes.Job, _body(job_shapes.EmptyBody), job_id=job_id)
 
 
-def requeue(job_id: str) -> Call[models.Job]:
-    return Call("POST", _job(job_id, "/requeue"), _JOB, body=b"{}")
+def requeue(job_id: str) -> Call[job_shapes.Job]:
+    return _post(routes.REQUEUE_JOB, job_shapes.Job, _body(job_shapes.EmptyBody), job_id=job_id)
 
 
-def fork(job_id: str, at_seq: int, before: str, effects: str, idempotency_key: str | None) -> Call[models.Job]:
-    body = _given(at_seq=at_seq or None, before_path=before, effects=effects)
-    body["idempotency_key"] = idempotency_key or str(uuid.uuid4())
-    return Call("POST", _job(job_id, "/fork"), _JOB, body=_body(body), patience_s=20)
+def fork(
+    job_id: str, at_seq: int, before: str, effects: str, idempotency_key: str | None
+) -> Call[job_shapes.AcceptedJob]:
+    body = _body(
+        job_shapes.ForkBody,
+        idempotency_key=idempotency_key or str(uuid.uuid4()),
+        **_given(at_seq=at_seq or None, before_path=before, effects=effects),
+    )
+    return _post(routes.FORK_JOB, job_shapes.AcceptedJob, body, patience_s=20, job_id=job_id)
 
 
 def approvals(
     state: str | Sequence[str], approver: str, job_id: str, limit: int, cursor: str | None
-) -> Call[ApprovalPage]:
+) -> Call[approval_shapes.ApprovalPage]:
     states = [state] if isinstance(state, str) and state else list(state)
     params = _given(approver=approver, job=job_id, cursor=cursor) | {"limit": min(limit, PAGE)}
     params |= {"state": states} if states else {}
-    return Call("GET", "/api/approvals", TypeAdapter(ApprovalPage), params=params)
+    return _get(routes.LIST_APPROVALS, approval_shapes.ApprovalPage, params=params)
 
 
-def approval(approval_id: str) -> Call[models.Approval]:
-    return Call("GET", _approval(approval_id), _APPROVAL)
+def approval(approval_id: str) -> Call[approval_shapes.Approval]:
+    return _get(routes.GET_APPROVAL, approval_shapes.Approval, approval_id=approval_id)
 
 
-def approve(approval_id: str, comment: str, arguments: Any) -> Call[models.Approval]:
-    body = {"comment": comment} | ({} if arguments is AS_ASKED else {"arguments": arguments})
-    return Call("POST", _approval(approval_id, "/approve"), _APPROVAL, body=_body(body))
+def approve(approval_id: str, comment: str, arguments: Any) -> Call[approval_shapes.Approval]:
+    edited = {} if arguments is AS_ASKED else {"arguments": arguments}
+    body = _body(approval_shapes.ApproveBody, comment=comment, **edited)
+    return _post(routes.APPROVE, approval_shapes.Approval, body, approval_id=approval_id)
 
 
-def reject(approval_id: str, comment: str) -> Call[models.Approval]:
-    return Call("POST", _approval(approval_id, "/reject"), _APPROVAL, body=_body({"comment": comment}))
+def reject(approval_id: str, comment: str) -> Call[approval_shapes.Approval]:
+    body = _body(approval_shapes.RejectBody, comment=comment)
+    return _post(routes.REJECT, approval_shapes.Approval, body, approval_id=approval_id)
 
 
-def delegate(approval_id: str, to: str, comment: str) -> Call[models.Approval]:
-    return Call("POST", _approval(approval_id, "/delegate"), _APPROVAL, body=_body({"to": to, "comment": comment}))
+def delegate(approval_id: str, to: str, comment: str) -> Call[approval_shapes.Approval]:
+    body = _body(approval_shapes.DelegateBody, to=to, comment=comment)
+    return _post(routes.DELEGATE, approval_shapes.Approval, body, approval_id=approval_id)
 
 
-def complete(token: str, payload: Any, error: str | None) -> Call[models.TokenAnswer]:
-    path, answer = f"/api/tokens/{quote(token, safe='')}", TypeAdapter(models.TokenAnswer)
-    if error is not None:
-        return Call("POST", path, answer, params={"failed": "true"}, body=_body({"error": error}))
-    return Call("POST", path, answer, body=_body(payload))
+def complete(token: str, payload: Any, error: str | None) -> Call[token_shapes.TokenAnswer]:
+    if error is None:
+        return _post(routes.COMPLETE_TOKEN, token_shapes.TokenAnswer, _json(payload), token=token)
+    body = _body(token_shapes.FailedBody, error=error)
+    return _post(routes.COMPLETE_TOKEN, token_shapes.TokenAnswer, body, params={"failed": "true"}, token=token)
 
 
-def resolve(key: str, verdict: str, result: Any, note: str) -> Call[models.Effect]:
-    body = {"verdict": verdict, "note": note} | ({"result": result} if verdict == "committed" else {})
-    path = f"/api/effects/{quote(key, safe='')}/resolve"
-    return Call("POST", path, TypeAdapter(models.Effect), body=_body(body))
+def resolve(key: str, verdict: str, result: Any, note: str) -> Call[effect_shapes.Effect]:
+    returned = {"result": result} if verdict == "committed" else {}
+    body = _body(effect_shapes.ResolveBody, verdict=verdict, note=note, **returned)
+    return _post(routes.RESOLVE_EFFECT, effect_shapes.Effect, body, key=key)
 
 
-def effects(state: str, job_id: str, limit: int, cursor: str | None) -> Call[EffectPage]:
+def effects(state: str, job_id: str, limit: int, cursor: str | None) -> Call[effect_shapes.EffectPage]:
     params = _given(state=state, job=job_id, cursor=cursor) | {"limit": min(limit, PAGE)}
-    return Call("GET", "/api/effects", TypeAdapter(EffectPage), params=params)
+    return _get(routes.LIST_EFFECTS, effect_shapes.EffectPage, params=params)
 
 
-def runners() -> Call[RunnerPage]:
-    return Call("GET", "/api/runners", TypeAdapter(RunnerPage), params={"limit": PAGE})
+def runners() -> Call[runner_shapes.RunnerPage]:
+    return _get(routes.LIST_RUNNERS, runner_shapes.RunnerPage, params={"limit": PAGE})
 
 
-def agents() -> Call[AgentList]:
-    return Call("GET", "/api/agents", TypeAdapter(AgentList))
+def agents() -> Call[runner_shapes.AgentList]:
+    return _get(routes.LIST_AGENTS, runner_shapes.AgentList)
 
 
-def stuck() -> Call[StuckPage]:
-    return Call("GET", "/api/observability/stuck", TypeAdapter(StuckPage), params={"limit": PAGE})
+def stuck() -> Call[job_shapes.StuckPage]:
+    return _get(routes.LIST_STUCK, job_shapes.StuckPage, params={"limit": PAGE})
 
 
-def health() -> Call[models.Health]:
-    return Call("GET", "/api/health", TypeAdapter(models.Health), fine=frozenset({503}))
+def health() -> Call[Health]:
+    return _get(routes.GET_HEALTH, Health, fine=frozenset({503}))
 
 
 def stream(job_id: str) -> str:
-    return _job(job_id, "/stream")
+    return routes.STREAM_EVENTS.at(job_id=job_id)

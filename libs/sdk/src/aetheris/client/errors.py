@@ -1,18 +1,17 @@
-"""What a client can meet."""
+"""The errors that the client raises."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from aetheris_api.jobs import Job
 
 from aetheris.errors import AetherisError
 
-if TYPE_CHECKING:
-    from aetheris.client.models import Job
-
 
 class ApiError(AetherisError):
-    """Aetheris answered with no. `code` says by which rule, e.g. "JOB_FINISHED"; `details` has the facts."""
+    """Aetheris refused the call. `code` names the rule, e.g. "JOB_FINISHED"; `details` has the facts."""
 
     def __init__(self, code: str, message: str, status: int, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -26,11 +25,11 @@ class ApiError(AetherisError):
 
 
 class Unreachable(AetherisError, ConnectionError):
-    """Nobody answered."""
+    """There was no answer from the server."""
 
 
 class JobFailed(AetherisError):
-    """The job that was waited for ended with an error, which is `job.error`."""
+    """The awaited job ended with an error, which is `job.error`."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
@@ -42,11 +41,11 @@ class JobFailed(AetherisError):
 
 
 class JobCancelled(JobFailed):
-    """The job that was waited for was cancelled."""
+    """The awaited job was cancelled."""
 
 
 class JobNotFinished(AetherisError, TimeoutError):
-    """The job that was waited for goes on; `job` is how it stands."""
+    """The awaited job has not ended yet; `job` is its state."""
 
     def __init__(self, job: Job, waited_s: float) -> None:
         super().__init__(job, waited_s)
@@ -55,4 +54,4 @@ class JobNotFinished(AetherisError, TimeoutError):
 
     def __str__(self) -> str:
         waits = f", waiting for {self.job.park_reason}" if self.job.park_reason else ""
-        return f"job {self.job.id} is {self.job.status}{waits} after {self.waited_s:g} s; it goes on without you"
+        return f"job {self.job.id} is {self.job.status}{waits} after {self.waited_s:g} s; it continues"

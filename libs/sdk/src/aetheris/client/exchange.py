@@ -1,28 +1,44 @@
-"""What both clients do around a call: read answers and errors, decide about another try, parse streams."""
+"""The parts of a call that both clients share: read answers and errors, decide about another try, parse streams."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
-from pydantic import ValidationError
+from aetheris_api.jobs import Job
+from aetheris_api.record import Event
+from aetheris_api.statuses import JobStatus
+from pydantic import BaseModel, ValidationError
 
 from aetheris.client.calls import Call
 from aetheris.client.errors import ApiError, JobCancelled, JobFailed, Unreachable
-from aetheris.client.models import Event, Job
 from aetheris.errors import AetherisError
 
-Answer = TypeVar("Answer")
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class Http(httpx.Client):
+    """The synchronous client's connections. Scripts often do not close a client, so they are closed when it is
+    collected; otherwise Python would warn of open sockets."""
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # raised if the constructor failed half-way
+            self.close()
+
+
+# Under the name that the generator of the synchronous client replaces by `Http`.
+AsyncHttp = httpx.AsyncClient
 
 DEFAULT_URL = "http://localhost:8080"
 # The longest the server is asked to wait in one request.
 WAIT_S = 30.0
-# A stream says something at least every 15 seconds.
+# The server sends something on a stream at least every 15 seconds.
 STREAM_SILENCE_S = 45.0
 _PAUSE_MIN_S = 0.1
 _PAUSE_MAX_S = 2.0
@@ -38,7 +54,7 @@ def checked_url(url: str) -> str:
 
 
 def settings(url: str, timeout_s: float, actor: str | None, roles: Sequence[str]) -> dict[str, Any]:
-    """For httpx. A proxy that the environment names is not asked for what is on this machine."""
+    """Arguments for httpx. A proxy that the environment names is not used for an address on this machine."""
     return {
         "base_url": url,
         "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0)),
@@ -51,7 +67,7 @@ def _who(actor: str | None, roles: Sequence[str]) -> dict[str, str]:
     """Headers are ASCII, so names are percent-encoded."""
     if not actor:
         if roles:
-            raise ValueError("roles are somebody's: say actor= too")
+            raise ValueError("roles belong to a person: give actor= too")
         return {}
     given = {"Aetheris-Roles": ",".join(quote(role, safe=" ") for role in roles)} if roles else {}
     return {"Aetheris-Actor": quote(actor, safe=" @.")} | given
@@ -71,10 +87,10 @@ def arguments(call: Call[Any], timeout_s: float) -> dict[str, Any]:
 
 def read(call: Call[Answer], response: httpx.Response) -> Answer:
     try:
-        return call.answer.validate_json(response.content)
+        return call.answer.model_validate_json(response.content)
     except ValidationError as error:
         raise AetherisError(
-            f"{response.request.url} answered what this client does not understand; is it Aetheris?"
+            f"this client does not understand the answer of {response.request.url}; is it Aetheris?"
         ) from error
 
 
@@ -83,7 +99,7 @@ def refusal(response: httpx.Response) -> ApiError:
         error = response.json()["error"]
         return ApiError(str(error["code"]), str(error["message"]), response.status_code, error.get("details"))
     except (ValueError, KeyError, TypeError):
-        # A proxy in between, or no Aetheris at all.
+        # The answer of a proxy in between, or of a server that is not Aetheris.
         text = response.text.strip()[:_MESSAGE_CHARS] or response.reason_phrase
         return ApiError(f"HTTP_{response.status_code}", text, response.status_code)
 
@@ -96,13 +112,13 @@ def unreachable(url: str, failure: httpx.TransportError) -> Unreachable:
 
 @dataclass(slots=True)
 class Patience:
-    """When a call is tried again: as long as `until` is not over, after nobody answered, 503 and 429."""
+    """When a call is tried again: until the time `until`, if there was no answer, or a 503 or 429."""
 
     until: float
     tries: int = 0
 
     def pause(self, now: float, response: httpx.Response | None) -> float | None:
-        """How long to wait before the next try; None for no more."""
+        """Seconds to wait before the next try; None if there is to be no more."""
         if response is not None and response.status_code not in (429, 503):
             return None
         self.tries += 1
@@ -115,10 +131,10 @@ class Patience:
 
 
 def ended(job: Job) -> Job:
-    """The job, if it completed."""
-    if job.status == "cancelled":
+    """The job, if it completed; raises JobFailed or JobCancelled if not."""
+    if job.status == JobStatus.CANCELLED:
         raise JobCancelled(job)
-    if job.status == "failed":
+    if job.status == JobStatus.FAILED:
         raise JobFailed(job)
     return job
 
@@ -134,7 +150,8 @@ class Reading:
     _data: list[str] = field(default_factory=list)
 
     def begin(self) -> dict[str, str]:
-        """What to ask with, also after a connection that was cut in the middle of a message."""
+        """The headers of a request that continues the stream. The connection may have broken in the middle of a
+        message, so what was read of that message is dropped."""
         self._name, self._data = "", []
         return {"Accept": "text/event-stream", "Last-Event-ID": str(self.last_seq)}
 
@@ -154,8 +171,8 @@ class Reading:
         if name == "end":
             self.over = True
         elif name == "refused":
-            said = json.loads(data)
-            raise ApiError(said["code"], said["message"], 200)
+            error = json.loads(data)
+            raise ApiError(error["code"], error["message"], 200)
         elif not name and data:
             commit = json.loads(data)
             for event in commit["events"]:

@@ -1,4 +1,6 @@
-"""The client for ordinary code."""
+"""The synchronous client, generated from asynchronous.py: change that file, then run `make client`."""
+
+# ruff: noqa: UP028 - `yield from` exists in synchronous code only
 
 from __future__ import annotations
 
@@ -9,38 +11,32 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
+from aetheris_api.approvals import Approval
+from aetheris_api.effects import Effect
+from aetheris_api.health import Health
+from aetheris_api.inbox import MessageAnswer, SignalAnswer
+from aetheris_api.jobs import AcceptedJob, Job, StuckJob
+from aetheris_api.record import Event, StoredCommit, Verification
+from aetheris_api.runners import Agent, Runner
+from aetheris_api.tokens import TokenAnswer
+from aetheris_api.trace import Trace
+from pydantic import BaseModel
 
 from aetheris.client import calls, exchange
 from aetheris.client.errors import JobNotFinished
-from aetheris.client.models import (
-    Agent,
-    Approval,
-    Effect,
-    Event,
-    Health,
-    Job,
-    MessageAnswer,
-    Runner,
-    SignalAnswer,
-    StoredCommit,
-    StuckJob,
-    TokenAnswer,
-    Trace,
-    Verdict,
-)
 
-Answer = TypeVar("Answer")
+Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class Client:
     """Talks to Aetheris over HTTP.
 
-        client = Client("http://localhost:8080")
-        job = client.submit(agent="default", message="Summarize the report")
-        print(client.result(job.id))
+        with Client("http://localhost:8080") as client:
+            job = client.submit(agent="default", message="Summarize the report")
+            print(client.result(job.id))
 
-    Calls are sent again for up to `retry_s` while nobody answers or the server is busy; each of them may
-    safely arrive twice. Refusals are raised as ApiError. Safe to share between threads.
+    A call is sent again for up to `retry_s` seconds while the server does not answer or is busy; every call may safely
+    arrive twice. A refusal is raised as ApiError. One client may be shared between threads.
     """
 
     def __init__(
@@ -55,7 +51,7 @@ class Client:
         self.url = exchange.checked_url(url)
         self._timeout_s = timeout
         self._retry_s = retry_s
-        self._http = httpx.Client(**exchange.settings(self.url, timeout, actor, roles))
+        self._http = exchange.Http(**exchange.settings(self.url, timeout, actor, roles))
 
     def close(self) -> None:
         self._http.close()
@@ -65,10 +61,6 @@ class Client:
 
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_http"):
-            self._http.close()
 
     # Jobs.
 
@@ -82,9 +74,9 @@ class Client:
         queue: str = "",
         priority: int = 0,
         deadline: datetime | None = None,
-    ) -> Job:
-        """A new job, durable when this returns: called by a message, or like a function with
-        `input={"args": […], "kwargs": {…}}`. A second submission under one key is the first job."""
+    ) -> AcceptedJob:
+        """A new job, durable when this returns: started by a message, or like a function with
+        `input={"args": […], "kwargs": {…}}`. A second submission under one key gets the first job."""
         return self._call(calls.submit(agent, message, input, idempotency_key, queue, priority, deadline))
 
     def get(self, job_id: str) -> Job:
@@ -92,7 +84,7 @@ class Client:
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """The job once it has completed. Raises JobFailed or JobCancelled if it ended otherwise, and
-        JobNotFinished, a TimeoutError, when `timeout` seconds are over first."""
+        JobNotFinished, a TimeoutError, if `timeout` seconds pass first."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left_s = exchange.WAIT_S if deadline is None else deadline - time.monotonic()
@@ -103,7 +95,7 @@ class Client:
                 raise JobNotFinished(job, timeout or 0.0)
 
     def result(self, job_id: str, timeout: float | None = None) -> Any:
-        """What the job's agent returned, once it has."""
+        """The value that the job's agent returned, once it has."""
         return self.wait(job_id, timeout).result
 
     def jobs(
@@ -127,7 +119,7 @@ class Client:
         return found
 
     def cancel(self, job_id: str, reason: str = "") -> Job:
-        """Ask for its end. Its runner ends it, after compensations; `wait` sees when."""
+        """Ask for the job's end. Its runner ends it, after compensations; `wait` returns or raises then."""
         return self._call(calls.cancel(job_id, reason))
 
     def pause(self, job_id: str) -> Job:
@@ -148,34 +140,34 @@ class Client:
         before: str = "",
         effects: str = "reuse",
         idempotency_key: str | None = None,
-    ) -> Job:
-        """A new job that begins with this one's history: the commits up to `at`, or what comes `before` a step;
-        without either, all of it. Where it would make an effect that the rest of the old job has made, it
-        reuses its result, asks a person ("ask") or refuses ("block")."""
+    ) -> AcceptedJob:
+        """A new job that begins with this job's history: the commits up to `at`, or those before the step `before`;
+        without either, all of it. If the fork would repeat an effect of the history that it left out, it reuses the
+        result, asks a person ("ask") or refuses ("block")."""
         return self._call(calls.fork(job_id, at, before, effects, idempotency_key))
 
-    # What is said to a job.
+    # The job's inbox.
 
     def signal(self, job_id: str, key: str, payload: Any = None) -> SignalAnswer:
-        """End the job's wait for `key`, now or when it comes to it. Saying it again changes nothing."""
+        """End the job's wait for `key`, now or when the job comes to it. A repetition changes nothing."""
         return self._call(calls.signal(job_id, key, payload))
 
     def message(
         self, job_id: str, channel: str, payload: Any = None, *, message_id: str | None = None
     ) -> MessageAnswer:
-        """Queue a message. With an id of your own, saying it again changes nothing."""
+        """Queue a message for the job. With an id of your own, a repetition changes nothing."""
         return self._call(calls.message(job_id, channel, payload, message_id))
 
     def complete(self, token: str, payload: Any = None, *, error: str | None = None) -> TokenAnswer:
-        """Say the one thing that a token allows, or that it went wrong. Saying the same again changes nothing."""
+        """Use a token: its job gets `payload`, or an error. A repetition with the same content changes nothing."""
         return self._call(calls.complete(token, payload, error))
 
-    # What people decide.
+    # Decisions of people.
 
     def approvals(
         self, *, state: str | Sequence[str] = (), approver: str = "", job_id: str = "", limit: int = 100
     ) -> list[Approval]:
-        """What waits for a decision, oldest first; or what is in these states."""
+        """Approvals that wait for a decision, oldest first; or those in the given states."""
         found: list[Approval] = []
         cursor: str | None = None
         while len(found) < limit:
@@ -190,47 +182,50 @@ class Client:
         return self._call(calls.approval(approval_id))
 
     def approve(self, approval_id: str, comment: str = "", *, arguments: Any = calls.AS_ASKED) -> Approval:
-        """Say yes, as `actor=` of this client; to other arguments, if you edit them."""
+        """Say yes, as the `actor` of this client; with `arguments`, to arguments that you edited."""
         return self._call(calls.approve(approval_id, comment, arguments))
 
     def reject(self, approval_id: str, comment: str = "") -> Approval:
         return self._call(calls.reject(approval_id, comment))
 
     def delegate(self, approval_id: str, to: str, comment: str = "") -> Approval:
-        """Hand your answer to a role or to person:NAME."""
+        """Let a role, or person:NAME, decide instead of you."""
         return self._call(calls.delegate(approval_id, to, comment))
 
     def resolve(self, key: str, verdict: str, result: Any = None, *, note: str = "") -> Effect:
-        """End a doubt: committed, with what the tool returned, not_executed or abandoned. The job goes on."""
+        """Say what became of an effect in doubt: committed, with the tool's result, not_executed or abandoned. Its job
+        goes on with that."""
         return self._call(calls.resolve(key, verdict, result, note))
 
-    # What a job did.
+    # The job's record.
 
     def trace(self, job_id: str) -> Trace:
         return self._call(calls.trace(job_id))
 
-    def verify(self, job_id: str) -> Verdict:
+    def verify(self, job_id: str) -> Verification:
         return self._call(calls.verify(job_id))
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
-        """What is on record, in order."""
+        """The events on record, in order."""
         place: int | None = after
         while place is not None:
             page = self._call(calls.events(job_id, place))
-            yield from page.events
+            for event in page.events:
+                yield event
             place = page.next_after
 
     def commits(self, job_id: str) -> Iterator[StoredCommit]:
-        """What is stored, byte for byte: for `aetheris.history`, which checks the chain."""
+        """The commits as they are stored, byte for byte: for `aetheris.history`, which checks the chain."""
         place: int | None = 0
         while place is not None:
             page = self._call(calls.commits(job_id, place))
-            yield from page.commits
+            for commit in page.commits:
+                yield commit
             place = page.next_after
 
     def stream(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
-        """What is on record and then what happens, until the job has ended. Goes on where it was when the
-        connection is cut."""
+        """The events on record, and then each new one, until the job has ended. After a lost connection the stream
+        continues where it was."""
         reading = exchange.Reading(after)
         patience = exchange.Patience(time.monotonic() + self._retry_s)
         while True:
@@ -244,13 +239,14 @@ class Client:
                         response.read()
                     else:
                         for line in response.iter_lines():
-                            yield from reading.feed(line)
+                            for event in reading.feed(line):
+                                yield event
             except httpx.TransportError as error:
                 failure = error
             if reading.over:
                 return
             refused = response if response is not None and response.is_error else None
-            if response is not None and refused is None:  # it was served, and then cut
+            if response is not None and refused is None:  # the server answered, and then the connection broke
                 patience = exchange.Patience(time.monotonic() + self._retry_s)
             pause_s = patience.pause(time.monotonic(), refused)
             if pause_s is None:
@@ -261,7 +257,7 @@ class Client:
                 ) from failure
             time.sleep(pause_s)
 
-    # The house.
+    # Operations.
 
     def effects(self, *, state: str = "", job_id: str = "", limit: int = 100) -> list[Effect]:
         """Side effects, newest change first, e.g. state="in_doubt"."""
