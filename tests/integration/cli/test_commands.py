@@ -78,7 +78,7 @@ async def test_jobs_are_listed_and_shown(world, aetheris):
     assert header.split() == ["JOB", "AGENT", "STATUS", "CREATED", "NOTE"]
     assert row.split()[:3] == [job_id, "checkout", "parked"]
     assert row.endswith("signal: approved")
-    assert "no job is like that" in none.err
+    assert "no job matches" in none.err
     assert "waits for: signal: approved" in shown.out
     assert '"message": "order 42"' in shown.out
     assert json.loads(as_json.out)["park_reason"] == "signal: approved"
@@ -210,7 +210,7 @@ async def test_runners_are_listed(world, aetheris):
         as_json = await aetheris("runners", "--json")
 
     assert "aetheris run agent.py" in nobody.err
-    assert somebody.out.splitlines()[1].split() == ["r1", "checkout,", "refund", "0/7", "at", "work"]
+    assert somebody.out.splitlines()[1].split() == ["r1", "checkout,", "refund", "0/7", "working"]
     assert json.loads(as_json.out)[0]["agents"] == ["checkout", "refund"]
 
 
@@ -243,4 +243,4 @@ async def test_a_job_that_is_not_there_is_one_clear_line(world, aetheris, argume
     said = await aetheris(*arguments, UNKNOWN)
 
     assert (said.code, said.out) == (1, "")
-    assert said.err == "aetheris: no such job; `aetheris jobs list` shows the jobs there are\n"
+    assert said.err == "aetheris: no such job; `aetheris jobs list` lists the jobs\n"

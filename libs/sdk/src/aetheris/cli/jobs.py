@@ -1,24 +1,24 @@
-"""Commands that list: jobs, one job, runners."""
+"""Commands about jobs: submit, list, show, cancel, pause, resume; and the connected runners."""
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
+from aetheris_api.statuses import JobStatus
 from rich.text import Text
 
 from aetheris.cli import output
 from aetheris.cli.options import DEFAULT_URL, AsJson, JobId, Url, connected
-from aetheris.client import Job
+from aetheris.client import AcceptedJob, Client, Job, JobFailed
 
 app = typer.Typer(help="Look at jobs.", no_args_is_help=True, rich_markup_mode=None)
-
-_STATUSES = ("ready", "running", "parked", "completed", "failed", "cancelled")
 
 
 @app.command("list")
 def list_(
-    status: Annotated[list[str] | None, typer.Option(help=f"Only these: {', '.join(_STATUSES)}.")] = None,
+    status: Annotated[list[str] | None, typer.Option(help=f"Only these: {', '.join(JobStatus)}.")] = None,
     agent: Annotated[str, typer.Option(help="Only this agent's.")] = "",
     queue: Annotated[str, typer.Option(help="Only this queue's.")] = "",
     parent: Annotated[str, typer.Option(help="Only children of this job.")] = "",
@@ -28,15 +28,15 @@ def list_(
 ) -> None:
     """The newest jobs."""
     for each in status or ():
-        if each not in _STATUSES:
-            raise typer.BadParameter(f"{each} is none of {', '.join(_STATUSES)}", param_hint="--status")
+        if each not in set(JobStatus):
+            raise typer.BadParameter(f"{each} is none of {', '.join(JobStatus)}", param_hint="--status")
     found = connected(url).jobs(status=status or (), agent=agent, queue=queue, parent=parent, limit=limit)
     if as_json:
         output.show_json(found)
     elif found:
         output.show(("job", "agent", "status", "created", "note"), [_row(job) for job in found])
     elif status or agent or queue or parent:
-        output.complain("no job is like that; leave out the filters to see all")
+        output.complain("no job matches; leave out the filters to see all")
     else:
         output.complain('there are no jobs yet; submit one: aetheris submit default "Summarize the report"')
 
@@ -81,6 +81,77 @@ def show(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
     output.show_facts(facts, {"status": found.status})
 
 
+def submit(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help='Which agent, e.g. "default".')],
+    message: Annotated[str, typer.Argument(metavar="MESSAGE", help="What the agent shall do.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end and print the result.")] = False,
+    key: Annotated[str, typer.Option(help="A second submission under this key gets the same job.")] = "",
+    queue: Annotated[str, typer.Option(help="The queue.")] = "",
+    priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher first.")] = 0,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Submit a job."""
+    client = connected(url)
+    job = client.submit(agent, message, idempotency_key=key or None, queue=queue, priority=priority)
+    if wait:
+        _wait(client, job, as_json)
+        return
+    if as_json:
+        output.show_json(job)
+        return
+    output.say(job.id)
+    if job.hint:
+        output.complain(f"{job.hint}; `aetheris runners` shows those there are")
+    if sys.stdout.isatty():
+        output.say(f"Follow it: aetheris trace {job.id} --follow", "bright_black")
+
+
+def _wait(client: Client, job: AcceptedJob, as_json: bool) -> None:
+    try:
+        if sys.stderr.isatty():
+            with output.stderr().status(f"job {job.id} runs; Ctrl-C leaves it running"):
+                done = client.wait(job.id)
+        else:
+            done = client.wait(job.id)
+    except JobFailed as failed:
+        if not as_json:
+            raise
+        output.show_json(failed.job)
+        raise typer.Exit(1) from failed
+    if as_json:
+        output.show_json(done)
+    else:
+        output.say(output.pretty(done.result))
+
+
+def cancel(
+    job: JobId,
+    reason: Annotated[str, typer.Option(help="The reason; it goes on record.")] = "",
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """End a job: its compensations run, then it is cancelled."""
+    _show_order(connected(url).cancel(job, reason), as_json, "will end once its runner has run its compensations")
+
+
+def pause(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+    """Pause a job: it does nothing until it is resumed."""
+    _show_order(connected(url).pause(job), as_json, "is paused; `aetheris resume` lets it go on")
+
+
+def resume(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+    """Let a paused job go on."""
+    _show_order(connected(url).resume(job), as_json, "goes on")
+
+
+def _show_order(job: Job, as_json: bool, effect: str) -> None:
+    if as_json:
+        output.show_json(job)
+    else:
+        output.say(f"job {job.id} " + (f"is {job.status}" if job.finished else effect))
+
+
 def runners(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
     """The connected runners and what they offer."""
     found = connected(url).runners()
@@ -92,7 +163,7 @@ def runners(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
                 output.cell(runner.runner_id),
                 output.cell(", ".join(runner.agents)),
                 output.cell(f"{runner.held}/{runner.capacity}"),
-                output.cell("draining" if runner.draining else "at work", "yellow" if runner.draining else "green"),
+                output.cell("draining" if runner.draining else "working", "yellow" if runner.draining else "green"),
             ]
             for runner in found
         ]

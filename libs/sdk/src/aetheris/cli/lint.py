@@ -1,4 +1,4 @@
-"""`aetheris lint`: what agent code does between its steps that it should not."""
+"""`aetheris lint`: find code that agents must not run between their steps."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def lint(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Python files, or folders of them.")],
     as_json: AsJson = False,
 ) -> None:
-    """Find what breaks the step contract, without running anything.
+    """Find code that breaks the step contract, without running any of it.
 
-    Exits with 0 where nothing does, 1 where something does, 2 where a file cannot be read.
+    Exits with 0 if there is none, 1 if there is some, 2 if a file cannot be read.
     """
     found: list[Finding] = []
     unreadable = False
@@ -30,7 +30,7 @@ def lint(
             output.complain(error)
             unreadable = True
     if as_json:
-        output.show_json([_told(each) for each in found])
+        output.show_json([_as_json(each) for each in found])
     else:
         for each in found:
             output.say(each)
@@ -48,7 +48,7 @@ def _all(files: list[Path]) -> Iterator[Path]:
             yield file
 
 
-def _told(found: Finding) -> dict[str, object]:
+def _as_json(found: Finding) -> dict[str, object]:
     rule = found.of
     return {
         "file": found.file,

@@ -1,5 +1,5 @@
 """The commands, and what their exit codes mean: 0 it worked, 1 it was refused or failed, 2 it was typed
-wrongly, 3 nobody answered."""
+wrongly, 3 the server did not answer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from aetheris.cli import effects, jobs, lint, operate, output, people, replay, run, talk, trace
-from aetheris.cli.options import Who, who_types
+from aetheris.cli import approvals, effects, inbox, jobs, lint, operate, output, replay, run, trace
+from aetheris.cli.options import CommandUser, command_user
 from aetheris.client import ApiError, Unreachable
 from aetheris.errors import AetherisError
 
@@ -26,24 +26,24 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(run.run)
-app.command()(talk.submit)
+app.command()(jobs.submit)
 app.add_typer(jobs.app, name="jobs")
 app.command()(trace.trace)
-app.command()(talk.signal)
-app.command()(talk.message)
-app.command()(people.approvals)
-app.command()(people.approve)
-app.command()(people.reject)
-app.command()(people.delegate)
-app.command()(talk.complete)
+app.command()(inbox.signal)
+app.command()(inbox.message)
+app.command()(approvals.approvals)
+app.command()(approvals.approve)
+app.command()(approvals.reject)
+app.command()(approvals.delegate)
+app.command()(inbox.complete)
 app.add_typer(effects.app, name="effects")
 app.command()(trace.verify)
 app.command()(replay.export)
 app.command()(replay.replay)
 app.command()(lint.lint)
-app.command()(talk.cancel)
-app.command()(talk.pause)
-app.command()(talk.resume)
+app.command()(jobs.cancel)
+app.command()(jobs.pause)
+app.command()(jobs.resume)
 app.command()(operate.requeue)
 app.command()(operate.fork)
 app.command()(operate.stuck)
@@ -66,9 +66,11 @@ def _options(
     roles: Annotated[
         str, typer.Option("--roles", envvar="AETHERIS_ROLES", help="The roles you have, comma-separated.")
     ] = "",
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
-    who_types.set(Who(me, roles))
+    command_user.set(CommandUser(me, roles))
 
 
 def main() -> None:
@@ -81,32 +83,34 @@ def main() -> None:
     except AetherisError as failure:
         _leave(failure, REFUSED)
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Nothing is left to be written at exit.
+        # The reader of our output, e.g. `head`, has closed it. Python must not fail on writing the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 
 
-# What shows the things that a command is about, where those are not jobs.
-_SHOWN = {
-    **dict.fromkeys(("approvals", "approve", "reject", "delegate"), "`aetheris approvals` shows those that wait"),
-    "effects": "`aetheris effects` shows those there are",
+# Which command lists the things that a command is about; for all other commands it lists jobs.
+_LISTED_BY = {
+    **dict.fromkeys(
+        ("approvals", "approve", "reject", "delegate"), "`aetheris approvals` shows those that wait for a decision"
+    ),
+    "effects": "`aetheris effects` lists all effects",
 }
 
 
 def _explained(refusal: ApiError) -> str:
-    """With what to do next, where there is something."""
+    """The refusal, with a hint at what to do next if there is one."""
     hints = {
-        "NOT_FOUND": _SHOWN.get(sys.argv[1], "`aetheris jobs list` shows the jobs there are"),
-        "EFFECT_STATE": "`aetheris effects --state in_doubt` shows those in doubt",
+        "NOT_FOUND": _LISTED_BY.get(sys.argv[1], "`aetheris jobs list` lists the jobs"),
+        "EFFECT_STATE": "`aetheris effects --state in_doubt` lists those in doubt",
         "TOKEN_EXPIRED": "the agent has gone on without it",
         "KEY_REUSED": "use another --key, or leave it out",
         "UNAVAILABLE": "a part of Aetheris is away; try again in a moment",
         "EXHAUSTED": "try again in a moment",
     }
     hint = hints.get(refusal.code)
-    if refusal.code == "FORBIDDEN" and sys.argv[1] in _SHOWN:
+    if refusal.code == "FORBIDDEN" and sys.argv[1] in _LISTED_BY:
         hint = "say who you are: --as NAME --role ROLE"
     return f"{refusal.message}; {hint}" if hint else refusal.message
 

@@ -1,4 +1,4 @@
-"""Commands of operators: what is stuck, requeue, fork."""
+"""Commands of operators: stuck, requeue, fork."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import sys
 from typing import Annotated
 
 import typer
+from aetheris_api.statuses import ForkEffects
 
 from aetheris.cli import output, trace
 from aetheris.cli.options import DEFAULT_URL, AsJson, JobId, Url, connected
 
-_CHOICES = ("reuse", "ask", "block")
-
 
 def stuck(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
-    """Jobs that do not get on by themselves: why, and what to do."""
+    """Jobs that do not continue without help: why, and what to do."""
     found = connected(url).stuck()
     if as_json:
         output.show_json(found)
@@ -31,7 +30,7 @@ def stuck(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
         ]
         output.show(("job", "agent", "cause", "since", "remedy"), rows)
     else:
-        output.complain("nothing is stuck")
+        output.complain("no job is stuck")
 
 
 def requeue(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
@@ -40,7 +39,7 @@ def requeue(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None
     if as_json:
         output.show_json(found)
     else:
-        output.say(f"job {found.id} goes on; `aetheris trace {found.id} --follow` shows what it does")
+        output.say(f"job {found.id} goes on; `aetheris trace {found.id} --follow` shows its steps")
 
 
 def fork(
@@ -55,18 +54,18 @@ def fork(
     effects: Annotated[
         str,
         typer.Option(
-            help="Where the fork would make an effect that the old job has made after that: reuse its result, ask a "
-            "person, or block it."
+            help="If the fork would repeat an effect that the old job made after that point: reuse its result, ask "
+            "a person, or block it."
         ),
     ] = "reuse",
-    key: Annotated[str, typer.Option(help="A second fork under this key is the same job.")] = "",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the fork has ended.")] = False,
+    key: Annotated[str, typer.Option(help="A second fork under this key gets the same job.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show its steps until the fork has ended.")] = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Begin a new job with the history of another. Effects of that history are not made again."""
-    if effects not in _CHOICES:
-        raise typer.BadParameter(f"{effects} is none of {', '.join(_CHOICES)}", param_hint="--effects")
+    """Begin a new job with the history of another. Effects of that history are not repeated."""
+    if effects not in set(ForkEffects):
+        raise typer.BadParameter(f"{effects} is none of {', '.join(ForkEffects)}", param_hint="--effects")
     seq, before = _place(at)
     made = connected(url).fork(job, at=seq, before=before, effects=effects, idempotency_key=key or None)
     if follow:
@@ -76,7 +75,7 @@ def fork(
     else:
         output.say(made.id)
         if sys.stdout.isatty():
-            output.say(f"See what it does: aetheris trace {made.id} --follow", "bright_black")
+            output.say(f"Follow it: aetheris trace {made.id} --follow", "bright_black")
 
 
 def _place(at: str) -> tuple[int, str]:
@@ -87,6 +86,6 @@ def _place(at: str) -> tuple[int, str]:
     if at.isdecimal() and at.isascii() and int(at[:20]) > 0:
         return int(at), ""
     raise typer.BadParameter(
-        f"{at} is no place: a commit like 7, or a step like step:3 or step:2.1.0",
+        f"{at} is not a place: give a commit like 7, or a step like step:3 or step:2.1.0",
         param_hint="--at",
     )

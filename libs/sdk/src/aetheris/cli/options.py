@@ -25,42 +25,53 @@ Roles = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Who:
-    """Who types, whatever the command."""
+class CommandUser:
+    """The person at the keyboard, as given before the command's name or by the environment."""
 
     actor: str = ""
     roles: str = ""  # comma-separated
 
 
-_NOBODY = Who()
-who_types: ContextVar[Who] = ContextVar("who_types", default=_NOBODY)
+_ANONYMOUS = CommandUser()
+command_user: ContextVar[CommandUser] = ContextVar("command_user", default=_ANONYMOUS)
 
 
-__all__ = ["DEFAULT_URL", "AsJson", "JobId", "Me", "Roles", "Url", "Who", "connected", "json_value", "who_types"]
+__all__ = [
+    "DEFAULT_URL",
+    "AsJson",
+    "CommandUser",
+    "JobId",
+    "Me",
+    "Roles",
+    "Url",
+    "command_user",
+    "connected",
+    "json_value",
+]
 
 
 def connected(url: str, me: str = "", roles: Sequence[str] | None = None) -> Client:
-    """Who is asking, every command may say before its name or by the environment."""
-    who = who_types.get()
-    actor = me or who.actor
-    given = roles or [role.strip() for role in who.roles.split(",") if role.strip()]
+    """A client for this address. A command's own --as and --role come before those for all commands."""
+    person = command_user.get()
+    actor = me or person.actor
+    given = roles or [role.strip() for role in person.roles.split(",") if role.strip()]
     if given and not actor:
-        raise typer.BadParameter("a role is somebody's: say --as NAME too", param_hint="--role")
+        raise typer.BadParameter("a role belongs to a person: say --as NAME too", param_hint="--role")
     try:
-        # A person waits: whether anybody is there is said at once.
+        # A person waits for the answer, so a server that does not answer is reported soon.
         return Client(url, retry_s=0.5, actor=actor or None, roles=given)
     except ValueError as wrong:
         raise typer.BadParameter(str(wrong), param_hint="--url") from wrong
 
 
 def json_value(text: str, hint: str, *, plain: bool = False) -> Any:
-    """What was typed as JSON; with `plain`, what was not meant as JSON is text."""
+    """The value of JSON that was typed. With `plain`, text that does not look like JSON is a string."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as wrong:
         if plain and text.lstrip()[:1] not in ("{", "[", '"'):
             return text
-        # Meant as JSON: nobody must get the broken text of it.
+        # It was meant as JSON, so its broken text must not be sent as a string.
         raise typer.BadParameter(f"{hint} is not JSON: {wrong}", param_hint=hint) from wrong
     except RecursionError as deep:
         raise typer.BadParameter(f"{hint} is nested too deeply", param_hint=hint) from deep

@@ -1,4 +1,4 @@
-"""What is printed: tables for people, plain columns for pipes, JSON for programs, one line for errors.
+"""How answers are printed: tables for people, plain columns for pipes, JSON for programs, one line for errors.
 
 Names and messages come from jobs and may hold anything, so nothing reaches a terminal that could move its
 cursor or be taken for markup.
@@ -46,7 +46,7 @@ def stderr() -> Console:
 
 
 def safe(text: object) -> str:
-    """Text that only shows: what a terminal would obey becomes a visible mark."""
+    """Text without control characters: what a terminal would obey becomes a visible mark."""
     return "".join(each if each.isprintable() or each in "\n\t" else "�" for each in str(text))
 
 
@@ -97,7 +97,7 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
 
 
 def show_json(value: Any, *, lines: bool = False) -> None:
-    """As the API said it; `lines` is one line per value."""
+    """The API's answer; with `lines`, one line for each value."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     elif isinstance(value, list):
@@ -114,7 +114,7 @@ def say(text: object, tone: str = "") -> None:
 
 
 def show_facts(facts: Mapping[str, object], tones: Mapping[str, str]) -> None:
-    """One fact a line, those that there are."""
+    """One line for each fact that has a value."""
     for name, fact in facts.items():
         if fact is not None and fact != "":
             say(f"{name + ':':<11}{str(fact).replace(chr(10), chr(10) + ' ' * 11)}", tones.get(name, ""))

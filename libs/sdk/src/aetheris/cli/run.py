@@ -22,9 +22,9 @@ def run(
     runners: Annotated[
         int, typer.Option(min=0, max=64, help="Runner processes; 0 runs the agents in this process.")
     ] = 0,
-    data: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".aetheris"),
+    data: Annotated[Path, typer.Option(help="The folder for all data.")] = Path(".aetheris"),
     database: Annotated[
-        str, typer.Option(envvar="AETHERIS_DATABASE_URL", help="A PostgreSQL of yours instead of the bundled one.")
+        str, typer.Option(envvar="AETHERIS_DATABASE_URL", help="Your own PostgreSQL instead of the bundled one.")
     ] = "",
 ) -> None:
     """Start Aetheris on this machine, with your agents; Ctrl-C stops it."""

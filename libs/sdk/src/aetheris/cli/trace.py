@@ -1,4 +1,4 @@
-"""Commands that look at a job's record: trace, verify."""
+"""Commands about a job's record: trace, verify."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _REFRESH_EVERY = 0.2
 
 def trace(
     job: JobId,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show new steps until the job has ended.")] = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """What a job did, step by step."""
+    """A job's record, step by step."""
     client = connected(url)
     if not follow:
         found = client.trace(job)
@@ -40,11 +40,11 @@ def trace(
         _live(client, job)
     else:
         for event in client.stream(job):
-            output.say(_told(event))
+            output.say(_line(event))
 
 
 def _live(client: Client, job: str) -> None:
-    """The same table, drawn again whenever something happened."""
+    """The same table, drawn again after each new event, but not too often."""
     import time
 
     with Live(console=output.console(), auto_refresh=False) as live:
@@ -58,7 +58,7 @@ def _live(client: Client, job: str) -> None:
         live.update(_drawn(client.trace(job)), refresh=True)
 
 
-def _told(event: Event) -> str:
+def _line(event: Event) -> str:
     facts = [str(event.data[name]) for name in ("path", "name", "agent", "runner_id", "reason") if event.data.get(name)]
     failure = event.data.get("failure")
     if failure:
@@ -97,11 +97,11 @@ def _notes(found: Trace) -> list[str]:
     if len(holders) > 1:
         notes.append(f"held by {', then '.join(holders)}")
     if not found.complete:
-        notes.append("the record is longer than this; `--json` of the events has all of it")
+        notes.append("the record is longer than this; GET /api/jobs/ID/events has all of it")
     for step in found.steps:
         if step.status == "in_doubt" and not found.job.finished:
             ways = "--committed RESULT | --not-executed | --abandon"
-            notes.append(f"{step.name} is in doubt; say what happened: aetheris effects resolve {step.key!r} {ways}")
+            notes.append(f"{step.name} is in doubt; resolve it: aetheris effects resolve {step.key!r} {ways}")
         if step.status == "waiting" and step.waits and step.waits[-1].kind == "approval":
             notes.append(f"{step.path} waits for a decision: aetheris approvals --job {found.job.id}")
     if found.job.error:
@@ -132,15 +132,15 @@ def _row(step: Step) -> list[Text]:
 
 
 def verify(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
-    """Whether a job's record is whole: every hash, every place, every effect."""
-    verdict = connected(url).verify(job)
+    """Check that a job's record is intact: every hash, every place, every effect."""
+    found = connected(url).verify(job)
     if as_json:
-        output.show_json(verdict)
-    elif verdict.intact:
-        counted = f"{verdict.commits} commits, {verdict.events} events, {verdict.effects} effects"
-        output.say(f"intact: {counted}, head {verdict.head[:16] or 'none'}", "green")
+        output.show_json(found)
+    elif found.intact:
+        counted = f"{found.commits} commits, {found.events} events, {found.effects} effects"
+        output.say(f"intact: {counted}, head {found.head[:16] or 'none'}", "green")
     else:
-        where = f" at commit {verdict.bad_seq}" if verdict.bad_seq else ""
-        output.complain(f"the record is broken{where}: {verdict.problem}")
-    if not verdict.intact:
+        where = f" at commit {found.bad_seq}" if found.bad_seq else ""
+        output.complain(f"the record is broken{where}: {found.problem}")
+    if not found.intact:
         raise typer.Exit(1)

@@ -1,35 +1,34 @@
-"""Commands about what people decide: approvals, approve, reject, delegate."""
+"""Commands of approvers: approvals, approve, reject, delegate."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
+from aetheris_api.statuses import ApprovalState
 from rich.text import Text
 
 from aetheris.cli import output
 from aetheris.cli.options import DEFAULT_URL, AsJson, Me, Roles, Url, connected, json_value
 from aetheris.client import Approval
 
-_STATES = ("pending", "approved", "rejected", "expired", "withdrawn")
-
 ApprovalId = Annotated[str, typer.Argument(metavar="APPROVAL", help="The approval's id.")]
-Comment = Annotated[str, typer.Option(help="Why; it goes on record.")]
+Comment = Annotated[str, typer.Option(help="The reason; it goes on record.")]
 
 
 def approvals(
     approval: Annotated[str | None, typer.Argument(metavar="[APPROVAL]", help="Show this one.")] = None,
-    state: Annotated[list[str] | None, typer.Option(help=f"Instead: {', '.join(_STATES)}.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help=f"Instead: {', '.join(ApprovalState)}.")] = None,
     approver: Annotated[str, typer.Option("--for", help="Only for this role, or person:NAME.")] = "",
     job: Annotated[str, typer.Option(help="Only of this job.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many.")] = 100,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """What waits for a person's decision, oldest first."""
+    """Approvals that wait for a decision, oldest first."""
     for each in state or ():
-        if each not in _STATES:
-            raise typer.BadParameter(f"{each} is none of {', '.join(_STATES)}", param_hint="--state")
+        if each not in set(ApprovalState):
+            raise typer.BadParameter(f"{each} is none of {', '.join(ApprovalState)}", param_hint="--state")
     client = connected(url)
     if approval:
         _show(client.approval(approval), as_json)
@@ -38,11 +37,11 @@ def approvals(
     if as_json:
         output.show_json(found)
     elif found:
-        output.show(("approval", "for", "question", "state", "yeses", "expires"), [_row(each) for each in found])
+        output.show(("approval", "for", "title", "state", "yeses", "expires"), [_row(each) for each in found])
     elif state or approver or job:
-        output.complain("no approval is like that; leave out the filters to see all that wait")
+        output.complain("no approval matches; leave out the filters to see all that wait")
     else:
-        output.complain("nothing waits for a decision; `--state approved` shows what was decided")
+        output.complain("no approval waits for a decision; `--state approved` shows those that were approved")
 
 
 def approve(
@@ -83,7 +82,7 @@ def delegate(
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Hand your answer to somebody else."""
+    """Let another person or role decide instead of you."""
     _show(connected(url, me, role).delegate(approval, to, comment), as_json)
 
 
@@ -104,7 +103,7 @@ def _show(found: Approval, as_json: bool) -> None:
         return
     facts = {
         "approval": found.id,
-        "question": found.title,
+        "title": found.title,
         "state": found.state + (f", {found.yeses} of {found.quorum} yeses" if found.quorum > 1 else ""),
         "for": found.approver,
         "job": found.job_id,

@@ -75,8 +75,8 @@ async def test_messages_and_tokens_say_what_was_typed(world, aetheris):
     notes = await world.notes(job)
 
     assert [note.payload for note in notes] == [b'"hello"', b'{"payload":{"ok": true}}']
-    assert (queued.out, first.out) == ("queued as m1\n", f"job {job} hears it\n")
-    assert again.out == f"job {job} has heard it already\n"
+    assert (queued.out, first.out) == ("queued as m1\n", f"job {job} gets it\n")
+    assert again.out == f"job {job} has got it before\n"
     assert [said.code for said in (other, forged)] == [1, 1]
     assert "said something else already" in other.err
 
@@ -103,14 +103,14 @@ async def test_a_doubt_is_seen_as_stuck_and_ended(world, aetheris):
         requeued = await aetheris("requeue", job.job_id)
         await hand.take()
 
-    assert (nothing.err, calm.err) == ("aetheris: no effect is in doubt\n", "aetheris: nothing is stuck\n")
+    assert (nothing.err, calm.err) == ("aetheris: no effect is in doubt\n", "aetheris: no job is stuck\n")
     assert job.job_id in stuck.out
-    assert f"pay is in doubt; say what happened: aetheris effects resolve {KEY!r} --committed" in traced.out
+    assert f"pay is in doubt; resolve it: aetheris effects resolve {KEY!r} --committed" in traced.out
     assert KEY in listed.out
     assert "aetheris effects resolve KEY" in listed.err
     assert [said.code for said in (unsaid, twice, unknown)] == [2, 2, 1]
-    assert "`aetheris effects` shows those there are" in unknown.err
-    assert resolved.out == f"pay is said to be committed; job {job.job_id} goes on with that\n"
+    assert "`aetheris effects` lists all effects" in unknown.err
+    assert resolved.out == f"pay is resolved as committed; job {job.job_id} goes on with that\n"
     assert (requeued.code, requeued.out.startswith(f"job {job.job_id} goes on")) == (0, True)
 
 
