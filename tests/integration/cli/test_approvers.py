@@ -36,14 +36,14 @@ async def test_what_waits_is_listed_and_approved_on_ones_own_machine(world, aeth
     shown = await aetheris("approvals", approval, "--json")
     unknown = await aetheris("approve", job)
 
-    assert (empty.code, "nothing waits for a decision" in empty.err) == (0, True)
+    assert (empty.code, "no approval waits for a decision" in empty.err) == (0, True)
     header, row = listed.out.splitlines()
-    assert header.split() == ["APPROVAL", "FOR", "QUESTION", "STATE", "YESES", "EXPIRES"]
+    assert header.split() == ["APPROVAL", "FOR", "TITLE", "STATE", "YESES", "EXPIRES"]
     assert row.split() == [approval, "manager", "Pay", "30?", "pending", "0/1"]
     assert "state:     approved" in approved.out
     assert "local: yes; cheaper; edited /amount: 30 → 20" in approved.out
     assert json.loads(shown.out)["decisions"][0]["diff"] == [{"path": "/amount", "from": 30, "to": 20}]
-    assert (unknown.code, "`aetheris approvals` shows those that wait" in unknown.err) == (1, True)
+    assert (unknown.code, "`aetheris approvals` lists those that wait" in unknown.err) == (1, True)
 
 
 async def test_who_one_is_decides_what_one_may(world, aetheris):
@@ -56,7 +56,7 @@ async def test_who_one_is_decides_what_one_may(world, aetheris):
     rejected = await aetheris("reject", approval, "--as", "eve", "--comment", "no", "--json")
 
     assert (other.code, "for the role manager to decide; say who you are: --as NAME" in other.err) == (1, True)
-    assert (own.code, "submitted" in own.err) == (1, True)
+    assert (own.code, "requester" in own.err) == (1, True)
     assert (nameless.code, "--as NAME" in nameless.err) == (2, True)
     assert "ann: delegated to person:eve" in handed.out
     assert json.loads(rejected.out)["state"] == "rejected"
@@ -78,7 +78,7 @@ async def test_messages_and_tokens_say_what_was_typed(world, aetheris):
     assert (queued.out, first.out) == ("queued as m1\n", f"job {job} gets it\n")
     assert again.out == f"job {job} has got it before\n"
     assert [said.code for said in (other, forged)] == [1, 1]
-    assert "said something else already" in other.err
+    assert "used with other content already" in other.err
 
 
 async def test_a_doubt_is_seen_as_stuck_and_ended(world, aetheris):

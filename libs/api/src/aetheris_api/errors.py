@@ -1,4 +1,4 @@
-"""How every refusal looks, and how an error of a job is shown."""
+"""How every refusal looks, and how an error of a job is shown: a module of its own, because all others use it."""
 
 from __future__ import annotations
 

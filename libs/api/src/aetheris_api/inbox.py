@@ -1,4 +1,4 @@
-"""Signals and messages: what callers send to a job's inbox."""
+"""Signals and messages: what callers send to a job's inbox. A module of its own, as each noun of the API has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connected runners, and the agents that they offer."""
+"""The connected runners and the agents that they offer. A module of its own, as each noun of the API has."""
 
 from __future__ import annotations
 

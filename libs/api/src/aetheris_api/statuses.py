@@ -82,7 +82,7 @@ class EffectStatus(StrEnum):
     COMPENSATED = "compensated"
 
 
-class EffectResolution(StrEnum):
+class ResolutionChoice(StrEnum):
     """What a person can say about an effect in doubt."""
 
     COMMITTED = "committed"

@@ -1,4 +1,5 @@
-"""Tokens, with which one wait of a job is ended once. Their body is any JSON, so only a failure has a shape."""
+"""Tokens, with which one wait of a job is ended once. A module of its own, as each noun of the API has; it is small,
+because content is any JSON, and only a failure has a shape."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from types import MappingProxyType
 from uuid import UUID
 
-from aetheris_api.statuses import ApprovalState, EffectResolution, ForkEffects, Vote
+from aetheris_api.statuses import ApprovalState, ForkEffects, ResolutionChoice, Vote
 from aetheris_journal import codec
 from aetheris_kernel.errors import Invalid
 from aetheris_kernel.ids import parse_job_id
@@ -26,11 +26,11 @@ from aetheris_gateway.core.steps import TracedStep
 from aetheris_gateway.store.approvals import StoredApproval
 from aetheris_gateway.store.inbox import EntryKind, InboxEntry
 
-RESOLUTIONS: Mapping[EffectResolution, event_pb2.EffectResolved.Verdict] = MappingProxyType(
+RESOLUTIONS: Mapping[ResolutionChoice, event_pb2.EffectResolved.Verdict] = MappingProxyType(
     {
-        EffectResolution.COMMITTED: event_pb2.EffectResolved.VERDICT_COMMITTED,
-        EffectResolution.NOT_EXECUTED: event_pb2.EffectResolved.VERDICT_NOT_EXECUTED,
-        EffectResolution.ABANDONED: event_pb2.EffectResolved.VERDICT_ABANDONED,
+        ResolutionChoice.COMMITTED: event_pb2.EffectResolved.VERDICT_COMMITTED,
+        ResolutionChoice.NOT_EXECUTED: event_pb2.EffectResolved.VERDICT_NOT_EXECUTED,
+        ResolutionChoice.ABANDONED: event_pb2.EffectResolved.VERDICT_ABANDONED,
     }
 )
 APPROVAL_STATES: Mapping[ApprovalState, pb.Approval.State] = MappingProxyType(
@@ -152,7 +152,7 @@ def new_resolution(request: pb.ResolveEffectRequest) -> requests.NewResolution:
     )
 
 
-def _resolution(verdict: event_pb2.EffectResolved.Verdict) -> EffectResolution:
+def _resolution(verdict: event_pb2.EffectResolved.Verdict) -> ResolutionChoice:
     for name, wire in RESOLUTIONS.items():
         if wire == verdict:
             return name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from aetheris_api.statuses import EffectResolution, EffectStatus
+from aetheris_api.statuses import EffectStatus, ResolutionChoice
 
 from aetheris.cli import output
 from aetheris.cli.options import DEFAULT_URL, AsJson, Me, Roles, Url, connected, json_value
@@ -84,7 +84,7 @@ def resolve(
 
 def _given(committed: str | None, not_executed: bool, abandon: bool) -> dict[str, bool]:
     return {
-        EffectResolution.COMMITTED: committed is not None,
-        EffectResolution.NOT_EXECUTED: not_executed,
-        EffectResolution.ABANDONED: abandon,
+        ResolutionChoice.COMMITTED: committed is not None,
+        ResolutionChoice.NOT_EXECUTED: not_executed,
+        ResolutionChoice.ABANDONED: abandon,
     }

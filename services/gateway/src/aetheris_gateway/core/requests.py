@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from aetheris_api.statuses import EffectResolution, ForkEffects
+from aetheris_api.statuses import ForkEffects, ResolutionChoice
 from aetheris_kernel.errors import Invalid
 
 from aetheris_gateway.core import intake
@@ -113,14 +113,14 @@ class NewResolution:
     """What a person says about an effect in doubt."""
 
     key: str
-    resolution: EffectResolution
+    resolution: ResolutionChoice
     result: Content | None = None
     note: str = ""
 
     def __post_init__(self) -> None:
         intake.effect_key(self.key)
         intake.sentence(self.note, "note")
-        if self.result and self.resolution is not EffectResolution.COMMITTED:
+        if self.result and self.resolution is not ResolutionChoice.COMMITTED:
             raise Invalid("only a committed effect has a result", field="result")
 
 

@@ -8,7 +8,7 @@ is away, the caller gets no answer and sends the resolution again: the ledger ha
 
 from __future__ import annotations
 
-from aetheris_api.statuses import EffectResolution
+from aetheris_api.statuses import ResolutionChoice
 from aetheris_kernel.errors import Conflict, NotFound
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.ledger.v1 import ledger_pb2 as ledger_pb
@@ -44,7 +44,7 @@ class EffectService:
         return pb.ListEffectsResponse(effects=page.effects, next_page_token=page.next_page_token)
 
     async def resolve(self, caller: Caller, new: NewResolution) -> pb.ResolveEffectResponse:
-        committed = new.resolution is EffectResolution.COMMITTED
+        committed = new.resolution is ResolutionChoice.COMMITTED
         try:
             response = await self._ledger.resolve_effect(
                 ledger_pb.ResolveEffectRequest(

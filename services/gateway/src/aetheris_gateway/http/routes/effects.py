@@ -7,7 +7,7 @@ from typing import Annotated
 
 from aetheris_api import effects as shapes
 from aetheris_api import routes
-from aetheris_api.statuses import EffectResolution, EffectStatus
+from aetheris_api.statuses import EffectStatus, ResolutionChoice
 from aetheris_kernel.errors import Invalid, Refusal
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.ledger.v1 import ledger_pb2 as ledger_pb
@@ -89,11 +89,11 @@ class EffectRoutes:
         return JsonResponse(views.effect(response.effect))
 
 
-def _resolution(text: str) -> EffectResolution:
+def _resolution(text: str) -> ResolutionChoice:
     try:
-        return EffectResolution(text)
+        return ResolutionChoice(text)
     except ValueError:
-        raise Invalid(f"the verdict is one of {', '.join(EffectResolution)}", field="verdict") from None
+        raise Invalid(f"the verdict is one of {', '.join(ResolutionChoice)}", field="verdict") from None
 
 
 def _state(text: str) -> ledger_pb.EffectState:

@@ -1,4 +1,5 @@
-"""Fields that shapes of several nouns have: moments, durations, failures."""
+"""Moments, durations and failures, which shapes of several nouns have. They stand alone so that views need no other
+views."""
 
 from __future__ import annotations
 
