@@ -42,7 +42,9 @@ async def until_draining(
                     return
                 yield found[0]
             elif drained.done():
-                raise ReplicaDraining("the service is draining; ask again and another replica answers")
+                raise ReplicaDraining(
+                    "this gateway is stopping; another replica answers the request if it is sent again"
+                )
             else:
                 yield None
     finally:
