@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+from aetheris_api.statuses import ApprovalState as Asked
 from aetheris_engine import ports
 from aetheris_engine.core.waits import InboxEntry
 from aetheris_engine.job import Run
 from aetheris_engine.ports import Services
-from aetheris_api.statuses import ApprovalState as Asked
 from aetheris_journal import events as e
 from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import first_break

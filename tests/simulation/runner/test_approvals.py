@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aetheris import ApprovalRejected, Verdict, agent, approval, gather, step, tool
 from aetheris.definitions import AgentDefinition
-from aetheris_engine import ports
 from aetheris_api.statuses import ApprovalState
+from aetheris_engine import ports
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_kernel.errors import Conflict, Forbidden, Refusal

@@ -11,9 +11,9 @@ import pytest
 from aetheris import DidNotHappen, EffectBlocked, Happened, Unknown, agent, now, signal, step, tool
 from aetheris.definitions import AgentDefinition
 from aetheris.errors import Unchanged
+from aetheris_api.statuses import ApprovalState
 from aetheris_engine import ports
 from aetheris_engine.core.fork import Fork
-from aetheris_api.statuses import ApprovalState
 from aetheris_gateway.core.fork import History
 from aetheris_journal import codec
 from aetheris_journal import events as e

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from aetheris import WaitTimedOut, agent, approval, awakeable, checkpoint, receive, signal, tool
 from aetheris.definitions import AgentDefinition
+from aetheris_api.statuses import ApprovalState
 from aetheris_engine import ports
 from aetheris_engine.core.waits import InboxEntry
-from aetheris_api.statuses import ApprovalState
 from aetheris_journal.chain import first_break
 
 from harness.crash import Fuse
