@@ -55,6 +55,26 @@ def test_every_test_that_is_named_exists(document: Path) -> None:
         assert any(wanted.fullmatch(test) for test in TESTS), name
 
 
+TRACKED = {
+    str(path.relative_to(ROOT))
+    for folder in ("libs", "services", "tests", "proto", "docs", "examples", "bench", "helm", ".ci")
+    for path in (ROOT / folder).rglob("*")
+    if path.is_file()
+}
+
+
+@pytest.mark.parametrize("document", [page for page in DOCUMENTS if page.parent.name != "decisions"], ids=named)
+def test_every_file_that_is_named_with_its_path_exists(document: Path) -> None:
+    """`services/runner/…/app.py` stands for any folders where the dots are."""
+    paths = re.findall(
+        r"`((?:libs|services|tests|proto|examples|bench|helm|\.ci)/[\w./…-]+\.\w+)`", document.read_text()
+    )
+    for path in paths:
+        wanted = re.compile(re.escape(path).replace("…", ".+"))
+
+        assert any(wanted.fullmatch(file) for file in TRACKED), path
+
+
 GUARANTEES = sorted((ROOT / "docs" / "guarantees").glob("*.md"))
 
 
