@@ -1,6 +1,6 @@
 """A world for runs: a ledger in memory, an inbox, an outside that counts, and crashes anywhere.
 
-    World ──► MemoryJournal ──► aetheris_ledger.memory.MemoryStore   the disk: survives every crash
+    World ──► MemoryJournal ──► aetheris_ledger.store.memory.MemoryStore   the disk: survives every crash
       │          (its appends, the outside's calls and the inbox's settlements share one Fuse)
       └─► drive(): lease, hold, crash or outcome, lease again … until the job has ended
 
@@ -33,8 +33,8 @@ from aetheris_journal.events import Event, Resolution, Source
 from aetheris_journal.replay import ChildRecord
 from aetheris_kernel.errors import Unavailable
 from aetheris_ledger.core.effect import with_late_outcome
-from aetheris_ledger.memory import MemoryStore
-from aetheris_ledger.store import Want
+from aetheris_ledger.store.contract import Want
+from aetheris_ledger.store.memory import MemoryStore
 from aetheris_runner.hosts.python import PythonHosts
 from aetheris_runner.programs.python import PythonProgram
 

@@ -28,8 +28,8 @@ from aetheris_journal.codec import encode
 from aetheris_journal.effect import State
 from aetheris_kernel.clock import SystemClock
 from aetheris_kernel.errors import Unavailable
-from aetheris_ledger.postgres import PostgresStore
-from aetheris_ledger.store import Want
+from aetheris_ledger.store.contract import Want
+from aetheris_ledger.store.postgres import PostgresStore
 from aetheris_ledger.verify import verify
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 from aetheris_proto.ledger.v1.ledger_pb2_grpc import LedgerStub

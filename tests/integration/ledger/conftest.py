@@ -24,10 +24,10 @@ from aetheris_journal.codec import encode
 from aetheris_kernel.clock import Clock
 from aetheris_ledger.app import serve
 from aetheris_ledger.core.audit import change_of
-from aetheris_ledger.memory import MemoryStore
-from aetheris_ledger.postgres import PostgresStore
 from aetheris_ledger.settings import Settings
-from aetheris_ledger.store import Store
+from aetheris_ledger.store.contract import Store
+from aetheris_ledger.store.memory import MemoryStore
+from aetheris_ledger.store.postgres import PostgresStore
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 from aetheris_proto.ledger.v1.ledger_pb2_grpc import LedgerStub
 from prometheus_client import REGISTRY

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from aetheris_journal.chain import Commit, commit_hash, first_break
-from aetheris_ledger.store import Store
+from aetheris_ledger.store.contract import Store
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 
 from .conftest import to_wire

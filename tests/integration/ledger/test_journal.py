@@ -13,7 +13,7 @@ import pytest
 from aetheris_chassis.migrate import migrate
 from aetheris_journal.chain import Commit as Link
 from aetheris_journal.chain import first_break
-from aetheris_ledger.postgres import PostgresStore
+from aetheris_ledger.store.postgres import PostgresStore
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 
 from harness.environment import environment

@@ -15,9 +15,9 @@ from aetheris_chassis.postgres import acquiring
 from aetheris_journal.append import Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, first_break
 from aetheris_journal.effect import State
-from aetheris_ledger import write
-from aetheris_ledger.store import Want
-from aetheris_ledger.write import Q
+from aetheris_ledger.store import write
+from aetheris_ledger.store.contract import Want
+from aetheris_ledger.store.write import Q
 
 pytestmark = pytest.mark.migrated("aetheris_ledger")
 

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import pytest
 from aetheris_chassis.client import open_channel
-from aetheris_ledger.store import Want
+from aetheris_ledger.store.contract import Want
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 from aetheris_proto.ledger.v1.ledger_pb2_grpc import LedgerStub
 

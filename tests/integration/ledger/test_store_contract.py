@@ -12,10 +12,9 @@ from aetheris_journal.append import Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, commit_hash, first_break
 from aetheris_journal.effect import Change, EffectResolution, State
 from aetheris_journal.events import Resolution, Source
-from aetheris_ledger.core.append import BODY_BYTES_MAX
+from aetheris_ledger.core.append import BODY_BYTES_MAX, microseconds
 from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER
-from aetheris_ledger.moment import microseconds
-from aetheris_ledger.store import Listing, Store, Want
+from aetheris_ledger.store.contract import EffectListing, Store, Want
 
 DIGEST = sha256(b"x").digest()
 
@@ -546,12 +545,12 @@ async def test_lists_are_newest_first_filtered_and_paged(store, holder, happened
     await jobs[4].write(store, happened.in_doubt("k4"))
     await holder(tenant="globex").begin(store, happened.started("k1"))
 
-    everything = await store.effects(Listing("acme", list(State)))
-    doubts = await store.effects(Listing("acme", [State.IN_DOUBT]))
-    of_job = await store.effects(Listing("acme", list(State), job=jobs[2].job))
-    foreign = await store.effects(Listing("globex", list(State), job=jobs[2].job))
+    everything = await store.effects(EffectListing("acme", list(State)))
+    doubts = await store.effects(EffectListing("acme", [State.IN_DOUBT]))
+    of_job = await store.effects(EffectListing("acme", list(State), job=jobs[2].job))
+    foreign = await store.effects(EffectListing("globex", list(State), job=jobs[2].job))
     paged, before = [], None
-    while page := await store.effects(Listing("acme", list(State), before=before, limit=2)):
+    while page := await store.effects(EffectListing("acme", list(State), before=before, limit=2)):
         paged.extend(page)
         before = (page[-1].updated_us, page[-1].key)
 

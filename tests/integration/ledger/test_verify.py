@@ -17,9 +17,9 @@ from aetheris_journal.effect import Change, State
 from aetheris_journal.events import Resolution
 from aetheris_kernel.errors import ChainBroken, NotFound
 from aetheris_ledger import verify as verifying
-from aetheris_ledger.core.audit import Report
-from aetheris_ledger.reading import Reader
-from aetheris_ledger.store import Want
+from aetheris_ledger.core.audit import VerifyReport
+from aetheris_ledger.reader import ChainReader
+from aetheris_ledger.store.contract import Want
 from aetheris_ledger.verify import verify
 
 from harness.clock import SimClock
@@ -44,8 +44,8 @@ def clock() -> SimClock:
 
 
 @asynccontextmanager
-async def reading(store: Any) -> AsyncIterator[Reader]:
-    reader = Reader(store)
+async def reading(store: Any) -> AsyncIterator[ChainReader]:
+    reader = ChainReader(store)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(reader.run())
         yield reader
@@ -73,7 +73,7 @@ async def test_a_whole_chain_with_its_effects_is_intact(database, open_store, ho
 
         report = await verify(store, job.job)
 
-        assert report == Report(commits=SEQS, events=15, effects=2, head=page.commits[-1].hash)
+        assert report == VerifyReport(commits=SEQS, events=15, effects=2, head=page.commits[-1].hash)
         assert report.intact
 
 
@@ -235,7 +235,7 @@ EFFECT_EDITS = {
 async def test_an_edited_effect_is_named_though_the_chain_is_whole(
     database, open_store, holder, happened, tamper, monkeypatch, edit, key, page
 ):
-    monkeypatch.setattr("aetheris_ledger.postgres.PAGE_COMMITS_MAX", page)
+    monkeypatch.setattr("aetheris_ledger.store.postgres.PAGE_COMMITS_MAX", page)
     async with open_store(database) as store, reading(store) as reader:
         job = await lived(store, holder, happened)
         await tamper(database, f"UPDATE ledger.effects SET {edit} WHERE job_id = $1 AND key = $2", job.job, key)
@@ -385,7 +385,7 @@ async def test_a_rewritten_history_shows_as_soon_as_one_later_hash_is_known(
 async def test_verify_walks_in_pages_and_forgets_what_is_settled(
     database, open_store, holder, happened, monkeypatch, tamper
 ):
-    monkeypatch.setattr("aetheris_ledger.postgres.PAGE_COMMITS_MAX", 3)
+    monkeypatch.setattr("aetheris_ledger.store.postgres.PAGE_COMMITS_MAX", 3)
     held = []
     meet = verifying.Audit.meet
 
@@ -413,7 +413,7 @@ async def test_verify_walks_in_pages_and_forgets_what_is_settled(
 
 
 async def test_a_chain_that_grows_while_it_is_verified_is_intact(database, open_store, holder, happened, monkeypatch):
-    monkeypatch.setattr("aetheris_ledger.postgres.PAGE_COMMITS_MAX", 2)
+    monkeypatch.setattr("aetheris_ledger.store.postgres.PAGE_COMMITS_MAX", 2)
     async with open_store(database) as store:
         job = await holder().begin(store, happened.started("k0"))
         for n in range(10):
@@ -485,7 +485,7 @@ async def test_a_place_that_the_caller_has_and_the_chain_has_not_is_a_break(
 async def test_a_long_read_is_cut_where_it_grows_too_large_and_goes_on_from_there(
     database, open_store, holder, happened, monkeypatch
 ):
-    for module in ("aetheris_ledger.reading", "aetheris_ledger.postgres"):
+    for module in ("aetheris_ledger.reader", "aetheris_ledger.store.postgres"):
         monkeypatch.setattr(f"{module}.PAGE_BYTES_MAX", 3_000)
     async with open_store(database) as store, reading(store) as reader:
         job = await holder().begin(store)

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from aetheris_kernel.errors import Unavailable
-from aetheris_ledger.postgres import PostgresStore
+from aetheris_ledger.store.postgres import PostgresStore
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 
 pytestmark = pytest.mark.migrated("aetheris_ledger")

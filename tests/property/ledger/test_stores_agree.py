@@ -12,9 +12,9 @@ from aetheris_chassis.postgres import open_pool
 from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, first_break
 from aetheris_journal.effect import Change, State
-from aetheris_ledger.memory import MemoryStore
-from aetheris_ledger.postgres import PostgresStore
-from aetheris_ledger.store import Want
+from aetheris_ledger.store.contract import Want
+from aetheris_ledger.store.memory import MemoryStore
+from aetheris_ledger.store.postgres import PostgresStore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

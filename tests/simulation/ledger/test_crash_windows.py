@@ -20,8 +20,8 @@ from aetheris_journal.chain import GENESIS, first_break
 from aetheris_journal.codec import decode, encode
 from aetheris_journal.effect import State
 from aetheris_ledger.core.audit import change_of
-from aetheris_ledger.memory import MemoryStore
-from aetheris_ledger.store import Want
+from aetheris_ledger.store.contract import Want
+from aetheris_ledger.store.memory import MemoryStore
 from aetheris_ledger.verify import verify
 
 from harness.clock import SimClock

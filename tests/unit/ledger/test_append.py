@@ -10,21 +10,21 @@ from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, commit_hash
 from aetheris_journal.effect import Change, State
 from aetheris_kernel.errors import Invalid
-from aetheris_ledger.core.append import BODY_BYTES_MAX, Link, check, judge, own_retry
+from aetheris_ledger.core.append import BODY_BYTES_MAX, CommitLink, check, judge, own_retry
 from aetheris_ledger.core.effect import Effect, moves
 from aetheris_proto.ledger.v1.ledger_pb2 import Appended
 
 JOB, OTHER = UUID(int=1), UUID(int=2)
 DIGEST = b"d" * 32
-PARENT = Link(2, 50, b"p" * 32)
+PARENT = CommitLink(2, 50, b"p" * 32)
 APPEND = Append(JOB, "acme", 4, PARENT.hash, 2, b"body")
 STARTS = moves([Change("k", State.STARTED, "charge", DIGEST)])
 EFFECT = Effect("acme", "k", OTHER, 3, 7, "charge", DIGEST, State.STARTED, b"", 0, 100)
 
 
-def stored(append: Append, time_us: int = 99) -> Link:
+def stored(append: Append, time_us: int = 99) -> CommitLink:
     digest = commit_hash(append.parent, append.job_id, append.seq, append.lease, time_us, append.body)
-    return Link(append.lease, time_us, digest)
+    return CommitLink(append.lease, time_us, digest)
 
 
 def test_the_outcomes_are_those_of_the_wire():

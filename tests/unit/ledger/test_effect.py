@@ -14,8 +14,8 @@ from aetheris_ledger.core.effect import (
     BY_OTHERS,
     BY_OWNER,
     Effect,
+    EffectMove,
     EffectState,
-    Move,
     check_resolution,
     moved,
     moves,
@@ -24,7 +24,7 @@ from aetheris_ledger.core.effect import (
     with_late_outcome,
     with_resolution,
 )
-from aetheris_ledger.rows import PERMITS
+from aetheris_ledger.store.rows import PERMITS
 from aetheris_proto.common.v1.error_reason_pb2 import ErrorReason
 from aetheris_proto.ledger.v1.ledger_pb2 import EffectState as Wire
 
@@ -94,8 +94,8 @@ def test_changes_of_one_key_become_one_move():
     found = moves([Change("k", State.IN_DOUBT), Change("other", State.FAILED), Change("k", State.NOT_EXECUTED), start])
 
     assert found == (
-        Move("k", State.IN_DOUBT, State.STARTED, start, b""),
-        Move("other", State.FAILED, State.FAILED, None, b""),
+        EffectMove("k", State.IN_DOUBT, State.STARTED, start, b""),
+        EffectMove("other", State.FAILED, State.FAILED, None, b""),
     )
 
 

@@ -12,7 +12,7 @@ from aetheris_journal.append import Answer, AppendOutcome
 from aetheris_journal.codec import encode
 from aetheris_journal.effect import State
 from aetheris_ledger.core.effect import Effect
-from aetheris_ledger.recorded import with_result
+from aetheris_ledger.store.contract import with_result
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 RESULT = b'{"id":"ch_1"}'

@@ -1,4 +1,4 @@
-"""The ledger's graph, built by hand."""
+"""The ledger's objects, built by hand in one place."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from aetheris_chassis.server import serving
 from aetheris_kernel.clock import SystemClock
 from aetheris_proto.ledger.v1.ledger_pb2_grpc import add_LedgerServicer_to_server
 
-from aetheris_ledger.appending import append_writer
-from aetheris_ledger.journal import Bounds
-from aetheris_ledger.postgres import PostgresStore
-from aetheris_ledger.reading import Reader
-from aetheris_ledger.rpc import Ledger
+from aetheris_ledger.journal_stream import Bounds
+from aetheris_ledger.reader import ChainReader
+from aetheris_ledger.rpc import LedgerServicer
 from aetheris_ledger.settings import Settings
+from aetheris_ledger.store.postgres import PostgresStore
 from aetheris_ledger.watch import Watches
+from aetheris_ledger.writer import append_writer
 
 SERVICE = "aetheris.ledger.v1.Ledger"
 
 
 async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> None:
-    """Until cancelled; then calls in flight are answered and what they wrote is durable."""
+    """Serve until cancelled. Calls in flight are then answered, and their appends are durable."""
     readers_max = settings.database_pool_max - 1
     clock = SystemClock()
     draining = asyncio.Event()
@@ -43,10 +43,10 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
         ]
         await require_migrated(reading, "aetheris_ledger")
         store = PostgresStore(writing, reading, clock)
-        reader = Reader(store)
+        reader = ChainReader(store)
         watches = Watches(store, reader, watchers_max=settings.watchers_max, poll_s=settings.watch_poll_s)
         appends = append_writer(store, watches, rows_max=settings.batch_rows_max, queue_max=settings.batch_queue_max)
-        ledger = Ledger(
+        servicer = LedgerServicer(
             store,
             appends,
             reader,
@@ -58,7 +58,7 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
         )
 
         def add(server: grpc.aio.Server) -> None:
-            add_LedgerServicer_to_server(ledger, server)
+            add_LedgerServicer_to_server(servicer, server)
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(appends.run(), name="appends")

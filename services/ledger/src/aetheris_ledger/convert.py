@@ -1,4 +1,4 @@
-"""The wire ↔ what the core knows."""
+"""Messages to the core's values, and back."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from aetheris_kernel.ids import parse_job_id
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from aetheris_ledger.core.audit import Report
+from aetheris_ledger.core.audit import VerifyReport
 from aetheris_ledger.core.effect import Effect, check_resolution
-from aetheris_ledger.store import Listing, Want
+from aetheris_ledger.store.contract import EffectListing, Want
 
 PAGE_DEFAULT, PAGE_MAX = 1_000, 10_000
 LIST_DEFAULT, LIST_MAX = 100, 1_000
@@ -30,7 +30,7 @@ _STATES = {int(state): state for state in State}
 _RESOLUTIONS = {int(kind): kind for kind in Resolution}
 _TOKEN = struct.Struct(">Q")
 
-# A job appends and appends under one name, and reading a name costs as much as all the rest.
+# One job appends many times, and parsing its id costs as much as the rest of the conversion.
 job_id = lru_cache(maxsize=16_384)(parse_job_id)
 
 
@@ -86,7 +86,7 @@ def commit(commit: Commit) -> pb.Commit:
     )
 
 
-def report(report: Report) -> pb.VerifyResponse:
+def report(report: VerifyReport) -> pb.VerifyResponse:
     return pb.VerifyResponse(
         intact=report.intact,
         commits=report.commits,
@@ -98,11 +98,11 @@ def report(report: Report) -> pb.VerifyResponse:
     )
 
 
-def listing(message: pb.ListEffectsRequest) -> Listing:
-    """One more than the page holds, which says whether there is another page."""
+def listing(message: pb.ListEffectsRequest) -> EffectListing:
+    """The listing asks for one effect more than the page holds, which says whether there is another page."""
     if message.state and message.state not in _STATES:
         raise Invalid("there is no such state", field="state")
-    return Listing(
+    return EffectListing(
         tenant=_name(message.tenant, "tenant"),
         states=[_STATES[message.state]] if message.state else list(State),
         job=job_id(message.job_id) if message.job_id else None,
@@ -111,7 +111,7 @@ def listing(message: pb.ListEffectsRequest) -> Listing:
     )
 
 
-def listed(listing: Listing, effects: Sequence[Effect]) -> pb.ListEffectsResponse:
+def listed(listing: EffectListing, effects: Sequence[Effect]) -> pb.ListEffectsResponse:
     page = effects[: listing.limit - 1]
     token = _token(page[-1]) if len(effects) > len(page) else ""
     return pb.ListEffectsResponse(effects=[effect(row) for row in page], next_page_token=token)
@@ -154,7 +154,7 @@ def resolution(message: pb.ResolveEffectRequest, now_us: int) -> tuple[str, str,
     if kind is None:
         raise Invalid("a verdict is COMMITTED, NOT_EXECUTED or ABANDONED", field="verdict")
     if not message.actor:
-        raise Invalid("a verdict names who says so", field="actor")
+        raise Invalid("a verdict names its actor", field="actor")
     left = EffectResolution(kind, Source.PERSON, message.result, message.actor, message.note, now_us)
     return *_named(message), _checked(left)
 

@@ -1,4 +1,4 @@
-"""What the ledger counts."""
+"""The ledger's metrics. Apart from the code that counts, so that one page lists them all."""
 
 from __future__ import annotations
 

@@ -1,33 +1,36 @@
-"""The gRPC servicer: converts, and obeys."""
+"""The gRPC servicer: converts each request, asks the store, the writer or the readers, and converts the answer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aetheris_kernel.clock import Clock
+from aetheris_kernel.errors import NotFound, Stale
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 from aetheris_proto.ledger.v1 import ledger_pb2_grpc
 
 from aetheris_ledger import convert
-from aetheris_ledger.appending import Appends
-from aetheris_ledger.core.effect import with_late_outcome, with_resolution
-from aetheris_ledger.journal import Bounds, Context, JournalStream
-from aetheris_ledger.moment import microseconds
-from aetheris_ledger.notes import leave_resolution
-from aetheris_ledger.reading import Reader
-from aetheris_ledger.store import Store
+from aetheris_ledger.core.append import microseconds
+from aetheris_ledger.core.effect import Effect, with_late_outcome, with_resolution
+from aetheris_ledger.journal_stream import Bounds, Context, JournalStream
+from aetheris_ledger.reader import ChainReader
+from aetheris_ledger.store.contract import Store
 from aetheris_ledger.verify import verify
 from aetheris_ledger.watch import Watches
+from aetheris_ledger.writer import Appends
+
+# A try fails only where the effect changed state in between, and an effect changes state only a few times.
+_TRIES_MAX = 5
 
 
-class Ledger(ledger_pb2_grpc.LedgerServicer):
+class LedgerServicer(ledger_pb2_grpc.LedgerServicer):
     def __init__(
         self,
         store: Store,
         appends: Appends,
-        reader: Reader,
+        reader: ChainReader,
         watches: Watches,
         clock: Clock,
         *,
@@ -66,7 +69,7 @@ class Ledger(ledger_pb2_grpc.LedgerServicer):
 
     async def ResolveEffect(self, request: pb.ResolveEffectRequest, context: Any) -> pb.ResolveEffectResponse:
         tenant, key, resolution = convert.resolution(request, microseconds(self._clock.now()))
-        effect = await leave_resolution(self._store, tenant, key, lambda effect: with_resolution(effect, resolution))
+        effect = await _leave_resolution(self._store, tenant, key, lambda effect: with_resolution(effect, resolution))
         return pb.ResolveEffectResponse(effect=convert.effect(effect))
 
     async def ReportLateOutcome(
@@ -74,7 +77,21 @@ class Ledger(ledger_pb2_grpc.LedgerServicer):
     ) -> pb.ReportLateOutcomeResponse:
         tenant, key, resolution = convert.late_outcome(request, microseconds(self._clock.now()))
         job = convert.job_id(request.job_id)
-        effect = await leave_resolution(
+        effect = await _leave_resolution(
             self._store, tenant, key, lambda effect: with_late_outcome(effect, resolution, job=job, lease=request.lease)
         )
         return pb.ReportLateOutcomeResponse(effect=convert.effect(effect))
+
+
+async def _leave_resolution(store: Store, tenant: str, key: str, decide: Callable[[Effect], Effect | None]) -> Effect:
+    """The row as it stands afterwards. `decide` returns it with a resolution on it, or None to change nothing."""
+    for _ in range(_TRIES_MAX):
+        effect = await store.effect(tenant, key)
+        if effect is None:
+            raise NotFound("there is no such effect", key=key)
+        resolved = decide(effect)
+        if resolved is None or resolved.resolution is None:
+            return effect
+        if await store.leave_resolution(effect, resolved.resolution):
+            return resolved
+    raise Stale("the effect kept changing; look at it again", key=key)

@@ -1,4 +1,4 @@
-"""What the ledger can be told; the only reader of the environment."""
+"""The ledger's settings. Alone in its module, because it is the only reader of the environment."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ class Settings(ServiceSettings):
     stream_loads_max: int = Field(64, ge=1, description="The most chains one Journal stream loads at one time.")
     watchers_max: int = Field(10_000, ge=1, description="The most open Watch calls; beyond it they are refused.")
     watch_poll_s: float = Field(
-        0.2, gt=0, description="How often commits that other replicas wrote are looked for, while anybody watches."
+        0.2, gt=0, description="How often commits of other replicas are looked for while a chain is watched."
     )

@@ -1,4 +1,4 @@
-"""Verify: a whole chain and its effects, at one moment, page by page."""
+"""Verifies a whole chain and its effects as they are at one moment, page by page."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from aetheris_journal.events import Event
 from aetheris_kernel.errors import NotFound
 
 from aetheris_ledger.core.append import NUMBER_MAX
-from aetheris_ledger.core.audit import Audit, Report, started_there
+from aetheris_ledger.core.audit import Audit, VerifyReport, started_there
 from aetheris_ledger.core.effect import Effect
-from aetheris_ledger.reading import break_of
-from aetheris_ledger.store import Page, Snapshot, Store, Want
+from aetheris_ledger.reader import break_of
+from aetheris_ledger.store.contract import ChainPage, Snapshot, Store, Want
 
-# Between so many commits everything else in the process has its turn.
-_BREATH_COMMITS = 20
+# After so many commits the walk yields to the other tasks of the process.
+_YIELD_COMMITS = 20
 _KEYS_MAX = 1_000
 
 
-async def verify(store: Store, job: UUID) -> Report:
-    """NotFound where the job has no commit."""
+async def verify(store: Store, job: UUID) -> VerifyReport:
+    """Raises NotFound where the job has no commit."""
     async with store.snapshot() as snapshot:
         return await _Walk(snapshot, job).report()
 
@@ -35,7 +35,7 @@ class _Walk:
         self._audit = Audit(job)
         self._head = GENESIS
 
-    async def report(self) -> Report:
+    async def report(self) -> VerifyReport:
         want = Want(self._job)
         while True:
             (page,) = await self._snapshot.load([want])
@@ -51,12 +51,12 @@ class _Walk:
             want = Want(self._job, last)
         return self._reported(0, self._audit.compare() or await self._explain_missing() or "")
 
-    def _reported(self, bad_seq: int, problem: str) -> Report:
+    def _reported(self, bad_seq: int, problem: str) -> VerifyReport:
         audit = self._audit
-        return Report(audit.commits, audit.events, audit.effects, self._head, bad_seq, problem)
+        return VerifyReport(audit.commits, audit.events, audit.effects, self._head, bad_seq, problem)
 
-    async def _walk(self, want: Want, page: Page) -> tuple[int, str] | None:
-        """The first bad commit of the page and what is wrong with it."""
+    async def _walk(self, want: Want, page: ChainPage) -> tuple[int, str] | None:
+        """The first bad commit of the page, and its problem."""
         broken = break_of(want, page)
         for n, commit in enumerate(page.commits, 1):
             if broken is not None and commit.seq >= broken.seq:
@@ -65,7 +65,7 @@ class _Walk:
             if problem is not None:
                 return commit.seq, problem
             self._head = commit.hash
-            if n % _BREATH_COMMITS == 0:
+            if n % _YIELD_COMMITS == 0:
                 await asyncio.sleep(0)
         return None if broken is None else (broken.seq, broken.problem)
 
@@ -77,7 +77,7 @@ class _Walk:
         return self._audit.walk(commit, events)
 
     async def _meet(self, first: int, last: int) -> None:
-        # More rows than the job has events: then one of the first so many is a stranger already.
+        # A job has at most one row for each event. If there are more, one of those read here is wrong already.
         limit = self._audit.events + 1
         self._audit.meet(await self._snapshot.effects_started(self._job, first, last, limit))
 
@@ -96,7 +96,7 @@ class _Walk:
         return None
 
     async def _intent(self, row: Effect) -> tuple[Commit | None, Sequence[Event]]:
-        """The commit that a row of another job names."""
+        """The commit that a row of another job names as its intent, and its events."""
         (page,) = await self._snapshot.load([Want(row.job, row.seq - 1)])
         commit = next((commit for commit in page.commits if commit.seq == row.seq), None)
         if commit is None:

@@ -1,8 +1,8 @@
-"""Who waits for what becomes durable.
+"""Watches: callers that wait for a job's next commits.
 
-This replica's writer tells what it wrote, so a watcher here hears it at once and without a query. What other
-replicas wrote is found by one statement for all watched chains, a few times a second: none while nobody
-watches, and a tenth of the time at most however many do.
+This replica's writer passes on the commits that it stores, so watches here get them at once and without a query.
+Commits of other replicas are found by one statement for all watched chains, a few times a second. There is none while
+no chain is watched, and with many watches the statements take a tenth of the time at most.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from aetheris_proto.ledger.v1.event_pb2 import Body
 from google.protobuf.message import DecodeError
 
 from aetheris_ledger import metrics
-from aetheris_ledger.reading import Reader
-from aetheris_ledger.store import Store, Want
+from aetheris_ledger.reader import ChainReader
+from aetheris_ledger.store.contract import Store, Want
 
 log = structlog.get_logger()
 
-# What a watcher that is a little behind finds in memory; behind that it reads the chain.
+# The latest commits of a watched chain that are kept in memory. A watch that is further behind reads the chain.
 _RECENT_COMMITS_MAX = 256
 _RECENT_BYTES_MAX = 1024 * 1024
 _ENDS = {NAMES[event] for event in TERMINAL}
@@ -36,9 +36,7 @@ _POLL_CHAINS_MAX = 1_000
 _POLL_SHARE = 0.1
 
 
-class _Topic:
-    """One watched chain."""
-
+class _WatchedChain:
     def __init__(self) -> None:
         self.watchers = 0
         self.tail = 0
@@ -68,7 +66,7 @@ class _Topic:
                 waiter.set_result(None)
 
     def behind(self, seq: int) -> Sequence[Commit]:
-        """What memory holds behind `seq`, without a gap; empty where it is not known."""
+        """The commits behind `seq` that are in memory; empty where the next one is not."""
         if not self._recent or not self._recent[0].seq <= seq + 1 <= self._recent[-1].seq:
             return ()
         return tuple(islice(self._recent, seq + 1 - self._recent[0].seq, None))
@@ -83,33 +81,33 @@ class _Topic:
 
 
 class Watches:
-    def __init__(self, store: Store, reader: Reader, *, watchers_max: int, poll_s: float) -> None:
+    def __init__(self, store: Store, reader: ChainReader, *, watchers_max: int, poll_s: float) -> None:
         self._store = store
         self._reader = reader
         self._watchers_max = watchers_max
         self._watchers = 0
         self._poll_s = poll_s
-        self._topics: dict[UUID, _Topic] = {}
+        self._chains: dict[UUID, _WatchedChain] = {}
         self._closed = False
 
     def tell(self, job: UUID, commit: Commit) -> None:
         """`commit` is durable."""
-        topic = self._topics.get(job)
-        if topic is not None:
-            topic.tell(commit)
+        chain = self._chains.get(job)
+        if chain is not None:
+            chain.tell(commit)
 
     def watched(self, job: UUID) -> bool:
-        return job in self._topics
+        return job in self._chains
 
     def close(self) -> None:
         """End every watch; the callers go to another replica."""
         self._closed = True
-        for topic in self._topics.values():
-            topic.wake()
+        for chain in self._chains.values():
+            chain.wake()
 
     async def follow(self, job: UUID, after: int) -> AsyncIterator[Sequence[Commit]]:
         """The commits behind `after`, and each new one, until the one that ends the job."""
-        with self._watching(job) as topic:
+        with self._watching(job) as chain:
             page = await self._reader.page(Want(job, after))
             if page.anchor is not None and ends(page.anchor):
                 return
@@ -118,22 +116,22 @@ class Watches:
                 if fresh:
                     yield fresh
                     after = fresh[-1].seq
-                    topic.reached(after)
+                    chain.reached(after)
                     if ends(fresh[-1]):
                         return
                 if self._closed:
                     raise ReplicaDraining("the service is stopping; watch again from the last commit received")
-                fresh = topic.behind(after)
+                fresh = chain.behind(after)
                 if fresh:
                     continue
-                if more or topic.tail > after:
+                if more or chain.tail > after:
                     page = await self._reader.page(Want(job, after))
                     fresh, more = page.commits, page.more
                 else:
-                    await topic.wait()
+                    await chain.wait()
 
     async def run(self) -> None:
-        """Find what other replicas wrote."""
+        """Find the commits that other replicas stored."""
         loop = asyncio.get_running_loop()
         pause_s = self._poll_s
         while True:
@@ -148,34 +146,34 @@ class Watches:
             pause_s = max(self._poll_s, (loop.time() - began) / _POLL_SHARE)
 
     async def _poll(self) -> None:
-        watched = list(self._topics)
+        watched = list(self._chains)
         for start in range(0, len(watched), _POLL_CHAINS_MAX):
             some = watched[start : start + _POLL_CHAINS_MAX]
-            tails = {job: topic.tail for job in some if (topic := self._topics.get(job)) is not None}
+            tails = {job: chain.tail for job in some if (chain := self._chains.get(job)) is not None}
             for job, tail in (await self._store.moved(tails)).items():
-                if (topic := self._topics.get(job)) is not None:
-                    topic.reached(tail)
+                if (chain := self._chains.get(job)) is not None:
+                    chain.reached(tail)
 
     @contextmanager
-    def _watching(self, job: UUID) -> Iterator[_Topic]:
+    def _watching(self, job: UUID) -> Iterator[_WatchedChain]:
         if self._watchers >= self._watchers_max:
             raise Exhausted("too many watches are open here", watchers_max=self._watchers_max, retry_after_s=1)
-        topic = self._topics.setdefault(job, _Topic())
-        topic.watchers += 1
+        chain = self._chains.setdefault(job, _WatchedChain())
+        chain.watchers += 1
         self._watchers += 1
         metrics.WATCHERS.inc()
         try:
-            yield topic
+            yield chain
         finally:
             metrics.WATCHERS.dec()
             self._watchers -= 1
-            topic.watchers -= 1
-            if topic.watchers == 0:
-                del self._topics[job]
+            chain.watchers -= 1
+            if chain.watchers == 0:
+                del self._chains[job]
 
 
 def ends(commit: Commit) -> bool:
-    """Whether the job is over with this commit: its last event says so. What cannot be read ends nothing."""
+    """Whether the job has ended with this commit, by its last event. A body that cannot be decoded does not end it."""
     try:
         events = Body.FromString(commit.body).events
     except DecodeError:

@@ -1,20 +1,21 @@
-"""An append: one commit at the tail of a job's chain, with what it means for the record of effects.
+"""Decides appends: one commit at the tail of a job's chain, with the changes that it makes in the record of effects.
 
-What is decided here holds for every store. A store's own work is to do it atomically: of all appends that
-name one parent exactly one is stored, and its effects move in the same instant or it is not stored at all.
+Every store decides by these functions. What a store adds is atomicity: of all appends that name one parent exactly one
+is stored, and its effects move in the same transaction or it is not stored at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, commit_hash
 from aetheris_journal.effect import State
 from aetheris_kernel.errors import Invalid
 
-from aetheris_ledger.core.effect import Effect, Move, moves, permits
+from aetheris_ledger.core.effect import Effect, EffectMove, moves, permits
 
 BODY_BYTES_MAX = 1024 * 1024
 CHANGES_MAX = 1_000
@@ -24,30 +25,37 @@ TOOL_BYTES_MAX = 256
 NUMBER_MAX = 2**63 - 1
 
 _DIGEST_BYTES = 32
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A commit without its body, which its hash stands for."""
+class CommitLink:
+    """A commit without its body; the hash identifies the body."""
 
     lease: int
     time_us: int
     hash: bytes
 
 
-# How an effect that stands answers a start that it does not permit; the other states refuse it.
+# The outcome of a start that the state of the effect does not permit. Missing states refuse the append.
 START_ANSWERS: Mapping[State, AppendOutcome] = {
     State.STARTED: AppendOutcome.IN_FLIGHT,
     State.COMMITTED: AppendOutcome.RECORDED,
     State.IN_DOUBT: AppendOutcome.IN_DOUBT,
-    # What was taken back, or given up on, is over: nobody makes it again under its key.
+    # A compensated or abandoned effect is over: its key can never be started again.
     State.COMPENSATED: AppendOutcome.SPENT,
     State.ABANDONED: AppendOutcome.SPENT,
 }
 
 
-def check(append: Append) -> Sequence[Move]:
-    """The moves it asks for. Invalid where it could not be stored whatever the chain holds."""
+def microseconds(moment: datetime) -> int:
+    """A moment as the chain holds it: whole microseconds since 1970."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def check(append: Append) -> Sequence[EffectMove]:
+    """The moves that the append makes. Raises Invalid where it could not be stored on any chain."""
     if not 1 <= append.seq <= NUMBER_MAX:
         raise Invalid("seq counts from 1", field="seq")
     if not 1 <= append.lease <= NUMBER_MAX:
@@ -63,10 +71,10 @@ def check(append: Append) -> Sequence[Move]:
     return _check_changes(append)
 
 
-def own_retry(append: Append, standing: Link) -> bool:
-    """Whether the commit that stands at its place is this append itself, stored before.
+def own_retry(append: Append, standing: CommitLink) -> bool:
+    """Whether the commit at the append's place is this append itself, stored by an earlier try.
 
-    The hash is made of parent, lease, time and body, so equal hashes are equal appends.
+    The hash covers parent, lease, time and body, so equal hashes mean equal appends.
     """
     return standing.lease == append.lease and standing.hash == commit_hash(
         append.parent, append.job_id, append.seq, standing.lease, standing.time_us, append.body
@@ -75,14 +83,14 @@ def own_retry(append: Append, standing: Link) -> bool:
 
 def judge(
     append: Append,
-    wanted: Sequence[Move],
-    standing: Link | None,
-    before: Link | None,
+    wanted: Sequence[EffectMove],
+    standing: CommitLink | None,
+    before: CommitLink | None,
     effects: Mapping[str, Effect],
 ) -> Answer | None:
-    """The answer to an append that what is stored already decides; None where nothing stands in its way.
+    """The answer to an append that cannot be stored, or was stored before; None where it can be stored.
 
-    `standing` is the commit at its seq, `before` the one before that, `effects` the rows of its keys.
+    `standing` is the commit at its place, `before` the commit before that, `effects` the rows of its keys.
     """
     if standing is not None:
         if own_retry(append, standing):
@@ -97,7 +105,7 @@ def judge(
     return None
 
 
-def _impossible(move: Move, effect: Effect | None) -> Answer:
+def _impossible(move: EffectMove, effect: Effect | None) -> Answer:
     if effect is None:
         return Answer(AppendOutcome.REFUSED, message=f"effect {move.key!r} was never started")
     if move.first is State.STARTED and effect.state in START_ANSWERS:
@@ -111,7 +119,7 @@ def _impossible(move: Move, effect: Effect | None) -> Answer:
     )
 
 
-def _check_changes(append: Append) -> Sequence[Move]:
+def _check_changes(append: Append) -> Sequence[EffectMove]:
     _check_text(append.tenant, "tenant", TENANT_BYTES_MAX)
     if len(append.changes) > CHANGES_MAX:
         raise Invalid(f"an append changes at most {CHANGES_MAX} effects", field="effects")

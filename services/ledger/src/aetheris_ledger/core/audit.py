@@ -1,8 +1,8 @@
-"""Whether a chain says possible things, and whether the record of effects is what follows from it.
+"""Checks that the events of a chain are possible, and that the record of effects follows from them.
 
-The chain is walked once, commit by commit; the rows that claim an intent in a stretch of it are compared
-as soon as that stretch has been walked. What agrees and can change no more is forgotten, so an audit holds
-the open effects of a job and not its history.
+The chain is walked once, commit by commit. Rows of effects that name an intent in a part of the chain are compared as
+soon as that part has been walked. An effect that agrees and can change no more is forgotten, so that an audit holds
+only a job's open effects in memory, not its history.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Effect, moved, move
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class VerifyReport:
     """`bad_seq` is 0 where the chain is whole and only the record of effects disagrees with it."""
 
     commits: int
@@ -35,7 +35,7 @@ class Report:
 
 
 def result_of(event: e.Event, key: str) -> bytes | None:
-    """The result that an event records for an effect."""
+    """The result that an event records for the effect of this key."""
     match event:
         case e.EffectCommitted(result=result, recorded_job_id="") if event.key == key:
             return result
@@ -52,12 +52,12 @@ class Audit:
         self.events = 0
         self.effects = 0
         self._ended = False
-        # What the rows must say as far as the chain was walked, and the rows that were met so far.
+        # The rows that follow from the walked part of the chain, and the stored rows that were read so far.
         self._derived: dict[str, Effect] = {}
         self._rows: dict[str, Effect] = {}
 
     def walk(self, commit: Commit, events: Sequence[e.Event]) -> str | None:
-        """What is impossible about this commit at its place; None where nothing is."""
+        """Why this commit is impossible at its place; None where it is possible."""
         if not events:
             return "the commit holds no event"
         for event in events:
@@ -76,13 +76,13 @@ class Audit:
         return None
 
     def meet(self, rows: Iterable[Effect]) -> None:
-        """Rows that name this job and an intent in the stretch just walked."""
+        """Take in the stored rows that name this job and an intent in the part just walked."""
         for row in rows:
             self._rows[row.key] = row
             self._settle(row.key)
 
     def compare(self) -> str | None:
-        """The first of the job's own rows that disagrees with the whole chain. Agreement is forgotten."""
+        """The first of the job's own rows that disagrees with the whole chain. Rows that agree are forgotten."""
         for row in sorted(self._rows.values(), key=lambda row: (row.seq, row.key)):
             derived = self._derived.pop(row.key, None)
             if derived is None or derived.seq < row.seq:
@@ -94,11 +94,11 @@ class Audit:
         return None
 
     def missing(self) -> list[str]:
-        """After `compare`: the keys that the chain moved and for which the job has no row."""
+        """After `compare`: the keys that the chain moved and of which the job owns no row."""
         return sorted(self._derived, key=lambda key: (self._derived[key].seq, key))
 
     def taken_over(self, key: str, row: Effect | None) -> str | None:
-        """Whether `row`, the tenant's row of a missing key, explains why this job has none."""
+        """Why `row`, the tenant's row of a missing key, does not explain that this job has none; None where it does."""
         derived = self._derived[key]
         if row is None:
             return f"effect {key!r}: the record has no row for what commit {derived.seq} started"
@@ -128,7 +128,7 @@ class Audit:
         return None
 
     def _settle(self, key: str) -> None:
-        """Forget an effect that agrees and has an outcome: any later event would have moved the row on."""
+        """Forget an effect that agrees and has an outcome: a later event would have changed the row."""
         row, derived = self._rows.get(key), self._derived.get(key)
         if row is None or derived is None or not derived.outcome_seq or _difference(row, derived) is not None:
             return
@@ -137,7 +137,7 @@ class Audit:
 
 
 def started_there(row: Effect, commit: Commit | None, events: Sequence[e.Event]) -> str | None:
-    """Whether the commit that a row names as its intent is one; for rows of other jobs."""
+    """Why the commit that another job's row names as its intent is none; None where it is one."""
     wanted = Change(row.key, State.STARTED, tool=row.tool, arguments_digest=row.arguments_digest)
     if commit is not None and commit.lease == row.lease and any(change_of(event) == wanted for event in events):
         return None

@@ -1,4 +1,4 @@
-"""A side effect: where it stands, where it may go, and who may move it.
+"""A side effect: its state, the states it may go to, and which job may move it.
 
     started ──► committed ──► compensated
        │ ├────► failed ─────────► started     (any job of the tenant: the world is unchanged)
@@ -26,7 +26,7 @@ RESOLUTION_ACTOR_BYTES_MAX = 256
 
 
 class EffectState(Conflict):
-    """The effect does not stand where this change is possible."""
+    """The effect is in a state in which this change is not possible."""
 
     reason = "EFFECT_STATE"
 
@@ -34,7 +34,7 @@ class EffectState(Conflict):
 _RESTART = frozenset({State.STARTED})
 _NOTHING: frozenset[State] = frozenset()
 
-# Where an effect may go from where it stands (None: no job has started it), moved by the job that owns it.
+# The states to which the job that owns an effect may move it, by present state (None: no job has started it).
 BY_OWNER: Mapping[State | None, frozenset[State]] = {
     None: _RESTART,
     State.STARTED: frozenset({State.COMMITTED, State.FAILED, State.IN_DOUBT}),
@@ -45,7 +45,7 @@ BY_OWNER: Mapping[State | None, frozenset[State]] = {
     State.ABANDONED: _NOTHING,
     State.COMPENSATED: _NOTHING,
 }
-# The same, moved by any other job of the tenant.
+# The states to which any other job of the tenant may move it.
 BY_OTHERS: Mapping[State | None, frozenset[State]] = {
     None: _RESTART,
     State.STARTED: _NOTHING,
@@ -59,7 +59,7 @@ BY_OTHERS: Mapping[State | None, frozenset[State]] = {
 
 
 def origins(target: State, table: Mapping[State | None, frozenset[State]]) -> tuple[State, ...]:
-    """The states from which `table` permits `target`, in their order: what the store asks of a row."""
+    """The states from which `table` permits `target`. The store checks a row against them."""
     return tuple(state for state in State if target in table[state])
 
 
@@ -76,18 +76,18 @@ class Effect:
     arguments_digest: bytes
     state: State
     result_digest: bytes
-    outcome_seq: int  # of the commit that moved it on from the intent; 0 while it is started
+    outcome_seq: int  # of the commit that ended or doubted the attempt; 0 while it is started
     updated_us: int  # when the commit that moved it last was accepted
     # Left by a person or by a runner that lost the job, for the job's next holder to write into the chain.
     resolution: EffectResolution | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """What one append does to one effect: its changes to that key, as one.
+class EffectMove:
+    """All changes that one append makes to one effect, as one.
 
-    Where the first of them is possible, all are: each later one starts from what the one before it made,
-    and `moves` has checked those. So the row needs to permit `first` alone.
+    If the row permits the first change, it permits all: each later change starts from the state that the one before it
+    made, which `moves` has checked. So a store checks only `first` against the row.
     """
 
     key: str
@@ -97,31 +97,31 @@ class Move:
     result_digest: bytes
 
 
-def moves(changes: Sequence[Change]) -> Sequence[Move]:
-    """One move for each key, in the order in which the keys come first. Invalid where the changes contradict
-    each other whatever stands in the row."""
+def moves(changes: Sequence[Change]) -> Sequence[EffectMove]:
+    """One move for each key, in the order of the keys' first changes. Raises Invalid where the changes contradict each
+    other, so that no row could permit them."""
     if len(changes) == 1:
         return (_opening(changes[0]),)
-    found: dict[str, Move] = {}
+    found: dict[str, EffectMove] = {}
     for change in changes:
         before = found.get(change.key)
         found[change.key] = _opening(change) if before is None else _continued(before, change)
     return tuple(found.values())
 
 
-def _opening(change: Change) -> Move:
+def _opening(change: Change) -> EffectMove:
     start = change if change.state is State.STARTED else None
-    return Move(change.key, change.state, change.state, start, change.result_digest)
+    return EffectMove(change.key, change.state, change.state, start, change.result_digest)
 
 
-def _continued(before: Move, change: Change) -> Move:
+def _continued(before: EffectMove, change: Change) -> EffectMove:
     if change.state not in BY_OWNER[before.last]:
         raise Invalid(
             f"one append cannot take an effect from {before.last.name.lower()} to {change.state.name.lower()}",
             key=change.key,
         )
     start = change if change.state is State.STARTED else before.start
-    return Move(change.key, before.first, change.state, start, change.result_digest or before.result_digest)
+    return EffectMove(change.key, before.first, change.state, start, change.result_digest or before.result_digest)
 
 
 def permits(effect: Effect | None, job: UUID, target: State) -> bool:
@@ -131,7 +131,9 @@ def permits(effect: Effect | None, job: UUID, target: State) -> bool:
     return target in table[effect.state]
 
 
-def moved(effect: Effect | None, move: Move, *, tenant: str, job: UUID, seq: int, lease: int, time_us: int) -> Effect:
+def moved(
+    effect: Effect | None, move: EffectMove, *, tenant: str, job: UUID, seq: int, lease: int, time_us: int
+) -> Effect:
     """The row after a permitted move. A new intent clears the outcome and the resolution of the one before it."""
     outcome_seq = 0 if move.last is State.STARTED else seq
     if move.start is not None:

@@ -1,9 +1,9 @@
 -- name: append_commits
--- The parent check is a scalar subquery, because that is an index probe for each row whatever the planner
--- thinks; as a join or with IN it may read the whole table. A lease never falls along a chain. The first commit
--- has no row before it, and that its parent is zeros was checked. A place that is taken is left as it is, and
--- its row does not come back: then the caller looks at what stands there. Sorted by the caller, so that two
--- writers wait for each other in one order.
+-- The parent check is a scalar subquery, because that is always one index probe for each row; as a join or with IN
+-- the planner may read the whole table. A lease number never falls along a chain. The first commit has no row before
+-- it, and the caller has checked that its parent is zeros. A place that is taken stays as it is and is not returned,
+-- and the caller then reads the commit there. The caller sorts the rows, so that two writers lock them in the same
+-- order.
 INSERT INTO ledger.commits (seq, lease, time_us, job_id, hash, body, checkpoint)
 SELECT a.seq, a.lease, $7, a.job_id, a.hash, a.body, a.checkpoint
 FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bytea[], $8::boolean[])
@@ -17,7 +17,7 @@ ON CONFLICT (job_id, seq) DO NOTHING
 RETURNING job_id, seq;
 
 -- name: places
--- What stands at each place and before it. LIMIT keeps the planner from making joins of it.
+-- The commit at each place and the one before it. LIMIT keeps the planner from turning the subqueries into joins.
 SELECT p.n, here.lease, here.time_us, here.hash,
     before.lease AS before_lease, before.time_us AS before_time_us, before.hash AS before_hash
 FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS p (job_id, seq, n)
@@ -39,7 +39,7 @@ CROSS JOIN LATERAL (
 ) c;
 
 -- name: load_commits
--- A stretch of each chain, from the commit at `after` on, until the bodies before a row make up $4 bytes.
+-- A part of each chain, from the commit at `after` on, until the bodies before a row make up $4 bytes.
 SELECT p.n, p.seq, p.lease, p.time_us, p.hash, p.body
 FROM (
     SELECT w.n, c.seq, c.lease, c.time_us, c.hash, c.body,
@@ -61,7 +61,7 @@ WHERE c.job_id = $1 AND c.checkpoint
 ORDER BY c.seq DESC LIMIT 1;
 
 -- name: moved_chains
--- Which of many chains are longer than said: one statement for everybody who watches.
+-- Those of many chains that are longer than the caller knows: one statement for all watches.
 SELECT m.job_id, m.tail
 FROM (
     SELECT w.job_id,

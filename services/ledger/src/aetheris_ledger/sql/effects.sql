@@ -1,10 +1,10 @@
 -- name: move_effects
--- Every change of one batch, at most one for a key. A row is moved where its state permits it: `owner` and
--- `others` hold a bit for each state from which the job that owns it, or any other, may make this move, and
--- `opens` says whether there may be no row at all. That is decided on the statement's snapshot; the last WHERE
--- asks whether the row is still the one that was decided on. Whoever gets fewer rows than it sent rolls back.
--- An empty tool marks a move that makes no new intent. A refused start takes no lock, and rows come sorted, so
--- two writers wait for each other in one order.
+-- The moves of one batch, at most one for each key. A row is moved where its state permits it: `owner` and `others`
+-- hold a bit for each state from which the job that owns the effect, or another job, may make this move, and `opens`
+-- says whether it may be made without a row. That is decided on the statement's snapshot; the last WHERE checks that
+-- the row is still the one that was decided on. A writer that gets fewer rows than it sent rolls back. An empty tool
+-- marks a move that makes no new intent. A refused start takes no lock, and rows come sorted by key, so that two
+-- writers lock rows in the same order.
 INSERT INTO ledger.effects AS e (
     tenant, key, job_id, seq, lease, tool, arguments_digest, state, result_digest, outcome_seq, updated_us
 )
@@ -52,14 +52,14 @@ CROSS JOIN LATERAL (
 ) e;
 
 -- name: effects_started
--- The rows that claim an intent in a stretch of a job's chain.
+-- The rows that name an intent in a part of a job's chain.
 SELECT * FROM ledger.effects e
 WHERE e.job_id = $1 AND e.seq BETWEEN $2 AND $3
 ORDER BY e.seq, e.key
 LIMIT $4;
 
 -- name: list_effects
--- A page over several states: the newest of each, merged, so that each is a walk along the index.
+-- A page over several states: the newest rows of each state, merged, so that each state is one walk along the index.
 SELECT e.*
 FROM unnest($2::smallint[]) AS s (state)
 CROSS JOIN LATERAL (

@@ -3,8 +3,8 @@
     frame ─► appends ─► the one writer ──┐
          └─► loads ──► the shared reader ┴─► outbox ─► a frame of all that queued while the last was sent
 
-What one stream may have open is bounded: past the bound its next frame is not read, and flow control tells
-the sender. What it handed to the writer is written whether or not the stream lives on to hear of it.
+The requests that one stream may have open are bounded: past the bound its next frame is not read, and flow control
+stops the sender. Appends that were handed to the writer are written even if the stream ends before their answers.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from aetheris_kernel.errors import Exhausted, Invalid, Refusal, Unavailable
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 
 from aetheris_ledger import convert, metrics
-from aetheris_ledger.appending import Appends
-from aetheris_ledger.reading import Reader
-from aetheris_ledger.store import Page, Want
+from aetheris_ledger.reader import ChainReader
+from aetheris_ledger.store.contract import ChainPage, Want
+from aetheris_ledger.writer import Appends
 
 log = structlog.get_logger()
 
@@ -37,15 +37,15 @@ Context: TypeAlias = "grpc.aio.ServicerContext[pb.JournalRequest, pb.JournalResp
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024
 ANSWER_BYTES_MAX = 1024 * 1024
-# What an answer weighs beside the bytes it carries.
+# The bytes of an answer beside its result or commits.
 _ANSWER_BYTES = 64
-# A load rides out this much of a database's absence before its caller hears of it.
+# How long a load waits for a database that is away before it is answered UNAVAILABLE.
 _LOAD_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one stream may have open: requests without an answer, and answers that were not sent yet."""
+    """The most that one stream may have open: requests without an answer, and answers that are not sent yet."""
 
     requests_max: int
     bytes_max: int
@@ -53,7 +53,7 @@ class Bounds:
 
 
 class JournalStream:
-    def __init__(self, context: Context, appends: Appends, reader: Reader, bounds: Bounds) -> None:
+    def __init__(self, context: Context, appends: Appends, reader: ChainReader, bounds: Bounds) -> None:
         self._context = context
         self._appends = appends
         self._reader = reader
@@ -132,7 +132,7 @@ class JournalStream:
         metrics.APPEND_SECONDS.observe(perf_counter() - arrived)
 
     def _answer(self, correlation: int, answer: Answer) -> None:
-        """An answer that the writer did not give, and so did not count."""
+        """An answer without the writer, which would have counted it."""
         metrics.APPENDS.labels(answer.outcome.name.lower()).inc()
         self._put(correlation, answer)
 
@@ -161,13 +161,13 @@ class JournalStream:
                     if page.commits:
                         want = Want(want.job, page.commits[-1].seq)
         except Refusal as refusal:
-            told = pb.Loaded(id=message.id, complete=True, message=refusal.message, reason=refusal.reason)
-            self._put_loaded(told, _ANSWER_BYTES)
+            refused = pb.Loaded(id=message.id, complete=True, message=refusal.message, reason=refusal.reason)
+            self._put_loaded(refused, _ANSWER_BYTES)
         except Exception as fault:
             log.error("a load failed", job_id=message.job_id, exc_info=fault)
             problem = "the ledger failed; its log says more"
-            told = pb.Loaded(id=message.id, complete=True, message=problem, reason=Unavailable.reason)
-            self._put_loaded(told, _ANSWER_BYTES)
+            failed = pb.Loaded(id=message.id, complete=True, message=problem, reason=Unavailable.reason)
+            self._put_loaded(failed, _ANSWER_BYTES)
 
     async def _last_checkpoint(self, job: UUID) -> int:
         try:
@@ -175,7 +175,7 @@ class JournalStream:
         except Unavailable:
             return await retrying(lambda: self._reader.last_checkpoint(job), deadline_s=_LOAD_PATIENCE_S)
 
-    async def _page(self, want: Want) -> Page:
+    async def _page(self, want: Want) -> ChainPage:
         try:
             return await self._reader.page(want)
         except Unavailable:
@@ -201,7 +201,7 @@ class JournalStream:
                 await self._changed.wait()
 
     def _frame(self) -> tuple[pb.JournalResponse, int]:
-        """All that queued, as far as one frame carries it."""
+        """All answers that wait, as far as one frame carries them."""
         frame, weight = pb.JournalResponse(), 0
         while self._appended and weight < ANSWER_BYTES_MAX:
             appended, size = self._appended.popleft()
@@ -224,8 +224,8 @@ async def _halt(reading: asyncio.Task[None], draining: asyncio.Event) -> None:
     reading.cancel()
 
 
-def _chunks(correlation: int, page: Page) -> Iterator[tuple[pb.Loaded, int]]:
-    """The page in answers of at most a frame's size; the last one completes the load if the page does."""
+def _chunks(correlation: int, page: ChainPage) -> Iterator[tuple[pb.Loaded, int]]:
+    """The page in answers of at most a frame's size. The last answer completes the load if the page is the last."""
     stretch: list[Commit] = []
     weight = 0
     for commit in page.commits:

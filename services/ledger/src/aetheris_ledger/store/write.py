@@ -1,14 +1,14 @@
-"""How a batch of appends is written to PostgreSQL.
+"""Writes a batch of appends to PostgreSQL.
 
-In the hope that all of it holds: one statement inserts the commits and, where effects change, a second one
-in the same transaction moves their rows. Only for what was not stored is it asked what stands in the way:
+It tries to store all of them at once: one statement inserts the commits and, where effects change, a second one in the
+same transaction moves their rows. Only for appends that were not stored does it read what stands in their way:
 
     apart ──► attempt ──► stored ──► APPENDED
       ▲          └──► not stored (all of it, rolled back, where an effect did not move)
       │                   ▼
       └── still free ◄── judge ──► answered: own retry, fenced, recorded, in flight, in doubt, refused
 
-The judge is the core. What it lets through is attempted again, because the world may have moved since.
+`judge` is the core's decision. An append that it lets through is attempted again, because rows may have changed since.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from aetheris_chassis.queries import load_queries
 from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import commit_hash
 
-from aetheris_ledger import rows
 from aetheris_ledger.core.append import judge
-from aetheris_ledger.core.effect import Effect, Move
-from aetheris_ledger.recorded import with_result
+from aetheris_ledger.core.effect import Effect, EffectMove
+from aetheris_ledger.store import rows
+from aetheris_ledger.store.contract import with_result
 
 log = structlog.get_logger()
 
 Q = load_queries("aetheris_ledger")
 
-# One statement carries at most this much, so that a batch of large bodies does not fill memory.
+# One statement carries at most this many bytes, so that a batch of large bodies does not fill memory.
 STATEMENT_BYTES_MAX = 8 * 1024 * 1024
-# A batch whose effects move under it this often is left to its callers to send again.
+# A batch that other writers' changes have failed this often is left to its callers to send again.
 ROUNDS_MAX = 16
 
 Answers = dict[int, Answer]
 
 
-class _Stuck(Exception):
+class _NotMoved(Exception):
     """An effect could not be moved: the transaction is rolled back."""
 
 
@@ -49,17 +49,17 @@ class _Stuck(Exception):
 class Item:
     place: int  # in the batch
     append: Append
-    wanted: Sequence[Move]
+    wanted: Sequence[EffectMove]
 
     def resources(self) -> Iterator[tuple[object, object]]:
-        """What only one append of a round may touch."""
+        """The commit and the effects that only one append of a round may touch."""
         yield self.append.job_id, self.append.seq
         for move in self.wanted:
             yield self.append.tenant, move.key
 
 
 def parts(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """Stretches that one statement carries."""
+    """The items in parts that fit into one statement each."""
     part: list[Item] = []
     size = 0
     for item in items:
@@ -73,11 +73,11 @@ def parts(items: Sequence[Item]) -> Iterator[list[Item]]:
 
 
 async def write(connection: Connection, items: Sequence[Item], time_us: int, answers: Answers) -> None:
-    """Answer every one of `items`. One that the database will not take does not harm the others."""
+    """Answer all `items`. One that the database does not take does not harm the others."""
     try:
         await _write_rounds(connection, items, time_us, answers)
     except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as fault:
-        # The checks let something through that the database does not take: halve until it stands alone.
+        # The database refuses an append that the checks let through: halve the batch until that append is alone.
         left = [item for item in items if item.place not in answers]
         if len(left) == 1:
             log.error("an append cannot be stored", job_id=str(left[0].append.job_id), exc_info=fault)
@@ -88,7 +88,7 @@ async def write(connection: Connection, items: Sequence[Item], time_us: int, ans
 
 
 def leave(items: Sequence[Item], answers: Answers, problem: str) -> None:
-    """Nothing is known of those not answered yet: their callers may send them again."""
+    """Answer UNAVAILABLE to the items without an answer: their callers may send them again."""
     for item in items:
         if item.place not in answers:
             answers[item.place] = Answer(AppendOutcome.UNAVAILABLE, message=problem)
@@ -108,7 +108,7 @@ async def _write_rounds(connection: Connection, items: Sequence[Item], time_us: 
 
 
 def _apart(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
-    """Those that do not touch what an earlier one touches, and the others. Both keep their order."""
+    """The items that touch nothing an earlier item touches, and the others. Both keep their order."""
     touched = [resource for item in items for resource in item.resources()]
     if len(set(touched)) == len(touched):
         return items, ()
@@ -123,7 +123,7 @@ def _apart(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
 
 
 async def _attempt(connection: Connection, items: Sequence[Item], time_us: int, answers: Answers) -> Sequence[Item]:
-    """Store and answer all that may be; return the others. Where an effect does not move, that is all of them."""
+    """Store and answer the items that can be stored, and return the others: all, if one effect does not move."""
     ordered = sorted(items, key=lambda item: (item.append.job_id.int, item.append.seq))
     appends = [item.append for item in ordered]
     hashes = [commit_hash(a.parent, a.job_id, a.seq, a.lease, time_us, a.body) for a in appends]
@@ -134,7 +134,7 @@ async def _attempt(connection: Connection, items: Sequence[Item], time_us: int, 
             async with connection.transaction():
                 stored = await _insert(connection, ordered, hashes, time_us)
                 await _move(connection, [item for item in ordered if item.place in stored], time_us)
-        except _Stuck:
+        except _NotMoved:
             return items
     for item, digest in zip(ordered, hashes, strict=True):
         if item.place in stored:
@@ -145,7 +145,7 @@ async def _attempt(connection: Connection, items: Sequence[Item], time_us: int, 
 async def _insert(
     connection: Connection, items: Sequence[Item], hashes: Sequence[bytes], time_us: int
 ) -> Container[int]:
-    """The places in the batch of those that were inserted."""
+    """The places in the batch of the items that were inserted."""
     inserted = await connection.fetch(
         Q.append_commits,
         [item.append.job_id for item in items],
@@ -170,13 +170,13 @@ async def _move(connection: Connection, items: Sequence[Item], time_us: int) -> 
     moving.sort(key=lambda row: row[:2])
     status = await connection.execute(Q.move_effects, *map(list, zip(*moving, strict=True)), time_us)
     if rows.count(status) < len(moving):
-        raise _Stuck
+        raise _NotMoved
 
 
 async def _judged(connection: Connection, items: Sequence[Item], answers: Answers) -> list[Item]:
-    """Answer those of `items` that what is stored decides, and return the rest.
+    """Answer the `items` that the stored rows decide, and return the others.
 
-    One that touches what an earlier and still undecided one touches is not decided before it.
+    An item that touches the same commit or effect as an earlier one without an answer waits for that one.
     """
     places = await connection.fetch(Q.places, [i.append.job_id for i in items], [i.append.seq for i in items])
     links = {row["n"]: rows.to_links(row) for row in places}

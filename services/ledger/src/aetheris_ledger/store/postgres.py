@@ -1,4 +1,4 @@
-"""The store that lasts."""
+"""The ledger's store in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from aetheris_journal.effect import EffectResolution
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Invalid, Unavailable
 
-from aetheris_ledger import rows, write
-from aetheris_ledger.core.append import check
+from aetheris_ledger.core.append import check, microseconds
 from aetheris_ledger.core.effect import Effect
-from aetheris_ledger.moment import microseconds
-from aetheris_ledger.store import PAGE_BYTES_MAX, PAGE_COMMITS_MAX, Listing, Page, Want
-from aetheris_ledger.write import Q
+from aetheris_ledger.store import rows, write
+from aetheris_ledger.store.contract import PAGE_BYTES_MAX, PAGE_COMMITS_MAX, ChainPage, EffectListing, Want
+from aetheris_ledger.store.write import Q
 
-# Longer than any write takes; then the connection is given up, and what became of the batch is not known.
+# Longer than any write takes. After it the connection is dropped, and whether the batch was stored is not known.
 WRITE_S = 30.0
 
 _NEWEST = (2**63 - 1, "")
 
 
 class PostgresStore:
-    """`writing` is for appends alone, so that no number of readers can keep them waiting."""
+    """`writing` is a pool for appends alone, so that readers never keep appends waiting for a connection."""
 
     def __init__(self, writing: Pool, reading: Pool, clock: Clock) -> None:
         self._writing = writing
@@ -57,7 +56,7 @@ class PostgresStore:
 
     async def load(
         self, wants: Sequence[Want], *, commits_max: int = PAGE_COMMITS_MAX, bytes_max: int = PAGE_BYTES_MAX
-    ) -> Sequence[Page]:
+    ) -> Sequence[ChainPage]:
         async with _acquiring(self._reading) as connection:
             return await _load(connection, wants, commits_max, bytes_max)
 
@@ -84,7 +83,7 @@ class PostgresStore:
             row = await connection.fetchrow(Q.effects_named, [tenant], [key])
         return None if row is None else rows.to_effect(row)
 
-    async def effects(self, listing: Listing) -> Sequence[Effect]:
+    async def effects(self, listing: EffectListing) -> Sequence[Effect]:
         common = (listing.tenant, listing.states, *(listing.before or _NEWEST), listing.limit)
         async with _acquiring(self._reading) as connection:
             if listing.job is None:
@@ -103,7 +102,7 @@ class PostgresSnapshot:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def load(self, wants: Sequence[Want]) -> Sequence[Page]:
+    async def load(self, wants: Sequence[Want]) -> Sequence[ChainPage]:
         return await _load(self._connection, wants, PAGE_COMMITS_MAX, PAGE_BYTES_MAX)
 
     async def effects_started(self, job: UUID, first: int, last: int, limit: int) -> Sequence[Effect]:
@@ -121,12 +120,12 @@ async def _acquiring(pool: Pool) -> AsyncIterator[Connection]:
         async with acquiring(pool) as connection:
             yield connection
     except asyncpg.InternalClientError as fault:
-        # The server ended the connection while it was idle, and the client has read only half of that.
+        # asyncpg raises this where the server has closed an idle connection and the client has not noticed it fully.
         raise Unavailable("the database ended the connection") from fault
 
 
-async def _load(connection: Connection, wants: Sequence[Want], commits_max: int, bytes_max: int) -> list[Page]:
-    # The commit at `after` comes too, and one behind the page, which says that there is more.
+async def _load(connection: Connection, wants: Sequence[Want], commits_max: int, bytes_max: int) -> list[ChainPage]:
+    # Two more than a page: the commit at `after`, and one behind the page, which says that there are more.
     found = await connection.fetch(
         Q.load_commits, [want.job for want in wants], [want.after for want in wants], commits_max + 2, bytes_max
     )
@@ -134,11 +133,11 @@ async def _load(connection: Connection, wants: Sequence[Want], commits_max: int,
         n: [rows.to_commit(row) for row in chain] for n, chain in groupby(found, key=lambda row: row["n"])
     }
     spent = sum(len(commit.body) for chain in chains.values() for commit in chain) >= bytes_max
-    # Behind the one that the bytes ended in, nothing is known.
+    # The query ended at its byte limit within one chain. Of the chains after that one nothing was read.
     known_to = max(chains, default=0) - 1 if spent else len(wants)
     pages = []
     for n, want in enumerate(wants, 1):
         chain = chains.get(n, [])
         anchor = chain.pop(0) if chain and chain[0].seq == want.after else None
-        pages.append(Page(anchor, chain[:commits_max], len(chain) > commits_max or n > known_to))
+        pages.append(ChainPage(anchor, chain[:commits_max], len(chain) > commits_max or n > known_to))
     return pages

@@ -1,4 +1,4 @@
-"""Rows ↔ what the core knows. The only module that knows the effects' columns by name."""
+"""Rows to the core's values, and back. The only module that knows the columns of an effect by name."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from aetheris_journal.chain import Commit
 from aetheris_journal.effect import EffectResolution, State
 from aetheris_journal.events import Resolution, Source
 
-from aetheris_ledger.core.append import Link
-from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Effect, Move, origins
+from aetheris_ledger.core.append import CommitLink
+from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Effect, EffectMove, origins
 
 # One row of the parameters of `move_effects`; its tenant and key come first.
 Movement: TypeAlias = tuple[Any, ...]
@@ -27,12 +27,12 @@ def to_commit(row: asyncpg.Record) -> Commit:
     return Commit(row["seq"], row["lease"], row["time_us"], row["hash"], row["body"])
 
 
-def to_links(row: asyncpg.Record) -> tuple[Link | None, Link | None]:
-    """What stands at a place, and what before it."""
-    here = None if row["hash"] is None else Link(row["lease"], row["time_us"], row["hash"])
+def to_links(row: asyncpg.Record) -> tuple[CommitLink | None, CommitLink | None]:
+    """The commit at a place, and the commit before it."""
+    here = None if row["hash"] is None else CommitLink(row["lease"], row["time_us"], row["hash"])
     before = None
     if row["before_hash"] is not None:
-        before = Link(row["before_lease"], row["before_time_us"], row["before_hash"])
+        before = CommitLink(row["before_lease"], row["before_time_us"], row["before_hash"])
     return here, before
 
 
@@ -76,15 +76,15 @@ def _mask(states: Sequence[State]) -> int:
     return sum(1 << state for state in states)
 
 
-# For each first state of a move: the bits of the states from which its owner, or another job, may make it,
-# and whether there may be no row. The core's table, in the shape that `move_effects` asks for.
+# For each first state of a move: the bits of the states from which the owner may make it, those from which another job
+# may make it, and whether it may be made without a row. The core's tables, as parameters of `move_effects`.
 PERMITS: dict[State, tuple[int, int, bool]] = {
     first: (_mask(origins(first, BY_OWNER)), _mask(origins(first, BY_OTHERS)), first in BY_OWNER[None])
     for first in State
 }
 
 
-def movement(append: Append, move: Move) -> Movement:
+def movement(append: Append, move: EffectMove) -> Movement:
     tool, digest = ("", b"") if move.start is None else (move.start.tool, move.start.arguments_digest)
     return (
         append.tenant, move.key, append.job_id, append.seq, append.lease, tool, digest, move.last,

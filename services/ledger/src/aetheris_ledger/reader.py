@@ -1,4 +1,4 @@
-"""Reading chains: whatever asks while one query is in flight shares the next, and every page is checked."""
+"""Reads chains. All reads that arrive while one query is in flight share the next query, and every page is checked."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from aetheris_chassis.batch import BatchWriter
 from aetheris_journal.chain import GENESIS, Break, Commit, first_break
 from aetheris_kernel.errors import ChainBroken, NotFound
 
-from aetheris_ledger.store import PAGE_BYTES_MAX, PAGE_COMMITS_MAX, Page, Store, Want
+from aetheris_ledger.store.contract import PAGE_BYTES_MAX, PAGE_COMMITS_MAX, ChainPage, Store, Want
 
-# How many commits one query touches at most, whoever shares it.
+# The most commits that one shared query reads, and the least that each of its reads may ask for.
 _QUERY_COMMITS_MAX = 5_000
 _QUERY_COMMITS_EACH_MIN = 50
 
 
-class Reader:
+class ChainReader:
     def __init__(self, store: Store, *, wants_max: int = 100, queue_max: int = 20_000) -> None:
         self._store = store
-        self._loads: BatchWriter[Want, Page] = BatchWriter(
+        self._loads: BatchWriter[Want, ChainPage] = BatchWriter(
             self._load, name="ledger_loads", rows_max=wants_max, queue_max=queue_max
         )
 
     async def run(self) -> None:
         await self._loads.run()
 
-    async def page(self, want: Want) -> Page:
-        """The next commits of a chain, which do continue it. ChainBroken names the first that does not."""
+    async def page(self, want: Want) -> ChainPage:
+        """The next commits of a chain. Raises ChainBroken at the first commit that does not continue it."""
         page = await self._loads.submit(want)
         found = break_of(want, page)
         if found is not None:
@@ -37,8 +37,8 @@ class Reader:
     async def last_checkpoint(self, job: UUID) -> int:
         return await self._store.last_checkpoint(job)
 
-    async def pages(self, want: Want) -> AsyncIterator[Page]:
-        """All of a chain that is there now. The last page, and only that, has no `more`."""
+    async def pages(self, want: Want) -> AsyncIterator[ChainPage]:
+        """The pages of a chain, up to its present tail. Only the last page has no `more`."""
         while True:
             page = await self.page(want)
             yield page
@@ -48,7 +48,7 @@ class Reader:
                 want = Want(want.job, page.commits[-1].seq)
 
     async def read(self, want: Want, most: int) -> tuple[Sequence[Commit], bool]:
-        """At most `most` commits, and whether more follow. NotFound where the job has none at all."""
+        """At most `most` commits, and whether more follow. Raises NotFound where the job has no commit."""
         commits: list[Commit] = []
         size = 0
         try:
@@ -58,7 +58,7 @@ class Reader:
                 if len(commits) > most:
                     return commits[:most], True
                 if page.more and size >= PAGE_BYTES_MAX:
-                    # Whether anything follows the last one is not known; that the last one follows is.
+                    # The last commit is left for the next page: so it is certain that more follow, without a query.
                     return commits[:-1], True
         except ChainBroken:
             if want.after and not await self._exists(want.job):
@@ -72,15 +72,15 @@ class Reader:
         page = await self._loads.submit(Want(job))
         return bool(page.commits) or page.more
 
-    async def _load(self, wants: Sequence[Want]) -> Sequence[Page]:
+    async def _load(self, wants: Sequence[Want]) -> Sequence[ChainPage]:
         each = max(_QUERY_COMMITS_EACH_MIN, min(PAGE_COMMITS_MAX, _QUERY_COMMITS_MAX // len(wants)))
         return await self._store.load(wants, commits_max=each, bytes_max=PAGE_BYTES_MAX)
 
 
-def break_of(want: Want, page: Page) -> Break | None:
-    """The first commit of a page that does not continue what the caller has."""
+def break_of(want: Want, page: ChainPage) -> Break | None:
+    """The first commit of a page that does not continue the commits that the caller has."""
     if want.after and page.anchor is None:
-        # A page that was cut before its beginning says nothing.
+        # The page was cut before its first commit was read, so nothing is known of the anchor.
         return None if page.more and not page.commits else Break(want.after, "the commit is missing")
     parent, lease = (GENESIS, 0) if page.anchor is None else (page.anchor.hash, page.anchor.lease)
     return first_break(want.job, page.commits, after=want.after, parent=parent, lease=lease)

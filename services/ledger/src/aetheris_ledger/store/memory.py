@@ -1,4 +1,4 @@
-"""A store in memory, for tests and simulations. Nothing in it awaits, so each call is atomic."""
+"""The ledger's store in memory, for tests and simulations. It never awaits, so each call is atomic."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ from aetheris_journal.effect import EffectResolution
 from aetheris_kernel.clock import Clock, SystemClock
 from aetheris_kernel.errors import Invalid
 
-from aetheris_ledger.core.append import Link, check, judge
+from aetheris_ledger.core.append import CommitLink, check, judge, microseconds
 from aetheris_ledger.core.effect import Effect, moved
-from aetheris_ledger.moment import microseconds
-from aetheris_ledger.recorded import with_result
-from aetheris_ledger.store import PAGE_BYTES_MAX, PAGE_COMMITS_MAX, Listing, Page, Want
+from aetheris_ledger.store.contract import PAGE_BYTES_MAX, PAGE_COMMITS_MAX, ChainPage, EffectListing, Want, with_result
 
 
 class MemoryStore:
-    """Several services, or several replicas of one, may share it: it is the disk."""
+    """Several ledgers in one test may share it, as replicas share a database."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        # Open to tests: what was written, and what a tampering hand would edit.
+        # Public, so that tests can read what was written and tamper with it.
         self.chains: dict[UUID, dict[int, Commit]] = {}
         self.checkpoints: dict[UUID, int] = {}
         self.rows: dict[tuple[str, str], Effect] = {}
@@ -36,7 +34,7 @@ class MemoryStore:
 
     async def load(
         self, wants: Sequence[Want], *, commits_max: int = PAGE_COMMITS_MAX, bytes_max: int = PAGE_BYTES_MAX
-    ) -> Sequence[Page]:
+    ) -> Sequence[ChainPage]:
         pages, room = [], bytes_max
         for want in wants:
             chain = self.chains.get(want.job, {})
@@ -47,7 +45,7 @@ class MemoryStore:
                     break
                 commits.append(chain[seq])
                 room -= len(chain[seq].body)
-            pages.append(Page(chain.get(want.after), commits, len(commits) < len(behind)))
+            pages.append(ChainPage(chain.get(want.after), commits, len(commits) < len(behind)))
         return pages
 
     async def last_checkpoint(self, job: UUID) -> int:
@@ -67,7 +65,7 @@ class MemoryStore:
     async def effect(self, tenant: str, key: str) -> Effect | None:
         return self.rows.get((tenant, key))
 
-    async def effects(self, listing: Listing) -> Sequence[Effect]:
+    async def effects(self, listing: EffectListing) -> Sequence[Effect]:
         found = [
             row
             for row in self.rows.values()
@@ -118,5 +116,5 @@ class MemoryStore:
         return answer
 
 
-def _link(commit: Commit | None) -> Link | None:
-    return None if commit is None else Link(commit.lease, commit.time_us, commit.hash)
+def _link(commit: Commit | None) -> CommitLink | None:
+    return None if commit is None else CommitLink(commit.lease, commit.time_us, commit.hash)

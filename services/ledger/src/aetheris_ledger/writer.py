@@ -1,4 +1,4 @@
-"""The one writer: a batch goes to the store, is counted, and is told to whoever watches."""
+"""The one writer of this process: stores batches of appends, counts them, and passes new commits to the watches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aetheris_journal.chain import Commit
 from aetheris_kernel.errors import Unavailable
 
 from aetheris_ledger import metrics
-from aetheris_ledger.store import Store
+from aetheris_ledger.store.contract import Store
 from aetheris_ledger.watch import Watches
 
 log = structlog.get_logger()

@@ -1,0 +1,120 @@
+"""What the ledger asks of a store. `postgres.PostgresStore` keeps the record; `memory.MemoryStore` is for tests and
+simulations. One suite of tests holds both to this contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol
+from uuid import UUID
+
+from aetheris_journal.append import Answer, Append, AppendOutcome
+from aetheris_journal.chain import Commit
+from aetheris_journal.codec import decode
+from aetheris_journal.effect import EffectResolution, State
+
+from aetheris_ledger.core.audit import result_of
+from aetheris_ledger.core.effect import Effect
+
+# A page ends at whichever bound it reaches first. A single commit is below both.
+PAGE_COMMITS_MAX = 1_000
+PAGE_BYTES_MAX = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """The question for a chain's commits behind `after`."""
+
+    job: UUID
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChainPage:
+    """The next commits of a chain. `anchor` is the commit at `after`, which the first of them must continue; it is None
+    at the beginning of a chain, and where that commit does not exist."""
+
+    anchor: Commit | None
+    commits: Sequence[Commit]
+    more: bool  # True where the page was cut short; the next page may be empty all the same
+
+
+@dataclass(frozen=True, slots=True)
+class EffectListing:
+    """The question for a tenant's effects, newest change first."""
+
+    tenant: str
+    states: Sequence[State]
+    job: UUID | None = None
+    before: tuple[int, str] | None = None  # (updated_us, key) of the last one seen
+    limit: int = 100
+
+
+class Snapshot(Protocol):
+    """Chains and effects as they stand at one moment."""
+
+    async def load(self, wants: Sequence[Want]) -> Sequence[ChainPage]: ...
+
+    async def effects_started(self, job: UUID, first: int, last: int, limit: int) -> Sequence[Effect]:
+        """The rows that name an intent of `job` in commits `first` to `last`, in order of (seq, key)."""
+
+    async def effects_named(self, tenant: str, keys: Sequence[str]) -> Sequence[Effect]:
+        """The rows of these keys, as far as they exist, in any order."""
+
+
+class Store(Protocol):
+    async def append(self, appends: Sequence[Append]) -> Sequence[Answer]:
+        """One answer for each append, in their order, decided as if the appends had come one by one.
+
+        Nothing is raised: an append that could not be decided is answered UNAVAILABLE and may be sent again. One
+        that is answered APPENDED is durable, and its effects moved in the same transaction.
+        """
+
+    async def load(self, wants: Sequence[Want], *, commits_max: int = ..., bytes_max: int = ...) -> Sequence[ChainPage]:
+        """A page for each want. `bytes_max` bounds all pages together, but for one commit; wants after that point get
+        an empty page with `more`."""
+
+    async def last_checkpoint(self, job: UUID) -> int:
+        """The commit with the last checkpoint of a chain; 0 where it has none."""
+
+    async def moved(self, tails: Mapping[UUID, int]) -> Mapping[UUID, int]:
+        """The last seq of each of these chains that is longer than its number in `tails`."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]: ...
+
+    async def effect(self, tenant: str, key: str) -> Effect | None: ...
+
+    async def effects(self, listing: EffectListing) -> Sequence[Effect]: ...
+
+    async def leave_resolution(self, was: Effect, resolution: EffectResolution) -> bool:
+        """Put `resolution` on the row. False, and no change, unless the row is still as it `was`."""
+
+
+def with_result(answer: Answer, effect: Effect, body: bytes | None) -> Answer:
+    """The answer RECORDED with the result from `body`, which is the body of the commit that holds the effect's outcome.
+
+    REFUSED where the body does not hold a result with the digest in the effect's row. Both stores answer by this.
+    """
+    result = _result(effect, body)
+    if result is None:
+        return Answer(
+            AppendOutcome.REFUSED,
+            message=f"effect {effect.key!r} is committed, but commit {effect.outcome_seq} of job {effect.job} does not "
+            "hold its result: verify that job",
+        )
+    answer.result = result
+    return answer
+
+
+def _result(effect: Effect, body: bytes | None) -> bytes | None:
+    if body is None:
+        return None
+    try:
+        events = decode(body)
+    except ValueError:
+        return None
+    found = [result for event in events if (result := result_of(event, effect.key)) is not None]
+    return found[-1] if found and sha256(found[-1]).digest() == effect.result_digest else None
