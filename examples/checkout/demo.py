@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from aetheris_embedded.children import die_with_parent
+from aetheris_embedded.child_process import die_with_parent
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parents[1] / ".aetheris" / "demo"

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from aetheris_embedded.children import die_with_parent
+from aetheris_embedded.child_process import die_with_parent
 
 from harness.environment import environment
 

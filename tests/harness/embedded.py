@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import psutil
-from aetheris_embedded.children import die_with_parent
+from aetheris_embedded.child_process import die_with_parent
 
 from harness.environment import environment
 from harness.suite import free_ports

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 from aetheris_chassis.client import open_channel
-from aetheris_chassis.server import Serving, serving
+from aetheris_chassis.server import RunningServer, serving
 from aetheris_chassis.settings import ServiceSettings
 
 SERVICE = "aetheris.harness.Probe"
@@ -68,7 +68,7 @@ class Probe:
 @asynccontextmanager
 async def probing(
     probe: Probe, *, listen: str = "127.0.0.1:0", **settings: Any
-) -> AsyncIterator[tuple[Serving, grpc.aio.Channel]]:
+) -> AsyncIterator[tuple[RunningServer, grpc.aio.Channel]]:
     """`probe` behind a real server, and a channel to it that outlives the drain."""
     channels: list[Any] = []
     server = serving(ServiceSettings(listen=listen, **settings), "probe", probe.add, [SERVICE], draining=probe.draining)

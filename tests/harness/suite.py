@@ -27,7 +27,7 @@ from typing import Self
 import grpc
 from aetheris_chassis.client import open_channel
 from aetheris_chassis.migrate import migrate
-from aetheris_embedded.children import die_with_parent
+from aetheris_embedded.child_process import die_with_parent
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from harness.environment import environment

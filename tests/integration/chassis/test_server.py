@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from aetheris_chassis.exposition import exposing
-from aetheris_chassis.server import Serving
+from aetheris_chassis.server import RunningServer
 from aetheris_chassis.status import refusal_from
 from aetheris_kernel.errors import Forbidden, Invalid, Unavailable
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from harness.probe import SERVICE, Probe, ask, probing
 
-Up = asyncio.Queue[tuple[Serving, Any]]
+Up = asyncio.Queue[tuple[RunningServer, Any]]
 
 
 class Held:

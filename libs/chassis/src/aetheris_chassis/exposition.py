@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from aetheris_chassis import metrics, succession
+from aetheris_chassis import handover, metrics
 from aetheris_chassis.address import Address, parse_address, require_local
 
 _HEAD_BYTES = 16_384
@@ -36,7 +36,7 @@ async def exposing(
             with suppress(OSError):
                 await writer.wait_closed()
 
-    lent = succession.inherited(asked)
+    lent = handover.lent_listener(asked)
     if lent is not None:
         server = await asyncio.start_server(answer, sock=lent, limit=_HEAD_BYTES)
     else:

@@ -15,7 +15,7 @@ SERVICE_NAME: str = pb.DESCRIPTOR.services_by_name["Health"].full_name
 _STATUS = pb.HealthCheckResponse.ServingStatus
 
 
-class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def __init__(self, service_names: Sequence[str], draining: asyncio.Event) -> None:
         # The empty name is the server as a whole.
         self._service_names = {"", SERVICE_NAME, *service_names}

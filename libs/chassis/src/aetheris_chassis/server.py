@@ -23,7 +23,7 @@ from aetheris_kernel.errors import Unavailable
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from aetheris_chassis import health, succession, traces
+from aetheris_chassis import handover, health, traces
 from aetheris_chassis.address import Address, parse_address, require_local
 from aetheris_chassis.calls import Calls
 from aetheris_chassis.exposition import exposing
@@ -52,7 +52,7 @@ _LEAVE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class RunningServer:
     """A server that accepts calls."""
 
     address: str
@@ -69,7 +69,7 @@ async def serving(
     service_names: Sequence[str],
     *,
     draining: asyncio.Event | None = None,
-) -> AsyncIterator[Serving]:
+) -> AsyncIterator[RunningServer]:
     """Serve what `add` registers while the block runs; then finish the calls in flight, up to `drain_s`.
 
     A servicer that has to watch the drain gets the event before the server exists: pass the same one as
@@ -81,10 +81,10 @@ async def serving(
     structlog.contextvars.bind_contextvars(service=name)
     draining = draining or asyncio.Event()
     calls = Calls()
-    options = {**dict(_OPTIONS), **succession.grpc_options(settings, asked)}
+    options = {**dict(_OPTIONS), **handover.grpc_options(settings, asked)}
     server = grpc.aio.server(interceptors=[*traces.server_interceptors(), calls], options=list(options.items()))
     add(server)
-    health_pb2_grpc.add_HealthServicer_to_server(health.Health(service_names, draining), server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(service_names, draining), server)
     reflection.enable_server_reflection((*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     async with AsyncExitStack() as stack:
         # Outside the server, so that the drain can be watched.
@@ -99,12 +99,12 @@ async def serving(
         bound = _bound(server, asked)
         address = str(bound)
         await server.start()
-        await succession.take_port(settings, bound.port)
+        await handover.take_port(settings, bound.port)
         log.info("serving", address=address, metrics_address=scraped)
         try:
-            yield Serving(address, scraped, draining)
+            yield RunningServer(address, scraped, draining)
         finally:
-            await succession.outlived(settings, bound.port)
+            await handover.until_clients_moved(settings, bound.port)
             draining.set()
             await _drained(server, calls, settings.drain_s)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 from aetheris_kernel.errors import Unavailable
 
-from aetheris_embedded.children import die_with_parent
+from aetheris_embedded.child_process import die_with_parent
 
 log = structlog.get_logger()
 

@@ -9,10 +9,10 @@ import grpc
 import structlog
 from aetheris_chassis import server as grpc_server
 from aetheris_chassis.client import open_channel
+from aetheris_chassis.handover import tell_ready
 from aetheris_chassis.migrate import require_migrated
 from aetheris_chassis.postgres import open_pool
 from aetheris_chassis.process import sleep_forever
-from aetheris_chassis.succession import tell_ready
 from aetheris_kernel.clock import SystemClock
 from starlette.types import ASGIApp
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 from aeterna import AsyncAeternaClient, HandoverFailed, Resumed
-from aetheris_chassis.succession import tell_ready
+from aetheris_chassis.handover import tell_ready
 from aetheris_kernel.errors import Unavailable
 
 log = structlog.get_logger()

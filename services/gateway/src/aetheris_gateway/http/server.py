@@ -12,7 +12,7 @@ import structlog
 import uvicorn
 from aeterna.sdk.connections.draining import DrainingApp
 from aetheris_chassis.address import Address, parse_address, require_local
-from aetheris_chassis.succession import inherited
+from aetheris_chassis.handover import lent_listener
 from aetheris_kernel.errors import Unavailable
 from starlette.types import ASGIApp
 
@@ -42,7 +42,7 @@ async def serving(settings: Settings, app: ASGIApp, draining: asyncio.Event) -> 
     """Serve `app` while the block runs; then stop accepting and let open requests finish, up to `drain_s`."""
     asked = parse_address(settings.http_listen, setting="AETHERIS_HTTP_LISTEN")
     require_local(asked, setting="AETHERIS_HTTP_LISTEN", trust_network=settings.trust_network)
-    inherited_listener = inherited(asked) if settings.replaceable else None
+    inherited_listener = lent_listener(asked) if settings.replaceable else None
     listener = inherited_listener or _listen(asked)
     closing = DrainingApp(app)
     server = _Server(

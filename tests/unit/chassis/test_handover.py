@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from aetheris_chassis import succession
+from aetheris_chassis import handover
 from aetheris_chassis.address import Address
 from aetheris_chassis.settings import ServiceSettings
 from aetheris_kernel.errors import Invalid
@@ -22,7 +22,7 @@ def lent(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
 
 def test_a_listener_is_taken_by_its_address(lent: socket.socket) -> None:
     host, port = lent.getsockname()
-    found = succession.inherited(Address(host, port))
+    found = handover.lent_listener(Address(host, port))
 
     assert found is not None
     assert found.getsockname() == (host, port)
@@ -36,14 +36,14 @@ def test_one_at_another_address_is_not_taken_instead(lent: socket.socket) -> Non
     """Whoever asked for loopback must not be found on the network."""
     port = lent.getsockname()[1]
 
-    assert succession.inherited(Address("0.0.0.0", port)) is None
-    assert succession.inherited(Address("127.0.0.1", port + 1)) is None
-    assert succession.inherited(Address("", 0, "/run/service.sock")) is None
+    assert handover.lent_listener(Address("0.0.0.0", port)) is None
+    assert handover.lent_listener(Address("127.0.0.1", port + 1)) is None
+    assert handover.lent_listener(Address("", 0, "/run/service.sock")) is None
 
 
 def test_a_file_cannot_be_shared(tmp_path: object) -> None:
     address = Address("", 0, f"{tmp_path}/service.sock")
 
-    assert succession.grpc_options(ServiceSettings(listen=str(address)), address) == {}
+    assert handover.grpc_options(ServiceSettings(listen=str(address)), address) == {}
     with pytest.raises(Invalid):
-        succession.grpc_options(ServiceSettings(listen=str(address), replaceable=True), address)
+        handover.grpc_options(ServiceSettings(listen=str(address), replaceable=True), address)

@@ -27,7 +27,7 @@ from aetheris_chassis.settings import ServiceSettings
 log = structlog.get_logger()
 
 
-def inherited(asked: Address) -> socket.socket | None:
+def lent_listener(asked: Address) -> socket.socket | None:
     """The supervisor's listener at this very address, if it lent one. Closing it leaves the supervisor's open."""
     for fd in environment.read().fds:
         listener = socket.socket(fileno=os.dup(fd))
@@ -61,7 +61,7 @@ async def take_port(settings: ServiceSettings, port: int) -> None:
         log.info("port taken", port=port, mode=mode.value)
 
 
-async def outlived(settings: ServiceSettings, port: int) -> None:
+async def until_clients_moved(settings: ServiceSettings, port: int) -> None:
     """If a successor has the port, serve on until the age of their connections has moved all clients there. A
     stream without an end keeps its connection; it is told to go when this returns."""
     if not settings.replaceable or steer.group_size(port) < 2:
