@@ -1,4 +1,4 @@
-"""Addresses as people write them: `host:port`, `[::1]:port`, `unix:/path`."""
+"""Addresses as settings have them: `host:port`, `[::1]:port`, `unix:/path`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Address:
 
     @property
     def local(self) -> bool:
-        """Whether only this machine can get there."""
+        """Whether only this machine can connect to it."""
         if self.path or self.host == "localhost":
             return True
         try:

@@ -1,16 +1,16 @@
-"""The batch writer: nobody pays for a private fsync.
+"""The batch writer: many callers share one fsync.
 
-While one write is in flight, whatever arrives is collected and becomes the next one. There is no
-timer: an item that finds the writer idle is written at once, and under load the batches grow by
-themselves to what one write's time brings in.
+Items that arrive while one write is in flight are collected and become the next write. There is no
+timer: an item that finds the writer idle is written at once, and under load each batch grows to the
+items that arrive during one write.
 
     submit ──► waiting, in order ──► one write of at most rows_max ──► each caller its own answer
                      ▲                           │
                      └───── arrives meanwhile ◄──┘
 
 An answer may be an exception and is then raised to its item's caller alone. A write that raises
-fails its whole batch and nothing else: the next batch is written as if nothing had been. Whether a
-failed write took place is for the caller to find out; sending the same item again must be safe.
+fails its whole batch and no other: the next batch is written all the same. The caller of a failed write
+does not know whether it took place, so sending the same item again must be safe.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _FAILED = metrics.counter("aetheris_batch_failures_total", "Writes that failed a
 class BatchWriter(Generic[Item, Answer]):
     """Collects items and writes them many at a time, in the order of their arrival.
 
-    `write` answers item by item, in the same order. `finish_s` bounds how long a write in flight is
-    waited for once `run` is cancelled.
+    `write` returns one answer for each item, in the same order. Once `run` is cancelled, a write in flight gets
+    `finish_s` to finish.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class BatchWriter(Generic[Item, Answer]):
         self._rows_max = rows_max
         self._queue_max = queue_max
         self._finish_s = finish_s
-        # Keyed by the caller's future, so that a caller who leaves takes its item along at once.
+        # By the caller's future, so that a caller that is cancelled removes its item at once.
         self._waiting: dict[asyncio.Future[Answer], Item] = {}
         self._idle: asyncio.Future[None] | None = None
         self._closed = False
@@ -72,10 +72,10 @@ class BatchWriter(Generic[Item, Answer]):
         return len(self._waiting)
 
     async def submit(self, item: Item) -> Answer:
-        """The answer to `item`. With `queue_max` items ahead of it, it waits its turn behind them.
+        """The answer to `item`. It waits in line even if `queue_max` items are ahead of it.
 
-        A caller that is cancelled before its write begins takes the item back; after that the write
-        goes on and only its answer is dropped.
+        A caller that is cancelled before its write begins removes the item. After that the write goes on, and only its
+        answer is dropped.
         """
         answer = self._enqueue(item)
         try:
@@ -85,14 +85,14 @@ class BatchWriter(Generic[Item, Answer]):
             raise
 
     def submit_nowait(self, item: Item) -> asyncio.Future[Answer]:
-        """The same without waiting for room: Exhausted once `queue_max` items wait."""
+        """The same without waiting in a full line: raises Exhausted where `queue_max` items wait."""
         if len(self._waiting) >= self._queue_max and not self._closed:
             ahead_s = self._last_write_s * (1 + len(self._waiting) // self._rows_max)
             raise Exhausted("too much waits to be written", writer=self._name, retry_after_s=round(ahead_s, 3))
         return self._enqueue(item)
 
     async def run(self) -> None:
-        """Write until cancelled. Then the write in flight finishes, and what still waits is refused."""
+        """Write until cancelled. Then the write in flight finishes, and items that still wait are refused."""
         try:
             while True:
                 if not self._waiting:
@@ -133,7 +133,7 @@ class BatchWriter(Generic[Item, Answer]):
         return {answer: item for answer, item in taken.items() if not answer.done()}
 
     async def _write_batch(self, batch: dict[asyncio.Future[Answer], Item]) -> None:
-        """Settle every caller of `batch`, whatever happens."""
+        """Write the batch and give every caller its answer or the failure."""
         began = perf_counter()
         try:
             answers = await self._write(list(batch.values()))
@@ -159,7 +159,7 @@ class BatchWriter(Generic[Item, Answer]):
             self._seconds.observe(self._last_write_s)
 
     async def _finished(self, write: asyncio.Task[None]) -> None:
-        """Wait for `write`, also through a cancellation; a second one, or time, cuts it off."""
+        """Wait for `write`, even after a cancellation. A second one, or `finish_s`, cancels the write."""
         try:
             await asyncio.wait({write})
         except asyncio.CancelledError:
@@ -169,7 +169,7 @@ class BatchWriter(Generic[Item, Answer]):
                 write.cancel()
                 await asyncio.wait({write})
             raise
-        # A write that was cancelled from within has refused its callers; the next one may fare better.
+        # A write that cancelled itself has refused its callers. The next write is tried all the same.
         if not write.cancelled():
             write.result()
 

@@ -1,8 +1,8 @@
-"""The interceptor every call passes: refusals become status codes, and each call is counted, timed and
-told in one canonical line.
+"""The interceptor that every call passes: refusals become status codes, and each call is counted, timed and
+logged in one line.
 
-It costs once per call and never per message: a bidirectional handler that reads and writes is run as it
-is, and one that yields is run by the same loop that gRPC would have run it with.
+Its cost is per call and never per message: a bidirectional handler that reads and writes its context runs unchanged,
+and one that yields is iterated here instead of by gRPC.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SECONDS = metrics.histogram(
 )
 _IN_FLIGHT = metrics.gauge("aetheris_rpc_in_flight", "Calls being answered.", ["method"])
 
-# Asked every few seconds by whoever watches; not worth a line each.
+# Called every few seconds by probes, so logged at debug level only.
 _QUIET = ("/grpc.health.", "/grpc.reflection.")
 
 
@@ -55,7 +55,7 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return known[1]
 
     async def idle(self) -> None:
-        """Until no handler runs."""
+        """Wait until no handler runs."""
         await self._last_left.wait()
 
     def entered(self) -> None:
@@ -69,7 +69,7 @@ class Calls(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
 
 class _Method:
-    """What is counted of one method, looked up once."""
+    """The metrics of one method, looked up once."""
 
     def __init__(self, calls: Calls, name: str) -> None:
         self.calls = calls
@@ -79,14 +79,14 @@ class _Method:
         self._handled: dict[str, Counter] = {}
         self._quiet = name.startswith(_QUIET)
 
-    def tell(self, code: str, seconds: float) -> None:
+    def record(self, code: str, seconds: float) -> None:
         handled = self._handled.get(code)
         if handled is None:
             handled = self._handled[code] = _HANDLED.labels(self.name, code)
         handled.inc()
         self._seconds.observe(seconds)
-        say = log.debug if self._quiet else log.info
-        say("call answered", method=self.name, code=code, seconds=round(seconds, 6))
+        write = log.debug if self._quiet else log.info
+        write("call answered", method=self.name, code=code, seconds=round(seconds, 6))
 
 
 class _Call:
@@ -109,7 +109,7 @@ class _Call:
     ) -> None:
         cancelled = isinstance(failure, asyncio.CancelledError)
         try:
-            # What gRPC itself raises is an abort under way, or a client that has left.
+            # gRPC's own errors mean that the call is being aborted already, or that the client is gone.
             if isinstance(failure, Exception) and not isinstance(failure, grpc.aio.BaseError):
                 await status.abort(self._context, failure, self._method.name)
         except asyncio.CancelledError:
@@ -118,7 +118,7 @@ class _Call:
         finally:
             self._method.calls.left()
             self._method.in_flight.dec()
-            self._method.tell("CANCELLED" if cancelled else _code(self._context), perf_counter() - self._began)
+            self._method.record("CANCELLED" if cancelled else _code(self._context), perf_counter() - self._began)
 
 
 def _code(context: Any) -> str:
@@ -151,7 +151,7 @@ def _rebuilt(handler: Any, make: Callable[..., Any], behaviour: Callable[..., An
 
 
 def _awaiting(behaviour: Callable[..., Awaitable[Any]], method: _Method) -> Callable[..., Any]:
-    """One answer, or a handler that writes its answers to the context."""
+    """A handler that returns one answer, or writes its answers to the context."""
 
     async def run(request: Any, context: Any) -> Any:
         async with _Call(method, context):
@@ -161,7 +161,7 @@ def _awaiting(behaviour: Callable[..., Awaitable[Any]], method: _Method) -> Call
 
 
 def _writing(behaviour: Callable[..., Any], method: _Method) -> Callable[..., Any]:
-    """A handler that yields, driven here instead of by gRPC, which adds no layer to it."""
+    """A bidirectional handler that yields, iterated here instead of by gRPC, so that no layer is added."""
 
     async def run(request: Any, context: Any) -> None:
         async with _Call(method, context), aclosing(behaviour(request, context)) as answers:
@@ -172,7 +172,7 @@ def _writing(behaviour: Callable[..., Any], method: _Method) -> Callable[..., An
 
 
 def _yielding(behaviour: Callable[..., Any], method: _Method) -> Callable[..., Any]:
-    """A handler that yields and stays one, for the tracing around it."""
+    """A handler that yields and stays a generator, because the tracing around it expects one."""
 
     async def run(request: Any, context: Any) -> AsyncIterator[Any]:
         async with _Call(method, context), aclosing(behaviour(request, context)) as answers:

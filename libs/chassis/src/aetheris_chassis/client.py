@@ -1,4 +1,4 @@
-"""Calling another service: a channel that notices a dead peer, and the one way to retry."""
+"""Calls to another service: a channel that notices a dead peer, and the one way to retry."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ T = TypeVar("T")
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
     ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
-    # A peer that vanished without a word is noticed within 15 seconds, also between calls.
+    # A peer that vanished without closing its connections is noticed within 15 seconds, also between calls.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    # A ping has a timeout of its own, a minute by default, and the longer of the two is what counts.
+    # A ping has its own timeout, a minute by default, and gRPC uses the longer of the two.
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
@@ -31,7 +31,7 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # A name with several addresses (a headless service) is several replicas.
     ("grpc.lb_policy_name", "round_robin"),
-    # Its own connection: what one channel sees of a peer must not slow another one down.
+    # Each channel has its own connection, so that the back-off of one channel does not delay another one.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
@@ -40,14 +40,14 @@ _PAUSE_MAX_S = 1.0
 
 
 def open_channel(address: str) -> grpc.aio.Channel:
-    """A channel to `address`; close it. Nothing is connected before the first call."""
+    """A channel to `address`, which the caller closes. It connects at the first call."""
     return grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=traces.client_interceptors() or None)
 
 
 async def retrying(call: Callable[[], Awaitable[T]], *, deadline_s: float) -> T:
-    """The answer of `call`, made again while the peer is away. Only for calls that may safely run twice.
+    """The answer of `call`, which is made again while the peer is away. Only for calls that may safely run twice.
 
-    Raises refusals; Unavailable once `deadline_s` is over, however long a single try would have taken.
+    Raises refusals, and Unavailable once `deadline_s` is over, also in the middle of a try.
     """
 
     async def attempt() -> T:

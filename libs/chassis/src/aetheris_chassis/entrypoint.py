@@ -1,8 +1,8 @@
-"""What `python -m aetheris_<service>` does, the same for every service.
+"""The entry point `python -m aetheris_<service>`, the same for every service.
 
     main("aetheris_ledger", Settings, serve)
 
-No argument serves; `migrate` brings the database up to this code and says what it did.
+Without an argument it serves; `migrate` applies the missing migrations and prints their names.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(
     try:
         settings = settings_type()
     except ValidationError as invalid:
-        sys.exit("\n".join(_complaints(invalid)))
+        sys.exit("\n".join(_messages(invalid)))
     service = package.removeprefix("aetheris_")
     setup_logging(service, settings.log_level)
     if command == "migrate":
@@ -60,7 +60,7 @@ def _migrate(settings: ServiceSettings, package: str, phase: Phase | None) -> No
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _complaints(invalid: ValidationError) -> list[str]:
+def _messages(invalid: ValidationError) -> list[str]:
     return [
         f"AETHERIS_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}" for error in invalid.errors()
     ]

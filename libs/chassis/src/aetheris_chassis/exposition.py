@@ -1,4 +1,4 @@
-"""GET /metrics and /healthz, on the service's own loop."""
+"""Serves GET /metrics and /healthz, on the service's own event loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEAD_BYTES = 16_384
 async def exposing(
     listen: str, *, trust_network: bool, healthy: Callable[[], bool], request_s: float = 5.0
 ) -> AsyncIterator[Address]:
-    """Serve on `listen`, host:port, while the block runs. Who has not asked after `request_s` is cut off."""
+    """Serve on `listen`, host:port, while the block runs. A client that sends nothing for `request_s` is cut off."""
     asked = parse_address(listen, setting="AETHERIS_METRICS_LISTEN")
     require_local(asked, setting="AETHERIS_METRICS_LISTEN", trust_network=trust_network)
 
@@ -29,7 +29,7 @@ async def exposing(
                 writer.write(_response(head, healthy))
                 await writer.drain()
         except (TimeoutError, OSError, EOFError, asyncio.LimitOverrunError):
-            # A scraper that hangs, leaves or talks nonsense gets no answer and is not waited for.
+            # A client that hangs, leaves or sends no HTTP gets no answer.
             pass
         finally:
             writer.close()

@@ -1,10 +1,10 @@
-"""What a task group's exception group is about."""
+"""Exceptions out of task groups. Alone in its module, because `status` and `process` share it."""
 
 from __future__ import annotations
 
 
 def alone(failure: BaseException) -> BaseException:
-    """The one exception in the group, at whatever depth; the group itself where it holds several."""
+    """The only exception in a group, through all nested groups; the group itself where it holds several."""
     while isinstance(failure, BaseExceptionGroup) and len(failure.exceptions) == 1:
         failure = failure.exceptions[0]
     return failure

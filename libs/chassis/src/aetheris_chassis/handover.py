@@ -1,8 +1,8 @@
-"""A service that is replaced in place, by Aeterna: the next process serves before this one has left.
+"""Upgrades in place by Aeterna: the successor serves before this process stops.
 
     HTTP     the listener is the supervisor's; both processes accept from one queue
-    gRPC     each process listens itself, and the newest steers new connections to itself; the age of
-             connections moves the clients, and this process stops when the last of them has gone
+    gRPC     each process has its own listener, and the newest steers new connections to itself; connections end at
+             a certain age, so clients move to the successor, and this process stops when the last has gone
 
 Only `AETHERIS_REPLACEABLE=true` turns this on. Without it a port belongs to one process.
 """
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 def lent_listener(asked: Address) -> socket.socket | None:
-    """The supervisor's listener at this very address, if it lent one. Closing it leaves the supervisor's open."""
+    """The supervisor's listener at exactly this address, if there is one. Closing it leaves the supervisor's open."""
     for fd in environment.read().fds:
         listener = socket.socket(fileno=os.dup(fd))
         if _listens_at(listener, asked):
@@ -41,12 +41,12 @@ def lent_listener(asked: Address) -> socket.socket | None:
 
 
 def tell_ready() -> None:
-    """The successor may be judged, and the predecessor sent away."""
+    """Tell the supervisor that this process serves, so that it may stop the predecessor."""
     notify(environment.read().notify_socket, "READY=1")
 
 
 def grpc_options(settings: ServiceSettings, asked: Address) -> Mapping[str, int]:
-    """Nothing, unless the port is to be shared."""
+    """Options with which two processes share a port; none unless the service is replaceable."""
     if not settings.replaceable:
         return {}
     if asked.path:
@@ -55,19 +55,19 @@ def grpc_options(settings: ServiceSettings, asked: Address) -> Mapping[str, int]
 
 
 async def take_port(settings: ServiceSettings, port: int) -> None:
-    """From now on new connections come here, whoever else listens on the port."""
+    """From now on the kernel gives this process all new connections on the port, although others listen there, too."""
     if settings.replaceable:
         mode = await asyncio.to_thread(aeterna.grpc.take_port, port)
         log.info("port taken", port=port, mode=mode.value)
 
 
 async def until_clients_moved(settings: ServiceSettings, port: int) -> None:
-    """If a successor has the port, serve on until the age of their connections has moved all clients there. A
-    stream without an end keeps its connection; it is told to go when this returns."""
+    """If a successor has the port, wait until the age of their connections has moved all clients there. An endless
+    stream keeps its connection: it ends in the drain that follows."""
     if not settings.replaceable or steer.group_size(port) < 2:
         return
     loop = asyncio.get_running_loop()
-    # The core spreads the age by a tenth, so that not all clients come back at once.
+    # gRPC varies the age by a tenth, so that not all clients reconnect at once.
     deadline = loop.time() + 1.25 * settings.connection_age_s
     await asyncio.sleep(aeterna.grpc.QUEUE_S)
     while steer.established(port) and loop.time() < deadline:  # noqa: ASYNC110 - the kernel has no event for it

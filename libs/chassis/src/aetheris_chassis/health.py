@@ -1,4 +1,4 @@
-"""grpc.health.v1 for the services of one server: serving until the drain begins, and then not."""
+"""grpc.health.v1 for the services of one server: SERVING until the drain begins, NOT_SERVING from then on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return pb.HealthCheckResponse(status=self._status())
 
     async def Watch(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        """Ends with the drain, which would otherwise wait for whoever watches."""
+        """Ends when the drain begins; otherwise the drain would wait for the watching client."""
         if request.service not in self._service_names:
             yield pb.HealthCheckResponse(status=_STATUS.SERVICE_UNKNOWN)
         elif not self._draining.is_set():

@@ -1,4 +1,4 @@
-"""Logs: structlog to stderr, JSON unless a person is watching. What libraries log takes the same way."""
+"""Logs: structlog to stderr, as JSON unless stderr is a terminal. Lines of other libraries take the same way."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 import structlog
 from structlog.typing import Processor
 
-# Without the values of local variables: those are payloads and keys.
+# Without the values of local variables, because those hold payloads and keys.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 
 def setup_logging(service: str, level: str = "info") -> None:
-    """Once per process, by its entry point. `service` is on every line that does not name its own."""
+    """Called once by the entry point of a process. Lines that do not name a service get `service`."""
     number = logging.getLevelNamesMapping()[level.upper()]
 
     def name_service(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

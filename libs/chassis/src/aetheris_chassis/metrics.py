@@ -30,12 +30,12 @@ def histogram(name: str, documentation: str, labels: Sequence[str] = (), *, buck
 
 
 def exposition() -> bytes:
-    """Everything this process counts, in the text format."""
+    """All metrics of this process, in the text format of Prometheus."""
     return generate_latest(REGISTRY)
 
 
 def defined() -> dict[str, str]:
-    """The names of our metrics as a scrape shows them, and what each one says."""
+    """The names of the metrics of Aetheris as a scrape shows them, each with its documentation."""
     families = (family for family in REGISTRY.collect() if family.name.startswith(PREFIX))
     return {family.name + ("_total" if family.type == "counter" else ""): family.documentation for family in families}
 

@@ -3,8 +3,8 @@
 `pre` is safe before the new code rolls out, `post` only after the old code is gone. Each migration is
 one transaction together with its own row in `aetheris.migrations`, under a lock that ends with the
 transaction: any number of migrators may run at once, through any pooler, and each migration is applied
-once. What was applied is remembered by checksum, and an edited file is refused. A statement that cannot
-run in a transaction (CREATE INDEX CONCURRENTLY) has no place in one.
+once. The checksum of an applied file is stored, and an edited file is refused. Statements that cannot run in a
+transaction (CREATE INDEX CONCURRENTLY) cannot be in a migration.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 Phase = Literal["pre", "post"]
 
 _FILE = re.compile(r"(\d{4})_(pre|post)_[a-z0-9_]+\.sql")
-# Chosen once; all packages share it, because all of them share the table.
+# The key of the advisory lock. All packages share it, because they share the table.
 _LOCK = 0x61657468
 _TABLE = """
 CREATE SCHEMA IF NOT EXISTS aetheris;
@@ -71,10 +71,10 @@ def migrations_of(package: str) -> list[Migration]:
 
 
 async def migrate(dsn: str, package: str, *, phase: Phase | None = None, lock_s: float = 10.0) -> list[str]:
-    """Apply what is missing and name it. With `phase="pre"`, trailing `post` migrations are left for later.
+    """Apply the missing migrations and return their names. `phase="pre"` leaves out the `post` migrations at the end.
 
-    A table that somebody holds for longer than `lock_s` stops the migration, because everybody else would
-    queue up behind it: Unavailable, with nothing of that migration applied.
+    A migration that waits for a table's lock for longer than `lock_s` is given up, because all other statements on that
+    table would queue behind it: Unavailable, with nothing of that migration applied.
     """
     wanted = migrations_of(package)
     if phase == "pre":
@@ -89,9 +89,9 @@ async def migrate(dsn: str, package: str, *, phase: Phase | None = None, lock_s:
 
 
 async def require_migrated(pool: Pool, package: str) -> None:
-    """Unavailable while the schema is older than the code. `post` migrations may still be to come.
+    """Raises Unavailable while the schema is older than the code. Missing `post` migrations do not count.
 
-    A database that goes away in the middle of the question is asked again, for as long as one is waited for.
+    If the database goes away meanwhile, it is asked again, for as long as a service waits for its database.
     """
     needed = [migration for migration in migrations_of(package) if migration.phase == "pre"]
 
@@ -130,7 +130,7 @@ async def _apply_next(connection: Connection, package: str, wanted: list[Migrati
 
 
 def _pending(package: str, wanted: list[Migration], applied: dict[str, str]) -> Migration | None:
-    """The next to apply. Applied ones that the code does not know come from a newer version and stay."""
+    """The next migration to apply. Applied ones that this code does not have come from a newer version and stay."""
     for migration in wanted:
         checksum = applied.get(migration.name)
         if checksum is not None and checksum != migration.checksum:

@@ -1,8 +1,8 @@
-"""PostgreSQL: a pool that waits for its database, and one place that says what a broken connection means.
+"""PostgreSQL: a pool that waits for its database, and the one place that turns broken connections into refusals.
 
 No state lives in a connection: no SET, no LISTEN, no session lock, no temporary table, no cursor outside
-a transaction. So any pooler in transaction mode may stand in between, and giving a connection back costs
-no round trip. The one thing that does outlive a transaction is the cache of prepared statements; poolers
+a transaction. So any pooler in transaction mode may be used, and giving a connection back costs
+no round trip. The only thing that outlives a transaction is the cache of prepared statements; poolers
 that do not track those (PgBouncer before 1.21, or with max_prepared_statements = 0) need
 `statement_cache=False`, which sends every statement unnamed.
 """
@@ -30,7 +30,7 @@ WAIT_S = 30.0
 ACQUIRE_S = 10.0
 _CONNECT_S = 5.0
 
-# The same request, sent again, may well succeed.
+# After these faults the same request may succeed if it is sent again.
 FAULTS: tuple[type[Exception], ...] = (
     ConnectionError,
     asyncpg.PostgresConnectionError,
@@ -46,7 +46,7 @@ FAULTS: tuple[type[Exception], ...] = (
     asyncpg.OutdatedSchemaCacheError,
 )
 _RELEASE_FAULTS: tuple[type[Exception], ...] = (asyncpg.InterfaceError, *FAULTS)
-# While connecting, anything the operating system says is about the way there: no socket, no route, no name.
+# While connecting, every error of the operating system means that the database cannot be reached.
 _CONNECT_FAULTS: tuple[type[Exception], ...] = (OSError, TimeoutError, *FAULTS)
 
 
@@ -59,7 +59,7 @@ async def open_pool(
     statement_cache: bool = True,
     wait_s: float = WAIT_S,
 ) -> AsyncIterator[Pool]:
-    """A pool on `dsn`, once the database answers; Unavailable after `wait_s`."""
+    """A pool on `dsn`, once the database answers. Raises Unavailable after `wait_s`."""
     _require_named(dsn)
 
     async def opened() -> Pool:
@@ -83,7 +83,7 @@ async def open_pool(
 
 @asynccontextmanager
 async def connected(dsn: str, *, wait_s: float = WAIT_S) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    """One connection beside any pool, for a task that is done soon."""
+    """One connection outside any pool, for a short task."""
     _require_named(dsn)
 
     async def opened() -> asyncpg.Connection[asyncpg.Record]:
@@ -100,14 +100,14 @@ async def connected(dsn: str, *, wait_s: float = WAIT_S) -> AsyncIterator[asyncp
 
 @asynccontextmanager
 async def acquiring(pool: Pool, *, wait_s: float = ACQUIRE_S) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
-    """A connection of the pool. Whatever a lost or busy database raises becomes Unavailable here."""
+    """A connection of the pool. All errors of a lost or busy database become Unavailable here."""
     try:
         async with asyncio.timeout(wait_s):
             connection = await pool.acquire()
     except TimeoutError as late:
         raise Unavailable("no connection to the database is free", waited_s=wait_s) from late
     except _CONNECT_FAULTS as fault:
-        raise Unavailable("the database is not to be reached") from fault
+        raise Unavailable("the database cannot be reached") from fault
     except asyncpg.InterfaceError as fault:
         if pool.is_closing():
             raise Unavailable("the service is stopping") from fault
@@ -117,13 +117,13 @@ async def acquiring(pool: Pool, *, wait_s: float = ACQUIRE_S) -> AsyncIterator[P
     except FAULTS as fault:
         raise Unavailable("the database did not finish the request") from fault
     except asyncpg.InterfaceError as fault:
-        # The client's own word for a connection that died between two statements.
+        # asyncpg raises this for a connection that died between two statements.
         if _gone(connection):
             raise Unavailable("the database closed the connection") from fault
         raise
     except asyncpg.InternalClientError as fault:
-        # It was told that it is over, and the end itself is still on its way: the client waits for the rest of what
-        # the database said, and takes no statement meanwhile.
+        # The database is closing the connection: asyncpg has read a part of its last message, waits for the rest, and
+        # takes no statement meanwhile.
         connection.terminate()
         raise Unavailable("the database is closing the connection") from fault
     finally:
@@ -154,7 +154,7 @@ def _gone(connection: PoolConnectionProxy[asyncpg.Record]) -> bool:
     try:
         return connection.is_closed()
     except asyncpg.InterfaceError:
-        # The pool has taken a dead connection out of its proxy, which then answers nothing.
+        # The pool has taken the dead connection out of its proxy, and every call of that raises this.
         return True
 
 
@@ -162,7 +162,7 @@ async def _released(pool: Pool, connection: PoolConnectionProxy[asyncpg.Record])
     try:
         await pool.release(connection)
     except _RELEASE_FAULTS:
-        # The request has its answer; the pool has dropped the connection and opens another.
+        # The caller has its answer; the pool has dropped the connection and opens another one.
         log.debug("connection lost on its way back")
 
 

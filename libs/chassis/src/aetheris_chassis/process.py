@@ -2,7 +2,7 @@
 
 The first SIGTERM or SIGINT cancels `main`, which drains in its `finally`s, and the process ends with 0.
 A second one cancels everything, drains included; the process ends with 128 + the signal, by force if
-something still holds on.
+a task does not end.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from aetheris_chassis.groups import alone
 log = structlog.get_logger()
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# How long a process may go on after it was told twice.
+# How long a process may run on after its second signal.
 _FORCE_S = 2.0
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run `main` until it returns or a signal comes. Leaves by SystemExit unless the end is clean."""
+    """Run `main` until it returns or a signal comes. Raises SystemExit unless the process ends cleanly."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_signalled(main))
     if code:

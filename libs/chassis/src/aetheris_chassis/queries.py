@@ -4,7 +4,7 @@
     -- A sentence of why.
     INSERT …;
 
-The comments stay in the text, so that the name is seen in pg_stat_activity.
+The comments stay in the text, so that pg_stat_activity shows the name.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 _NAME = re.compile(r"^-- name:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
-# The sum of the migrations, for people.
+# The sum of the migrations, for readers; it holds no queries.
 SNAPSHOT = "schema.sql"
 
 
 class Queries:
-    """`queries.append_commit` is that statement's text."""
+    """`queries.append_commit` is the text of the statement with that name."""
 
     def __init__(self, package: str, texts: dict[str, str], sources: list[str]) -> None:
         self._package = package
@@ -27,13 +27,13 @@ class Queries:
         self._sources = sources
 
     def __getattr__(self, name: str) -> str:
-        # `_texts` itself is asked for here only while a copy or a pickle is being made.
+        # `copy` and `pickle` ask for attributes before `_texts` is set; those begin with an underscore.
         if not name.startswith("_") and name in self._texts:
             return self._texts[name]
         raise AttributeError(f"{vars(self).get('_package')} has no query {name} in {vars(self).get('_sources')}")
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        """Every name with its text."""
+        """All names, each with its text."""
         return iter(self._texts.items())
 
 

@@ -5,8 +5,8 @@
         async with serving(settings, "ledger", add, ["aetheris.ledger.v1.Ledger"]):
             await sleep_forever()
 
-Nested like this, a cancellation drains the server first, while everything its calls need still runs, and
-only then ends the loops.
+Nested like this, a cancellation first drains the server, while the loops that its calls need still run, and only then
+ends the loops.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ log = structlog.get_logger()
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
-    # Two processes on one port would share its calls; a deployment that means that says so elsewhere.
+    # Off, because two processes on one port would share its calls by mistake. `handover` turns it on for upgrades.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
     ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
-    # Clients ping an idle connection to learn early that it is dead; they are not to be punished for it.
+    # Clients ping an idle connection to learn early that it is dead; the server must not close it for that.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    # A ping has a timeout of its own, a minute by default, and the longer of the two is what counts.
+    # A ping has its own timeout, a minute by default, and gRPC uses the longer of the two.
     ("grpc.http2.ping_timeout_ms", 5_000),
 )
-# After the last call was cut off, its handler still runs its `finally`s.
+# How long handlers may take for their `finally` blocks after their calls were cut off.
 _LEAVE_S = 5.0
 
 
@@ -57,7 +57,7 @@ class RunningServer:
 
     address: str
     metrics_address: str
-    # Set when the drain begins; streams without an end of their own watch it and end.
+    # Set when the drain begins. Endless streams watch it and end.
     draining: asyncio.Event
 
 
@@ -70,14 +70,13 @@ async def serving(
     *,
     draining: asyncio.Event | None = None,
 ) -> AsyncIterator[RunningServer]:
-    """Serve what `add` registers while the block runs; then finish the calls in flight, up to `drain_s`.
+    """Serve what `add` registers while the block runs; then finish the calls in flight, within `drain_s`.
 
-    A servicer that has to watch the drain gets the event before the server exists: pass the same one as
-    `draining`.
+    A servicer that watches the drain needs the event before the server exists: pass the same event as `draining`.
     """
     asked = parse_address(settings.listen, setting="AETHERIS_LISTEN")
     require_local(asked, setting="AETHERIS_LISTEN", trust_network=settings.trust_network)
-    # Every line that is logged from here on, by calls as well, names the service.
+    # All lines that are logged from here on name the service, also those of its calls.
     structlog.contextvars.bind_contextvars(service=name)
     draining = draining or asyncio.Event()
     calls = Calls()
@@ -87,7 +86,7 @@ async def serving(
     health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(service_names, draining), server)
     reflection.enable_server_reflection((*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     async with AsyncExitStack() as stack:
-        # Outside the server, so that the drain can be watched.
+        # Opened before the server and so closed after it: probes can see the drain.
         scraped = ""
         if settings.metrics_listen:
             exposed = exposing(
@@ -118,7 +117,7 @@ def _bound(server: grpc.aio.Server, asked: Address) -> Address:
 
 
 async def _drained(server: grpc.aio.Server, calls: Calls, drain_s: float) -> None:
-    """Refuse new calls and wait for those in flight. Cancelled, it cuts them off instead of waiting."""
+    """Refuse new calls and wait for those in flight. If this is cancelled, they are cut off."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     stopping: asyncio.Future[Any] = asyncio.ensure_future(server.stop(drain_s))

@@ -1,4 +1,4 @@
-"""What every service can be told, all of it by environment variables named `AETHERIS_…`.
+"""The settings that all services share, read from environment variables named `AETHERIS_…`.
 
 A service subclasses `ServiceSettings` in its own `settings.py`, which is the only place that reads the
 environment: it gives `listen` its default and adds its own fields.

@@ -25,7 +25,7 @@ async def write(call: grpc.aio.StreamStreamCall[Frame, Any], frame: Frame) -> No
     except grpc.aio.AioRpcError as error:
         raise Unavailable("the stream ended while it was written") from error
     except asyncio.InvalidStateError as ended:
-        # What gRPC raises once the call is done, with whatever status.
+        # gRPC raises this once the call is done, also where it ended in order.
         raise Unavailable("the stream has ended") from ended
 
 

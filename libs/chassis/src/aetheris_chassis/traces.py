@@ -1,10 +1,10 @@
-"""Traces: OpenTelemetry spans, sent by OTLP where an endpoint is set and made nowhere else.
+"""Traces: OpenTelemetry spans, sent by OTLP where an endpoint is set, and not made otherwise.
 
 Calls with one request get a span from the interceptors here. A bidirectional stream gets none: it lives
-for hours and carries many jobs, each of its messages brings its own trace context along, and none should
-pay for a span that tells nothing.
+for hours and carries many jobs, and each of its messages brings its own trace context, so a span of the whole stream
+would say nothing.
 
-The SDK is imported where it is used: it takes a third of a service's start, and most run without.
+The SDK is imported only where it is used: that takes a third of a service's start, and most services run without.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 import grpc
 from opentelemetry import trace
 
-# With its retries. A collector that is away must not hold up the end of the process.
+# The limit of one export with its retries, so that a collector that is away does not delay the end of the process.
 _EXPORT_S = 2
 
 
 def setup_traces(service: str, endpoint: str) -> Callable[[], None]:
-    """Once per process, by its entry point. The result sends what is left and stops."""
+    """Called once by the entry point of a process. The returned function sends the remaining spans and stops."""
     if not endpoint:
         return lambda: None
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -37,7 +37,7 @@ def setup_traces(service: str, endpoint: str) -> Callable[[], None]:
 
 
 def active() -> bool:
-    """Whether somebody has set up spans in this process."""
+    """Whether spans are set up in this process."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 

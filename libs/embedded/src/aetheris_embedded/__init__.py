@@ -1,7 +1,7 @@
-"""Every service in one process, on a PostgreSQL that comes along."""
+"""All four services in one process, on a bundled PostgreSQL."""
 
 import os
 
-# For gRPC's own C code, which reads it when it is first imported. Children are other programs from their first moment
-# on, so there is no fork to support, and gRPC would complain of each.
+# gRPC's C code reads this when it is first imported. Child processes exec another program at once, so gRPC need not
+# support the fork, and would log a warning for each.
 os.putenv("GRPC_ENABLE_FORK_SUPPORT", "0")

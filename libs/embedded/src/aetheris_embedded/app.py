@@ -1,4 +1,4 @@
-"""The four services in one process: the same servers, the same gRPC, over sockets in the data directory."""
+"""The four services in one process: the same servers and the same gRPC, over sockets in the data directory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Serve = Callable[..., Coroutine[Any, Any, None]]
 
 
 def main(options: Options) -> int:
-    """Run until a signal. The exit code: 0 after a clean stop, 1 with a line on stderr saying what is wrong."""
+    """Run until a signal. Returns the exit code: 0 after a clean stop, 1 with an error message on stderr."""
     settings = Settings()
     setup_logging("embedded", settings.log_level)
     failures: list[Refusal] = []
@@ -68,7 +68,7 @@ def main(options: Options) -> int:
 
 
 def _require_free(listen: str, option: str) -> None:
-    """A taken port is told here, in terms of what the caller typed, before anything has been started."""
+    """Refuse a port that is in use before anything is started, with the option that the caller typed."""
     address = parse_address(listen, setting=option)
     if address.path:
         raise Invalid(f"{option} is host:port, not {listen!r}", field=option)
@@ -78,7 +78,7 @@ def _require_free(listen: str, option: str) -> None:
         raise Invalid(f"{option}: no such host: {address.host}", field=option) from unknown
     family, kind, protocol, _, name = found[0]
     with socket.socket(family, kind, protocol) as probe:
-        # A port that was in use a moment ago, with connections that still fade, is free.
+        # A port counts as free if only closed connections in TIME_WAIT are left of it.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(name)
@@ -95,18 +95,20 @@ async def _until_stopped(options: Options, dsn: str, run_dir: Path, failures: li
         for package in _SCHEMAS:
             await migrate(dsn, package)
         async with AsyncExitStack() as stack:
-            wires = _Wires(options, dsn, run_dir)
+            addresses = _Addresses(options, dsn, run_dir)
             works = [
-                await stack.enter_async_context(_serving("ledger", aetheris_ledger.app.serve, wires.ledger())),
-                await stack.enter_async_context(_serving("scheduler", aetheris_scheduler.app.serve, wires.scheduler())),
-                await stack.enter_async_context(_serving("gateway", aetheris_gateway.app.serve, wires.gateway())),
+                await stack.enter_async_context(_serving("ledger", aetheris_ledger.app.serve, addresses.ledger())),
+                await stack.enter_async_context(
+                    _serving("scheduler", aetheris_scheduler.app.serve, addresses.scheduler())
+                ),
+                await stack.enter_async_context(_serving("gateway", aetheris_gateway.app.serve, addresses.gateway())),
             ]
             if options.runners == 0:
-                runner = wires.runner()
+                runner = addresses.runner()
                 works.append(await stack.enter_async_context(_serving("runner", aetheris_runner.app.serve, runner)))
-            supervisors = [wires.supervisor(number) for number in range(1, options.runners + 1)]
+            supervisors = [addresses.supervisor(number) for number in range(1, options.runners + 1)]
             works += [await stack.enter_async_context(_working(s.name, s.run())) for s in supervisors]
-            guide = asyncio.ensure_future(_greet(options, wires.scheduler_address, supervisors))
+            guide = asyncio.ensure_future(_greet(options, addresses.scheduler_address, supervisors))
             stack.callback(guide.cancel)
             await _first_to_fail([*works, guide])
     except Refusal as refusal:
@@ -125,12 +127,12 @@ async def _greet(options: Options, scheduler_address: str, supervisors: list[Sup
 async def _first_to_fail(works: list[asyncio.Task[None]]) -> None:
     done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
     for work in done:
-        _raise_what_it_says(work)
+        _raise_refusal(work)
         raise Unavailable(f"{work.get_name()} ended by itself")
 
 
-def _raise_what_it_says(work: asyncio.Task[None]) -> None:
-    """A refusal is for the person who typed the command, so it comes out of the groups that wrap it."""
+def _raise_refusal(work: asyncio.Task[None]) -> None:
+    """Raise a refusal out of the exception groups around it, because its message is for the person at the terminal."""
     try:
         work.result()
     except* Refusal as refusals:
@@ -142,7 +144,7 @@ def _raise_what_it_says(work: asyncio.Task[None]) -> None:
 
 @asynccontextmanager
 async def _working(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
-    """`work` in a task of its own while the block runs; afterwards it is cancelled and drains."""
+    """Run `work` in a task while the block runs. Afterwards the task is cancelled, and drains."""
     task = asyncio.ensure_future(work)
     task.set_name(name)
     try:
@@ -154,7 +156,7 @@ async def _working(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[
 
 @asynccontextmanager
 async def _serving(name: str, serve: Serve, settings: object) -> AsyncIterator[asyncio.Task[None]]:
-    """A service that has started, while the block runs."""
+    """Run a service while the block runs, which begins once the service has started."""
     started = asyncio.Event()
     async with _working(name, serve(settings, started=started)) as task:
         starting = asyncio.ensure_future(started.wait())
@@ -166,8 +168,8 @@ async def _serving(name: str, serve: Serve, settings: object) -> AsyncIterator[a
 
 
 @dataclass(frozen=True, slots=True)
-class _Wires:
-    """Who listens where. What is not said here, each service takes from its own environment."""
+class _Addresses:
+    """The settings that connect the services. All other settings each service reads from its environment."""
 
     options: Options
     dsn: str
@@ -218,6 +220,6 @@ class _Wires:
             "AETHERIS_GATEWAY_ADDRESS": runner.gateway_address,
             "AETHERIS_LOG_LEVEL": Settings().log_level,
         }
-        # Somebody's agents run there, and they have no business with the database.
+        # The runner executes the author's code, which must not get the password of the database.
         environment.pop("AETHERIS_DATABASE_URL", None)
         return Supervisor(f"runner-{number}", environment, self.run_dir, drain_s=runner.drain_s)

@@ -1,4 +1,4 @@
-"""Child processes that do not outlive their parent."""
+"""Child processes that end with their parent. Alone in its module, because tests and examples use it, too."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> Callable[[], None] | None:
-    """The `preexec_fn` of a child that the kernel kills when this process dies, however that happens.
+    """The `preexec_fn` of a child that the kernel kills when this process dies, also by SIGKILL.
 
-    The kernel goes by the thread that made the child, so that has to be one that lasts: the main thread.
+    The kernel acts when the thread that made the child ends, so the child must be made by the main thread.
     """
     if sys.platform != "linux":
         return None
     parent = os.getpid()
-    # Looked up here: between fork and exec nothing may be imported.
+    # Looked up before the fork, because importing between fork and exec is not safe.
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 
     def in_child() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # It may have died before the kernel was told.
+        # The parent may have died before prctl was called.
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
 

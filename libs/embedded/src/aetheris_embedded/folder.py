@@ -1,8 +1,8 @@
-"""The data directory: who may use it, and where its sockets are.
+"""The data directory: one process may use it at a time, and its sockets are in it.
 
 .aetheris/lock        held while an Aetheris runs on this directory; names its process
 .aetheris/postgres/   the database
-.aetheris/run/        sockets and pid files, made new by every start
+.aetheris/run/        sockets and pid files, made by every start
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SOCKET_PATH_MAX = 107
 
 @contextmanager
 def claimed(folder: Path, option: str) -> Iterator[None]:
-    """Hold `folder`, for this process alone, while the block runs. The kernel lets go when the process dies."""
+    """Lock `folder` for this process while the block runs. The kernel releases the lock when the process dies."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as lock:
         try:
@@ -47,7 +47,7 @@ def claimed(folder: Path, option: str) -> Iterator[None]:
 
 @contextmanager
 def sockets(folder: Path) -> Iterator[Path]:
-    """An empty directory, for this user only, whose path leaves room for a socket's name."""
+    """An empty directory, for this user only, with a path short enough for a socket's name."""
     run = socket_folder(folder, "run")
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir(mode=0o700, parents=True)
@@ -58,7 +58,7 @@ def sockets(folder: Path) -> Iterator[Path]:
 
 
 def socket_folder(folder: Path, name: str) -> Path:
-    """`folder`/`name`, or the same short path every time where that one would be too long."""
+    """`folder`/`name`, or, where that is too long, a short path that is always the same for it."""
     inside = folder / name
     if len(os.fsencode(inside)) + 1 + _SOCKET_NAME_MAX <= _SOCKET_PATH_MAX:
         return inside

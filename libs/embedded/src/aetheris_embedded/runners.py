@@ -1,6 +1,6 @@
 """Runner processes: started, watched, started again when they die.
 
-Each has a pid file, so that whoever wants to see a crash can cause one: `kill -9 $(cat .aetheris/run/runner-1.pid)`.
+Each has a pid file, so that a person can cause a crash: `kill -9 $(cat .aetheris/run/runner-1.pid)`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _PAUSE_S, _PAUSE_MAX_S = 0.1, 10.0
 
 
 class Supervisor:
-    """Keeps one runner process alive while `run` is awaited; ends it, politely first, when that is cancelled."""
+    """Keeps one runner process alive while `run` is awaited. When that is cancelled, it ends the process: SIGTERM, then
+    SIGKILL."""
 
     def __init__(self, name: str, environment: Mapping[str, str], run_dir: Path, *, drain_s: float) -> None:
         self.name = name
@@ -32,7 +33,7 @@ class Supervisor:
         }
         self._pid_file = run_dir / f"{name}.pid"
         self._drain_s = drain_s
-        # Set by whoever sees the runner at work. One that ends before that will not do better next time.
+        # Set once the scheduler has the runner's session. A runner that fails before that is not started again.
         self.seen = asyncio.Event()
 
     async def run(self) -> None:
@@ -41,7 +42,7 @@ class Supervisor:
             began = asyncio.get_running_loop().time()
             code = await self._once()
             if code > 0 and not self.seen.is_set():
-                raise Unavailable(f"{self.name} does not start; why is said above")
+                raise Unavailable(f"{self.name} does not start; its output above says why")
             lived_s = asyncio.get_running_loop().time() - began
             pause_s = _PAUSE_S if lived_s > _PAUSE_MAX_S else min(pause_s * 2, _PAUSE_MAX_S)
             log.warning("runner ended", runner_id=self.name, exit_code=code, again_in_s=pause_s)
@@ -54,7 +55,7 @@ class Supervisor:
             "aetheris_runner",
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
-            # Ctrl-C is for this process, which then stops its runners before the services they need.
+            # Ctrl-C must reach this process only, which then stops the runners before the services that they need.
             start_new_session=True,
             preexec_fn=die_with_parent(),
         )

@@ -1,4 +1,4 @@
-"""What the environment can tell an embedded Aetheris, beside what it tells each service."""
+"""Settings of the embedded Aetheris itself. Alone, because it is the only reader of the environment here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said once everything is up: what is here, and what to type next."""
+"""The message once all services are up: the addresses, and what to type next."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOOK_S = 0.05
 
 
 async def agents_at_work(scheduler_address: str, *, sessions: int) -> list[str]:
-    """The agents that runners have announced, once there are as many sessions as that."""
+    """The agents of all connected runners, once there are `sessions` of them."""
     async with open_channel(scheduler_address) as channel:
         stub = rpc.SchedulerStub(channel)
         while True:
@@ -33,19 +33,19 @@ async def agents_at_work(scheduler_address: str, *, sessions: int) -> list[str]:
 
 
 def welcome(options: Options, agents: Sequence[str]) -> str:
-    door = f"http://{options.http_listen}"
+    rest = f"http://{options.http_listen}"
     example = next((agent for agent in agents if agent != "default"), "default")
     where = f"in {options.runners} processes" if options.runners else "in this process"
     return f"""\
 Aetheris is running; Ctrl-C stops it.
 
-  REST      {door}/api/health
-  API docs  {door}/docs
-  traces    {door}/api/jobs/<job id>/trace/page
+  REST      {rest}/api/health
+  API docs  {rest}/docs
+  traces    {rest}/api/jobs/<job id>/trace/page
   gRPC      {options.grpc_listen}
   agents    {", ".join(agents)} ({where})
   data      {options.data_dir}
 
 Try it:
-  curl -X POST {door}/api/agents/{example}/message -H 'Content-Type: application/json' -d '{{"content": "hello"}}'
+  curl -X POST {rest}/api/agents/{example}/message -H 'Content-Type: application/json' -d '{{"content": "hello"}}'
 """

@@ -1,1 +1,1 @@
-"""The words every part shares: refusals, ids, time. Standard library only."""
+"""What every package shares: refusals, ids, time. Standard library only."""

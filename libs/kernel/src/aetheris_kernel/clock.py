@@ -1,4 +1,4 @@
-"""Time as a dependency, so that a test can hold it."""
+"""Time as a dependency, so that a test can control it. Alone in its module, because every other package needs it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Protocol
 
 from aetheris_kernel.ids import uuid7
 
-# Taken once, before anybody watches who asks for the time: it is asked for at every step of every job.
+# Bound here, before the contract guard wraps datetime.now: the wrapper inspects its caller's frame, which would be too
+# slow for a call at every step of every job.
 _now = datetime.now
 
 
 class Clock(Protocol):
     def now(self) -> datetime:
-        """The wall clock, aware, in UTC. For the record; no deadline hangs on it."""
+        """The wall clock, in UTC. Only for the record: no deadline is measured by it."""
 
     def monotonic(self) -> float:
-        """Seconds that only grow. What a process measures its own deadlines with."""
+        """Seconds that only grow, by which a process measures its own deadlines."""
 
     def new_id(self) -> uuid.UUID:
         """A fresh UUIDv7."""
