@@ -1,7 +1,7 @@
 // A counter that survives its own replacement, with nothing but LISTEN_FDS and docs/srp.md.
 //
-// Whoever connects gets the next number. An upgrade hands the count to the next process: it continues, whatever
-// language that one is written in.
+// Each client that connects gets the next number. An upgrade hands the count to the next process, which may be written
+// in another language.
 package main
 
 import (
@@ -76,7 +76,7 @@ func fail(why string) {
 	os.Exit(7)
 }
 
-// counter serves while it owns. Locked means: standing still.
+// counter serves while it owns. While it is locked, the process stands still.
 type counter struct {
 	sync.Mutex
 	count    int
@@ -89,7 +89,7 @@ func (c *counter) serve() {
 	for {
 		connection, err := c.listener.Accept()
 		if err != nil {
-			return // retired
+			return // this process has retired
 		}
 		c.Lock()
 		retired := c.retired
@@ -105,7 +105,7 @@ func (c *counter) serve() {
 	}
 }
 
-// passOn connects whoever was accepted while this process stood still to the successor, who has the address alone.
+// passOn connects clients that were accepted while this process stood still to the successor, which alone listens now.
 func (c *counter) passOn(connection net.Conn) {
 	if onward, err := net.Dial(c.listener.Addr().Network(), c.listener.Addr().String()); err == nil {
 		io.Copy(connection, onward)
@@ -113,7 +113,7 @@ func (c *counter) passOn(connection net.Conn) {
 	}
 }
 
-// export is a part: a manifest, then the values.
+// export returns one part of state: a manifest, then the values.
 func (c *counter) export() (manifest int, data []byte) {
 	value, _ := json.Marshal(c.count)
 	head, _ := json.Marshal(object{"set": object{"count": []any{0, len(value), "json"}}, "drop": []string{}})
@@ -183,7 +183,7 @@ func (c *counter) converse(broker net.Conn) {
 	for {
 		kind, payload, err := read(broker)
 		if err != nil {
-			if c.owner { // no broker any more: go on as we are
+			if c.owner { // the broker is gone: the owner goes on serving
 				thaw()
 				for {
 					time.Sleep(time.Hour)
@@ -232,7 +232,7 @@ func (c *counter) converse(broker net.Conn) {
 			thaw()
 		case done:
 			c.retired = true
-			c.listener.Close() // the queue is for the successor
+			c.listener.Close() // the successor accepts from the queue
 			thaw()
 		}
 	}

@@ -1,7 +1,7 @@
 // A counter that survives its own replacement, with nothing but LISTEN_FDS and docs/srp.md.
 //
-// Whoever connects gets the next number. An upgrade hands the count to the next process: it continues, whatever
-// language that one is written in.
+// Each client that connects gets the next number. An upgrade hands the count to the next process, which may be written
+// in another language.
 import { createHash } from "node:crypto";
 import net from "node:net";
 
@@ -13,7 +13,7 @@ const [HELLO, PREPARE, OFFER, PART, CHUNK, END, PREPARED, COMMIT, INSTALLED, REL
 let count = 0;
 let owner = false;
 let frozen = false;
-let waiting = []; // who connected while this process stands still
+let waiting = []; // clients that connected while this process stands still
 
 function answer(socket) {
   if (frozen) waiting.push(socket);
@@ -33,8 +33,8 @@ function thaw() {
   for (const socket of waiting.splice(0)) answer(socket);
 }
 
-// Node cannot stop accepting and begin again on an inherited descriptor. So whoever was accepted while the process
-// stood still is connected to the successor: once this server is closed, the address is the successor's alone.
+// Node cannot stop accepting and begin again on an inherited descriptor. So clients that were accepted while the process
+// stood still are connected to the successor: once this server is closed, only the successor listens at the address.
 function retire() {
   const address = server.address();
   server.close();
@@ -70,7 +70,7 @@ function converse(broker) {
 
   broker.on("error", () => {});
   broker.on("close", () => {
-    if (!owner) process.exit(7); // gone before this process owned anything
+    if (!owner) process.exit(7); // the broker is gone before this process owned anything
     thaw();
   });
   broker.on("data", (data) => {

@@ -98,7 +98,7 @@ POINTS = {
 SHORT = ("new before it tells", "old while the new one is stuck", "new heard RELEASE", "old after END")
 
 
-class Asker:
+class CountingClient:
     """Sends one request after the other and remembers the answers."""
 
     def __init__(self, address: tuple[str, int]) -> None:
@@ -108,7 +108,7 @@ class Asker:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Asker:
+    def __enter__(self) -> CountingClient:
         self._thread.start()
         return self
 
@@ -169,19 +169,19 @@ def strike(directory: Path, point: Point) -> None:
         "orchestration": orchestration,
         "restart": {"first": "20ms"},
     }
-    with Supervised(directory, config) as it, Asker(it.address()) as asker:
+    with Supervised(directory, config) as it, CountingClient(it.address()) as client:
         it.ask("reload", wait=False)
         it.until(lambda s: s["state"] != "running" or s["last_upgrade"] is not None)
         killed = point.kill(it) if point.kill else set()
         status = it.until(partial(at_rest, killed))
-        told = len(asker.answers)
-        it.until(lambda _: len(asker.answers) > told + 3)
+        told = len(client.answers)
+        it.until(lambda _: len(client.answers) > told + 3)
         serving = status["serving"]["generation"]
-        answered_by = {generation for generation, _, _ in asker.answers[told + 2 :]}
+        answered_by = {generation for generation, _, _ in client.answers[told + 2 :]}
 
         assert serving in point.serves, it.log.read_text()
         assert answered_by == {serving}
-    asker.check(point.kept)
+    client.check(point.kept)
 
 
 @pytest.mark.parametrize("name", SHORT)

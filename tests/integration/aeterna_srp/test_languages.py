@@ -49,14 +49,16 @@ class Asked:
         self.running = running
         self.address = listener.getsockname()
 
-    def ask(self) -> "Question":
-        return Question(self.running, self.address)
+    def ask(self) -> "CountRequest":
+        return CountRequest(self.running, self.address)
 
     def answer(self) -> tuple[int, str]:
         return self.ask().answer()
 
 
-class Question:
+class CountRequest:
+    """A client that has connected and waits for its number."""
+
     def __init__(self, running: RunningBroker, address: tuple[str, int]) -> None:
         self.running = running
         self.got = b""

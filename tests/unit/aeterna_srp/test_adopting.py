@@ -12,7 +12,7 @@ from aeterna.sdk.connections.connection import Connection
 from aeterna.sdk.live import LiveConnections, LiveProtocol
 
 
-class Nobody:
+class NoClient:
     """No supervisor, nothing inherited."""
 
     inherited_connections: tuple[Connection, ...] = ()
@@ -27,7 +27,7 @@ async def test_a_broken_connection_does_not_affect_the_others(monkeypatch: pytes
     pairs = [socket.socketpair() for _ in range(10)]
     broken = socket.socket()
     broken.close()
-    live = LiveConnections(cast("Any", Nobody()), LiveProtocol)
+    live = LiveConnections(cast("Any", NoClient()), LiveProtocol)
     connections = [Connection(broken), *(Connection(sock) for sock, _ in pairs), Connection(broken)]
 
     await live.adopt(connections)
@@ -44,7 +44,7 @@ async def test_without_descriptors_left_the_queue_waits(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "NO_ROOM_S", 0.01)
-    live = LiveConnections(cast("Any", Nobody()), LiveProtocol)
+    live = LiveConnections(cast("Any", NoClient()), LiveProtocol)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         await live.serve(listener)
         peer = socket.create_connection(listener.getsockname())
