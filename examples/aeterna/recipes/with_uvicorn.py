@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 from aeterna import AsyncAeternaClient
-from aeterna.sdk.connections.draining import DrainingApp, Receive, Scope, Send, leave_on
+from aeterna.sdk.connections.draining import DrainingApp, Receive, Scope, Send, leave_on, stop_accepting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,13 +35,9 @@ async def main() -> None:
     draining = DrainingApp(app)
     server = Server(uvicorn.Config(draining, lifespan="off", access_log=False, loop="asyncio"))
 
-    def stop_accepting() -> None:
-        for each in server.servers:
-            each.close()
-
     serving = asyncio.create_task(server.serve(sockets=[listener] if listener else None))
     await client.ready()
-    await leave_on([signal.SIGTERM], draining, stop_accepting=stop_accepting, linger_s=LINGER_S)
+    await leave_on([signal.SIGTERM], draining, stop_accepting=lambda: stop_accepting(server.servers), linger_s=LINGER_S)
     server.should_exit = True
     await serving
 

@@ -53,6 +53,18 @@ def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return any(name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
 
 
+def stop_accepting(servers: Iterable[asyncio.Server]) -> None:
+    """Stop accepting, and leave new connections in the queue of the listener. Accepted connections are served.
+
+    `Server.close()` would reset connections that asyncio has accepted and not yet given a transport. Close the servers
+    after the linger time.
+    """
+    loop = asyncio.get_running_loop()
+    for server in servers:
+        for each in server.sockets:
+            loop.remove_reader(each.fileno())
+
+
 async def leave_on(
     signals: Iterable[signal.Signals], draining: DrainingApp, *, stop_accepting: Callable[[], None], linger_s: float
 ) -> None:
