@@ -32,7 +32,7 @@ def leaves(command, path=()):
 
 
 COMMANDS = dict(leaves(get_command(app)))
-# Those that talk to a server, whatever they are given.
+# The commands that call a server, with all arguments.
 TALKING = [path for path in COMMANDS if path not in (("run",), ("lint",), ("export",), ("replay",))]
 ARGUMENTS = {
     ("message",): ["j", "c", "hi"],
@@ -60,7 +60,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-async def test_nobody_there_is_exit_code_3_and_one_line(aetheris):
+async def test_no_server_is_exit_code_3_and_one_line(aetheris):
     url = f"http://127.0.0.1:{free_port()}"
     said = f"aetheris: cannot reach Aetheris at {url}: is it running? `make run-embedded` starts it\n"
     # Three at a time: each waits a moment for a server to come back.

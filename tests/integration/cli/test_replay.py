@@ -76,7 +76,7 @@ def written(folder: Path, *bodies: list[e.Event]) -> str:
     return str(file)
 
 
-async def test_r1_a_job_is_exported_and_replays_with_nobody_who_executes(world, aetheris, shop, tmp_path):
+async def test_r1_a_job_is_exported_and_replays_without_executing(world, aetheris, shop, tmp_path):
     job_id = (await aetheris("submit", "shop", "o-1")).out.strip()
     await world.append(job_id, *paid(UUID(job_id)))
     file = tmp_path / "a.history.json"

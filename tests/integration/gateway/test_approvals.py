@@ -1,4 +1,4 @@
-"""Approvals through both doors: who may answer, what the job gets, and one outcome in every race."""
+"""Approvals over REST and gRPC: who may decide, what the job gets, and one outcome in every race."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def counted(what: str) -> float:
     return REGISTRY.get_sample_value("aetheris_gateway_approvals_total", {"what": what}) or 0
 
 
-async def test_a_question_is_shown_decided_and_told_to_its_job(world, http, until):
+async def test_an_approval_is_shown_decided_and_its_job_gets_the_verdict(world, http, until):
     job = world.scheduler.add()
     asked, yes = counted("asked"), counted("yes")
     approval = await ask(world, job, arguments=b'{"amount": 30}')
@@ -129,7 +129,7 @@ async def test_on_a_trusted_network_only_who_is_asked_may_answer(empty_world, un
     assert (answer.status_code, answer.json()["state"]) == (200, "approved")
 
 
-async def test_the_requester_is_whoever_submitted(world, http):
+async def test_the_requester_is_the_caller_that_submitted(world, http):
     await http.post("/api/agents/a/message", json={"message": "x"}, headers={"Aetheris-Actor": "Zo%C3%AB"})
     await http.post("/api/agents/a/message", json={"message": "x"})
     approval = await ask(world, world.scheduler.add())
@@ -171,7 +171,7 @@ async def test_after_its_time_an_answer_comes_too_late(world, http):
     assert await world.notes(job) == []
 
 
-async def test_a_question_of_a_job_that_has_ended_is_withdrawn(world, http):
+async def test_an_approval_of_a_job_that_has_ended_is_withdrawn(world, http):
     job = world.scheduler.add(scheduler_pb.JOB_STATE_COMPLETED)
     approval = await ask(world, job)
     answer = await http.post(f"/api/approvals/{approval}/approve", headers=ANN)
@@ -181,7 +181,7 @@ async def test_a_question_of_a_job_that_has_ended_is_withdrawn(world, http):
     assert await world.notes(job) == []
 
 
-async def test_a_question_is_answered_while_the_scheduler_is_away(world, http, until):
+async def test_an_approval_is_decided_while_the_scheduler_is_away(world, http, until):
     job = world.scheduler.add()
     approval = await ask(world, job)
     await world.stop_scheduler()
@@ -302,7 +302,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-async def test_a_question_that_could_not_be_shown_is_not_asked(world, http):
+async def test_an_approval_that_could_not_be_shown_is_refused(world, http):
     job = world.scheduler.add()
     async with world.grpc() as stubs:
         for field, value in HOSTILE:

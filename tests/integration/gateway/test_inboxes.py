@@ -36,13 +36,13 @@ def orders(page: str) -> list[tuple[str, dict]]:
 async def test_an_empty_inbox_says_so(world, http):
     approvals, effects = await http.get("/approvals"), await http.get("/effects")
 
-    assert "Nothing waits for a decision" in Page(approvals.text).text
+    assert "No approval waits for a decision" in Page(approvals.text).text
     assert "No effect is in doubt" in Page(effects.text).text
     for page in (approvals, effects):
         assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
-async def test_a_question_is_shown_as_text_and_its_buttons_answer_it(world, http):
+async def test_an_approval_is_shown_as_text_and_its_buttons_decide_it(world, http):
     job = world.scheduler.add()
     who = {"Aetheris-Actor": "ann", "Aetheris-Roles": "manager"}
     approval = await ask(

@@ -55,7 +55,7 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.words))
 
 
-async def test_whatever_a_job_says_is_shown_as_text(world, http):
+async def test_all_values_of_a_job_are_shown_as_text(world, http):
     wire = event_pb2.Failure(type=EVIL, message=EVIL, stack=EVIL)
     job = world.scheduler.add(idempotency_key=EVIL, park_reason=EVIL, input=JSON, failure=wire)
     failure = e.Failure(EVIL, EVIL, True, EVIL)

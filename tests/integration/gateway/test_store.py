@@ -94,7 +94,7 @@ async def test_tenants_do_not_repeat_each_other(database):
         assert await store.standing(signal(job, "go", tenant="c")) is None
 
 
-async def test_a_job_hears_nobody_but_its_tenant(database):
+async def test_a_job_gets_entries_of_its_own_tenant_only(database):
     job = CLOCK.new_id()
     async with opened(database) as store:
         await store.accept([signal(job, "go", b'"theirs"', tenant="b"), signal(job, "go", b'"ours"', tenant="a")])
@@ -256,7 +256,7 @@ async def test_a_settled_note_is_not_fetched_and_still_counts_as_said(database):
         assert await store.standing(signal(job, "c")) is None
 
 
-async def test_only_notes_that_nobody_was_told_about_are_swept(database):
+async def test_only_entries_that_were_not_woken_are_swept(database):
     job = CLOCK.new_id()
     async with opened(database) as store:
         drafts = [signal(job, name) for name in "abc"]
@@ -299,7 +299,7 @@ async def test_those_who_settle_the_same_notes_lock_them_in_one_order(database):
             await other.close()
 
 
-async def test_remembering_a_wake_waits_for_nobody(database):
+async def test_marking_a_wake_waits_for_no_lock(database):
     job = CLOCK.new_id()
     async with opened(database) as store:
         drafts = [signal(job, name) for name in "ab"]

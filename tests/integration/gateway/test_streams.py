@@ -190,8 +190,8 @@ async def test_a_gateway_that_serves_no_request_stops_without_its_drain(world):
     await world.stop("idle")
 
 
-async def test_who_waits_for_a_job_of_ones_own_is_one_question_to_the_scheduler(world):
-    """And for somebody else's none: nobody learns when it ends."""
+async def test_waiting_for_a_known_job_is_one_call_to_the_scheduler(world):
+    """Not for another tenant's job: the caller must not learn when that ends."""
     asked: list[str] = []
 
     async def note(method: str) -> None:

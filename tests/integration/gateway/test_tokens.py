@@ -1,4 +1,4 @@
-"""Tokens: whoever holds one says one thing to the job, once, in time."""
+"""Tokens: the owner of one can send its job content, once, before it expires."""
 
 from __future__ import annotations
 

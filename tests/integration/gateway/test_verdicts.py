@@ -144,7 +144,7 @@ async def test_grpc_says_the_same(real, http):
     assert requeued.job.state in (scheduler_pb.JOB_STATE_READY, scheduler_pb.JOB_STATE_LEASED)
 
 
-async def test_a_submission_that_nobody_takes_says_so(real, http):
+async def test_a_submission_that_no_runner_offers_says_so(real, http):
     alone = (await http.post("/api/agents/checkout/message", json={"message": "hi"})).json()
     async with Hand(real, "checkout") as hand:
         taken = (await http.post("/api/agents/checkout/message", json={"message": "hi"})).json()

@@ -87,7 +87,7 @@ async def test_a_busy_server_is_not_asked_for_ever(scripted, connect):
     assert 2 <= len(scripted.requests) < 10
 
 
-def test_nobody_there_is_said_in_one_line_with_what_to_do(nowhere):
+def test_no_server_is_reported_in_one_line_with_what_to_do(nowhere):
     with Client(nowhere, retry_s=0) as client, pytest.raises(Unreachable) as gone:
         client.submit(message="x")
 
@@ -234,7 +234,7 @@ async def test_a_stream_that_is_refused_says_why(scripted, connect):
                 pass
 
 
-async def test_a_stream_nobody_serves_ends(nowhere, connect):
+async def test_a_stream_without_a_server_ends(nowhere, connect):
     async with connect(nowhere, retry_s=0.3) as client:
         with pytest.raises(Unreachable):
             async for _ in client.stream("j"):

@@ -1,7 +1,7 @@
 """A gateway crashes before and after each call it makes while it takes a signal, in turn.
 
-Whatever the point: the sender who was not answered sends again, another gateway sweeps, and the job has
-the signal exactly once and was woken for it. A sender who was answered need not come back.
+At each point: a sender without an answer sends again, another gateway sweeps, and the job has the signal exactly once and
+was woken for it. A sender with an answer need not send again.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def test_only_who_is_asked_may_answer(approver, person, may):
             yes(asked(approver=approver), person)
 
 
-def test_the_requester_does_not_answer_unless_the_question_allows_it():
+def test_the_requester_does_not_decide_unless_the_approval_allows_it():
     dan = Person("dan", frozenset({"manager"}))
     with pytest.raises(Forbidden, match="requester"):
         yes(asked(), dan)
@@ -154,7 +154,7 @@ def test_what_cannot_be_edited_is_not():
         no(asked(arguments=b"1"), ANN, b"2")
 
 
-def test_after_its_time_a_question_is_closed():
+def test_after_its_deadline_an_approval_is_closed():
     question = asked(deadline=NOW)
 
     assert (question.seen(NOW), question.seen(NOW - timedelta(microseconds=1))) == (
@@ -175,7 +175,7 @@ CLOSING = {
 
 
 @pytest.mark.parametrize("order", list(permutations(CLOSING)))
-def test_whatever_closes_a_question_first_decides_it(order):
+def test_the_first_to_close_an_approval_decides_it(order):
     approval, states = asked(), []
     for name in order:
         with suppress(Conflict):

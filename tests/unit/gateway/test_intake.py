@@ -33,7 +33,7 @@ def test_json_is_taken_as_it_is(raw):
         (b"[" * 10_000 + b"]" * 10_000, "nested"),
     ],
 )
-def test_what_nobody_behind_us_could_hold_is_refused(raw, reason):
+def test_json_that_a_later_reader_could_not_hold_is_refused(raw, reason):
     with pytest.raises(Invalid, match=reason) as refused:
         intake.load(raw, "payload")
 

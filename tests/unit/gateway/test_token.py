@@ -1,4 +1,4 @@
-"""Tokens say what they were made for, and nothing that somebody made of one is believed."""
+"""A token gives back what it was made for; a changed token is refused."""
 
 from __future__ import annotations
 

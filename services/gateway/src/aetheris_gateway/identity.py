@@ -1,11 +1,11 @@
-"""Who is calling. One place names the caller; everything else takes a Caller.
+"""The identity of callers. Only this module reads it from a request; all other code takes a Caller.
 
-The suite listens on loopback or on a trusted network only, and everybody there is the one tenant. Who it is,
-the headers `Aetheris-Actor` and `Aetheris-Roles` say (gRPC: metadata of the same names): they are set by a
-proxy that knows its users, or by a person on their own machine, and are believed.
+Aetheris listens on loopback or on a trusted network only, and has one tenant. The headers `Aetheris-Actor` and
+`Aetheris-Roles` (gRPC: metadata of the same names) name the caller. A proxy that knows its users sets them, or a person
+on their own machine does, and the gateway believes them.
 
-Without them: on a trusted network the caller is `anonymous` and has no role, so it can do everything but
-decide a question. On loopback it is `local`, the person whose machine it is, who may answer every question.
+Without these headers, a caller on a trusted network is `anonymous` and has no role, so it can do everything but decide
+an approval. On loopback it is `local`, the owner of the machine, who may decide every approval.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROLES_MAX = 64
 @dataclass(frozen=True, slots=True)
 class Caller:
     tenant: str
-    actor: str  # goes into the chain beside what they said
+    actor: str  # recorded in the chain with what the caller sent
     roles: frozenset[str] = frozenset()
     owner: bool = False
 
@@ -38,7 +38,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`local`: only this machine can reach us."""
+    """`local`: the gateway listens on loopback, so that only this machine can reach it."""
 
     local: bool
 
@@ -49,12 +49,12 @@ class Identity:
         if actor:
             return Caller("default", actor, roles)
         if roles:
-            raise Invalid("Aetheris-Roles are somebody's: send Aetheris-Actor too", field="Aetheris-Actor")
+            raise Invalid("roles belong to a person: send Aetheris-Actor with Aetheris-Roles", field="Aetheris-Actor")
         return Caller("default", LOCAL, owner=True) if self.local else Caller("default", ANONYMOUS)
 
 
 def _text(credentials: Mapping[str, str], name: str) -> str:
-    """A header's value. Headers are ASCII, so what is not is percent-encoded UTF-8."""
+    """A header's value. Headers are ASCII, so other characters arrive as percent-encoded UTF-8."""
     try:
         return unquote(credentials.get(name, ""), errors="strict").strip()
     except UnicodeDecodeError as fault:

@@ -18,7 +18,7 @@ from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 CALL_S = 5.0
-# A signal does not wait longer for a scheduler that hangs; it is accepted without it.
+# A signal waits this long for a scheduler that hangs; then the gateway accepts it without having seen the job.
 GLANCE_S = 1.0
 WAKE_S = 2.0
 VERIFY_S = 60.0
@@ -43,7 +43,7 @@ async def _again(call: Callable[[], Awaitable[T]], deadline_s: float = CALL_S) -
 
 
 async def healthy(channel: grpc.aio.Channel) -> bool:
-    """Whether the service behind `channel` says that it serves."""
+    """Whether the service behind `channel` reports that it serves."""
     request = health_pb2.HealthCheckRequest()
     answer = await _once(health_pb2_grpc.HealthStub(channel).Check(request), HEALTH_S)
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
@@ -69,7 +69,7 @@ class Scheduler:
         return response.job
 
     async def glance(self, job_id: str) -> scheduler_pb.Job:
-        """The job, if the scheduler can say at once; else Unavailable."""
+        """The job, if the scheduler answers at once; otherwise Unavailable."""
         request = scheduler_pb.GetRequest(job_id=job_id)
         response: scheduler_pb.GetResponse = await _once(self._stub.Get(request), GLANCE_S)
         return response.job
@@ -78,7 +78,7 @@ class Scheduler:
         return await _again(lambda: self._stub.List(request))
 
     async def wake(self, job_id: str) -> scheduler_pb.JobState:
-        """One try: who comes back is the sweep's matter."""
+        """One try only: the sweep tries again later."""
         request = scheduler_pb.WakeRequest(job_id=job_id)
         response: scheduler_pb.WakeResponse = await _once(self._stub.Wake(request), WAKE_S)
         return response.state
@@ -119,7 +119,7 @@ class Ledger:
         return await _again(lambda: self._stub.Read(request), 2 * CALL_S)
 
     async def watch(self, job_id: str, after_seq: int) -> AsyncGenerator[ledger_pb.WatchResponse, None]:
-        """What is new as it becomes durable. Without a deadline; leaving the iteration ends the call."""
+        """Commits as they become durable. The call has no deadline; leaving the iteration ends it."""
         call = self._stub.Watch(ledger_pb.WatchRequest(job_id=job_id, after_seq=after_seq))
         try:
             async for response in call:

@@ -1,4 +1,5 @@
-"""What the gateway can be told. The only reader of the environment."""
+"""The gateway's settings, and the only module that reads the environment. It is small because the chassis has the
+settings of all services."""
 
 from __future__ import annotations
 
@@ -12,10 +13,13 @@ class Settings(ServiceSettings):
     scheduler_address: str = Field("127.0.0.1:9091", description="The scheduler's gRPC address.")
     ledger_address: str = Field("127.0.0.1:9093", description="The ledger's gRPC address.")
     sweep_every_s: float = Field(
-        1.0, gt=0, le=60, description="How often the inbox is searched for notes whose job was not woken."
+        1.0, gt=0, le=60, description="How often the sweep looks for inbox entries whose job was not woken."
     )
     sweep_after_s: float = Field(
-        1.0, ge=0, le=3600, description="How old such a note must be; younger ones are being woken right now."
+        1.0,
+        ge=0,
+        le=3600,
+        description="How old such an entry must be; the gateway is still waking the jobs of younger ones.",
     )
     streams_max: int = Field(
         1000, ge=1, description="How many event streams are served at once; more are refused with 429."

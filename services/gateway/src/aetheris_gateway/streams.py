@@ -27,7 +27,7 @@ async def unless_draining(draining: asyncio.Event, call: Awaitable[T]) -> T | No
 async def until_draining(
     source: AsyncGenerator[T, None], draining: asyncio.Event, *, tick_s: float | None = None
 ) -> AsyncGenerator[T | None, None]:
-    """What `source` yields, and None whenever it was silent for `tick_s`. Raises ReplicaDraining when the drain
+    """The items of `source`, and None each time none came for `tick_s`. Raises ReplicaDraining when the drain
     begins. Leaving the iteration closes `source`."""
     drained = asyncio.ensure_future(draining.wait())
     upcoming: asyncio.Future[tuple[T] | None] | None = None

@@ -1,14 +1,14 @@
-"""What changed between two JSON values, as a list of {path, from, to}.
+"""The difference between two JSON values, as a list of {path, from, to}.
 
-A path is a JSON pointer (RFC 6901); the whole value's is empty. What was added has no `from`, what was
-removed no `to`.
+A path is a JSON pointer (RFC 6901); that of the whole value is empty. An added value has no `from`, a removed one no
+`to`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-# Beyond so many changes, the whole value is said to have changed: nobody reads that many.
+# Beyond this many changes, the difference says that the whole value changed: a longer list is of no use to a reader.
 CHANGES_MAX = 200
 
 

@@ -1,10 +1,10 @@
-"""Where a fork may part from the history it copies.
+"""How much of a history a fork may copy.
 
     copied ──────────────►│ cut │────────► the abandoned rest
     intent, outcome, …    │     │ more effects, compensations, the end
 
-An effect that was taken back is in nobody's hands any more: a history that says it was made is not true
-from there on. So the cut stands before the first effect that has been compensated.
+After a compensation the world no longer holds the effect, so a copied history that ends between effect and compensation
+would record an effect that does not exist. So the cut stands before the first effect that was compensated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aetheris_kernel.errors import Conflict, Invalid
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The last commit that is copied; of it, with a path, only what comes before that."""
+    """The last commit that is copied. With a path, only that commit's events before the path."""
 
     seq: int
     before_path: str = ""
@@ -29,14 +29,14 @@ Place = tuple[int, float]  # a commit and an event in it
 
 
 class History:
-    """What has to be known of a chain, commit by commit."""
+    """The facts of a chain that limit a fork, gathered commit by commit."""
 
     def __init__(self) -> None:
         self.last_seq = 0
-        # Where each path is first spoken of; a checkpoint begins the paths anew.
+        # The place of the first event of each path. After a checkpoint the paths begin at 0 again.
         self._first: dict[str, Place] = {}
         self._intents: dict[str, Place] = {}
-        # The intents of effects that were taken back, with their paths.
+        # The places of the intents of compensated effects, with their paths.
         self._undone: list[tuple[Place, str]] = []
 
     def see(self, seq: int, events: Iterable[e.Event]) -> None:
@@ -53,9 +53,9 @@ class History:
                 self._undone.append((self._intents.get(event.key, place), event.path))
 
     def cut(self, *, seq: int, before_path: str) -> Cut:
-        """Where the caller wants it, or as late as it may be; refused where that is nowhere."""
+        """The cut that the caller asked for; without a wish, the latest that is possible. Refused if there is none."""
         if seq and before_path:
-            raise Invalid("say where by a commit or by a path, not by both", field="at_seq")
+            raise Invalid("name the place by a commit or by a path, not by both", field="at_seq")
         if seq > self.last_seq:
             raise Invalid(f"the job has {self.last_seq} commits, and no commit {seq}", field="at_seq")
         if before_path and before_path not in self._first:
@@ -68,7 +68,7 @@ class History:
         end = self._first[before_path] if before_path else (seq or self.last_seq, inf)
         if undone is not None and end > undone[0]:
             raise Conflict(
-                f"the effect at step {undone[1]} was taken back, so nothing goes on from what follows it; fork "
+                f"the effect at step {undone[1]} was compensated, so the history after it cannot be continued; fork "
                 f"before it, at step:{undone[1]}",
                 path=undone[1],
             )

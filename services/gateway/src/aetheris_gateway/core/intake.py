@@ -109,7 +109,7 @@ def priority(value: int) -> int:
 
 
 def traceparent(value: str) -> str:
-    """W3C trace context; one that is malformed is ignored, as the standard asks."""
+    """The W3C trace context; a malformed one is ignored, as the standard asks."""
     return value if _TRACEPARENT.fullmatch(value) else ""
 
 

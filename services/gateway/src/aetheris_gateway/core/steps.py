@@ -1,4 +1,4 @@
-"""What a trace is made of: steps with their attempts, waits, doubts and compensations, and leases."""
+"""The parts of a trace: steps with their attempts, waits, doubts and compensations, leases and messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TracedAttempt:
     number: int
     started_at: datetime
     lease: int
-    elapsed: timedelta | None = None  # None while it lasts, and for ever where its holder was lost
+    elapsed: timedelta | None = None  # None while it runs, and for ever if its runner was lost
     failure: Failure | None = None
     retry_at: datetime | None = None
 
@@ -85,22 +85,22 @@ class TracedStep:
 
     @property
     def undoes(self) -> str:
-        """The path of the effect that it takes back, or nothing. Such a step stands in no block."""
+        """The path of the effect that this step compensates, or nothing. Such a step is in no block."""
         return self.path.removeprefix(COMPENSATION) if self.path.startswith(COMPENSATION) else ""
 
     @property
     def depth(self) -> int:
-        """How many parallel blocks it stands in."""
+        """In how many parallel blocks it is."""
         return 0 if self.undoes else (len(self.path.split(".")) - 1) // 2
 
     @property
     def block(self) -> str:
-        """The path of the parallel block it stands in, or nothing."""
+        """The path of the parallel block that holds it, or nothing."""
         return "" if self.undoes else ".".join(self.path.split(".")[:-2])
 
     @property
     def branch(self) -> str:
-        """Which branch of its block, or nothing."""
+        """Its branch of that block, or nothing."""
         parts = self.path.split(".")
         return parts[-2] if len(parts) > 2 and not self.undoes else ""
 
@@ -146,7 +146,7 @@ class JobTrace:
 
     @property
     def holders(self) -> list[str]:
-        """Who held the job, one after the other; a runner that parked it and got it again held it on."""
+        """The runners that held the job, in turn. A runner that parked it and got it again counts once."""
         return [runner_id for runner_id, _ in groupby(lease.runner_id for lease in self.leases)]
 
 
@@ -154,12 +154,12 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def in_order(steps: Iterable[TracedStep]) -> list[TracedStep]:
-    """As the program has them; what was taken back comes behind, as it happened."""
+    """In the order of the program; compensations follow at the end, in the order in which they ran."""
     each = list(steps)
     program = sorted((step for step in each if not step.undoes), key=lambda step: program_order(step.path))
     return program + sorted((step for step in each if step.undoes), key=lambda step: step.started_at)
 
 
 def program_order(path: str) -> tuple[tuple[int, int, str], ...]:
-    """What to sort paths by: "2" before "10", and a branch's steps together behind its block."""
+    """A sort key for paths: "2" comes before "10", and a branch's steps follow their block together."""
     return tuple((0, int(part), "") if _NUMBER.fullmatch(part) else (1, 0, part) for part in path.split("."))

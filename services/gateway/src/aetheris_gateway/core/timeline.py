@@ -1,7 +1,7 @@
-"""Where on a line the moments of a job stand.
+"""A job's moments as places on a line.
 
-A job may work for a second and wait for a week; drawn to scale, its work would be invisible. So time in
-which nothing ran is squeezed where it is long:
+A job may work for a second and wait for a week; drawn to scale, its work would be invisible. So long times in which
+nothing ran are drawn shorter:
 
     real   ▇▇▇▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▇▇
     drawn  ▇▇▇▇▇▇▇▇▇▇▇▇▁▁▁╱╱▁▁▁▇▇▇▇▇▇▇▇
@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-# Up to so many times the work, gaps are drawn as they were; beyond it they are squeezed to less.
+# While all gaps together are at most this many times as long as the work, they are drawn to scale; beyond that, they
+# are squeezed to this share of the work.
 _GAPS_SHARE_FREE = 3.0
 _GAPS_SHARE_SQUEEZED = 0.75
-# What is drawn of work that took no time at all.
+# The length at which work that took no time is drawn.
 _LEAST_S = 0.001
 
 

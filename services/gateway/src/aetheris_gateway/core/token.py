@@ -1,9 +1,9 @@
-"""Tokens: with one, anybody who holds it can say one thing to a job.
+"""Tokens: the owner of one can send its job content, once.
 
     base64url(version ‖ key id ‖ job ‖ deadline ‖ tenant's length ‖ tenant ‖ name) . base64url(HMAC-SHA256)
 
-A token carries all it means, so nothing is stored when one is made. The signature is over the first part as
-it is written, so no other writing of the same is believed.
+A token carries everything that it permits, so nothing is stored when one is made. The signature covers the first part
+as text, so another spelling of the same bytes is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from uuid import UUID
 
 from aetheris_kernel.errors import Forbidden
 
-# What a token says is a signal of such a name; nobody says one of these without a token.
+# A token's content becomes a signal whose key begins like this. Such a signal is accepted only with a token.
 RESERVED = "awakeable/"
 
 _VERSION = 1
@@ -31,7 +31,7 @@ _NEVER = -1
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a token allows."""
+    """What a token permits."""
 
     tenant: str
     job_id: UUID
@@ -43,20 +43,20 @@ def mint(grant: Grant, key_id: int, secret: bytes) -> str:
     deadline = _NEVER if grant.deadline is None else (grant.deadline - _EPOCH) // timedelta(microseconds=1)
     tenant = grant.tenant.encode()
     head = _HEAD.pack(_VERSION, key_id, grant.job_id.bytes, deadline, len(tenant))
-    said = _text(head + tenant + grant.name.encode())
-    return f"{said}.{_text(_signature(said, secret))}"
+    signed = _text(head + tenant + grant.name.encode())
+    return f"{signed}.{_text(_signature(signed, secret))}"
 
 
 def read(token: str, secrets: Mapping[int, bytes]) -> Grant:
-    """What the token allows, if one of our keys signed it."""
-    said, _, signature = token.partition(".")
+    """What the token permits, if one of our keys signed it; otherwise Forbidden."""
+    signed, _, signature = token.partition(".")
     try:
-        raw = _bytes(said)
+        raw = _bytes(signed)
         version, key_id, job, deadline, tenant_bytes = _HEAD.unpack_from(raw)
         secret = secrets.get(key_id)
         if version != _VERSION or secret is None:
             raise _forged()
-        if not hmac.compare_digest(_text(_signature(said, secret)).encode(), signature.encode()):
+        if not hmac.compare_digest(_text(_signature(signed, secret)).encode(), signature.encode()):
             raise _forged()
         tenant, name = raw[_HEAD.size : _HEAD.size + tenant_bytes], raw[_HEAD.size + tenant_bytes :]
         until = None if deadline == _NEVER else _EPOCH + timedelta(microseconds=deadline)
@@ -66,11 +66,11 @@ def read(token: str, secrets: Mapping[int, bytes]) -> Grant:
 
 
 def _forged() -> Forbidden:
-    return Forbidden("this is no token of this suite; it goes into the address exactly as the agent gave it away")
+    return Forbidden("this is not a token of this Aetheris; put it into the address exactly as the agent gave it away")
 
 
-def _signature(said: str, secret: bytes) -> bytes:
-    return hmac.digest(secret, _DOMAIN + said.encode(), "sha256")
+def _signature(signed: str, secret: bytes) -> bytes:
+    return hmac.digest(secret, _DOMAIN + signed.encode(), "sha256")
 
 
 def _text(raw: bytes) -> str:

@@ -1,7 +1,7 @@
-"""Events in, a trace out.
+"""Folds a job's events into its trace.
 
-Every event changes at most one step, the one at its path. The fold is total and never refuses: a
-record is shown as it is, also where a later version of the runner wrote something unexpected.
+Every event changes at most one step, the one at its path. The fold knows all events and refuses none: a record is shown
+as it is, even if a later version of the runner wrote something unexpected.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _VALUES = {
 
 
 def trace_of(events: Iterable[e.Event]) -> JobTrace:
-    """The trace of a chain or of the beginning of one; without any event it is empty."""
+    """The trace of a chain or of its beginning; without events it is empty."""
     fold = _Fold()
     for event in events:
         fold.see(event)
@@ -96,7 +96,7 @@ class _Fold:
         self._close_lease(at)
         for step in self._steps.values():
             if step.status is StepStatus.RUNNING and step.kind is StepKind.EFFECT and step.compensation is None:
-                # An intent without an outcome stays what it is: nobody knows.
+                # The intent has no outcome, and no runner will add one: whether the tool ran stays unknown.
                 step.status = StepStatus.IN_DOUBT
             elif step.status in OPEN and step.status is not StepStatus.IN_DOUBT:
                 reason = step.failure or e.Failure("JobEnded", f"the job was {ending} before this ended")
@@ -105,12 +105,12 @@ class _Fold:
     # --- steps
 
     def _at(self, path: str, kind: StepKind, name: str, started_at: datetime) -> TracedStep:
-        """The step at `path`, made if this is the first that is heard of it."""
+        """The step at `path`, made if this event is its first."""
         step = self._steps.get(path)
         if step is None:
             step = self._steps[path] = TracedStep(path, name, kind, started_at)
         elif step.kind is StepKind.WAIT and kind is not StepKind.WAIT:
-            step.kind, step.name = kind, name  # the wait was this step's
+            step.kind, step.name = kind, name  # the wait belonged to this step
         return step
 
     @staticmethod
@@ -192,7 +192,7 @@ class _Fold:
     def effect_committed(self, event: e.EffectCommitted) -> None:
         step = self._at(event.path, StepKind.EFFECT, event.name, event.at - event.elapsed)
         step.key = event.key
-        if event.recorded_job_id:  # it was never started here
+        if event.recorded_job_id:  # the effect was started by another job
             step.recorded_job_id, step.arguments = event.recorded_job_id, event.arguments
         self._attempt(step, event.attempt, event.at - event.elapsed).elapsed = event.elapsed
         outcome = StepOutcome.SIDE_EFFECT_COMMITTED
@@ -222,7 +222,7 @@ class _Fold:
         elif event.verdict is e.Resolution.NOT_EXECUTED:
             self._reopen(step, StepStatus.RETRYING, StepOutcome.RETRYABLE)
         else:
-            given_up = e.Failure("Abandoned", event.note or "nobody will ever know whether it ran")
+            given_up = e.Failure("Abandoned", event.note or "whether it ran will never be known")
             self._close(step, event.at, StepStatus.FAILED, StepOutcome.PERMANENT_FAILURE, failure=given_up)
 
     def compensation_started(self, event: e.CompensationStarted) -> None:
@@ -243,7 +243,7 @@ class _Fold:
     def waiting(self, event: e.JobWaiting) -> None:
         step = self._at(event.path, StepKind.WAIT, event.name or event.kind.name.lower(), event.at)
         if step.waits and step.waits[-1].ended_at is None:
-            step.waits.pop()  # said again, e.g. with another deadline
+            step.waits.pop()  # the wait was recorded again, e.g. with another deadline
         step.waits.append(TracedWait(event.kind, event.name, event.at, event.deadline, event.detail))
         if step.kind is StepKind.WAIT or event.kind is e.WaitKind.CHILD:
             step.status = StepStatus.WAITING
@@ -276,7 +276,7 @@ class _Fold:
             self._close(step, event.at, StepStatus.FAILED, StepOutcome.PERMANENT_FAILURE, failure=event.failure)
 
 
-# Total over the events there are; a test walks them.
+# One entry for each type of event; a test checks that none is missing.
 _SEE: dict[type[e.Event], Callable[[_Fold, Any], None]] = {
     e.JobCreated: _Fold.created,
     e.JobLeased: _Fold.leased,

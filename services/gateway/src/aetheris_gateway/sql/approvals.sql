@@ -1,5 +1,5 @@
 -- name: open_approval
--- Asking the same again changes nothing; no row comes back then.
+-- Opening the same approval again changes nothing; then no row is returned.
 INSERT INTO gateway.approvals (
     id, tenant, job_id, path, approver, title, detail, arguments, requester, requester_may_decide, quorum, deadline
 )
@@ -14,12 +14,12 @@ SELECT id FROM gateway.approvals WHERE job_id = $1 AND tenant = $2 AND path = $3
 SELECT * FROM gateway.approvals WHERE id = $1 AND tenant = $2;
 
 -- name: approval_to_decide
--- Held until the decision is written: of two that decide at one moment, the second sees the first's.
+-- The lock is held until the decision is written: of two decisions at one moment, the second sees the first.
 SELECT * FROM gateway.approvals WHERE id = $1 AND tenant = $2 FOR UPDATE;
 
 -- name: approvals
--- A page in the order in which they were asked. One whose time is over counts as expired, also where nobody
--- has written that down yet. An approver is also whoever was handed an answer.
+-- A page in the order in which they were opened. An approval after its deadline counts as expired, although its row may
+-- still say pending. A person or role to whom a vote was delegated counts as an approver.
 SELECT approval.*
 FROM gateway.approvals AS approval
 WHERE approval.tenant = $1
@@ -36,7 +36,7 @@ ORDER BY approval.id
 LIMIT $7;
 
 -- name: pending_approvals
--- The same for the inbox, which most ask for: only what waits, from an index that holds nothing else.
+-- The same for pending approvals, the most frequent request, from an index that holds only those.
 SELECT approval.*
 FROM gateway.approvals AS approval
 WHERE approval.tenant = $1
@@ -64,7 +64,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 UPDATE gateway.approvals SET state = $2 WHERE id = $1;
 
 -- name: close_approvals
--- One question of a job, or all of them; what is decided stays decided. Locked in the order of ids.
+-- One pending approval of a job, or all of them; a decided one stays as it is. Locked in the order of ids.
 WITH open AS (
     SELECT id FROM gateway.approvals
     WHERE job_id = $1 AND tenant = $2 AND ($3::text = '' OR path = $3) AND state = 1

@@ -1,11 +1,12 @@
 -- name: accept
--- A batch of notes, in the order given; returns the ids that are new. What stands already is left alone.
+-- A batch of inbox entries, in the order given; returns the ids that are new. An entry that repeats a stored one changes
+-- nothing.
 --
--- The locks, one per job of the batch and taken in one order by everybody, are held until this statement
+-- The locks, one per job of the batch and taken in the same order by every gateway, are held until this statement
 -- has committed. So of two gateways that accept for one job at one time, the second draws its positions
--- after the first has committed: within a job, the order of positions is the order in which notes become
+-- after the first has committed: within a job, the order of positions is the order in which entries become
 -- visible, and Fetch can go on after the last one it saw. Without them a position drawn first may commit
--- last, behind the back of a reader who is past it.
+-- last, and a reader that is past its position would never see it.
 WITH held AS MATERIALIZED (
     SELECT pg_advisory_xact_lock(1852797029, job.lock) AS lock FROM unnest($1::int[]) AS job (lock)
 )
@@ -19,14 +20,14 @@ ON CONFLICT DO NOTHING
 RETURNING id;
 
 -- name: standing_signals
--- The notes that stand under these correlation keys, each in the place of its question.
+-- The stored signals with these correlation keys, each with the place of its key in the request.
 SELECT asked.place, note.id
 FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (job_id, tenant, name, place)
 JOIN gateway.notes AS note
     ON note.job_id = asked.job_id AND note.tenant = asked.tenant AND note.name = asked.name AND note.kind = 1;
 
 -- name: standing_messages
--- The notes that stand under these message ids, each in the place of its question.
+-- The stored messages with these message ids, each with the place of its id in the request.
 SELECT asked.place, note.id
 FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (job_id, tenant, message_id, place)
 JOIN gateway.notes AS note
@@ -34,9 +35,9 @@ JOIN gateway.notes AS note
     AND note.kind = 2;
 
 -- name: fetch
--- What a job has not settled, oldest first, after a note or from the beginning: at most $3 notes, and of
--- those no more than fit in $4 bytes, but always the first. With a tenant ($5), only what that one's people
--- said: while the scheduler is away nobody knows whose a job is, and what others say to it is kept, too.
+-- The unsettled entries of a job, oldest first, after an entry or from the beginning: at most $3 entries, and of those no
+-- more than fit into $4 bytes, but always the first. With a tenant ($5), only entries from callers of that tenant: while
+-- the scheduler is away, the gateway cannot check to which tenant a job belongs, and accepts entries from all.
 SELECT page.*
 FROM (
     SELECT id, kind, name, message_id, payload, actor, accepted_at,
@@ -56,7 +57,7 @@ ORDER BY bytes_before;
 SELECT EXISTS (SELECT FROM gateway.notes WHERE id = $1 AND job_id = $2);
 
 -- name: settle
--- Locked in the order of ids, so that two that settle the same notes do not wait for each other.
+-- Locked in the order of ids, so that two calls that settle the same entries cannot deadlock.
 WITH settled AS (
     SELECT note.id
     FROM unnest($1::uuid[], $2::uuid[]) AS asked (job_id, id)
@@ -71,15 +72,15 @@ FROM settled
 WHERE notes.id = settled.id;
 
 -- name: mark_woken
--- A note that somebody settles at this moment is skipped: settling says it too.
+-- An entry that is being settled at this moment is skipped: settling marks it as woken as well.
 WITH woken AS (
     SELECT id FROM gateway.notes WHERE id = ANY($1::uuid[]) AND woken_at IS NULL FOR UPDATE SKIP LOCKED
 )
 UPDATE gateway.notes SET woken_at = clock_timestamp() FROM woken WHERE notes.id = woken.id;
 
 -- name: unwoken
--- Notes whose job was not woken for longer than a live gateway takes, a page at a time. Anybody's: also
--- those of a gateway that is no more.
+-- Entries whose job was not woken for longer than a live gateway takes, a page at a time. They may come from any gateway,
+-- also from one that has died.
 SELECT id, job_id, position
 FROM gateway.notes
 WHERE woken_at IS NULL AND position > $1 AND accepted_at < clock_timestamp() - $2::interval

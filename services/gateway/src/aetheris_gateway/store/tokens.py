@@ -1,7 +1,7 @@
-"""The keys that sign tokens, at rest.
+"""The keys that sign tokens, in PostgreSQL.
 
-The first gateway that needs one makes it. A newer key signs from the moment it is there; tokens of the older
-ones are believed until their key is taken away.
+The first gateway that needs a key makes it. A newer key signs from the moment it is stored; tokens of an older key are
+accepted until that key is deleted.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class TokenKeys:
         return newest, keys[newest]
 
     async def all(self) -> dict[int, bytes]:
-        """Read each time: a key that was taken away is not believed a moment longer."""
+        """All keys, read from the database each time, so that a deleted key is refused at once."""
         async with acquiring(self._pool) as connection:
             return {row["id"]: row["secret"] for row in await connection.fetch(_sql.token_keys)}
 
     async def rotate(self) -> None:
-        """From now on another key signs."""
+        """Add a key, which signs from now on."""
         await self._add(max(await self.all(), default=0) + 1)
 
     async def _add(self, key_id: int) -> None:

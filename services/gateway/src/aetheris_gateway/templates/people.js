@@ -1,4 +1,4 @@
-// Answers are sent as JSON to the same API that everybody uses; what it says is shown where it was asked.
+// Decisions are sent as JSON to the same API that all clients use; its answer is shown beside the button.
 "use strict";
 const said = (card, text, wrong) => {
   const place = card.querySelector(".said");
@@ -13,7 +13,7 @@ for (const button of document.querySelectorAll("button[data-post]")) {
     const field = button.dataset.value, area = field && card.querySelector(`[name="${field}"]`);
     let sent = JSON.stringify(body);
     if (area) {
-      // As it was typed: numbers here are rounded to what a browser can hold.
+      // Sent as it was typed: JSON.parse would round numbers to what a browser can hold.
       const typed = area.value.trim() || "null";
       try {
         JSON.parse(typed);
@@ -34,7 +34,7 @@ for (const button of document.querySelectorAll("button[data-post]")) {
       heard = answer.ok;
       said(card, answer.ok ? button.dataset.said : told.error.message, !answer.ok);
     } catch {
-      said(card, "Nobody answered. Saying it again is safe.", true);
+      said(card, "The gateway did not answer. Trying again is safe.", true);
     }
     for (const each of buttons) each.disabled = heard;
   });

@@ -1,5 +1,5 @@
-// Follows a job that still runs: each commit that becomes durable refreshes the page in place. What was
-// opened stays open. Without scripts the page is the same, as of when it was loaded.
+// Follows a job that still runs: each commit that becomes durable refreshes the page in place. Opened rows
+// stay open. Without scripts the page shows the job as it was when the page was loaded.
 "use strict";
 const place = document.querySelector("[data-stream]");
 if (place) {
@@ -21,7 +21,7 @@ if (place) {
         old.replaceWith(fresh);
       }
     } finally {
-      // A job may commit a thousand times a second; nobody reads that fast.
+      // A job may commit a thousand times a second; the page is drawn again at most every 0.4 s.
       setTimeout(() => { busy = false; if (again) { again = false; refresh(); } }, 400);
     }
   };

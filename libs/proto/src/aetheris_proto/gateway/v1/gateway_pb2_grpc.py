@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GatewayStub:
-    """Gateway is the public API; the REST API says the same in JSON.
+    """Gateway is the public API; the REST API offers the same in JSON.
     """
 
     def __init__(self, channel):
@@ -148,7 +148,7 @@ class GatewayStub:
 
 
 class GatewayServicer:
-    """Gateway is the public API; the REST API says the same in JSON.
+    """Gateway is the public API; the REST API offers the same in JSON.
     """
 
     def Submit(self, request, context):
@@ -162,7 +162,7 @@ class GatewayServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """GetJob returns a job, if asked for after waiting for its end.
+        """GetJob returns a job, with `wait` after waiting for its end.
 
         NOT_FOUND / NOT_FOUND: no such job.
         """
@@ -214,8 +214,8 @@ class GatewayServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Signal(self, request, context):
-        """Signal says something to a job, once per correlation key: durable when this answers, and saying it
-        again is a success that changes nothing. It works while scheduler and ledger are away.
+        """Signal sends a job a signal, once per correlation key: it is durable when this answers, and a repetition
+        succeeds and changes nothing. It works while scheduler and ledger are away.
 
         NOT_FOUND / NOT_FOUND: no such job. FAILED_PRECONDITION / JOB_FINISHED: it has ended.
         """
@@ -242,7 +242,7 @@ class GatewayServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseJob(self, request, context):
-        """PauseJob keeps a job from going on.
+        """PauseJob pauses a job until ResumeJob.
 
         NOT_FOUND / NOT_FOUND: no such job. FAILED_PRECONDITION / JOB_FINISHED: it has ended.
         """
@@ -251,7 +251,7 @@ class GatewayServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResumeJob(self, request, context):
-        """ResumeJob lets a paused job go on.
+        """ResumeJob lets a paused job continue.
 
         NOT_FOUND / NOT_FOUND: no such job. FAILED_PRECONDITION / JOB_FINISHED: it has ended.
         """
@@ -276,9 +276,10 @@ class GatewayServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Decide(self, request, context):
-        """Decide answers an approval, once per person.
+        """Decide is a person's vote on an approval, once per person.
 
-        NOT_FOUND / NOT_FOUND: no such approval. PERMISSION_DENIED / FORBIDDEN: not this person's to decide.
+        NOT_FOUND / NOT_FOUND: no such approval. PERMISSION_DENIED / FORBIDDEN: this person may not
+        decide it.
         FAILED_PRECONDITION / CONFLICT: it has been decided or has expired.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -293,7 +294,7 @@ class GatewayServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResolveEffect(self, request, context):
-        """ResolveEffect ends a doubt and wakes the job that waits for it.
+        """ResolveEffect resolves an effect in doubt and wakes the job that waits for it.
 
         NOT_FOUND / NOT_FOUND: no such effect. FAILED_PRECONDITION / EFFECT_STATE: it is not in doubt.
         """
@@ -302,18 +303,19 @@ class GatewayServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CompleteToken(self, request, context):
-        """CompleteToken says the one thing that a token allows; the token is the permission. Saying the same again
-        is a success that changes nothing.
+        """CompleteToken uses a token: its job gets the content that it waits for. The token is the permission. The same
+        content again succeeds and changes nothing.
 
-        PERMISSION_DENIED / FORBIDDEN: not a token of this suite. FAILED_PRECONDITION / TOKEN_USED: it has said
-        something else. FAILED_PRECONDITION / TOKEN_EXPIRED: too late. FAILED_PRECONDITION / JOB_FINISHED: nobody listens.
+        PERMISSION_DENIED / FORBIDDEN: not a token of this Aetheris. FAILED_PRECONDITION / TOKEN_USED: it was used with
+        other content. FAILED_PRECONDITION / TOKEN_EXPIRED: too late. FAILED_PRECONDITION / JOB_FINISHED: the job has
+        ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RequeueJob(self, request, context):
-        """RequeueJob lets a job go on that is parked for an operator: poisoned, in doubt, or at odds with its record.
+        """RequeueJob lets a job continue that is parked for an operator: poisoned, in doubt, or at odds with its record.
 
         NOT_FOUND / NOT_FOUND: no such job. FAILED_PRECONDITION / CONFLICT: it is not parked.
         """
@@ -322,7 +324,7 @@ class GatewayServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ForkJob(self, request, context):
-        """ForkJob submits a job that begins with a copy of another's history and goes on by itself from there.
+        """ForkJob submits a job that begins with a copy of another job's history and continues by itself from there.
 
         NOT_FOUND / NOT_FOUND: no such job. INVALID_ARGUMENT / INVALID: it has no such commit.
         FAILED_PRECONDITION / KEY_REUSED: the idempotency key belongs to another request.
@@ -332,7 +334,7 @@ class GatewayServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListStuck(self, request, context):
-        """ListStuck lists jobs that do not get on by themselves, with the cause and the remedy, a page at a time.
+        """ListStuck lists jobs that do not continue without help, with the cause and the remedy, a page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -467,7 +469,7 @@ def add_GatewayServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Gateway:
-    """Gateway is the public API; the REST API says the same in JSON.
+    """Gateway is the public API; the REST API offers the same in JSON.
     """
 
     @staticmethod

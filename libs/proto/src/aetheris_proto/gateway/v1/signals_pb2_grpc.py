@@ -67,37 +67,37 @@ class SignalsServicer:
     """
 
     def Fetch(self, request, context):
-        """Fetch returns what has come for a job and is not settled, oldest first. Fetching changes nothing.
+        """Fetch returns the unsettled entries of a job's inbox, oldest first. Fetching changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Settle(self, request, context):
-        """Settle says which of them are now in the job's chain. Settling twice is settling once.
+        """Settle says which entries are now in the job's chain. Settling an entry twice changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def OpenApproval(self, request, context):
-        """OpenApproval puts a question before people. Asking again with the same job and path changes nothing.
-        What is decided comes as a note of kind DECISION, named by the path.
+        """OpenApproval asks people for a decision. Opening it again with the same job and path changes nothing.
+        The verdict comes as an entry of kind DECISION, named by the path.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CloseApproval(self, request, context):
-        """CloseApproval withdraws a question: it has expired, or its job has ended. Closing twice is closing once.
+        """CloseApproval closes an approval that has expired, or whose job has ended. Closing it twice changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MintToken(self, request, context):
-        """MintToken signs a token with which anybody who holds it can say one thing to the job, once, until it
-        expires. What is said comes as a signal named `key`. The same request gives the same token.
+        """MintToken signs a token, with which its owner can send the job content once, until the token expires. The
+        content comes as a signal named `key`. The same request gives the same token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

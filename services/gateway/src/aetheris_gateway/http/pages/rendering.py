@@ -1,4 +1,5 @@
-"""From a template and its values to a response with the headers that every page has."""
+"""From a template and its values to a response with the headers that every page has. It stands alone because all pages
+use it."""
 
 from __future__ import annotations
 
