@@ -1,7 +1,7 @@
 """A gateway crashes before and after each call it makes while it takes a signal, in turn.
 
-At each point: a sender without an answer sends again, another gateway sweeps, and the job has the signal exactly once and
-was woken for it. A sender with an answer need not send again.
+At each point: a sender without an answer sends again, another gateway sweeps, and the job has the signal exactly once
+and was woken for it. A sender with an answer need not send again.
 """
 
 from __future__ import annotations
