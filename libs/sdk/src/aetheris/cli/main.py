@@ -93,7 +93,7 @@ def main() -> None:
 # Which command lists the things that a command is about; for all other commands it lists jobs.
 _LISTED_BY = {
     **dict.fromkeys(
-        ("approvals", "approve", "reject", "delegate"), "`aetheris approvals` shows those that wait for a decision"
+        ("approvals", "approve", "reject", "delegate"), "`aetheris approvals` lists those that wait for a decision"
     ),
     "effects": "`aetheris effects` lists all effects",
 }
