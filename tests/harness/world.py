@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import chain, repeat
@@ -19,6 +19,7 @@ from typing import Any
 from uuid import UUID
 
 from aetheris.definitions import AgentDefinition
+from aetheris.driving.program import PythonProgram
 from aetheris.replay import check
 from aetheris_engine import ports
 from aetheris_engine.core.fork import Fork
@@ -36,7 +37,6 @@ from aetheris_ledger.core.effect import with_late_outcome
 from aetheris_ledger.store.contract import Want
 from aetheris_ledger.store.memory import MemoryStore
 from aetheris_runner.hosts.python import PythonHosts
-from aetheris_runner.programs.python import PythonProgram
 
 from harness.clock import SimClock
 from harness.crash import Crash, Fuse, Process
@@ -188,6 +188,9 @@ class World:
     # Why somebody wants the job to end, once somebody does.
     cancelled: str = ""
     running: Run | None = None
+    # How a run of an agent is made, and how its record is replayed: other kinds of program have ways of their own.
+    make_run: Callable[[ports.Assignment, AgentDefinition[Any], Services], Run] = python_run
+    replay: Callable[[AgentDefinition[Any], Sequence[Event], UUID], Awaitable[object]] = check
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
@@ -248,7 +251,7 @@ class World:
         for lease in range(before + 1, before + LEASES_MAX):
             assignment = self.assignment(agent, job_id, lease, input)
             if run is None:
-                run = self.running = python_run(assignment, agent, services)
+                run = self.running = self.make_run(assignment, agent, services)
             outcome = await self._hold(run, assignment, process)
             if outcome is None:
                 self.crashes += 1
@@ -269,7 +272,7 @@ class World:
     async def replayed(self, agent: AgentDefinition[Any], job_id: UUID) -> None:
         """Whatever crashed on its way, the record of a job replays to the same end with nobody who executes."""
         calls = self.outside.calls.total()
-        await check(agent, self.events(job_id), job_id)
+        await self.replay(agent, self.events(job_id), job_id)
         assert self.outside.calls.total() == calls
 
     def events(self, job_id: UUID) -> list[Event]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aetheris.driving.program import PythonProgram
 from aetheris.replay import Outcome, Verdict, driver, replay
 from aetheris.replay.child import ReplayFailed, Sandbox
 from aetheris_journal import events as e
@@ -130,7 +131,7 @@ async def test_where_a_record_ends_the_next_command_is_told(shop: Shop):
     history = await shop.begin(PROGRAM.replace('await signal("manager")', "None"))
     cut = [each for each in history.events if not (isinstance(each, e.JobWaiting) and each.path == "3")]
 
-    verdict = await driver.replay_events(shop.write(PROGRAM), cut, history.job_id)
+    verdict = await driver.replay_events(PythonProgram(shop.write(PROGRAM)), cut, history.job_id)
 
     assert verdict.outcome is Outcome.OPEN
     assert [(each.path, each.next) for each in verdict.frontier] == [("3", "wait for timer ''")]

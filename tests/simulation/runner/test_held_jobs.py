@@ -9,12 +9,12 @@ from uuid import UUID
 
 import pytest
 from aetheris import agent, signal, step, tool
+from aetheris.driving.program import PythonProgram
 from aetheris_engine import ports
 from aetheris_journal import events as e
 from aetheris_journal.append import Answer, AppendOutcome
 from aetheris_runner.held_jobs import HeldJobs, Offered
 from aetheris_runner.hosts.python import PythonHosts
-from aetheris_runner.programs.python import PythonProgram
 
 from harness.crash import Fuse
 from harness.world import MemoryJournal, World

@@ -23,7 +23,7 @@ from aetheris_runner.peers.inbox import GatewayInbox
 from aetheris_runner.peers.late_outcomes import LedgerLateOutcomes
 from aetheris_runner.peers.ledger import LedgerJournal
 from aetheris_runner.peers.session import Session
-from aetheris_runner.programs.python import load_programs
+from aetheris_runner.programs.python import load_programs, version
 from aetheris_runner.settings import Settings
 from aetheris_runner.successor import Succession
 
@@ -74,7 +74,7 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
             session_id=succession.session_id if succession else "",
         )
         hosts = PythonHosts()
-        offered = {name: Offered(program, hosts, program.version) for name, program in programs.items()}
+        offered = {name: Offered(program, hosts, version(program)) for name, program in programs.items()}
         jobs = HeldJobs(offered, services, session, warm_max=settings.warm_max)
         loops = [
             tasks.create_task(journal.run(), name="journal"),

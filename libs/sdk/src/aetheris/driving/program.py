@@ -59,23 +59,29 @@ def tool_call(
     )
 
 
-async def run(definition: AgentDefinition[Any], settler: Settler, given: bytes, state: bytes | None) -> c.ProgramEnd:
-    """The agent from its start to its end."""
-    current_branch.set(Branch())
-    commands = Commands(settler, definition)
-    current.set(commands)
-    try:
-        result = await definition.call(first_arguments(definition, given, state))
-        if commands.over:
+@dataclass(frozen=True, slots=True)
+class PythonProgram:
+    """`aetheris_journal.commands.Program`: an agent that is a Python coroutine."""
+
+    definition: AgentDefinition[Any]
+
+    async def run(self, settler: Settler, given: bytes, state: bytes | None) -> c.ProgramEnd:
+        definition = self.definition
+        current_branch.set(Branch())
+        commands = Commands(settler, definition)
+        current.set(commands)
+        try:
+            result = await definition.call(first_arguments(definition, given, state))
+            if commands.over:
+                return c.ProgramRestarts()
+            commands.verdicts.insist()
+            return c.ProgramReturned(definition.signature.result.write(result))
+        except Restart:
             return c.ProgramRestarts()
-        commands.verdicts.insist()
-        return c.ProgramReturned(definition.signature.result.write(result))
-    except Restart:
-        return c.ProgramRestarts()
-    except UNCONTAINED:
-        raise
-    except BaseException as error:
-        return c.ProgramRestarts() if commands.over else c.ProgramFailed(described(error), error)
+        except UNCONTAINED:
+            raise
+        except BaseException as error:
+            return c.ProgramRestarts() if commands.over else c.ProgramFailed(described(error), error)
 
 
 class Commands:

@@ -10,12 +10,12 @@ from typing import Any
 from uuid import UUID
 
 from aetheris_journal import events as e
-from aetheris_journal.commands import ProgramFailed, ProgramReturned, Settler
+from aetheris_journal.commands import Program, ProgramFailed, ProgramReturned, Settler
 from aetheris_journal.replay import COMPENSATION, Replay
 
 from aetheris.contract.frames import Place, is_own
 from aetheris.definitions import AgentDefinition
-from aetheris.driving import program
+from aetheris.driving.program import PythonProgram
 from aetheris.errors import AetherisError
 from aetheris.history import History
 from aetheris.replay.reader import Reader
@@ -45,19 +45,24 @@ class Diverged(AetherisError):
 async def replay(
     definition: AgentDefinition[Any], history: History, advanced: Callable[[int], None] = lambda commands: None
 ) -> Verdict:
-    return await replay_events(definition, history.events, history.job_id, advanced)
+    return await replay_events(PythonProgram(definition), history.events, history.job_id, advanced)
 
 
 async def check(definition: AgentDefinition[Any], events: Sequence[e.Event], job_id: UUID) -> Verdict:
     """For tests: as `replay`, and raise Diverged where it parts."""
-    verdict = await replay_events(definition, events, job_id)
+    return await check_program(PythonProgram(definition), events, job_id)
+
+
+async def check_program(program: Program, events: Sequence[e.Event], job_id: UUID) -> Verdict:
+    """As `check`, for a program of any kind."""
+    verdict = await replay_events(program, events, job_id)
     if verdict.outcome is Outcome.DIVERGED:
         raise Diverged(verdict)
     return verdict
 
 
 async def replay_events(
-    definition: AgentDefinition[Any],
+    program: Program,
     events: Sequence[e.Event],
     job_id: UUID,
     advanced: Callable[[int], None] = lambda commands: None,
@@ -70,14 +75,14 @@ async def replay_events(
         def counted(commands: int, so_far: int = before) -> None:
             advanced(so_far + commands)
 
-        verdict = await _replay_round(definition, told, saved, job_id, counted)
+        verdict = await _replay_round(program, told, saved, job_id, counted)
         before += verdict.commands
         if verdict.outcome is Outcome.DIVERGED or saved is None:
             return replace(verdict, commands=before)
 
 
 async def _replay_round(
-    definition: AgentDefinition[Any],
+    program: Program,
     events: Sequence[e.Event],
     saved: e.CheckpointSaved | None,
     job_id: UUID,
@@ -85,7 +90,7 @@ async def _replay_round(
 ) -> Verdict:
     record = Replay(events)
     scene = Scene(record, advanced, saved)
-    agent = scene.spawn(drive(scene, definition, Reader(scene, job_id)))
+    agent = scene.spawn(drive(scene, program, Reader(scene, job_id)))
     await _until_still(scene, agent)
     mismatch = scene.mismatch
     if mismatch is None and not scene.begun_anew:
@@ -99,7 +104,8 @@ async def _replay_round(
     else:
         outcome = Outcome.SAME if isinstance(record.terminal, e.JobCompleted | e.JobFailed) else Outcome.OPEN
     ended = _ENDS.get(type(record.terminal), "")
-    return Verdict(outcome, str(job_id), definition.name, scene.commands, ended, mismatch, frontier)
+    agent_name = "" if record.created is None else record.created.agent
+    return Verdict(outcome, str(job_id), agent_name, scene.commands, ended, mismatch, frontier)
 
 
 def _round(events: Sequence[e.Event]) -> tuple[Sequence[e.Event], e.CheckpointSaved | None, Sequence[e.Event]]:
@@ -115,11 +121,11 @@ _ENDS: dict[type, str] = {e.JobCompleted: "completed", e.JobFailed: "failed", e.
 Ending = e.JobCompleted | e.JobFailed
 
 
-async def drive(scene: Scene, definition: AgentDefinition[Any], settler: Settler) -> tuple[Ending, Place | None]:
+async def drive(scene: Scene, program: Program, settler: Settler) -> tuple[Ending, Place | None]:
     """The agent from end to end: how it ends, and on which line where it raises."""
     created = scene.record.created
     assert created is not None
-    ended = await program.run(definition, settler, created.input, scene.record.state)
+    ended = await program.run(settler, created.input, scene.record.state)
     match ended:
         case ProgramReturned(result=result):
             return e.JobCompleted(result, at=created.at), None

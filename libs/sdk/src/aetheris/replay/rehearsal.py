@@ -37,7 +37,7 @@ from aetheris.awakeables import RESERVED, write_token
 from aetheris.context import current, enclosing_step
 from aetheris.definitions import AgentDefinition
 from aetheris.driving.failures import UNCONTAINED, described
-from aetheris.driving.program import Code
+from aetheris.driving.program import Code, PythonProgram
 from aetheris.errors import AetherisError
 from aetheris.history import History
 from aetheris.replay.driver import drive, said
@@ -320,7 +320,7 @@ async def rehearse(
     record = Replay(history.events)
     scene = Scene(record, lambda commands: None)
     rehearsal = Rehearsal(scene, history.job_id, answers, live=live)
-    agent = scene.spawn(drive(scene, definition, rehearsal))
+    agent = scene.spawn(drive(scene, PythonProgram(definition), rehearsal))
     await asyncio.wait({agent, still := asyncio.ensure_future(scene.still.wait())}, return_when="FIRST_COMPLETED")
     still.cancel()
     decided = [rehearsal.decided[path] for path in sorted(rehearsal.decided, key=place_of)]
