@@ -19,7 +19,6 @@ from grpc_tools import protoc
 
 HERE = Path(__file__).parent
 OUT = HERE.parent / "libs" / "proto" / "src" / "aetheris_proto"
-SERVICES = ("common", "ledger", "scheduler", "runner", "gateway")
 
 
 def rename_root(text: str) -> str:
@@ -42,7 +41,10 @@ def generate(into: Path) -> None:
             target = into / made.relative_to(Path(raw) / "aetheris")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(rename_root(made.read_text()))
-    for folder in (into, *(into / s for s in SERVICES), *(into / s / "v1" for s in SERVICES)):
+    for folder in {
+        into,
+        *(parent for file in into.rglob("*_pb2.py") for parent in file.parents if into in parent.parents),
+    }:
         (folder / "__init__.py").touch()
     (into / "__init__.py").write_text('"""The wire, generated from proto/. Do not edit: `make proto`."""\n')
     (into / "py.typed").touch()

@@ -16,6 +16,7 @@ from aetheris import (
     Happened,
     agent,
     gather,
+    race,
     signal,
     sleep,
     spawn,
@@ -337,3 +338,84 @@ async def test_a_child_that_its_former_holder_was_about_to_submit_is_closed_too(
 
     assert cluster.scheduler.jobs[root].state is JobState.CANCELLED
     assert (str(child.id), child.state) == (started.child_job_id, JobState.CANCELLED)
+
+
+def quoting(world: World) -> list[AgentDefinition[Any]]:
+    """A parent that races two children, cancels the slower, and says how both ended."""
+
+    async def find(idempotency_key: str) -> Happened | DidNotHappen:
+        if idempotency_key in world.outside.results:
+            return Happened(world.outside.results[idempotency_key])
+        return DidNotHappen()
+
+    async def release(order: str, *, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, f"released {order}"))
+
+    @tool(verify=find, compensate=tool(verify=find, name="release")(release))
+    async def reserve(order: str, *, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, f"reserved {order}"))
+
+    @agent("quote")
+    async def quote(order: str, hours: int) -> str:
+        await reserve(order)
+        await sleep(f"{hours}h")
+        return f"quote for {order}"
+
+    @agent("buyer")
+    async def buyer() -> list[str]:
+        slow, third = await spawn(quote, "slow", 48), await spawn(quote, "third", 72)
+
+        async def fast() -> str:
+            return str(await (await spawn(quote, "fast", 1)))
+
+        won = await race(slow, fast())
+        await third.cancel()
+        ends = []
+        for child in (slow, third):
+            try:
+                ends.append(str(await child))
+            except ChildCancelled as cancelled:
+                ends.append(f"cancelled: {cancelled}")
+        return [won, *ends]
+
+    return [quote, buyer]
+
+
+QUOTED = ["quote for fast", "cancelled: its parent cancelled it", "cancelled: its parent cancelled it"]
+
+
+async def test_a_child_that_loses_a_race_or_is_cancelled_takes_back_what_it_did_and_its_parent_records_the_end():
+    world = World()
+    cluster = ClusterSimulation(quoting(world), world)
+    parent = await cluster.submit(cluster.agent("buyer"))
+
+    await cluster.live()
+
+    assert json.loads(cluster.scheduler.jobs[parent].result) == QUOTED
+    states = {json.loads(job.input)["args"][0]: job.state for job in cluster.children(parent)}
+    assert states == {"fast": JobState.COMPLETED, "slow": JobState.CANCELLED, "third": JobState.CANCELLED}
+    assert sorted(world.outside.results.values()) == [
+        "released slow", "released third", "reserved fast", "reserved slow", "reserved third",
+    ]  # fmt: skip
+    completed = [event for event in world.events(parent) if isinstance(event, e.ChildCompleted)]
+    assert sorted(event.failure.type if event.failure else "" for event in completed) == ["", "Cancelled", "Cancelled"]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_x1_of_a_race_between_children_a_crash_at_any_write_changes_nothing(after: bool):
+    fuse = Fuse(-1)
+    world = World()
+    cluster = ClusterSimulation(quoting(world), world)
+    await cluster.submit(cluster.agent("buyer"))
+    await cluster.live([fuse])
+    for number in range(fuse.calls):
+        world = World()
+        cluster = ClusterSimulation(quoting(world), world)
+        parent = await cluster.submit(cluster.agent("buyer"))
+        await cluster.live([Fuse(number, after=after)], warm=number % 2 == 0)
+
+        assert json.loads(cluster.scheduler.jobs[parent].result) == QUOTED, number
+        assert set(world.outside.calls.values()) == {1}, number
+        assert len(world.outside.calls) == 5, number
+        assert first_break(parent, world.commits(parent)) is None, number

@@ -49,6 +49,9 @@ class Role(Enum):
 # that suppresses its cancellation comes no further than its next command.
 _CANCELS_MAX, _CANCEL_S = 5, 1.0
 
+# How many commands of a run that is taken down are refused before its code is left standing.
+_REFUSALS_MAX = 10_000
+
 
 def _unreported(fraction: float | None, note: str) -> None:
     """Progress that no one listens for."""
@@ -88,6 +91,8 @@ class Execution:
         self.scopes = Scopes(self.stop)
         self._timer: asyncio.TimerHandle | None = None
         self._consumed: list[str] = []
+        # The run is taken down, and so many commands were refused since.
+        self._closed, self._refused = False, 0
         self.host = host_for(self)
 
     # The job, as its host sees it.
@@ -166,7 +171,12 @@ class Execution:
             await self.writer.room()
 
     async def hold(self) -> NoReturn:
-        """Rest here until the run is taken down."""
+        """Rest here until the run is taken down. After that, code that suppresses its cancellation is cancelled at
+        each of its commands, so that it comes to its end; if it never does, it rests here."""
+        if self._closed and self._refused < _REFUSALS_MAX:
+            self._refused += 1
+            await asyncio.sleep(0)
+            raise asyncio.CancelledError
         await self.activity.blocked(asyncio.get_running_loop().create_future())
         raise AssertionError("a future that is never resolved was resolved")
 
@@ -329,6 +339,7 @@ class Execution:
 
     async def close(self) -> None:
         """Take the run down. What its tasks still do changes nothing."""
+        self._closed = True
         self.disarm()
         self._progress.close()
         tasks = set(self.tasks)

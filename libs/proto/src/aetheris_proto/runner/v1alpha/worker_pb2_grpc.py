@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from aetheris_proto.runner.v1 import worker_pb2 as aetheris_dot_runner_dot_v1_dot_worker__pb2
+from aetheris_proto.runner.v1alpha import worker_pb2 as aetheris_dot_runner_dot_v1alpha_dot_worker__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in aetheris/runner/v1/worker_pb2_grpc.py depends on'
+        + ' but the generated code in aetheris/runner/v1alpha/worker_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,9 +36,9 @@ class WorkerStub:
             channel: A grpc.Channel.
         """
         self.Attach = channel.stream_stream(
-                '/aetheris.runner.v1.Worker/Attach',
-                request_serializer=aetheris_dot_runner_dot_v1_dot_worker__pb2.AttachRequest.SerializeToString,
-                response_deserializer=aetheris_dot_runner_dot_v1_dot_worker__pb2.AttachResponse.FromString,
+                '/aetheris.runner.v1alpha.Worker/Attach',
+                request_serializer=aetheris_dot_runner_dot_v1alpha_dot_worker__pb2.AttachRequest.SerializeToString,
+                response_deserializer=aetheris_dot_runner_dot_v1alpha_dot_worker__pb2.AttachResponse.FromString,
                 _registered_method=True)
 
 
@@ -61,14 +61,14 @@ def add_WorkerServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Attach': grpc.stream_stream_rpc_method_handler(
                     servicer.Attach,
-                    request_deserializer=aetheris_dot_runner_dot_v1_dot_worker__pb2.AttachRequest.FromString,
-                    response_serializer=aetheris_dot_runner_dot_v1_dot_worker__pb2.AttachResponse.SerializeToString,
+                    request_deserializer=aetheris_dot_runner_dot_v1alpha_dot_worker__pb2.AttachRequest.FromString,
+                    response_serializer=aetheris_dot_runner_dot_v1alpha_dot_worker__pb2.AttachResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'aetheris.runner.v1.Worker', rpc_method_handlers)
+            'aetheris.runner.v1alpha.Worker', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('aetheris.runner.v1.Worker', rpc_method_handlers)
+    server.add_registered_method_handlers('aetheris.runner.v1alpha.Worker', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
@@ -90,9 +90,9 @@ class Worker:
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/aetheris.runner.v1.Worker/Attach',
-            aetheris_dot_runner_dot_v1_dot_worker__pb2.AttachRequest.SerializeToString,
-            aetheris_dot_runner_dot_v1_dot_worker__pb2.AttachResponse.FromString,
+            '/aetheris.runner.v1alpha.Worker/Attach',
+            aetheris_dot_runner_dot_v1alpha_dot_worker__pb2.AttachRequest.SerializeToString,
+            aetheris_dot_runner_dot_v1alpha_dot_worker__pb2.AttachResponse.FromString,
             options,
             channel_credentials,
             insecure,
