@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from aetheris_api.jobs import SubmitBody
 from aetheris_gateway.core import intake
 from aetheris_gateway.core.requests import NewJob
+from aetheris_gateway.http.routes.jobs import new_job
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.service import JobService
 from aetheris_kernel.clock import SystemClock
@@ -37,3 +39,16 @@ async def test_where_spans_are_made_a_job_belongs_to_the_one_of_its_request():
     ours = trace.SpanContext(int("1" * 32, 16), int("2" * 16, 16), False, trace.TraceFlags(1))
     with trace.use_span(trace.NonRecordingSpan(ours)):
         assert await traceparent_of(SENT) == f"00-{'1' * 32}-{'2' * 16}-01"
+
+
+async def test_an_input_is_parsed_where_it_enters_and_not_again(monkeypatch):
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("the input is parsed a second time")
+
+    sent = SubmitBody(input={"args": [1]})  # as body.read returns it, parsed and checked
+    monkeypatch.setattr(intake.json, "loads", again)
+    scheduler = Scheduler()
+    jobs = JobService(scheduler, SystemClock(), asyncio.Event())  # type: ignore[arg-type]
+    await jobs.submit(Caller("default", "ada"), new_job("a", sent, None))
+
+    assert (scheduler.request.input, scheduler.request.input_checked) == (b'{"args":[1],"kwargs":{}}', True)

@@ -77,7 +77,8 @@ def submission(request: pb.SubmitRequest, clock: Clock) -> Submission:
             traceparent=request.traceparent,
             actor=request.actor,
             fork=_fork(request.fork) if request.HasField("fork") else None,
-        )
+        ),
+        input_checked=request.input_checked,
     )
 
 

@@ -63,6 +63,8 @@ class JobService:
 
     async def start(self, submission: scheduler_pb.SubmitRequest, traceparent: str) -> tuple[scheduler_pb.Job, bool]:
         """The scheduler's job for a submission, and whether this call created it."""
+        # A submission's input was parsed where it entered the gateway; a fork's input is that of an accepted job.
+        submission.input_checked = True
         # The gateway chooses the id, so that a second try of this call is the same job.
         submission.job_id = str(self._clock.new_id())
         submission.traceparent = _traceparent(traceparent)

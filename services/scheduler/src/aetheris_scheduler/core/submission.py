@@ -52,8 +52,10 @@ class Submission:
     digest: bytes = b""
 
 
-def checked(submission: Submission) -> Submission:
-    """The submission with its queue and digest filled in. Raises Invalid, which names the field that is wrong."""
+def checked(submission: Submission, *, input_checked: bool = False) -> Submission:
+    """The submission with its queue and digest filled in. Raises Invalid, which names the field that is wrong.
+
+    `input_checked`: the caller has parsed the input, so its size is checked here and the rest is not done twice."""
     _check_name("tenant", submission.tenant)
     _check_name("agent", submission.agent)
     queue = submission.queue or DEFAULT_QUEUE
@@ -69,7 +71,7 @@ def checked(submission: Submission) -> Submission:
         raise Invalid("no job is its own parent", field="parent_job_id")
     if submission.fork is not None:
         _check_fork(submission.fork)
-    _check_input(submission.input)
+    _check_input(submission.input, parsed=input_checked)
     return replace(submission, queue=queue, digest=_digest(submission, queue))
 
 
@@ -144,9 +146,11 @@ def _check_fork(fork: Fork) -> None:
     _check_text("before_path", fork.before_path, PATH_CHARS_MAX)
 
 
-def _check_input(raw: bytes) -> None:
+def _check_input(raw: bytes, *, parsed: bool) -> None:
     if len(raw) > INPUT_BYTES_MAX:
         raise Invalid(f"input is at most {INPUT_BYTES_MAX} bytes", field="input")
+    if parsed:
+        return
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):

@@ -96,7 +96,7 @@ class Progress(_message.Message):
     def __init__(self, fraction: _Optional[float] = ..., note: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
-    __slots__ = ("tenant", "agent", "input", "idempotency_key", "queue", "priority", "job_id", "parent_job_id", "deadline", "start_after", "traceparent", "actor", "fork")
+    __slots__ = ("tenant", "agent", "input", "idempotency_key", "queue", "priority", "job_id", "parent_job_id", "deadline", "start_after", "traceparent", "actor", "fork", "input_checked")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +110,7 @@ class SubmitRequest(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     FORK_FIELD_NUMBER: _ClassVar[int]
+    INPUT_CHECKED_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     agent: str
     input: bytes
@@ -123,7 +124,8 @@ class SubmitRequest(_message.Message):
     traceparent: str
     actor: str
     fork: Fork
-    def __init__(self, tenant: _Optional[str] = ..., agent: _Optional[str] = ..., input: _Optional[bytes] = ..., idempotency_key: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., job_id: _Optional[str] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., traceparent: _Optional[str] = ..., actor: _Optional[str] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ...) -> None: ...
+    input_checked: bool
+    def __init__(self, tenant: _Optional[str] = ..., agent: _Optional[str] = ..., input: _Optional[bytes] = ..., idempotency_key: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., job_id: _Optional[str] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., traceparent: _Optional[str] = ..., actor: _Optional[str] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., input_checked: _Optional[bool] = ...) -> None: ...
 
 class Fork(_message.Message):
     __slots__ = ("from_job_id", "at_seq", "effects", "before_path")
