@@ -12,8 +12,8 @@ import grpc
 import pytest
 from aetheris_chassis.status import refusal_from
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
-from aetheris_scheduler import waiters
 from aetheris_scheduler.core.page import to_token
+from aetheris_scheduler.loops import waiters
 
 from .conftest import PostgresWorld, Served, eventually, serving_scheduler
 from .peer import ended, parked, submission
