@@ -2,9 +2,9 @@
 
 CREATE SCHEMA scheduler;
 
--- Always true, and said to be dear: a plan that would ask it of every row loses against one that goes by an
--- index. Plans are made while the table is still empty and then kept, and to an empty table the planner
--- likes a sequential scan best. Every statement about jobs asks it.
+-- Always true, with a high declared cost: a plan that would call it for every row loses against one that uses an
+-- index. Plans are made while the table is still empty and then kept, and for an empty table the planner prefers a
+-- sequential scan. Every statement about jobs calls it.
 CREATE FUNCTION scheduler.by_index(id uuid) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE COST 1000
 AS $$ BEGIN RETURN true; END $$;
@@ -42,7 +42,7 @@ CREATE TABLE scheduler.jobs (
     cancel_actor    text        NOT NULL DEFAULT '',
     result          bytea,
     failure         jsonb,
-    -- What its holder said last of how far it is; it counts while that lease runs.
+    -- The holder's last report of how far the job is; it counts while that lease runs.
     progress_lease    bigint NOT NULL DEFAULT 0,
     progress_fraction float8,
     progress_note     text   NOT NULL DEFAULT '',
@@ -70,13 +70,13 @@ EXCEPTION WHEN feature_not_supported THEN
 END
 $$;
 
--- The submitter's key decides, once.
+-- A tenant's idempotency key makes one job of an agent.
 CREATE UNIQUE INDEX jobs_key ON scheduler.jobs (tenant, agent, idempotency_key) WHERE idempotency_key <> '';
--- What can be claimed, lane by lane, in the order in which it is.
+-- Jobs that can be claimed, lane by lane, in the order in which they are.
 CREATE INDEX jobs_ready ON scheduler.jobs (agent, queue, priority DESC, since, id) WHERE state = 1 AND NOT paused;
 -- What a session holds.
 CREATE INDEX jobs_leased ON scheduler.jobs (session) WHERE state = 2;
--- What the holder of a job has to hear, if another scheduler has its stream.
+-- Notices for the holders of jobs, for the scheduler that has their streams.
 CREATE INDEX jobs_news ON scheduler.jobs (session) WHERE state = 2 AND (wake OR cancel OR paused);
 -- Timers, by when they are due.
 CREATE INDEX jobs_timers ON scheduler.jobs (wake_at) WHERE state = 3 AND wake_at IS NOT NULL;
@@ -85,13 +85,13 @@ CREATE INDEX jobs_deadlines ON scheduler.jobs (deadline) WHERE deadline IS NOT N
 -- Lists, newest first, of one state or, merged, of several.
 CREATE INDEX jobs_by_tenant ON scheduler.jobs (tenant, state, id);
 CREATE INDEX jobs_by_parent ON scheduler.jobs (parent, id) WHERE parent IS NOT NULL;
--- What needs an eye.
+-- Jobs that an operator should look at.
 CREATE INDEX jobs_operator ON scheduler.jobs (tenant, since, id) WHERE operator_only;
 CREATE INDEX jobs_crashing ON scheduler.jobs (tenant, since, id) WHERE crash_count > 0 AND state <= 3;
 
--- In which order the children of a job have ended. Whoever ends a child holds its parent's row, so numbers
--- become visible in their order and none is skipped: a parent that has read up to one never finds a smaller
--- one later.
+-- In which order the children of a job have ended. The transaction that ends a child locks its parent's row, so
+-- numbers become visible in their order and none is skipped: a parent that has read up to one number never finds a
+-- smaller one later.
 CREATE TABLE scheduler.child_ends (
     number bigint NOT NULL,
     parent uuid   NOT NULL,
@@ -99,15 +99,15 @@ CREATE TABLE scheduler.child_ends (
     CONSTRAINT child_ends_pkey PRIMARY KEY (parent, number)
 );
 
--- One row per session. No index but the key, so that renewing a lease never touches one. An expired
--- session stays for a while as a stone with its name on it, so that it is told so when it comes back.
+-- One row per session. No index but the key, so that renewing a lease never changes one. An expired
+-- session's row stays for a while, so that a runner that comes back is told that its session expired.
 CREATE TABLE scheduler.runners (
     lease_deadline timestamptz NOT NULL,
     capacity       integer     NOT NULL,
     draining       boolean     NOT NULL DEFAULT false,
     expired        boolean     NOT NULL DEFAULT false,
     session        uuid        NOT NULL,
-    -- Which of its streams speaks for it. What an older one's scheduler still thinks of it is void.
+    -- Which of its streams speaks for it. The scheduler of an older stream can no longer change the session.
     stream         uuid        NOT NULL,
     runner_id      text        COLLATE "C" NOT NULL,
     agents         text[]      NOT NULL,
@@ -117,7 +117,7 @@ CREATE TABLE scheduler.runners (
 )
 WITH (fillfactor = 50);
 
--- Jobs without what they carry in and out, for lists; and the name of whoever holds them.
+-- Jobs without input and result, for lists, with the runner id of their holder.
 CREATE VIEW scheduler.heads AS
 SELECT job.id, job.tenant, job.agent, job.queue, job.priority, job.state, job.since, job.created_at, job.started_at,
     job.lease, job.session, runner.runner_id, job.wake, job.cancel, job.cancel_reason, job.cancel_actor, job.paused,

@@ -109,7 +109,7 @@ class LedgerServicer:
         """Watch returns a job's commits from a place on and then each new one as it becomes durable, until
         the chain ends or the caller leaves.
 
-        NOT_FOUND is never said: a job that has no commit yet is waited for.
+        A job without a commit is no NOT_FOUND: the call waits for its first commit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,20 +141,20 @@ class LedgerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResolveEffect(self, request, context):
-        """ResolveEffect leaves a person's verdict on an effect in doubt for the job's next holder, who
-        writes it into the chain. Saying the same again changes nothing.
+        """ResolveEffect leaves a person's resolution of an effect in doubt for the job's next holder, which
+        writes it into the chain. Sending the same again changes nothing.
 
         NOT_FOUND / NOT_FOUND: no such effect. FAILED_PRECONDITION / EFFECT_STATE: it is not in doubt, or
-        another verdict was left first.
+        another resolution was left first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportLateOutcome(self, request, context):
-        """ReportLateOutcome leaves what a fenced holder saw its tool return, as evidence for the doubt.
+        """ReportLateOutcome leaves the outcome that a fenced holder saw, as a resolution of the effect in doubt.
 
-        NOT_FOUND / NOT_FOUND: no such effect. Saying it again changes nothing.
+        NOT_FOUND / NOT_FOUND: no such effect. Sending it again changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -218,7 +218,7 @@ class SchedulerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Stuck(self, request, context):
-        """Stuck lists jobs that need somebody's eye, with the cause and the remedy.
+        """Stuck lists jobs that an operator should look at, with the cause and the remedy.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -241,8 +241,8 @@ class SchedulerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Handover(self, request, context):
-        """Handover is Drain with an heir: each job that the session hands back from now on is leased to the
-        successor in the same moment, whatever else is waiting, if the successor can run it. Nobody waits for a
+        """Handover is Drain with a successor: each job that the session hands back from now on is leased to the
+        successor in the same transaction, before other waiting jobs, if the successor can run it. No job waits for a
         lease or a grace, and no crash is counted. Calling it again changes nothing.
 
         NOT_FOUND / NOT_FOUND: one of the two has no stream at this scheduler. FAILED_PRECONDITION / CONFLICT: the
