@@ -1,4 +1,4 @@
-"""A peer that falls silent without a word is noticed within 15 seconds, by whoever called and by whoever was called."""
+"""A peer that falls silent is noticed within 15 seconds, by the client and by the server."""
 
 from __future__ import annotations
 

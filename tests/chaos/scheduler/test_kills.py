@@ -80,10 +80,10 @@ class Runner:
     def __init__(self, schedulers: list[Scheduler], record: Record, dice: random.Random) -> None:
         self.schedulers, self.record, self.dice = schedulers, record, dice
         self.call: Any = None
-        self._anew()
+        self._begin_new_session()
         record.runners.append(self)
 
-    def _anew(self) -> None:
+    def _begin_new_session(self) -> None:
         self.session = str(uuid4())
         self.held: dict[str, int] = {}
         self.unsettled: dict[tuple[str, int], pb.Outcome] = {}
@@ -100,7 +100,7 @@ class Runner:
             async with open_channel(scheduler.address) as channel:
                 code = await self._stream(api.SchedulerStub(channel).Work())
             if code is grpc.StatusCode.FAILED_PRECONDITION or not self.alive:
-                self._anew()
+                self._begin_new_session()
             await asyncio.sleep(0.02)
 
     async def _stream(self, call: Any) -> grpc.StatusCode | None:
@@ -174,15 +174,15 @@ class Runner:
         return pb.Beat(number=number)
 
     def dies(self) -> None:
-        """And starts again as somebody else; what it held is lost with it."""
+        """The runner starts again with a new session; the jobs of the old one are lost with it."""
         if self.call is not None:
             self.call.cancel()
-        self._anew()
+        self._begin_new_session()
 
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[Server]:
-    """One that may be killed without anybody else noticing."""
+    """A PostgreSQL server of this test's own, which the test may kill."""
     server = Server(tmp_path / "postgres")
     server.start()
     asyncio.run(migrate(server.dsn(), "aetheris_scheduler"))

@@ -1,4 +1,4 @@
-"""Migrations: forward only, once each, whoever runs them."""
+"""Migrations: forward only, and once each, however many processes run them."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ async def test_a_service_that_starts_outlives_the_loss_of_its_connection(shop, d
     await other.close()
 
 
-async def test_a_table_that_somebody_holds_stops_the_migration_and_not_everybody_else(shop, database):
+async def test_a_locked_table_stops_the_migration_and_not_other_statements(shop, database):
     shop.write(m0001_pre_orders=FIRST)
     await migrate(database, shop.name)
     shop.write(m0002_pre_total=SECOND)

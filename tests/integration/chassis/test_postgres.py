@@ -210,7 +210,7 @@ def lent(connection):
 
 
 class Lent:
-    """A pool of one connection that somebody else holds."""
+    """A pool of one connection, which another caller holds."""
 
     def __init__(self, connection):
         self._connection = connection

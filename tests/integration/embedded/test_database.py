@@ -1,4 +1,4 @@
-"""The bundled PostgreSQL, whatever the last start left behind."""
+"""The bundled PostgreSQL, with everything that an earlier start may have left behind."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_what_was_written_is_there_after_a_stop_and_a_start(started: Start
     assert await ask(started(), "SELECT answer FROM kept") == 42
 
 
-async def test_nobody_else_on_this_machine_can_connect(started: Start, folder: Path) -> None:
+async def test_no_other_user_of_this_machine_can_connect(started: Start, folder: Path) -> None:
     database = started()
     for path in (folder / "pg", folder / "postgres"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
@@ -101,8 +101,8 @@ async def test_a_first_start_that_was_cut_off_leaves_nothing_in_the_way(started:
     assert await ask(started(), "SELECT 1") == 1
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as somebody else")
-def test_root_runs_it_as_whoever_made_the_data(started: Start, folder: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
+def test_root_runs_it_as_the_owner_of_the_data(started: Start, folder: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     database = started()
     database.stop()

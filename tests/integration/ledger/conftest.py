@@ -176,7 +176,7 @@ def open_store(clock: SimClock) -> Any:
 
 @pytest.fixture
 def tamper() -> Any:
-    """Run a statement as somebody with all rights, whom no trigger stops. What the server said it did."""
+    """Run a statement as a superuser whom no trigger stops. Returns the server's status line."""
 
     async def run(dsn: str, statement: str, *values: Any) -> str:
         connection = await asyncpg.connect(dsn)

@@ -108,7 +108,7 @@ async def deadlocks(store: Any) -> int:
 async def test_a_write_whose_reply_is_lost_is_unavailable_and_its_retry_adds_nothing(
     database, open_store, holder, happened, monkeypatch, with_effects
 ):
-    """X4, from the store's side: committed, and nobody heard of it."""
+    """X4, from the store's side: a commit is durable, and its writer got no answer."""
     async with open_store(database) as store:
         job = await holder().begin(store)
         append = job.next(happened.started() if with_effects else happened.step())
@@ -315,7 +315,7 @@ async def filled(connection: Any) -> None:
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["new", "60000 commits"])
-async def test_hot_statements_walk_an_index_whatever_the_size_of_the_table(database, large):
+async def test_hot_statements_walk_an_index_in_tables_of_every_size(database, large):
     connection = await asyncpg.connect(database)
     if large:
         await filled(connection)

@@ -1,4 +1,4 @@
-"""P1: whatever is done to a stored chain or to the record of its effects, Verify says so and names the first
+"""P1: for every change to a stored chain or to the record of its effects, Verify says so and names the first
 bad commit, and Read does not hand it out."""
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ async def test_a_deleted_effect_is_named(database, open_store, holder, happened,
 
 
 @pytest.mark.parametrize("seq", [3, 99])
-async def test_an_effect_that_nobody_started_is_named(database, open_store, holder, happened, tamper, seq):
+async def test_an_effect_that_no_commit_started_is_named(database, open_store, holder, happened, tamper, seq):
     async with open_store(database) as store:
         job = await lived(store, holder, happened)
         await tamper(
@@ -308,7 +308,7 @@ async def test_a_result_taken_from_another_jobs_effect_needs_no_row(database, op
 
 
 async def test_bodies_and_effect_changes_that_disagree_are_found(database, open_store, holder, happened):
-    """Whoever appends says both; here the body says nothing of the effect, or the change nothing of the body."""
+    """A runner sends both; here the body has no event for the change, or the change does not fit the body."""
     async with open_store(database) as store:
         silent = await holder().begin(store)
         append = silent.next(happened.step())

@@ -145,7 +145,7 @@ async def test_commits_of_another_replica_are_found_by_one_statement_for_all_who
         await client.close()
 
 
-async def test_nobody_watching_costs_no_statement(database, replica, holder, monkeypatch, counted):
+async def test_without_a_watch_there_is_no_statement(database, replica, holder, monkeypatch, counted):
     polls: list[int] = []
     moved = PostgresStore.moved
 
@@ -168,7 +168,7 @@ async def test_nobody_watching_costs_no_statement(database, replica, holder, mon
 
 
 async def test_a_watcher_far_behind_reads_the_chain_without_a_gap(database, replica, holder, happened):
-    """More than memory keeps, while nobody reads the call."""
+    """More commits than memory keeps, while the client does not read."""
     async with replica(database) as ledger:
         client, job = ledger.journal(), holder()
         watcher = Watcher(ledger, job.job)

@@ -1,4 +1,4 @@
-"""Claims: who gets which job, and which jobs nobody gets. In memory and in PostgreSQL."""
+"""Claims: which session gets which job, and which jobs none gets. In memory and in PostgreSQL."""
 
 from __future__ import annotations
 

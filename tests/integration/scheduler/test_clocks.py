@@ -17,7 +17,7 @@ from .peer import Stream, parked, released
 
 
 class SetClock:
-    """The machine's clock, which somebody sets. Both the process and its store go by it."""
+    """The machine's clock, which a test sets. Both the process and its store go by it."""
 
     def __init__(self) -> None:
         self._system = SystemClock()

@@ -1,4 +1,4 @@
-"""What it costs: claims go by the small index, whatever else there is; a hundred thousand parked jobs cost nothing."""
+"""Costs: claims go by the small index, however many jobs there are; a hundred thousand parked jobs cost nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session's jobs go to its heir in the moment it lets go of them: before anybody else, without a wait or a crash."""
+"""Jobs that a session hands back go to its successor at once: before other sessions, without a wait or a crash."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def slot(runner: Hello) -> Slot:
     return Slot(runner.session, runner.stream, runner.runner_id)
 
 
-async def test_what_is_handed_back_is_the_heirs_before_anybody_claims(world: World) -> None:
+async def test_jobs_handed_back_go_to_the_successor_before_any_claim(world: World) -> None:
     old, heir, other = [await world.runner() for _ in range(3)]
     job = await world.leased(old)
     waiting = await world.submit(priority=5)
@@ -48,7 +48,7 @@ async def test_what_is_handed_back_is_the_heirs_before_anybody_claims(world: Wor
     assert (await world.job(waiting)).state is JobState.READY
 
 
-async def test_an_heir_gets_only_what_it_can_run_and_what_may_run(world: World) -> None:
+async def test_a_successor_gets_only_jobs_that_it_can_run_and_that_may_run(world: World) -> None:
     old = await world.runner()
     heir = await world.runner(agents=["painter"])
     strange, paused = await world.leased(old), await world.leased(old, agent="painter")
@@ -67,7 +67,7 @@ async def test_an_heir_gets_only_what_it_can_run_and_what_may_run(world: World) 
     assert [(await world.job(job)).state for job in (strange, paused)] == [JobState.READY, JobState.READY]
 
 
-async def test_an_heir_that_speaks_by_another_stream_by_now_gets_nothing(world: World) -> None:
+async def test_a_successor_that_has_moved_to_another_stream_gets_nothing(world: World) -> None:
     old, heir = await world.runner(), await world.runner()
     job = await world.leased(old)
     await world.store.open(replace(heir, stream=uuid4()), lease_s=60)

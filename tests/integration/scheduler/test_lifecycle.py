@@ -149,7 +149,7 @@ def _older(job: Job, shift: timedelta, world: World) -> Job:
 def _check_answers(ticked: Ticked, event: Event, jobs: Sequence[Job], before: dict[UUID, Any]) -> None:
     if isinstance(event, (Park, Release, End, Progress)):
         leased_then = [job.state is JobState.LEASED for job in jobs]
-        # Nobody else has held them since, so for the store the others are repetitions.
+        # No other session has held them since, so for the store the others are repetitions.
         assert [effective for effective, leased in zip(ticked.settled, leased_then, strict=True) if leased] == [
             True
         ] * sum(leased_then)

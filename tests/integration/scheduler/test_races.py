@@ -231,7 +231,7 @@ def _claims(hello: Hello) -> Tick:
     return Tick(claims=[claim_for(hello.session, hello.stream)])
 
 
-async def test_what_is_being_leased_while_a_session_comes_back_is_not_left_with_nobody(
+async def test_a_job_leased_while_its_session_comes_back_is_not_lost(
     postgres_world: PostgresWorld,
 ) -> None:
     """The assignment would go to the stream that is gone, and the new one would never hear of it."""

@@ -18,7 +18,7 @@ from aetheris_scheduler.loops import waiters
 from .conftest import PostgresWorld, Served, eventually, serving_scheduler
 from .peer import ended, parked, submission
 
-NOBODY = "0199aaaa-0000-7000-8000-000000000000"
+UNKNOWN = "0199aaaa-0000-7000-8000-000000000000"
 
 
 async def refused(call: Any) -> tuple[grpc.StatusCode, str, dict[str, object]]:
@@ -28,7 +28,7 @@ async def refused(call: Any) -> tuple[grpc.StatusCode, str, dict[str, object]]:
     return error.value.code(), refusal.reason, refusal.facts
 
 
-SURROGATE = to_token("\ud800", NOBODY)
+SURROGATE = to_token("\ud800", UNKNOWN)
 WRONG = {
     "no tenant": {"tenant": ""},
     "a tenant with a slash": {"tenant": "a/b"},
@@ -107,7 +107,7 @@ async def test_a_reused_key_and_a_full_queue_say_which_rule_spoke(
         assert float(str(full[2]["retry_after_s"])) > 0
 
 
-@pytest.mark.parametrize("job_id", [NOBODY, "nobody", "", "\0", "' OR 1=1 --"])
+@pytest.mark.parametrize("job_id", [UNKNOWN, "nobody", "", "\0", "' OR 1=1 --"])
 async def test_orders_about_an_unknown_job_are_refused(scheduler: Served, job_id: str) -> None:
     for call in (
         scheduler.api.Wake(pb.WakeRequest(job_id=job_id)),
@@ -189,7 +189,7 @@ async def test_get_with_wait_answers_when_the_time_is_over(scheduler: Served) ->
     assert datetime.now(UTC) >= moment
 
 
-async def test_whoever_waits_is_answered_before_the_scheduler_stops(scheduler: Served) -> None:
+async def test_a_waiting_caller_is_answered_before_the_scheduler_stops(scheduler: Served) -> None:
     job = await scheduler.submit()
     waiting = asyncio.ensure_future(scheduler.api.Get(pb.GetRequest(job_id=job.job_id, wait=timedelta(seconds=50))))
     await scheduler.job(job.job_id)
@@ -278,13 +278,13 @@ async def test_a_job_shows_what_it_was_submitted_with(scheduler: Served) -> None
     assert abs(job.create_time.ToDatetime(tzinfo=UTC) - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-async def test_hostile_outcomes_harm_nobody_else(scheduler: Served) -> None:
+async def test_hostile_outcomes_harm_no_other_job(scheduler: Served) -> None:
     async with scheduler.peer().stream() as runner:
         job, other = await scheduler.submit(), await scheduler.submit()
         await runner.until(lambda: len(runner.jobs) == 2)
         mine = runner.job(job.job_id)
         await runner.say(
-            pb.Outcome(job_id=NOBODY, lease=2**64 - 1, ended=pb.Ended(state=pb.JOB_STATE_COMPLETED)),
+            pb.Outcome(job_id=UNKNOWN, lease=2**64 - 1, ended=pb.Ended(state=pb.JOB_STATE_COMPLETED)),
             pb.Outcome(job_id=str(uuid4()), lease=0, progressed=pb.Progressed()),
             parked(mine, "no\0way " * 1_000, wake_time={"seconds": 2**60}),
             ended(runner.job(other.job_id)),

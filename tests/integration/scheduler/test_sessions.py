@@ -32,7 +32,7 @@ async def test_a_lost_session_gives_up_its_jobs_and_their_crashes_are_counted(wo
 
 
 async def test_a_session_that_is_known_to_be_well_is_not_lost(world: World) -> None:
-    """Whatever the clock says: its own scheduler hears it."""
+    """A set clock does not expire it, because its own scheduler gets its beats."""
     runner = await world.runner(lease_s=5)
     await world.leased(runner)
     await world.pass_time(600)

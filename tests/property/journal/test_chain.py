@@ -1,4 +1,4 @@
-"""Whatever is done to a chain, the first commit it was done to is named."""
+"""For every change to a chain, the first changed commit is named."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_swapped_contents_are_named_by_the_first_of_the_two(chain, data):
 
 
 @given(chain=chains(), data=st.data())
-def test_a_commit_that_was_made_up_anew_breaks_the_next(chain, data):
+def test_a_rewritten_commit_breaks_the_next(chain, data):
     """With its own hash made to fit: then the one after it names another parent."""
     place = data.draw(st.integers(0, len(chain) - 2))
     old, parent = chain[place], chain[place - 1].hash if place else GENESIS

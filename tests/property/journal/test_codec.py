@@ -1,4 +1,4 @@
-"""Events survive the wire, whatever they hold."""
+"""All events survive the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is sent in whatever order and batches, the store in memory and the one in PostgreSQL answer alike."""
+"""For all appends, in every order and batch, the store in memory and the one in PostgreSQL answer alike."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ WAITING: Any = st.lists(st.sampled_from(["wake", "park", "claim", "lose", "cance
 
 
 @given(WAITING)
-def test_j5_whatever_happens_a_wake_is_followed_by_a_look(steps: list[str]) -> None:
+def test_j5_a_wake_is_always_followed_by_a_look_at_the_inbox(steps: list[str]) -> None:
     """A look is a lease: its holder reads the inbox. No wake may be left without one to come."""
 
     async def play() -> None:

@@ -1,5 +1,5 @@
 """The dispatcher, with a store that fails or dies at any of its calls: every job is run, every word is heard, and
-nobody is given what somebody else holds."""
+no session is leased a job that another one holds."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def submissions() -> list[Submission]:
 
 
 async def ask(dispatcher: Dispatcher, wanted: Sequence[Submission], store: MemoryStore) -> None:
-    """Submit, and wake whatever is parked until all has ended."""
+    """Submit, and wake parked jobs until all have ended."""
     for submission in wanted:
         (answer,) = await again(lambda submission=submission: dispatcher.submit([submission]))
         assert isinstance(answer, Submitted)

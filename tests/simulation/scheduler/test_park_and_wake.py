@@ -24,7 +24,7 @@ def interleavings(*lengths: int) -> Iterator[tuple[int, ...]]:
 
 
 class Holder:
-    """Whoever is leased the job: takes it, looks into the inbox, parks if there is nothing."""
+    """A holder: takes the job, looks into the inbox, parks if there is nothing."""
 
     def __init__(self, store: MemoryStore, hello: Hello, inbox: set[str], wanted: int) -> None:
         self.store, self.hello, self.inbox, self.wanted = store, hello, inbox, wanted

@@ -1,4 +1,4 @@
-"""Whoever waits for a job's end hears of it from this process's own ticks, and of all others by one look."""
+"""Callers that wait for a job's end get it from this process's own ticks, and from one poll for all others."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_a_tick_of_this_process_tells_everybody_who_waits_at_once() -> Non
         assert not other.is_set()
 
 
-async def test_however_many_wait_one_question_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_waiting_callers_share_one_query(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POLL_S", 0.01)
     store = Asked()
     waiters, jobs = Waiters(store), [CLOCK.new_id() for _ in range(50)]
@@ -54,7 +54,7 @@ async def test_however_many_wait_one_question_is_asked(monkeypatch: pytest.Monke
     async with asyncio.timeout(5):
         await asyncio.gather(*(wait(job) for job in jobs))
     questions = len(store.questions)
-    # Nobody waits any more, so nothing is asked.
+    # No caller waits any more, so no query is made.
     for _ in range(10):
         await asyncio.sleep(0.01)
     polling.cancel()
@@ -65,7 +65,7 @@ async def test_however_many_wait_one_question_is_asked(monkeypatch: pytest.Monke
     assert len(store.questions) == questions
 
 
-async def test_whoever_waits_is_released_when_the_process_stops() -> None:
+async def test_waiting_callers_are_released_when_the_process_stops() -> None:
     waiters: Any = Waiters(MemoryStore(CLOCK))
     async with waiters.waiting(CLOCK.new_id()) as one:
         waiters.release()

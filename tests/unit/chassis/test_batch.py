@@ -158,7 +158,7 @@ async def test_a_full_queue_refuses_those_who_will_not_wait_and_keeps_the_place_
         assert answers == ["a!", "e!"]
 
 
-async def test_a_failed_write_reaches_every_caller_of_its_batch_and_nobody_else():
+async def test_a_failed_write_reaches_the_callers_of_its_batch_only():
     disk = Disk()
     writer = writer_on(disk, rows_max=2)
     async with running(writer):
@@ -306,7 +306,7 @@ async def test_a_write_cancelled_from_within_is_refused_and_the_writer_goes_on()
         assert await settled(more) == ["b!"]
 
 
-async def test_a_crash_in_a_write_ends_the_writer_and_leaves_nobody_waiting():
+async def test_a_crash_in_a_write_ends_the_writer_and_leaves_no_caller_waiting():
     disk = Disk()
     writer = writer_on(disk, rows_max=1)
     async with running(writer) as loop:

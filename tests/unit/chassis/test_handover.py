@@ -33,7 +33,7 @@ def test_a_listener_is_taken_by_its_address(lent: socket.socket) -> None:
 
 
 def test_one_at_another_address_is_not_taken_instead(lent: socket.socket) -> None:
-    """Whoever asked for loopback must not be found on the network."""
+    """A service that asked for loopback must not be reachable from the network."""
     port = lent.getsockname()[1]
 
     assert handover.lent_listener(Address("0.0.0.0", port)) is None

@@ -86,7 +86,7 @@ def test_a_peer_is_away_by_code_and_details(code, details, away):
     assert isinstance(refusal_from(error), Unavailable) == away
 
 
-def test_somebody_elses_error_details_are_not_taken_for_ours():
+def test_error_details_of_another_domain_are_not_taken_for_ours():
     error = ended_with(grpc.StatusCode.NOT_FOUND, ("grpc-status-details-bin", b""), ("other", "x"))
 
     assert refusal_from(error).facts == {}

@@ -82,7 +82,7 @@ def test_origins_are_the_table_read_backwards(target):
 
 
 @pytest.mark.parametrize(("stands", "job", "target"), list(product([None, *State], [OWNER, OTHER], State)))
-def test_permission_is_a_question_of_state_and_owner(stands, job, target):
+def test_state_and_owner_decide_what_is_permitted(stands, job, target):
     effect = None if stands is None else replace(EFFECT, state=stands)
     table = BY_OWNER if job == OWNER or stands is None else BY_OTHERS
 
@@ -99,7 +99,7 @@ def test_changes_of_one_key_become_one_move():
     )
 
 
-def test_changes_that_contradict_each_other_are_refused_whatever_stands_there():
+def test_changes_that_contradict_each_other_are_refused_for_every_row():
     with pytest.raises(Invalid) as refusal:
         moves([Change("k", State.FAILED), Change("k", State.COMMITTED, result_digest=DIGEST)])
 

@@ -31,7 +31,7 @@ async def test_a_childs_end_wakes_a_parent_that_is_parked(world: World) -> None:
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 async def test_a_child_that_ends_while_its_parent_parks_is_never_missed(world: World, order: tuple[int, ...]) -> None:
-    """Whatever the order in which the three words come, and in however few ticks."""
+    """In every order in which the three outcomes may come, and in any number of ticks."""
     for cut in range(3):
         await world.clear()
         runner = await world.runner()
