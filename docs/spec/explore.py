@@ -1,4 +1,4 @@
-"""Breadth first through everything the house can do; the shortest way to whatever must not be."""
+"""Explores all states of the model, breadth first; finds the shortest list of steps that breaks an invariant."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def a_tool_is_entered_once_for_each_permission(s: House, rules: Rules, plan: Pla
 
 
 def the_world_is_changed_at_most_once(s: House, rules: Rules, plan: Plan) -> bool:
-    """Unless a living runner was robbed: one that stands between its permission and the tool may still enter it,
-    and then only what the tool does with its key helps."""
+    """Unless a living runner lost its lease: between its permission and the tool it may still enter the tool, and then
+    only a tool that checks its key helps."""
     if any(job.robbed for job in s.jobs):
         return True
     keys = ["" if plan.shared else (number, place) for number, place, _ in s.entered]
@@ -55,7 +55,7 @@ def no_cancel_is_missed(s: House, rules: Rules, plan: Plan) -> bool:
 
 
 def a_signal_is_in_the_inbox_or_in_the_chain(s: House, rules: Rules, plan: Plan) -> bool:
-    """And in the chain once."""
+    """The signal is in the chain at most once."""
     for job in s.jobs:
         got = sum(commit.event == "got_signal" for commit in job.chain)
         if got > 1 or (got and job.signal != "accepted") or (job.settled and not got):
@@ -72,7 +72,7 @@ def the_schedulers_end_is_in_the_chain(s: House, rules: Rules, plan: Plan) -> bo
 
 
 def the_holder_knows_the_whole_record(s: House, rules: Rules, plan: Plan) -> bool:
-    """Once its fence is in the chain, nothing follows but its own."""
+    """Once a holder's fence is in the chain, only its own commits follow, until the next fence."""
     for who, runner in enumerate(s.runners):
         if not runner.holds or not runner.fenced or runner.view is None:
             continue
@@ -102,7 +102,7 @@ REACHABLE = "from_everywhere_the_end_can_be_reached"
 # What is explored, each of them whole.
 EVERYTHING = "an effect, then a signal"
 SMALL = "the same with one fault"
-CANCEL = "an effect, a signal, and somebody cancels"
+CANCEL = "an effect, a signal and a cancel"
 SHARED = "two jobs under one business key"
 PLANS = {
     EVERYTHING: Plan(),
@@ -117,7 +117,7 @@ PLANS = {
 DEEP = {
     "an effect, and three faults": Plan(("effect",), faults=3),
     "three runners and a signal, two faults": Plan(("signal",), runners=3),
-    "two effects, a signal, and somebody cancels": Plan(("effect", "effect", "signal"), faults=1, cancels=True),
+    "two effects, a signal and a cancel": Plan(("effect", "effect", "signal"), faults=1, cancels=True),
     "two jobs under one business key, two faults": Plan(("effect",), jobs=2, faults=2, shared=True),
 }
 
@@ -187,7 +187,7 @@ def explore(rules: Rules, plan: Plan, *, check: Iterable[Invariant] = INVARIANTS
 
 
 def _cannot_end(back: list[list[int]], at_end: list[int]) -> int | None:
-    """The first state from which no way leads to the end, however lucky."""
+    """The first state from which no list of steps leads to the end."""
     can = bytearray(len(back))
     todo = list(at_end)
     for number in todo:

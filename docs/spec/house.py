@@ -1,14 +1,14 @@
-"""The house as an explicit-state model: lease × chain × effect × park/wake, small enough to look at all of it.
+"""Aetheris as an explicit-state model: lease × chain × effect × park/wake, small enough to explore all of it.
 
     inbox ── wake ──► scheduler's row ── lease ──► runner ── append ──► chain ── permission ──► the world
                            ▲                        │  ▲
                            └──── park · end ────────┘  └── answer, or none
 
-One step is one transition: a function that takes the state and yields what may come next. Nobody is fair and
-nobody is on time: any step that is possible may be the next one, so a runner that is not moved for a while *is*
-a frozen one, and a message that is not delivered for a while *is* a slow one. What may go wrong costs from a
-budget (`faults`), so that the states are finitely many and "from here the end can be reached" means: without
-any further luck or misfortune. `README.md` says what is in the model, and what is not.
+One step is one transition: a function that takes the state and yields the states that may follow. Nothing is fair and
+nothing is on time: any step that is possible may be the next one, so a runner that takes no step for a while *is*
+a frozen one, and a message that is not delivered for a while *is* a slow one. Each fault takes one from a
+budget (`faults`), so that the states are finitely many and "the end can be reached from here" means: without
+a further fault and without luck. `README.md` says what is in the model, and what is not.
 
     python docs/spec/house.py            explore everything, and see every broken variant fail
     python docs/spec/house.py --deep     and further out; minutes
@@ -22,12 +22,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
-NOBODY = -1
+NONE = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds the house together. Each rule switched off is a broken variant, which must fail."""
+    """The rules that the services keep. The model with one of them switched off is a broken variant and must fail."""
 
     parent_is_checked: bool = True
     own_retry_is_recognised: bool = True
@@ -48,7 +48,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is explored."""
+    """The jobs, runners and faults that are explored."""
 
     program: tuple[str, ...] = ("effect", "signal")
     jobs: int = 1
@@ -65,21 +65,21 @@ class Commit(NamedTuple):
     seq: int
     lease: int
     event: str
-    place: int = NOBODY
+    place: int = NONE
 
     def __str__(self) -> str:
         return f"{self.event}{'' if self.place < 0 else f' #{self.place}'} at {self.seq} under lease {self.lease}"
 
 
 class Step(NamedTuple):
-    """What happened, for people and for traces."""
+    """One step, for people and for traces."""
 
     what: str
     job: int = 0
     lease: int = 0
     event: str = ""
-    place: int = NOBODY
-    who: int = NOBODY
+    place: int = NONE
+    who: int = NONE
 
     def __str__(self) -> str:
         parts = [self.what, f"job {self.job}"]
@@ -96,7 +96,7 @@ class Job:
     chain: tuple[Commit, ...] = ()
     state: str = "ready"  # leased, parked, ended
     lease: int = 0
-    holder: int = NOBODY
+    holder: int = NONE
     orphaned: bool = False  # its holder's process has gone
     wake: bool = False
     cancel: bool = False
@@ -108,11 +108,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    job: int = NOBODY
+    job: int = NONE
     lease: int = 0
     warm: bool = False  # parked, with everything still in memory
     told_cancel: bool = False
-    sure: bool = False  # nobody else can have written: the first lease, or warm and the very next one
+    sure: bool = False  # no other runner can have written: the first lease, or warm and the very next one
     view: tuple[Commit, ...] | None = None  # the chain as this runner knows it; None: not read yet
     fenced: bool = False  # its own job_leased is in the chain
     sending: Commit | None = None
@@ -124,7 +124,7 @@ class Runner:
 
     @property
     def holds(self) -> bool:
-        return self.job != NOBODY and not self.warm
+        return self.job != NONE and not self.warm
 
 
 class Row(NamedTuple):
@@ -167,12 +167,12 @@ def ended(chain: tuple[Commit, ...]) -> str:
 
 @cache
 def standing(view: tuple[Commit, ...], program: tuple[str, ...]) -> tuple[str, int, str]:
-    """Where the program stands by this record: the kind of command, its place, and what the record has of it."""
+    """The program's next command by this record: its kind, its place, and the events that the record has of it."""
     for place, kind in enumerate(program):
         last = next((commit.event for commit in reversed(view) if commit.place == place), "")
         if last not in ("committed", "recorded", "got_signal"):
             return kind, place, last
-    return "end", NOBODY, ""
+    return "end", NONE, ""
 
 
 # The scheduler.
@@ -197,7 +197,7 @@ def scheduler_leases(s: House, rules: Rules, plan: Plan) -> Next:
 
 
 def _lost(job: Job) -> Job:
-    return replace(job, state="ready", lease=job.lease + 1, holder=NOBODY, orphaned=False)
+    return replace(job, state="ready", lease=job.lease + 1, holder=NONE, orphaned=False)
 
 
 def scheduler_misses_a_dead_runner(s: House, rules: Rules, plan: Plan) -> Next:
@@ -207,7 +207,7 @@ def scheduler_misses_a_dead_runner(s: House, rules: Rules, plan: Plan) -> Next:
 
 
 def scheduler_loses_a_living_runner(s: House, rules: Rules, plan: Plan) -> Next:
-    """Its stream is cut, or it is frozen beyond its lease: it knows nothing of it."""
+    """The runner loses the lease without knowing it: its stream is cut, or it is frozen beyond the lease."""
     for number, job in enumerate(s.jobs):
         if s.faults and job.state == "leased" and not job.orphaned:
             robbed = replace(_lost(job), robbed=True)
@@ -225,10 +225,10 @@ def scheduler_hears(s: House, rules: Rules, plan: Plan) -> Next:
         step = Step("stale word", number, lease, word)
         if counts and word == "park":
             woken = job.wake and rules.park_heeds_the_wake
-            job = replace(job, state="ready" if woken else "parked", holder=NOBODY, orphaned=False)
+            job = replace(job, state="ready" if woken else "parked", holder=NONE, orphaned=False)
             step = Step("park met a wake" if woken else "parked", number, lease)
         elif counts:
-            job = replace(job, state="ended", holder=NOBODY, orphaned=False, wake=False)
+            job = replace(job, state="ended", holder=NONE, orphaned=False, wake=False)
             step = Step("ended", number, lease, word)
         after = with_job(s, number, job)
         if runner.saying == word and runner.lease == lease:
@@ -356,7 +356,7 @@ def answered(runner: Runner, commit: Commit, answer: str, rules: Rules) -> Runne
     if answer == "taken":
         return replace(runner, sending=None)
     if commit.event == "leased" and not runner.sure:
-        return replace(runner, view=None, sending=None)  # somebody wrote in between: read it again
+        return replace(runner, view=None, sending=None)  # another runner wrote in between: read the chain again
     return Runner()
 
 
@@ -380,12 +380,12 @@ def runner_reads_the_chain(s: House, rules: Rules, plan: Plan) -> Next:
 
 
 def runner_goes_on(s: House, rules: Rules, plan: Plan) -> Next:
-    """Whatever the record asks for next: an append, or a word to the scheduler."""
+    """The next thing that the record asks for: an append, or an outcome for the scheduler."""
     for who, runner in enumerate(s.runners):
         if not runner.holds or runner.view is None or runner.sending or runner.saying or runner.permit:
             continue
         if not runner.fenced:
-            yield _append(s, who, "leased", NOBODY)
+            yield _append(s, who, "leased", NONE)
             continue
         kind, place, last = standing(runner.view, plan.program)
         end = ended(runner.view)
@@ -394,10 +394,10 @@ def runner_goes_on(s: House, rules: Rules, plan: Plan) -> Next:
         elif runner.inside:
             yield _append(s, who, "committed", place)
         elif runner.told_cancel:
-            yield _append(s, who, "cancelled", NOBODY)
+            yield _append(s, who, "cancelled", NONE)
         elif kind == "end":
             if rules.end_is_recorded_before_it_is_told:
-                yield _append(s, who, "completed", NOBODY)
+                yield _append(s, who, "completed", NONE)
             else:
                 yield _say(s, who, "completed")
         elif kind == "effect":
@@ -439,7 +439,7 @@ def _say(s: House, who: int, word: str) -> tuple[Step, House]:
 
 
 def runner_sends_again(s: House, rules: Rules, plan: Plan) -> Next:
-    """No answer came: the same append, the same word."""
+    """No answer came: the same append or outcome is sent again."""
     for who, runner in enumerate(s.runners):
         if runner.sending and (runner.job, runner.sending) not in s.wire:
             again = replace(s, wire=s.wire | {(runner.job, runner.sending)})
@@ -465,7 +465,7 @@ def runner_enters_the_tool(s: House, rules: Rules, plan: Plan) -> Next:
 
 
 def runner_looks_into_the_inbox(s: House, rules: Rules, plan: Plan) -> Next:
-    """It may look before its wait is recorded; what is there is taken after."""
+    """The runner may look before its wait is recorded; a signal that it finds is taken after."""
     for who, runner in enumerate(s.runners):
         if not runner.holds or not runner.fenced or runner.heard or runner.saying or runner.view is None:
             continue
@@ -484,7 +484,7 @@ def runner_settles_the_signal(s: House, rules: Rules, plan: Plan) -> Next:
 
 
 def runner_hears_news(s: House, rules: Rules, plan: Plan) -> Next:
-    """That something came, or that the job is to end. It may come late or never: the flags do not need it."""
+    """A notice of a signal or a cancel. It may come late or never, because the flags in the row are enough."""
     for who, runner in enumerate(s.runners):
         job = s.jobs[runner.job] if runner.holds else Job()
         if not runner.holds or (job.state, job.lease, job.holder) != ("leased", runner.lease, who) or runner.saying:
@@ -497,7 +497,7 @@ def runner_hears_news(s: House, rules: Rules, plan: Plan) -> Next:
 
 def runner_crashes(s: House, rules: Rules, plan: Plan) -> Next:
     for who, runner in enumerate(s.runners):
-        if s.faults and runner.job != NOBODY:
+        if s.faults and runner.job != NONE:
             jobs = tuple(
                 replace(job, orphaned=True) if job.state == "leased" and job.holder == who else job for job in s.jobs
             )

@@ -1,8 +1,8 @@
-"""Whether the model can take the steps that somebody saw the real house take.
+"""Whether the model can take the steps that the real services took.
 
-What is seen is a list of steps; what is not seen (a look into the inbox, an append on its way) may happen in
-between as the model likes. All states that fit so far are kept; when none is left, the last step seen is one that
-the house cannot take.
+A trace is a list of the steps that a recorder sees. Steps that it does not see (a look into the inbox, an append on its
+way) may happen in between in any number. All states that fit so far are kept; when none is left, the last step of the
+trace is one that the model cannot take.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Collection, Iterable, Sequence
 
 from house import House, Plan, Rules, Step, begin, steps_from
 
-# What a recorder beside the services sees.
+# The steps that a recorder beside the services sees.
 SEEN = frozenset({
     "leased", "lost", "crashed", "parked", "park met a wake", "ended", "signal", "woken", "cancel",
     "appended", "refused", "entered",
 })  # fmt: skip
-# What the chain alone tells, and a world that counts.
+# The steps that the chain and a counting tool alone show.
 RECORD = frozenset({"appended", "entered"})
 
 
@@ -32,7 +32,7 @@ def first_impossible(trace: Sequence[Step], plan: Plan, *, seen: Collection[str]
 
 
 def _unseen(states: Iterable[House], rules: Rules, plan: Plan, seen: Collection[str]) -> set[House]:
-    """Everywhere the house may be by steps that nobody sees."""
+    """All states that can be reached by steps that the recorder does not see."""
     found = set(states)
     todo = list(found)
     while todo:
