@@ -40,7 +40,7 @@ class MemoryInbox:
         self._unheard: dict[UUID, list[str]] = {}
         self._said: set[tuple[UUID, EntryKind, str]] = set()
 
-    async def fetch(self, job: ports.Assignment, after: str) -> ports.Page:
+    async def fetch(self, job: ports.Assignment, after: str) -> ports.InboxPage:
         await asyncio.sleep(0)
         if self.away:
             raise Unavailable("the gateway is away")
@@ -50,7 +50,7 @@ class MemoryInbox:
         found = [entry for entry in entries[begin:] if entry.entry_id not in settled]
         page = found[: self.page_entries]
         self.fetched.append(len(page))
-        return ports.Page(page, len(found) > len(page))
+        return ports.InboxPage(page, len(found) > len(page))
 
     def unsettled(self, job: ports.Assignment) -> Sequence[str]:
         return self._unheard.get(job.job_id, ())

@@ -29,7 +29,7 @@ LEASES_MAX = 60
 Answer = Callable[[World, UUID], None]
 
 
-def nobody(world: World, job_id: UUID) -> None:
+def no_answers(world: World, job_id: UUID) -> None:
     """Only time passes."""
 
 
@@ -54,9 +54,9 @@ def _decide(world: World, job_id: UUID, who: str, approved: bool, edited: bytes 
 
 
 JOBS: dict[str, tuple[str, bytes, Answer]] = {
-    "everything": ("everything", b'{"args":["o-1"]}', nobody),
+    "everything": ("everything", b'{"args":["o-1"]}', no_answers),
     "people": ("people", b"{}", yes_twice),
-    "undone": ("undone", b'{"message":"o-2"}', nobody),
+    "undone": ("undone", b'{"message":"o-2"}', no_answers),
     "insists": ("insists", b"{}", no),
     "caught": ("caught", b"{}", no),
 }
@@ -72,8 +72,8 @@ async def main() -> None:
     agents = load_agents([str(folder / "shop.py")])
     for number, (name, (agent, given, answer)) in enumerate(JOBS.items(), 1):
         await _record(folder, name, number, agents[agent], given, answer)
-    await _record_family(folder, agents)
-    await _record(folder, "waiting", 101, agents[WAITING], JOBS[WAITING][1], nobody, stop_at=2)
+    await _record_children(folder, agents)
+    await _record(folder, "waiting", 101, agents[WAITING], JOBS[WAITING][1], no_answers, stop_at=2)
     await _record(folder, "cancelled", 102, agents[CANCELLED], JOBS[CANCELLED][1], yes_twice, cancel_at=3)
 
 
@@ -99,7 +99,7 @@ async def _record(
     _keep(folder, name, world, job_id)
 
 
-async def _record_family(folder: Path, agents: Mapping[str, AgentDefinition[Any]]) -> None:
+async def _record_children(folder: Path, agents: Mapping[str, AgentDefinition[Any]]) -> None:
     cluster = ClusterSimulation([agents["family"], agents["kid"], agents["naughty"]])
     job_id = await cluster.submit(agents["family"], b"{}")
     await cluster.live(warm=False)

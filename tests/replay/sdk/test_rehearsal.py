@@ -78,7 +78,7 @@ async def test_calls_are_answered_by_what_they_are_and_not_by_where_they_stand(s
         ("approval('boss', title='Now?')", "give --answer 'approval:boss=…'"),
     ],
 )
-async def test_a_result_that_nobody_knows_is_asked_for(call: str, needs: str, shop: Shop):
+async def test_an_unknown_result_is_asked_for(call: str, needs: str, shop: Shop):
     found = await rehearsed(shop, f"    return await {call}\n")
 
     assert len(found.missing) == 1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from aetheris import history
-from aetheris.replay import Outcome
-from aetheris.replay.child import Sandbox
+from aetheris.replay import ReplayOutcome
+from aetheris.replay.sandbox_process import Sandbox
 
 RELEASES = sorted(each for each in (Path(__file__).parent / "releases").iterdir() if each.is_dir())
 ENDS = {
@@ -31,8 +31,8 @@ def test_r7_recorded_histories_of_every_release_still_replay(release: Path):
     with Sandbox([str(release / "shop.py")]) as sandbox:
         found = {file.name.partition(".")[0]: sandbox.replay(history.read(file), file.name) for file in files}
 
-    assert {name: verdict.mismatch for name, verdict in found.items() if verdict.outcome is Outcome.DIVERGED} == {}
-    assert ENDS.items() <= {name: verdict.ended for name, verdict in found.items()}.items()
+    assert {name: result.mismatch for name, result in found.items() if result.outcome is ReplayOutcome.DIVERGED} == {}
+    assert ENDS.items() <= {name: result.ended for name, result in found.items()}.items()
 
 
 def test_this_version_has_recorded_its_histories():

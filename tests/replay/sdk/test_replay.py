@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 from aetheris.driving.program import PythonProgram
-from aetheris.replay import Outcome, Verdict, driver, replay
-from aetheris.replay.child import ReplayFailed, Sandbox
+from aetheris.replay import ReplayOutcome, ReplayResult, driver, replay
+from aetheris.replay.sandbox_process import ReplayFailed, Sandbox
 from aetheris_journal import events as e
 
 from tests.replay.sdk.conftest import Shop
@@ -47,20 +47,20 @@ async def test_r1_a_finished_job_replays_to_the_same_result_with_nobody_who_exec
         'return f"paid {total}"', "raise AssertionError"
     )
 
-    verdict = await replay(shop.write(emptied), history)
+    result = await replay(shop.write(emptied), history)
 
-    assert (verdict.outcome, verdict.ended, verdict.commands) == (Outcome.SAME, "completed", 9)
+    assert (result.outcome, result.ended, result.commands) == (ReplayOutcome.SAME, "completed", 9)
 
 
 async def test_r1_a_failed_job_replays_to_the_same_error(shop: Shop):
     program = PROGRAM.replace("said = str(error)", "raise KeyError(error)")
     history = await shop.run(program)
 
-    assert (await replay(shop.write(program), history)).outcome is Outcome.SAME
+    assert (await replay(shop.write(program), history)).outcome is ReplayOutcome.SAME
 
     other = await replay(shop.write(PROGRAM), history)
 
-    assert other.outcome is Outcome.DIVERGED
+    assert other.outcome is ReplayOutcome.DIVERGED
     assert other.mismatch is not None
     assert other.mismatch.recorded.startswith("the error KeyError")
 
@@ -104,10 +104,10 @@ async def test_r2_changed_code_is_shown_with_both_sides_and_its_line(change: str
     assert PROGRAM.count(before) == 1
     history = await shop.run(PROGRAM, SIGNALS)
 
-    verdict = await replay(shop.write(PROGRAM.replace(before, after)), history)
+    result = await replay(shop.write(PROGRAM.replace(before, after)), history)
 
-    found = verdict.mismatch
-    assert verdict.outcome is Outcome.DIVERGED
+    found = result.mismatch
+    assert result.outcome is ReplayOutcome.DIVERGED
     assert found is not None
     assert (found.path.startswith(path), recorded in found.recorded, actual in found.actual) == (True, True, True), (
         found
@@ -119,10 +119,10 @@ async def test_a_job_that_waits_replays_as_far_as_its_record(shop: Shop):
     program = PROGRAM.replace('await sleep("3h")', 'await gather(signal("manager"), charge(1), look_up("o-9"))')
     history = await shop.begin(program)
 
-    verdict = await replay(shop.write(program), history)
+    result = await replay(shop.write(program), history)
 
-    assert (verdict.outcome, verdict.ended) == (Outcome.OPEN, "")
-    assert [(each.path, each.next) for each in verdict.frontier] == [
+    assert (result.outcome, result.ended) == (ReplayOutcome.OPEN, "")
+    assert [(each.path, each.next) for each in result.frontier] == [
         ("3.0.0", "the end of its wait for signal 'manager'")
     ]
 
@@ -131,12 +131,12 @@ async def test_where_a_record_ends_the_next_command_is_told(shop: Shop):
     history = await shop.begin(PROGRAM.replace('await signal("manager")', "None"))
     cut = [each for each in history.events if not (isinstance(each, e.JobWaiting) and each.path == "3")]
 
-    verdict = await driver.replay_events(PythonProgram(shop.write(PROGRAM)), cut, history.job_id)
+    result = await driver.replay_events(PythonProgram(shop.write(PROGRAM)), cut, history.job_id)
 
-    assert verdict.outcome is Outcome.OPEN
-    assert [(each.path, each.next) for each in verdict.frontier] == [("3", "wait for timer ''")]
-    assert verdict.frontier[0].place is not None
-    assert verdict.frontier[0].place.line == shop.line("sleep(")
+    assert result.outcome is ReplayOutcome.OPEN
+    assert [(each.path, each.next) for each in result.frontier] == [("3", "wait for timer ''")]
+    assert result.frontier[0].place is not None
+    assert result.frontier[0].place.line == shop.line("sleep(")
 
 
 async def test_an_agent_that_awaits_what_is_no_command_is_told_with_its_line(
@@ -146,13 +146,13 @@ async def test_an_agent_that_awaits_what_is_no_command_is_told_with_its_line(
     history = await shop.run(PROGRAM, SIGNALS)
     changed = PROGRAM.replace('await sleep("3h")', "import asyncio; await asyncio.Event().wait()")
 
-    verdict = await replay(shop.write(changed), history)
+    result = await replay(shop.write(changed), history)
 
-    assert verdict.outcome is Outcome.DIVERGED
-    assert verdict.mismatch is not None
-    assert verdict.mismatch.actual == "an await of something that is no command"
-    assert verdict.mismatch.place is not None
-    assert verdict.mismatch.place.line == shop.line("asyncio.Event")
+    assert result.outcome is ReplayOutcome.DIVERGED
+    assert result.mismatch is not None
+    assert result.mismatch.actual == "an await of something that is no command"
+    assert result.mismatch.place is not None
+    assert result.mismatch.place.line == shop.line("asyncio.Event")
 
 
 async def test_r3_results_come_back_as_they_were_written(shop: Shop):
@@ -172,7 +172,7 @@ async def shop(message: str = "m"):
 """
     history = await shop.run(program)
 
-    assert (await replay(shop.write(program), history)).outcome is Outcome.SAME
+    assert (await replay(shop.write(program), history)).outcome is ReplayOutcome.SAME
 
 
 async def test_a_sandbox_tells_how_far_a_long_history_is(shop: Shop):
@@ -190,11 +190,11 @@ async def shop(message: str = ""):
     history = await shop.run(program)
     seen: list[tuple[int, int]] = []
 
-    def replayed() -> Verdict:
+    def replayed() -> ReplayResult:
         with Sandbox([str(shop.file)]) as sandbox:
             return sandbox.replay(history, "a file", lambda done, of: seen.append((done, of)))
 
-    assert (await asyncio.to_thread(replayed)).outcome is Outcome.SAME
+    assert (await asyncio.to_thread(replayed)).outcome is ReplayOutcome.SAME
     assert seen == [(100, 250), (200, 250)]
 
 
@@ -202,7 +202,7 @@ async def test_a_sandbox_that_is_held_between_two_commands_is_ended(shop: Shop):
     history = await shop.run(PROGRAM, SIGNALS)
     shop.write(PROGRAM.replace('await sleep("3h")', "while True: pass"))
 
-    def replayed() -> Verdict:
+    def replayed() -> ReplayResult:
         with Sandbox([str(shop.file)], silence_s=2.0) as sandbox:
             return sandbox.replay(history, "a file")
 

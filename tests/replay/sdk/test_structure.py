@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from aetheris.history import of_commits
-from aetheris.replay import Outcome, replay
+from aetheris.replay import ReplayOutcome, replay
 from aetheris.replay.rehearsal import Answers, rehearse
 from aetheris.values import canonical
 from aetheris_journal import codec
@@ -36,9 +36,9 @@ async def test_r1_a_job_with_checkpoints_replays_from_one_to_the_next(shop: Shop
     history = await shop.run(ENDLESS)
     assert sum(isinstance(event, e.CheckpointSaved) for event in history.events) == 2
 
-    verdict = await replay(shop.write(ENDLESS), history)
+    result = await replay(shop.write(ENDLESS), history)
 
-    assert (verdict.outcome, verdict.ended, verdict.commands) == (Outcome.SAME, "completed", 3)
+    assert (result.outcome, result.ended, result.commands) == (ReplayOutcome.SAME, "completed", 3)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ async def shop(message: str = "o"):
 async def test_r1_a_map_replays_and_another_item_is_shown(shop: Shop):
     history = await shop.run(MAPPED)
 
-    assert (await replay(shop.write(MAPPED), history)).outcome is Outcome.SAME
+    assert (await replay(shop.write(MAPPED), history)).outcome is ReplayOutcome.SAME
 
     more = (await replay(shop.write(MAPPED.replace("range(6)", "range(7)")), history)).mismatch
     other = (await replay(shop.write(MAPPED.replace("range(6)", "range(1, 7)")), history)).mismatch
@@ -106,7 +106,7 @@ async def test_a_map_that_failed_replays_to_the_same_failure(shop: Shop):
     history = await shop.run(program)
     assert isinstance(history.events[-1], e.JobFailed)
 
-    assert (await replay(shop.write(program), history)).outcome is Outcome.SAME
+    assert (await replay(shop.write(program), history)).outcome is ReplayOutcome.SAME
 
 
 FAMILY = """
@@ -133,9 +133,13 @@ async def test_a_child_without_an_end_rests_and_may_be_answered_for(shop: Shop):
     body = codec.encode(events)
     commit = Commit(1, 1, 7, commit_hash(GENESIS, JOB, 1, 1, 7, body), body)
     history = of_commits(JOB, [commit])
-    verdict = await replay(shop.write(FAMILY), history)
+    result = await replay(shop.write(FAMILY), history)
     answered = await rehearse(shop.write(FAMILY), history, Answers.read(["child:child-2=20"]))
 
-    (stands,) = verdict.frontier
-    assert (verdict.outcome, stands.path, stands.next) == (Outcome.OPEN, "3", "the end of its wait for child 'child-2'")
+    (stands,) = result.frontier
+    assert (result.outcome, stands.path, stands.next) == (
+        ReplayOutcome.OPEN,
+        "3",
+        "the end of its wait for child 'child-2'",
+    )
     assert answered.decided[-1] == "the result [10,20]"

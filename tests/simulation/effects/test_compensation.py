@@ -186,7 +186,7 @@ def _cancelling(world: World, fuse: Fuse, number: int) -> AgentDefinition[Any]:
     return trip(world, "waits")
 
 
-async def test_e6_j9_a_waiting_job_that_nobody_remembers_is_cancelled_with_all_it_owes():
+async def test_e6_j9_a_waiting_job_that_no_runner_holds_is_cancelled_with_all_it_owes():
     world = World()
     program = trip(world, "waits")
     run, assignment, _ = world.run(program, 1)

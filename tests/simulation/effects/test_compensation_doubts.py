@@ -51,7 +51,7 @@ async def test_e6_a_cancelled_job_does_not_end_over_a_doubt_that_it_would_have_t
     assert list(world.outside.results.values()) == ["undo it"]
 
 
-async def test_what_an_error_says_is_written_down_whatever_it_is_made_of():
+async def test_the_text_of_an_error_is_recorded_with_any_characters():
     """Half a character would make the commit, or the park, unwritable, and the job would hang."""
     world = World()
 

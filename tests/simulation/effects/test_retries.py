@@ -59,7 +59,7 @@ async def park_by_park(world: World, program: AgentDefinition[Any]) -> tuple[lis
         lease += 1
 
 
-async def test_j7_pauses_grow_and_hold_nobody_and_survive_the_loss_of_every_memory():
+async def test_j7_pauses_grow_and_hold_no_runner_and_survive_the_loss_of_every_memory():
     world = World()
     program, tried = failing_step(3, lambda: ArithmeticError("not yet"), retry=STEADY)
     pauses, outcome = await park_by_park(world, program)

@@ -96,7 +96,7 @@ def a_world_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "tools", tools)
 
 
-def a_permission_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_permission_no_branch_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     intend = chain_writer.ChainWriter.intend
 
     def at_once(self: Any, event: Any, value_bytes: int) -> Any:
@@ -124,7 +124,7 @@ def a_chain_whose_wait_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     ("broken", "program", "least", "why"),
     [
         (a_world_that_does_not_answer, 4, "[(verified 2)]", "called more than once"),
-        (a_permission_nobody_waits_for, 4, "[(verified 2)]", "without an intent"),
+        (a_permission_no_branch_waits_for, 4, "[(verified 2)]", "without an intent"),
         (a_chain_whose_wait_is_forgotten, 4, "[(sleep 4)]", ""),
     ],
 )

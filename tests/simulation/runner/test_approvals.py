@@ -103,7 +103,7 @@ async def test_a_crash_before_or_after_any_write_changes_no_verdict(
             assert world.gateway.approvals[JOB, "0"].state is not ApprovalState.PENDING, where
 
 
-async def test_nobody_is_asked_before_the_question_is_durable():
+async def test_no_approver_is_asked_before_the_approval_is_durable():
     world = World()
     run, assignment, journal = world.run(charging(world), 1)
     journal.open.clear()
@@ -118,7 +118,7 @@ async def test_nobody_is_asked_before_the_question_is_durable():
     await run.close()
 
 
-async def test_the_question_carries_who_submitted_the_job_and_all_of_its_rules():
+async def test_the_approval_carries_who_submitted_the_job_and_all_of_its_rules():
     world = World()
     run, assignment, _ = world.run(charging(world, quorum=3, detail={"order": 1}, requester_may_decide=True), 1)
     parked = await run.hold(replace(assignment, actor="carl"))
@@ -188,7 +188,7 @@ async def test_of_a_yes_and_a_cancel_at_one_instant_the_chain_has_one_end(cold: 
 
 
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
-async def test_a_cancel_withdraws_the_question_and_whoever_answers_then_is_told(cold: bool):
+async def test_a_cancel_withdraws_the_approval_and_tells_a_later_approver(cold: bool):
     """H6, J9"""
     world = World()
     run, assignment, _ = world.run(charging(world), 1)
@@ -204,7 +204,7 @@ async def test_a_cancel_withdraws_the_question_and_whoever_answers_then_is_told(
     await run.close()
 
 
-async def test_a_question_left_open_by_a_crash_at_the_very_end_is_withdrawn_by_whoever_comes_next():
+async def test_an_approval_left_open_by_a_crash_at_the_very_end_is_withdrawn_by_the_next_runner():
     world = World()
     run, assignment, _ = world.run(charging(world), 1)
     await run.hold(assignment)
@@ -268,7 +268,7 @@ def careless(world: World, look: str) -> AgentDefinition[Any]:
 @pytest.mark.parametrize("look", ["next command", "return", "branch", "swallowed", "other branch"])
 @pytest.mark.parametrize("answers", [[NO], []], ids=["rejected", "expired"])
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
-async def test_a_no_that_nobody_looks_at_stops_the_job(look: str, answers: list[dict[str, Any]], cold: bool):
+async def test_a_rejection_that_is_not_looked_at_stops_the_job(look: str, answers: list[dict[str, Any]], cold: bool):
     """H6"""
     world = World()
     path = "0.0.0" if "branch" in look else "0"
@@ -288,7 +288,7 @@ async def test_a_no_that_nobody_looks_at_stops_the_job(look: str, answers: list[
     assert world.outside.calls == {}
 
 
-async def test_a_no_that_nobody_looks_at_takes_back_what_was_done():
+async def test_a_rejection_that_is_not_looked_at_takes_back_what_was_done():
     world = World()
 
     @tool(idempotent=True)
@@ -366,7 +366,7 @@ async def test_a_branch_that_goes_on_is_not_stopped_by_the_no_of_another():
 # What was asked is what is answered.
 
 
-async def test_code_that_asks_something_else_at_the_place_of_an_answered_question_is_caught():
+async def test_code_that_asks_something_else_at_the_place_of_a_decided_approval_is_caught():
     world = World()
     run, assignment, _ = world.run(charging(world), 1)
     await run.hold(assignment)
@@ -431,7 +431,7 @@ async def test_a_yes_is_not_lost_to_a_deadline_that_passes_while_the_gateway_is_
     assert [end.timed_out for end in ends(world)] == [False]
 
 
-async def test_whoever_submitted_the_job_does_not_answer_and_the_question_stays():
+async def test_the_requester_does_not_decide_and_the_approval_stays_open():
     world = World()
     run, assignment, _ = world.run(charging(world), 1)
     await run.hold(replace(assignment, actor="ann"))

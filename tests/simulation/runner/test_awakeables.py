@@ -107,7 +107,7 @@ async def test_the_time_of_a_token_runs_from_its_making_and_the_wait_ends_with_i
         world.gateway.complete(token, {"payload": 1})
 
 
-async def test_a_token_used_while_nobody_waits_yet_is_heard_when_somebody_does():
+async def test_a_token_used_before_the_wait_ends_it_when_it_begins():
     world = World()
 
     @agent("slow")

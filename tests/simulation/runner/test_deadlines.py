@@ -35,7 +35,7 @@ async def patient() -> Any:
 
 
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
-async def test_a_signal_accepted_before_the_deadline_is_seen_by_wins_although_nobody_was_woken(cold: bool):
+async def test_a_signal_accepted_before_the_deadline_wins_although_no_wake_came(cold: bool):
     """H5: it came between the job's last look and the deadline."""
     world = World()
 
@@ -141,7 +141,7 @@ async def test_an_inbox_that_does_not_answer_holds_up_neither_a_timer_nor_anothe
     asked = asyncio.Event()
     done: list[str] = []
 
-    async def hangs(job: ports.Assignment, after: str) -> ports.Page:
+    async def hangs(job: ports.Assignment, after: str) -> ports.InboxPage:
         asked.set()
         await asyncio.get_running_loop().create_future()
         raise AssertionError
@@ -212,7 +212,7 @@ def napping(naps: int) -> AgentDefinition[Any]:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_timers_survive_every_crash_and_are_never_set_anew(after: bool):
+async def test_timers_survive_every_crash_and_are_never_set_again(after: bool):
     """H7"""
     measured, fuse = World(), Fuse(-1)
     await measured.drive(napping(3), JOB, fuses=[fuse])
@@ -283,7 +283,7 @@ async def test_a_deadline_beside_a_branch_that_moves_is_kept_without_the_schedul
 async def test_an_inbox_that_refuses_ends_no_wait_and_the_job_is_handed_back():
     world = World()
 
-    async def refuses(job: ports.Assignment, after: str) -> ports.Page:
+    async def refuses(job: ports.Assignment, after: str) -> ports.InboxPage:
         raise Invalid("no such note")
 
     def meanwhile(parked: ports.Parked) -> bool:

@@ -179,7 +179,7 @@ async def test_a_cancel_lets_the_tool_inside_the_world_come_out_first():
     await run.close()
 
 
-async def test_a_runner_that_stops_hands_the_job_back_at_its_next_command():
+async def test_a_runner_that_stops_gives_the_job_back_at_its_next_command():
     """J3"""
     world = World()
     inside, go = asyncio.Event(), asyncio.Event()

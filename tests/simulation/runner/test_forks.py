@@ -178,7 +178,7 @@ def people_say(world: World, approved: bool) -> None:
 
 @pytest.mark.parametrize("approved", [True, False])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_where_it_is_to_ask_a_person_decides_once_whatever_crashes(approved: bool, after: bool):
+async def test_a_fork_that_asks_gets_one_verdict_after_any_crash(approved: bool, after: bool):
     counter, number = Fuse(-1), 0
     while number <= counter.calls:
         world, fuse = World(), Fuse(number - 1, after=after)

@@ -220,7 +220,7 @@ async def test_a_paused_job_comes_back_at_its_next_command(bench: Bench):
     assert not bench.world.outside.calls
 
 
-async def test_a_stopping_runner_hands_back_what_comes_to_rest_and_what_does_not(bench: Bench):
+async def test_a_stopping_runner_gives_back_what_comes_to_rest_and_what_does_not(bench: Bench):
     """J3"""
     bench.assign("works", 1)
     await bench.inside.wait()
@@ -254,7 +254,7 @@ async def test_a_job_of_an_unknown_agent_goes_back_with_a_delay(bench: Bench):
     assert "nobody" in outcome.reason
 
 
-async def test_a_refusal_of_the_ledger_that_no_retry_mends_parks_the_job_for_somebody(bench: Bench):
+async def test_a_refusal_of_the_ledger_that_no_retry_mends_parks_the_job_for_an_operator(bench: Bench):
     def refused(append: object) -> asyncio.Future[Answer]:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         answer.set_result(Answer(AppendOutcome.REFUSED, message="a body has 1 byte"))
@@ -269,7 +269,7 @@ async def test_a_refusal_of_the_ledger_that_no_retry_mends_parks_the_job_for_som
     assert "a body has 1 byte" in outcome.reason
 
 
-async def test_a_chain_that_is_broken_parks_the_job_for_somebody(bench: Bench):
+async def test_a_broken_chain_parks_the_job_for_an_operator(bench: Bench):
     bench.assign("waits", 1)
     await bench.session.next()
     chain = bench.world.store.chains[JOB]

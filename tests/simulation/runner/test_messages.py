@@ -120,7 +120,7 @@ async def test_a_wake_fetches_what_came_since_and_nothing_else():
     await run.close()
 
 
-async def test_messages_nobody_reads_yet_hold_up_neither_a_signal_nor_another_channel():
+async def test_messages_without_a_wait_hold_up_neither_a_signal_nor_another_channel():
     world = World()
     for number in range(3 * HELD_ENTRIES_MAX):
         world.inbox.message(JOB, number, number)

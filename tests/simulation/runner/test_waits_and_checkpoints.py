@@ -59,7 +59,7 @@ def answering(world: World) -> None:
 
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_no_round_hears_what_was_said_to_another_whatever_crashes(after: bool, cold: bool):
+async def test_no_round_hears_what_was_said_to_another_after_any_crash(after: bool, cold: bool):
     measured, fuse = World(), Fuse(-1)
     answering(measured)
     await measured.drive(endless(measured), JOB, fuses=[fuse], cold=cold)

@@ -52,7 +52,7 @@ async def test_no_more_run_at_once_than_may_and_all_get_their_turn():
     assert await threads.start(threading.get_ident) in names
 
 
-async def test_what_nobody_waits_for_any_more_is_dropped():
+async def test_a_result_without_a_waiter_is_dropped():
     threads, go = Threads(), threading.Event()
     running = threads.start(lambda: go.wait(5))
     running.cancel()

@@ -17,12 +17,13 @@ from aetheris import (
     receive,
     signal,
 )
-from aetheris.approvals import Question, read_verdict
+from aetheris.approvals import read_verdict
 from aetheris.awakeables import read_completion, read_token, write_token
 from aetheris.driving.verdicts import Verdicts
 from aetheris.errors import ValueRefused
+from aetheris_journal.commands import AskApproval
 
-QUESTION = Question("manager", "Charge?", arguments=b'{"amount":42}')
+ASKED = AskApproval("manager", "Charge?", arguments=b'{"amount":42}')
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ async def test_arguments_larger_than_people_can_be_shown_are_refused():
 
 
 @pytest.mark.parametrize("call", [lambda: approval("person:ann", title="?"), lambda: receive()])
-async def test_outside_an_agent_there_is_nobody_to_wait(call: Callable[[], Awaitable[Any]]):
+async def test_a_wait_outside_an_agent_is_refused(call: Callable[[], Awaitable[Any]]):
     with pytest.raises(LookupError, match="inside an agent"):
         await call()
 
@@ -64,7 +65,7 @@ def test_a_verdict_carries_what_was_agreed_to_and_what_was_changed():
         b'{"approved":true,"decisions":[{"actor":"ann","comment":"less","approved":true,"at":""}],'
         b'"arguments":{"amount":7},"diff":[{"path":"/amount","from":42,"to":7}]}'
     )
-    verdict = read_verdict(QUESTION, said, timed_out=False)
+    verdict = read_verdict(ASKED, said, timed_out=False)
 
     assert verdict
     assert (verdict.actor, verdict.comment, verdict.arguments) == ("ann", "less", {"amount": 7})
@@ -73,18 +74,18 @@ def test_a_verdict_carries_what_was_agreed_to_and_what_was_changed():
 
 @pytest.mark.parametrize("said", [b"{}", b'{"approved":null}', b'{"approved":"true"}', b'{"approved":1}'])
 def test_nothing_but_a_true_is_a_yes(said: bytes):
-    assert not read_verdict(QUESTION, said, timed_out=False)
+    assert not read_verdict(ASKED, said, timed_out=False)
 
 
-def test_a_verdict_nobody_gave_is_expired_and_keeps_what_was_asked():
-    verdict = read_verdict(QUESTION, b"", timed_out=True)
+def test_a_verdict_without_decisions_is_expired_and_keeps_the_arguments():
+    verdict = read_verdict(ASKED, b"", timed_out=True)
 
     assert (verdict.expired, verdict.approved, verdict.arguments, verdict.actor) == (True, False, {"amount": 42}, "")
 
 
-def test_a_no_is_refused_until_somebody_looks_at_it():
+def test_a_rejection_stops_the_agent_until_it_is_looked_at():
     verdicts = Verdicts()
-    verdict = verdicts.given("3", QUESTION, Verdict(False))
+    verdict = verdicts.given("3", ASKED.title, Verdict(False))
     for _ in range(2):
         with pytest.raises(ApprovalRejected):
             verdicts.insist()
@@ -94,16 +95,16 @@ def test_a_no_is_refused_until_somebody_looks_at_it():
 
 def test_an_expired_verdict_is_told_from_a_no():
     verdicts = Verdicts()
-    verdicts.given("3", QUESTION, Verdict(False, expired=True))
+    verdicts.given("3", ASKED.title, Verdict(False, expired=True))
 
     with pytest.raises(ApprovalExpired):
         verdicts.insist()
 
 
 @pytest.mark.parametrize(("branch", "stops"), [("2.0.", True), ("", True), ("2.1.", False), ("2.0.1.0.", False)])
-def test_a_no_stops_its_branch_and_whoever_began_it_and_nobody_else(branch: str, stops: bool):
+def test_a_rejection_stops_its_branch_and_the_branches_that_began_it_and_no_others(branch: str, stops: bool):
     verdicts = Verdicts()
-    verdicts.given("2.0.4", QUESTION, Verdict(False))
+    verdicts.given("2.0.4", ASKED.title, Verdict(False))
     try:
         verdicts.insist(branch)
     except ApprovalRejected:

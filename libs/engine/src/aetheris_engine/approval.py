@@ -43,7 +43,7 @@ async def ask(execution: Execution, path: str, command: AskApproval) -> Settled:
         deadline = deadline_after(execution, command.expires)
         waiting = e.JobWaiting(path, kind, command.approver, deadline, text, at=execution.now())
         ticket = execution.record(waiting, value_bytes=len(text))
-        execution.replay.questions.add(path)
+        execution.replay.open_approvals.add(path)
         await execution.writer.durable(ticket)
     else:
         deadline = record.deadline
@@ -61,13 +61,13 @@ async def ask(execution: Execution, path: str, command: AskApproval) -> Settled:
         if execution.scopes.covers(path):
             execution.spawn_listener(_withdraw(execution.services, execution.assignment, name, "cancelled"))
         raise
-    execution.replay.questions.discard(path)
+    execution.replay.open_approvals.discard(path)
     return settled(completed)
 
 
 async def withdraw_all(services: Services, job: Assignment, replay: Replay) -> None:
     """The job has ended, so its open approvals are withdrawn. Where the gateway is away, it finds out by itself."""
-    if replay.questions:
+    if replay.open_approvals:
         await _withdraw(services, job, "", "ended")
 
 

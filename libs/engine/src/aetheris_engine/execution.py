@@ -23,7 +23,7 @@ from aetheris_engine.core.lifecycle import Lifecycle
 from aetheris_engine.core.waits import Ending, InboxEntry, Wait, Waits
 from aetheris_engine.host import HostFor, Raised
 from aetheris_engine.ports import Assignment, LateOutcome, Services
-from aetheris_engine.progress import Progress
+from aetheris_engine.progress import ProgressReports
 from aetheris_engine.scope import Scopes
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class Execution:
         self.inbox_away_until: datetime | None = None
         # How many branches have come to rest at the gate because the job is leaving or halting.
         self.gated_branches = 0
-        self._progress = Progress(report)
+        self._progress = ProgressReports(report)
         self._futures: dict[str, asyncio.Future[Ending]] = {}
         # The branches of the program, the listeners, and what ends the job.
         self.tasks: dict[asyncio.Task[Any], Role] = {}
@@ -263,7 +263,7 @@ class Execution:
     def begin_again(self, saved: CheckpointSaved) -> None:
         """The program is about to begin again from a checkpoint, and stands as one that was taken over there."""
         self.waits.forget_facts(self.replay.consumed)
-        self.replay.begin_anew(saved)
+        self.replay.begin_again(saved)
 
     # For `job`.
 

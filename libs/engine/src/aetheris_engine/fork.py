@@ -23,7 +23,7 @@ from aetheris_kernel.errors import ChainBroken
 
 from aetheris_engine import approval
 from aetheris_engine.chain_writer import ChainWriter
-from aetheris_engine.core.fork import Fork, History, Made, Rest, history
+from aetheris_engine.core.fork import CopiedHistory, Fork, Made, Rest, history
 from aetheris_engine.execution import Execution
 from aetheris_engine.ports import Assignment, Services
 
@@ -65,7 +65,7 @@ async def go_on_from(
     return Replay(record), LeftBehind(fork, found.rest(record))
 
 
-async def _history(fork: Fork, job: Assignment, services: Services) -> History:
+async def _history(fork: Fork, job: Assignment, services: Services) -> CopiedHistory:
     commits = await services.journal.load(fork.source)
     broken = first_break(fork.source, commits)
     if broken is not None:
@@ -91,7 +91,7 @@ async def meet(left: LeftBehind, execution: Execution, path: str, command: CallT
         return e.Failure(_BLOCKED, f"{command.name} was called so at step {made.path} of job {source}")
     if choice == "reuse" and made.result is not None:
         return Reused(made.result, source)
-    settled = await approval.ask(execution, ASIDE + path, _question(command, made, source))
+    settled = await approval.ask(execution, ASIDE + path, _approval_for(command, made, source))
     said = json.loads(settled.value)
     if said.get("approved") is True:
         return None
@@ -101,7 +101,7 @@ async def meet(left: LeftBehind, execution: Execution, path: str, command: CallT
     return e.Failure(_BLOCKED, f"{actors} said no: {comment}")
 
 
-def _question(command: CallTool, made: Made, source: str) -> AskApproval:
+def _approval_for(command: CallTool, made: Made, source: str) -> AskApproval:
     said = "has called it so" if made.result is not None else "may have called it so, and nobody knows its result"
     detail = {
         "tool": command.name,

@@ -21,7 +21,7 @@ from aetheris_kernel.errors import Refusal, Unavailable
 
 from aetheris_engine.core.waits import InboxEntry, Wait
 from aetheris_engine.execution import Execution
-from aetheris_engine.ports import Page
+from aetheris_engine.ports import InboxPage
 
 log = structlog.get_logger()
 
@@ -132,5 +132,5 @@ class InboxReader:
                     execution.waits.miss(channel, after)
                     break
 
-    async def _page(self, after: str) -> Page:
+    async def _page(self, after: str) -> InboxPage:
         return await self._execution.services.inbox.fetch(self._execution.assignment, after)

@@ -104,7 +104,7 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class InboxPage:
     """Inbox entries, oldest first."""
 
     entries: Sequence[waits.InboxEntry]
@@ -112,7 +112,7 @@ class Page:
 
 
 class Inbox(Protocol):
-    async def fetch(self, job: Assignment, after: str) -> Page:
+    async def fetch(self, job: Assignment, after: str) -> InboxPage:
         """The job's entries behind the entry `after` that are not settled. Raises Unavailable once the gateway has been
         away for some seconds."""
 

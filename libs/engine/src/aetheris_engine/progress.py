@@ -8,7 +8,7 @@ from collections.abc import Callable
 _APART_S = 1.0
 
 
-class Progress:
+class ProgressReports:
     """Of what is said within a second only the latest is reported, and the last word always is."""
 
     def __init__(self, report: Callable[[float | None, str], None]) -> None:

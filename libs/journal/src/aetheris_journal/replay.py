@@ -143,7 +143,7 @@ class Replay:
         # How the others ended.
         self.child_ends: dict[str, e.ChildCompleted] = {}
         # The paths of the questions that nobody has answered and that are not over.
-        self.questions: set[str] = set()
+        self.open_approvals: set[str] = set()
         # Effects of this job that can be taken back, wherever they stand; asking leaves them here.
         self.undoable: dict[str, EffectRecord] = {}
         # Those of them whose taking back has begun, and those that are taken back or given up on.
@@ -223,7 +223,7 @@ class Replay:
         for later, left in self._records.items():
             raise Divergence(later, str(left), f"{CheckpointRecord()} at {path}")
 
-    def begin_anew(self, saved: e.CheckpointSaved) -> None:
+    def begin_again(self, saved: e.CheckpointSaved) -> None:
         """All that was before is history, except for what the checkpoint carries on."""
         carried = json.loads(saved.carried or b"{}")
         self.state, self.round = saved.state, carried.get("round", self.round + 1)
@@ -236,7 +236,7 @@ class Replay:
         }
         self.outcomes = 0
         for known in (
-            self._records, self.signals, self.child_ends, self.questions, self.undoable, self.compensating,
+            self._records, self.signals, self.child_ends, self.open_approvals, self.undoable, self.compensating,
             self.compensated,
         ):  # fmt: skip
             known.clear()
@@ -335,7 +335,7 @@ class Replay:
             case e.JobWaiting(path=path) if path:
                 self._records[path] = WaitRecord(event.kind, event.name, event.deadline, detail=event.detail)
                 if event.kind is e.WaitKind.APPROVAL:
-                    self.questions.add(path)
+                    self.open_approvals.add(path)
             case e.WaitCompleted(path=path):
                 self._complete(path, event)
             case e.ChildStarted(path=path):
@@ -343,7 +343,7 @@ class Replay:
             case e.ChildCompleted():
                 self.child_completed(event)
             case e.CheckpointSaved():
-                self.begin_anew(event)
+                self.begin_again(event)
             case e.ValueRecorded(path=path):
                 self._records[path] = ValueRecord(event.kind, event.value)
             case e.JobCompleted() | e.JobFailed() | e.JobCancelled():
@@ -390,7 +390,7 @@ class Replay:
         if not isinstance(record, WaitRecord):
             raise ValueError(f"the record has the end of a wait at {path}, where it has {record}")
         self._records[path] = replace(record, completed=event)
-        self.questions.discard(path)
+        self.open_approvals.discard(path)
         if event.source_id:
             self.consumed.add(event.source_id)
         if record.kind is e.WaitKind.SIGNAL and not event.timed_out:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from aetheris.approvals import ApprovalExpired, ApprovalRejected, Verdict, approval
 from aetheris.awakeables import Awakeable, AwakeableFailed, awakeable
-from aetheris.children import Child, ChildCancelled, ChildFailed, spawn
+from aetheris.child import Child, ChildCancelled, ChildFailed, spawn
 from aetheris.context import checkpoint, compensate, gather, now, random, receive, signal, sleep, uuid
 from aetheris.definitions import agent, step, tool
 from aetheris.errors import (

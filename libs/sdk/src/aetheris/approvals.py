@@ -7,10 +7,10 @@ at stops the job, so that no agent goes on because its author forgot to ask.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from aetheris_journal.commands import AskApproval
 from pydantic_core import from_json
 
 from aetheris.context import _context
@@ -29,31 +29,6 @@ class ApprovalRejected(AetherisError):
 
 class ApprovalExpired(ApprovalRejected):
     """Nobody answered in time, and the agent went on without looking: see `verdict.approved`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What people are asked. Two questions are one where all of this is equal."""
-
-    approver: str
-    title: str
-    detail: bytes = b""  # JSON
-    arguments: bytes = b""  # JSON; empty where there is nothing to edit
-    quorum: int = 1
-    requester_may_decide: bool = False
-
-    def text(self) -> bytes:
-        """As it is recorded; who is asked is recorded beside it."""
-        return canonical(
-            {
-                "title": self.title,
-                "detail": from_json(self.detail) if self.detail else None,
-                "arguments": from_json(self.arguments) if self.arguments else None,
-                "editable": bool(self.arguments),
-                "quorum": self.quorum,
-                "requester_may_decide": self.requester_may_decide,
-            }
-        )
 
 
 class Verdict:
@@ -119,16 +94,16 @@ class Verdict:
         )
 
 
-def read_verdict(question: Question, payload: bytes, *, timed_out: bool) -> Verdict:
+def read_verdict(asked: AskApproval, payload: bytes, *, timed_out: bool) -> Verdict:
     """The verdict of a record."""
-    asked = from_json(question.arguments) if question.arguments else None
+    arguments = from_json(asked.arguments) if asked.arguments else None
     if timed_out:
-        return Verdict(False, expired=True, arguments=asked)
+        return Verdict(False, expired=True, arguments=arguments)
     said = from_json(payload)
     edited = said.get("arguments")
     return Verdict(
         said.get("approved") is True,
-        arguments=asked if edited is None else edited,
+        arguments=arguments if edited is None else edited,
         diff=said.get("diff") or (),
         decisions=said.get("decisions") or (),
     )
@@ -161,15 +136,16 @@ async def approval(
         raise ValueError("a title has 1 to 1,024 characters")
     if not 1 <= quorum <= QUORUM_MAX:
         raise ValueError(f"a quorum is between 1 and {QUORUM_MAX}")
-    question = Question(
+    command = AskApproval(
         approver,
         title,
         _json(detail, "an approval's detail", DETAIL_BYTES_MAX),
         _json(arguments, "an approval's arguments", ARGUMENTS_BYTES_MAX),
         quorum,
         requester_may_decide,
+        None if expires is None else to_span(expires),
     )
-    verdict: Verdict = await _context("approval()").approval(question, None if expires is None else to_span(expires))
+    verdict: Verdict = await _context("approval()").approval(command)
     return verdict
 
 

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from aetheris.replay import Verdict
-    from aetheris.replay.child import Sandbox
+    from aetheris.replay import ReplayResult
+    from aetheris.replay.sandbox_process import Sandbox
 
 _SUFFIX = ".history.json"
 _SANDBOX: pytest.StashKey[Sandbox] = pytest.StashKey()
 
 
 class _Diverged(Exception):
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict)
-        self.verdict = verdict
+    def __init__(self, result: ReplayResult) -> None:
+        super().__init__(result)
+        self.result = result
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,7 +62,7 @@ def _agents(config: pytest.Config) -> list[str]:
 
 
 def _sandbox(config: pytest.Config) -> Sandbox:
-    from aetheris.replay.child import Sandbox
+    from aetheris.replay.sandbox_process import Sandbox
 
     sandbox = config.stash.get(_SANDBOX, None)
     if sandbox is None:
@@ -78,22 +78,22 @@ class _File(pytest.File):
 class _Item(pytest.Item):
     def runtest(self) -> None:
         from aetheris import history
-        from aetheris.replay import Outcome
+        from aetheris.replay import ReplayOutcome
 
-        verdict = _sandbox(self.config).replay(history.read(self.path), str(self.path))
-        if verdict.outcome is Outcome.DIVERGED:
-            raise _Diverged(verdict)
+        result = _sandbox(self.config).replay(history.read(self.path), str(self.path))
+        if result.outcome is ReplayOutcome.DIVERGED:
+            raise _Diverged(result)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         from aetheris.errors import AetherisError
-        from aetheris.replay.verdict import told
+        from aetheris.replay.result import told
 
         failure = excinfo.value
         if isinstance(failure, _Diverged):
-            verdict = failure.verdict
-            first = f"{verdict.agent} no longer replays job {verdict.job_id}; {verdict.commands} commands were the same"
-            assert verdict.mismatch is not None
-            return "\n".join([first, *(f"  {line}" for line in told(verdict.mismatch))])
+            result = failure.result
+            first = f"{result.agent} no longer replays job {result.job_id}; {result.commands} commands were the same"
+            assert result.mismatch is not None
+            return "\n".join([first, *(f"  {line}" for line in told(result.mismatch))])
         if isinstance(failure, AetherisError):
             return str(failure)
         return super().repr_failure(excinfo, style)

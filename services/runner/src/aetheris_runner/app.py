@@ -25,7 +25,7 @@ from aetheris_runner.peers.ledger import LedgerJournal
 from aetheris_runner.peers.session import Session
 from aetheris_runner.programs.python import load_programs, version
 from aetheris_runner.settings import Settings
-from aetheris_runner.successor import Succession
+from aetheris_runner.successor import RunnerHandover
 
 log = structlog.get_logger()
 
@@ -44,9 +44,9 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
     except AgentsUnreadable as error:
         raise Invalid(str(error)) from error
     clock = SystemClock()
-    succession = Succession() if settings.replaceable else None
-    if succession is not None:
-        await succession.begin()
+    handover = RunnerHandover() if settings.replaceable else None
+    if handover is not None:
+        await handover.begin()
     async with (
         open_channel(settings.ledger_address) as ledger,
         open_channel(settings.scheduler_address) as scheduler,
@@ -71,7 +71,7 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
             agents=sorted(programs),
             queues=_listed(settings.queues),
             capacity=settings.capacity,
-            session_id=succession.session_id if succession else "",
+            session_id=handover.session_id if handover else "",
         )
         hosts = PythonHosts()
         offered = {name: Offered(program, hosts, version(program)) for name, program in programs.items()}
@@ -87,13 +87,13 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
             if started is not None:
                 started.set()
             try:
-                if succession is not None:
+                if handover is not None:
                     # Not before: the predecessor's jobs can only go to a session that the scheduler knows.
                     await session.welcomed.wait()
-                    succession.ready()
+                    handover.ready()
                 await sleep_forever()
             finally:
-                successor = succession.successor if succession else ""
+                successor = handover.successor if handover else ""
                 await asyncio.shield(_hand_back(jobs, session, late_outcomes, settings.drain_s, successor))
                 for loop in loops:
                     loop.cancel()

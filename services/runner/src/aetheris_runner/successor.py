@@ -22,15 +22,15 @@ from aetheris_kernel.errors import Unavailable
 log = structlog.get_logger()
 
 
-class Succession:
+class RunnerHandover:
     """`session_id` is empty for the first of the line; `successor` while nobody follows."""
 
     def __init__(self) -> None:
         self.session_id = ""
         self.successor = ""
         self._client = AsyncAeternaClient(schema="aetheris-runner", version=1)
-        self._client.on_handover(self._will)
-        self._client.on_resume(self._goes_on)
+        self._client.on_handover(self._name_successor)
+        self._client.on_resume(self._serve_on)
 
     async def begin(self) -> None:
         """Before the session is opened, and after everything that takes long: the agents are loaded."""
@@ -44,11 +44,11 @@ class Succession:
     def ready(self) -> None:
         tell_ready()
 
-    def _will(self) -> dict[str, Any]:
+    def _name_successor(self) -> dict[str, Any]:
         # Each has a session of its own: that of one who failed may have expired.
         self.successor = str(uuid.uuid4())
         return {"successor": self.successor}
 
-    def _goes_on(self, resumed: Resumed) -> None:
+    def _serve_on(self, resumed: Resumed) -> None:
         del resumed
         self.successor = ""

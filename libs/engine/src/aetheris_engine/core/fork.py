@@ -82,7 +82,7 @@ class Rest:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class CopiedHistory:
     """What a fork begins with."""
 
     copies: Sequence[e.Event]
@@ -103,7 +103,7 @@ class History:
         return min(len(said), len(self.copies))
 
 
-def history(fork: Fork, job: UUID, source: Iterable[tuple[int, Sequence[e.Event]]]) -> History:
+def history(fork: Fork, job: UUID, source: Iterable[tuple[int, Sequence[e.Event]]]) -> CopiedHistory:
     kept, rest = _split(fork, source)
     begin = max((at for at, event in enumerate(kept) if isinstance(event, e.CheckpointSaved)), default=0)
     earlier, kept = kept[:begin], kept[begin:]
@@ -116,7 +116,7 @@ def history(fork: Fork, job: UUID, source: Iterable[tuple[int, Sequence[e.Event]
         for key, call in calls.items()
         if key not in known and not call.undone and (call.unknown or isinstance(call.outcome, e.EffectCommitted))
     ]
-    return History(copies, made)
+    return CopiedHistory(copies, made)
 
 
 def _result(call: _Call) -> bytes | None:

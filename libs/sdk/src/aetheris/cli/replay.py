@@ -18,9 +18,9 @@ from aetheris.cli.options import DEFAULT_URL, AsJson, JobId, Url, connected
 from aetheris.contract.frames import Place
 from aetheris.errors import AetherisError
 from aetheris.history import History
-from aetheris.replay import Outcome, Verdict
-from aetheris.replay.child import Sandbox
-from aetheris.replay.verdict import told
+from aetheris.replay import ReplayOutcome, ReplayResult
+from aetheris.replay.result import told
+from aetheris.replay.sandbox_process import Sandbox
 
 
 def export(
@@ -75,12 +75,12 @@ def replay(
             _show_rehearsed(rehearsed, as_json)
             raise typer.Exit(0 if rehearsed["same"] else 1)
         with _progress() as progress:
-            verdict = sandbox.replay(found, job, progress)
+            result = sandbox.replay(found, job, progress)
         if as_json:
-            output.show_json({**verdict.told(), "network": sandbox.network})
+            output.show_json({**result.told(), "network": sandbox.network})
         else:
-            _show(verdict)
-    if verdict.outcome is Outcome.DIVERGED:
+            _show(result)
+    if result.outcome is ReplayOutcome.DIVERGED:
         raise typer.Exit(1)
 
 
@@ -106,21 +106,21 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         yield lambda done, of: bar.update(task, completed=done, total=of, visible=True)
 
 
-def _show(verdict: Verdict) -> None:
-    what = f"{verdict.agent}, job {verdict.job_id}"
-    commands = f"{verdict.commands} command{'' if verdict.commands == 1 else 's'}"
-    match verdict.outcome:
-        case Outcome.SAME:
-            output.say(f"the same: {what}, {commands}, {verdict.ended}", "green")
-        case Outcome.OPEN:
-            end = "it was cancelled there" if verdict.ended else "the job has not ended yet"
+def _show(result: ReplayResult) -> None:
+    what = f"{result.agent}, job {result.job_id}"
+    commands = f"{result.commands} command{'' if result.commands == 1 else 's'}"
+    match result.outcome:
+        case ReplayOutcome.SAME:
+            output.say(f"the same: {what}, {commands}, {result.ended}", "green")
+        case ReplayOutcome.OPEN:
+            end = "it was cancelled there" if result.ended else "the job has not ended yet"
             output.say(f"the same as far as the record goes: {what}, {commands}; {end}", "green")
-            for each in verdict.frontier:
+            for each in result.frontier:
                 output.say(f"  at {each.path} the code would go on with {each.next}{_where(each.place)}")
-        case Outcome.DIVERGED:
-            assert verdict.mismatch is not None
+        case ReplayOutcome.DIVERGED:
+            assert result.mismatch is not None
             output.say(f"diverged after {commands}: {what}", "red")
-            for line in told(verdict.mismatch):
+            for line in told(result.mismatch):
                 output.say(f"  {line}")
 
 

@@ -24,13 +24,19 @@ class Restart(BaseException):
 # error of theirs: SystemExit too, because the process belongs to all of its jobs.
 UNCONTAINED = (asyncio.CancelledError, GeneratorExit, Restart)
 
+# A recorded error is known by the module that had its class when it was first released. These modules were renamed
+# since; records keep the first name, because a replay compares it and older runners look the class up by it.
+_RECORDED_AS = {"aetheris.child": "aetheris.children"}
+_FOUND_IN = {recorded: module for module, recorded in _RECORDED_AS.items()}
+
 _MESSAGE_MAX = 8 * 1024
 _STACK_MAX = 16 * 1024
 
 
 def described(error: BaseException, *, retryable: bool = False) -> Failure:
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}:{kind.__qualname__}"
+    module = _RECORDED_AS.get(kind.__module__, kind.__module__)
+    name = kind.__qualname__ if module == "builtins" else f"{module}:{kind.__qualname__}"
     if isinstance(error, StepFailed) and error.error_type:
         name = error.error_type
     stack = _stack(error)
@@ -70,7 +76,7 @@ def revived(failure: Failure) -> Exception:
 
 def _class(name: str) -> type[Exception] | None:
     module, _, qualname = name.rpartition(":")
-    found: object = builtins if not module else sys.modules.get(module)
+    found: object = builtins if not module else sys.modules.get(_FOUND_IN.get(module, module))
     for part in qualname.split("."):
         found = getattr(found, part, None)
     if isinstance(found, type) and issubclass(found, Exception):

@@ -20,9 +20,9 @@ from aetheris_journal.events import ValueKind
 from pydantic_core import from_json
 
 from aetheris import mapping
-from aetheris.approvals import Question, Verdict, read_verdict
+from aetheris.approvals import Verdict, read_verdict
 from aetheris.awakeables import Awakeable, read_completion, read_token
-from aetheris.children import Child, Spawn, read_end
+from aetheris.child import Child, Spawn, read_end
 from aetheris.context import current
 from aetheris.contract.frames import drives
 from aetheris.definitions import AgentDefinition, Executed, StepDefinition, ToolDefinition
@@ -127,20 +127,11 @@ class Commands:
             raise WaitTimedOut(f"no message came on channel {channel!r} in time")
         return from_json(settled.value) if settled.value else None
 
-    async def approval(self, question: Question, expires: timedelta | None) -> Verdict:
+    async def approval(self, command: c.AskApproval) -> Verdict:
         path = self._take()
-        command = c.AskApproval(
-            question.approver,
-            question.title,
-            question.detail,
-            question.arguments,
-            question.quorum,
-            question.requester_may_decide,
-            expires,
-        )
         settled = _succeeded(await self._settler.settle(path, command))
-        verdict = read_verdict(question, settled.value, timed_out=settled.timed_out)
-        return self.verdicts.given(path, question, verdict)
+        verdict = read_verdict(command, settled.value, timed_out=settled.timed_out)
+        return self.verdicts.given(path, command.title, verdict)
 
     async def awakeable(self, timeout: timedelta | None) -> Awakeable:
         path = self._take()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aetheris.approvals import Question, Verdict
+from aetheris.approvals import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,10 @@ class Verdicts:
     def __init__(self) -> None:
         self._unread: list[_Unread] = []
 
-    def given(self, path: str, question: Question, verdict: Verdict) -> Verdict:
+    def given(self, path: str, title: str, verdict: Verdict) -> Verdict:
         """The agent gets this verdict for what it asked at `path`. Asking for `approved` of a yes may be left out."""
         if not verdict.granted:
-            self._unread.append(_Unread(path[: path.rfind(".") + 1], question.title, verdict))
+            self._unread.append(_Unread(path[: path.rfind(".") + 1], title, verdict))
         return verdict
 
     def forget(self, branch: str) -> None:

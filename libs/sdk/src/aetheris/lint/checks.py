@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from aetheris.contract import rules
 from aetheris.contract.rules import Rule
-from aetheris.lint.program import Function, Kind, Program
+from aetheris.lint.agent_code import CodeKind, FileCode, Function
 
 # Names that are watched at run time, and those that only the syntax shows.
 _CALLS: dict[str, Rule] = {
@@ -69,23 +69,23 @@ _STOPS = {"builtins.BaseException", "asyncio.CancelledError", "asyncio.exception
 Found = tuple[ast.AST, Rule, str]
 
 
-def of_agent_code(function: Function, program: Program, globals_: frozenset[str]) -> Iterator[Found]:
+def of_agent_code(function: Function, code: FileCode, globals_: frozenset[str]) -> Iterator[Found]:
     """What code between steps may not do."""
     nodes = list(own_nodes(function))
     local = _locals(function, nodes)
-    sets = {name for name in local if name in _set_names(nodes, program)}
+    sets = {name for name in local if name in _set_names(nodes, code)}
     for node in nodes:
         match node:
             case ast.Call():
-                yield from _call(node, program, local)
+                yield from _call(node, code, local)
             case ast.For(iter=over) | ast.AsyncFor(iter=over) | ast.comprehension(iter=over):
-                if _is_set(over, program, sets):
+                if _is_set(over, code, sets):
                     yield over, rules.SET_ORDER, _text(over)
             case ast.Global(names=names):
                 yield node, rules.SHARED_STATE, f"global {', '.join(names)}"
             case ast.ExceptHandler():
-                yield from _handler(node, program)
-            case ast.Expr(value=ast.Call() as call) if program.is_command(call):
+                yield from _handler(node, code)
+            case ast.Expr(value=ast.Call() as call) if code.is_command(call):
                 yield call, rules.NOT_AWAITED, _text(call.func)
             case ast.Assign(targets=targets):
                 yield from _stores(targets, globals_ - local)
@@ -97,11 +97,11 @@ def of_agent_code(function: Function, program: Program, globals_: frozenset[str]
             yield from _stores([node.func], globals_ - local)
 
 
-def of_step(function: Function, program: Program) -> Iterator[Found]:
+def of_step(function: Function, code: FileCode) -> Iterator[Found]:
     for node in own_nodes(function):
         match node:
-            case ast.Call(func=ast.Name(id=name) as func) if program.kinds.get(name) is Kind.TOOL:
-                if _is_tool(program, name):
+            case ast.Call(func=ast.Name(id=name) as func) if code.kinds.get(name) is CodeKind.TOOL:
+                if _is_tool(code, name):
                     yield node, rules.HIDDEN_TOOL, _text(func)
 
 
@@ -115,15 +115,15 @@ def own_nodes(function: Function) -> Iterator[ast.AST]:
             open_[:0] = list(ast.iter_child_nodes(node))
 
 
-def _is_tool(program: Program, name: str) -> bool:
+def _is_tool(code: FileCode, name: str) -> bool:
     """Marked as one; a `verify=` function is none."""
-    function = program.functions.get(name)
+    function = code.functions.get(name)
     return function is not None and bool(function.decorator_list)
 
 
-def _call(node: ast.Call, program: Program, local: frozenset[str]) -> Iterator[Found]:
-    name = program.names.full(node.func)
-    if name.startswith("builtins.") and name.removeprefix("builtins.") in (local | {*program.functions}):
+def _call(node: ast.Call, code: FileCode, local: frozenset[str]) -> Iterator[Found]:
+    name = code.names.full(node.func)
+    if name.startswith("builtins.") and name.removeprefix("builtins.") in (local | {*code.functions}):
         return
     given = len([each for each in node.args if not _is_none(each)]) + len(node.keywords)
     if name in rules.HARMLESS_WITH and given >= rules.HARMLESS_WITH[name]:
@@ -150,30 +150,30 @@ def _module_rule(name: str) -> Rule | None:
     return None
 
 
-def _handler(node: ast.ExceptHandler, program: Program) -> Iterator[Found]:
+def _handler(node: ast.ExceptHandler, code: FileCode) -> Iterator[Found]:
     again = any(isinstance(inside, ast.Raise) for part in node.body for inside in ast.walk(part))
     kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type] if node.type else []
-    named = {program.names.full(kind) for kind in kinds}
+    named = {code.names.full(kind) for kind in kinds}
     if not again and (node.type is None or named & _STOPS):
         yield node, rules.SWALLOWS_STOP, f"except {_text(node.type)}" if node.type else "except:"
     elif "builtins.Exception" in named and all(isinstance(part, ast.Pass | ast.Continue) for part in node.body):
         yield node, rules.SWALLOWS_ERROR, "except Exception"
 
 
-def _is_set(node: ast.expr, program: Program, sets: set[str]) -> bool:
+def _is_set(node: ast.expr, code: FileCode, sets: set[str]) -> bool:
     match node:
         case ast.Set() | ast.SetComp():
             return True
         case ast.Name(id=name):
             return name in sets
         case ast.Call(func=func):
-            return program.names.full(func) in ("builtins.set", "builtins.frozenset")
+            return code.names.full(func) in ("builtins.set", "builtins.frozenset")
         case ast.BinOp(op=ast.BitOr() | ast.BitAnd() | ast.Sub() | ast.BitXor(), left=left, right=right):
-            return _is_set(left, program, sets) or _is_set(right, program, sets)
+            return _is_set(left, code, sets) or _is_set(right, code, sets)
     return False
 
 
-def _set_names(nodes: list[ast.AST], program: Program) -> set[str]:
+def _set_names(nodes: list[ast.AST], code: FileCode) -> set[str]:
     """Local names that are only ever given sets."""
     given: dict[str, list[bool]] = {}
     for node in nodes:
@@ -185,7 +185,7 @@ def _set_names(nodes: list[ast.AST], program: Program) -> set[str]:
             targets, value = [node.target], node.value
         for target in targets:
             if isinstance(target, ast.Name) and value is not None:
-                given.setdefault(target.id, []).append(_is_set(value, program, set()))
+                given.setdefault(target.id, []).append(_is_set(value, code, set()))
     return {name for name, kinds in given.items() if all(kinds)}
 
 

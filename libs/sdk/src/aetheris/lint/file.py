@@ -13,7 +13,7 @@ from pathlib import Path
 from aetheris.contract.rules import RULES, Rule
 from aetheris.errors import AetherisError
 from aetheris.lint import checks
-from aetheris.lint.program import Function, read_program
+from aetheris.lint.agent_code import Function, read_code
 
 _IGNORE = re.compile(r"#\s*aetheris:\s*ignore(?:\[([A-Z0-9, ]+)\])?")
 
@@ -60,7 +60,7 @@ def lint_text(text: str, file: str) -> list[Finding]:
         ignored = _ignored(text)
     except (SyntaxError, ValueError, tokenize.TokenError) as error:
         raise FileUnreadable(f"{file}: {error}") from error
-    program = read_program(tree)
+    code = read_code(tree)
     globals_ = _globals(tree)
     # One finding a place and rule: `Thread(…).start()` is one thread.
     found: dict[tuple[int, int, str], Finding] = {}
@@ -73,10 +73,10 @@ def lint_text(text: str, file: str) -> list[Finding]:
             if rules is None or (rules and rule.id not in rules):
                 found.setdefault((line, column, rule.id), Finding(file, line, column, rule.id, what, function.name))
 
-    for function in program.agent_code:
-        add(function, checks.of_agent_code(function, program, globals_))
-    for function in program.steps:
-        add(function, checks.of_step(function, program))
+    for function in code.agent_code:
+        add(function, checks.of_agent_code(function, code, globals_))
+    for function in code.steps:
+        add(function, checks.of_step(function, code))
     return sorted(found.values())
 
 

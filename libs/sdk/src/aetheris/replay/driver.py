@@ -18,9 +18,9 @@ from aetheris.definitions import AgentDefinition
 from aetheris.driving.program import PythonProgram
 from aetheris.errors import AetherisError
 from aetheris.history import History
-from aetheris.replay.reader import Reader
+from aetheris.replay.reader import ReplayReader
+from aetheris.replay.result import Frontier, Mismatch, ReplayOutcome, ReplayResult
 from aetheris.replay.scene import Scene, checkpoint_said, place_of
-from aetheris.replay.verdict import Frontier, Mismatch, Outcome, Verdict
 
 _SHOWN = 2_000
 # An agent that gives no command for so long awaits what is none.
@@ -29,36 +29,36 @@ _CONTRACT = "aetheris.errors:ContractViolation"
 
 
 class Diverged(AetherisError):
-    """The code is another than the record's. `verdict` has both sides."""
+    """The code is another than the record's. `result` has both sides."""
 
-    def __init__(self, verdict: Verdict) -> None:
-        assert verdict.mismatch is not None
-        found = verdict.mismatch
+    def __init__(self, result: ReplayResult) -> None:
+        assert result.mismatch is not None
+        found = result.mismatch
         where = f" ({found.place})" if found.place else ""
         super().__init__(
-            f"job {verdict.job_id} at {found.path}: the record has {found.recorded}, "
+            f"job {result.job_id} at {found.path}: the record has {found.recorded}, "
             f"the code now gives {found.actual}{where}"
         )
-        self.verdict = verdict
+        self.result = result
 
 
 async def replay(
     definition: AgentDefinition[Any], history: History, advanced: Callable[[int], None] = lambda commands: None
-) -> Verdict:
+) -> ReplayResult:
     return await replay_events(PythonProgram(definition), history.events, history.job_id, advanced)
 
 
-async def check(definition: AgentDefinition[Any], events: Sequence[e.Event], job_id: UUID) -> Verdict:
+async def check(definition: AgentDefinition[Any], events: Sequence[e.Event], job_id: UUID) -> ReplayResult:
     """For tests: as `replay`, and raise Diverged where it parts."""
     return await check_program(PythonProgram(definition), events, job_id)
 
 
-async def check_program(program: Program, events: Sequence[e.Event], job_id: UUID) -> Verdict:
+async def check_program(program: Program, events: Sequence[e.Event], job_id: UUID) -> ReplayResult:
     """As `check`, for a program of any kind."""
-    verdict = await replay_events(program, events, job_id)
-    if verdict.outcome is Outcome.DIVERGED:
-        raise Diverged(verdict)
-    return verdict
+    result = await replay_events(program, events, job_id)
+    if result.outcome is ReplayOutcome.DIVERGED:
+        raise Diverged(result)
+    return result
 
 
 async def replay_events(
@@ -66,7 +66,7 @@ async def replay_events(
     events: Sequence[e.Event],
     job_id: UUID,
     advanced: Callable[[int], None] = lambda commands: None,
-) -> Verdict:
+) -> ReplayResult:
     """One round after the other: each from a checkpoint to the next, the last to the end."""
     before = 0
     while True:
@@ -75,10 +75,10 @@ async def replay_events(
         def counted(commands: int, so_far: int = before) -> None:
             advanced(so_far + commands)
 
-        verdict = await _replay_round(program, told, saved, job_id, counted)
-        before += verdict.commands
-        if verdict.outcome is Outcome.DIVERGED or saved is None:
-            return replace(verdict, commands=before)
+        result = await _replay_round(program, told, saved, job_id, counted)
+        before += result.commands
+        if result.outcome is ReplayOutcome.DIVERGED or saved is None:
+            return replace(result, commands=before)
 
 
 async def _replay_round(
@@ -87,25 +87,27 @@ async def _replay_round(
     saved: e.CheckpointSaved | None,
     job_id: UUID,
     advanced: Callable[[int], None],
-) -> Verdict:
+) -> ReplayResult:
     record = Replay(events)
     scene = Scene(record, advanced, saved)
-    agent = scene.spawn(drive(scene, program, Reader(scene, job_id)))
+    agent = scene.spawn(drive(scene, program, ReplayReader(scene, job_id)))
     await _until_still(scene, agent)
     mismatch = scene.mismatch
-    if mismatch is None and not scene.begun_anew:
+    if mismatch is None and not scene.begun_again:
         mismatch = _compared(scene, record, agent.result()) if agent.done() else _rested(scene, record)
     frontier = tuple(scene.frontier)
     if agent.done() and mismatch is None and record.terminal is None:
         frontier += (Frontier("end", said(agent.result()[0])),)
     await scene.close()
     if mismatch is not None:
-        outcome = Outcome.DIVERGED
+        outcome = ReplayOutcome.DIVERGED
     else:
-        outcome = Outcome.SAME if isinstance(record.terminal, e.JobCompleted | e.JobFailed) else Outcome.OPEN
+        outcome = (
+            ReplayOutcome.SAME if isinstance(record.terminal, e.JobCompleted | e.JobFailed) else ReplayOutcome.OPEN
+        )
     ended = _ENDS.get(type(record.terminal), "")
     agent_name = "" if record.created is None else record.created.agent
-    return Verdict(outcome, str(job_id), agent_name, scene.commands, ended, mismatch, frontier)
+    return ReplayResult(outcome, str(job_id), agent_name, scene.commands, ended, mismatch, frontier)
 
 
 def _round(events: Sequence[e.Event]) -> tuple[Sequence[e.Event], e.CheckpointSaved | None, Sequence[e.Event]]:

@@ -15,14 +15,14 @@ from aetheris_journal.effect import State, effect_key
 from aetheris_journal.replay import ChildRecord, Divergence, EffectRecord, StepRecord, ValueRecord, WaitRecord
 
 from aetheris.awakeables import RESERVED
+from aetheris.replay.result import Mismatch
 from aetheris.replay.scene import Scene, checkpoint_said, here
-from aetheris.replay.verdict import Mismatch
 
 # Where an effect stands when the agent has its outcome.
 _SETTLED = (State.COMMITTED, State.COMPENSATED, State.ABANDONED)
 
 
-class Reader:
+class ReplayReader:
     """`Settler` without anything that executes."""
 
     def __init__(self, scene: Scene, job_id: UUID) -> None:
@@ -177,4 +177,4 @@ class Reader:
             await scene.rest(path, checkpoint_said(state))
         if (saved.path, saved.state) != (path, state):
             await scene.halt(Mismatch(saved.path, checkpoint_said(saved.state), checkpoint_said(state), here()))
-        return await scene.begin_anew()
+        return await scene.begin_again()

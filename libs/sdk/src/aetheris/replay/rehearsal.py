@@ -41,8 +41,8 @@ from aetheris.driving.program import Code, PythonProgram
 from aetheris.errors import AetherisError
 from aetheris.history import History
 from aetheris.replay.driver import drive, said
+from aetheris.replay.result import Frontier
 from aetheris.replay.scene import Scene, checkpoint_said, place_of
-from aetheris.replay.verdict import Frontier
 from aetheris.values import canonical
 
 # Where an effect stands that has an outcome for the agent.
@@ -154,7 +154,7 @@ class Rehearsal:
                 # What comes behind one is another rehearsal.
                 self._scene.command()
                 self.decided[path] = checkpoint_said(state)
-                return await self._scene.begin_anew()
+                return await self._scene.begin_again()
             case c.Compensate():
                 return await self._step(path, StepRecord(c.COMPENSATE, b"{}", b""), None)
             case c.OpenMap():

@@ -5,7 +5,7 @@ audit hook that refuses sockets and processes to everybody in it, the agent's mo
 among them. What agents print goes to stderr.
 
     {"agents": […], "live": false}              ──►  {"ready": "namespace"}
-    {"history": "…", "what_if": null | […]}     ──►  {"progress": 10, "of": 40} … {"verdict": …} | {"rehearsed": …}
+    {"history": "…", "what_if": null | […]}     ──►  {"progress": 10, "of": 40} … {"result": …} | {"rehearsed": …}
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def _answer(
         found = asyncio.run(rehearse(definition, history, answers, live=live))
         say(rehearsed={**asdict(found), "same": found.same, "diff": found.diff, "unused": answers.unused})
     else:
-        verdict = asyncio.run(replay(definition, history, _percents(history, say)))
-        say(verdict=verdict.told())
+        result = asyncio.run(replay(definition, history, _percents(history, say)))
+        say(result=result.told())
 
 
 def _percents(history: History, say: Callable[..., None]) -> Callable[[int], None]:

@@ -18,7 +18,7 @@ from aetheris_journal.commands import ends_in_time
 from aetheris_journal.replay import Divergence, Replay
 
 from aetheris.contract.frames import Place, nearest
-from aetheris.replay.verdict import Frontier, Mismatch
+from aetheris.replay.result import Frontier, Mismatch
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class Scene:
         self.record = record
         # The checkpoint that this part of the record ends with, and whether the agent has come to one.
         self.saved = saved
-        self.begun_anew = False
+        self.begun_again = False
         self.commands = 0
         self.mismatch: Mismatch | None = None
         self.frontier: list[Frontier] = []
@@ -97,9 +97,9 @@ class Scene:
         self._resting[task] = path
         await self.for_good()
 
-    async def begin_anew(self) -> NoReturn:
+    async def begin_again(self) -> NoReturn:
         """The agent has come to a checkpoint, and nothing of it goes on."""
-        self.begun_anew = True
+        self.begun_again = True
         self.still.set()
         await self.for_good()
 

@@ -11,7 +11,7 @@ import grpc
 import structlog
 from aetheris_chassis.client import retrying
 from aetheris_engine.core.waits import EntryKind, InboxEntry
-from aetheris_engine.ports import Assignment, Page
+from aetheris_engine.ports import Assignment, InboxPage
 from aetheris_kernel.errors import Refusal
 from aetheris_proto.gateway.v1 import signals_pb2 as pb
 from aetheris_proto.gateway.v1 import signals_pb2_grpc as rpc
@@ -31,10 +31,10 @@ class GatewayInbox:
         self._unsettled: dict[tuple[str, UUID], list[str]] = defaultdict(list)
         self._due = asyncio.Event()
 
-    async def fetch(self, job: Assignment, after: str) -> Page:
+    async def fetch(self, job: Assignment, after: str) -> InboxPage:
         request = pb.FetchRequest(job_id=str(job.job_id), tenant=job.tenant, after_note_id=after)
         page = await retrying(lambda: self._stub.Fetch(request, timeout=5), deadline_s=FETCH_DEADLINE_S)
-        return Page([_from_note(note) for note in page.notes], page.more)
+        return InboxPage([_from_note(note) for note in page.notes], page.more)
 
     def unsettled(self, job: Assignment) -> Collection[str]:
         return self._unsettled.get((job.tenant, job.job_id), ())

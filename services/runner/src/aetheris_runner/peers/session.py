@@ -190,7 +190,7 @@ class Session:
             end = await converse(self._call, self._next_frame, self._heard)
             if isinstance(end, Conflict):
                 log.warning("session refused", session_id=self._session_id, error=end.message)
-                self._start_anew()
+                self._begin_new_session()
             else:
                 log.warning("session lost", error=end.message if end else "goodbye", held=len(self._jobs.held))
             pause = _RECONNECT_S if self._beat > beats + 1 else min(pause * 2, _RECONNECT_MAX_S)
@@ -234,11 +234,11 @@ class Session:
             left = self._alive_until - self._clock.monotonic()
             if left <= 0:
                 log.error("lease over", session_id=self._session_id, held=len(self._jobs.held))
-                self._start_anew()
+                self._begin_new_session()
                 continue
             await asyncio.sleep(min(left, 0.25))
 
-    def _start_anew(self) -> None:
+    def _begin_new_session(self) -> None:
         """Nothing that is held is ours any more; whoever we are from now on, it is on another stream."""
         if self._call is not None:
             self._call.cancel()

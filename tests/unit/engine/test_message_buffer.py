@@ -88,7 +88,7 @@ def test_a_full_mailbox_still_takes_the_first_message_of_a_channel_that_is_waite
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_is_wanted_when_every_channel_keeps_its_order_and_loses_nothing(
+def test_every_channel_keeps_its_order_and_loses_nothing_in_any_order_of_reads(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("aetheris_engine.core.message_buffer.HELD_ENTRIES_MAX", 3)

@@ -128,7 +128,7 @@ async def _in_order(order: Sequence[int], *, limit: int, tolerate: float, bad: S
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
-async def test_the_results_are_in_the_order_of_the_items_whoever_is_first(order: tuple[int, ...]) -> None:
+async def test_the_results_are_in_the_order_of_the_items_and_not_of_their_ends(order: tuple[int, ...]) -> None:
     seen = await _in_order(order, limit=4, tolerate=0)
 
     assert seen["result"] == ["0", "1", "4", "9"]
@@ -136,7 +136,7 @@ async def test_the_results_are_in_the_order_of_the_items_whoever_is_first(order:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
-async def test_all_failures_are_told_whoever_is_first(order: tuple[int, ...]) -> None:
+async def test_all_failures_are_told_in_any_order(order: tuple[int, ...]) -> None:
     seen = await _in_order(order, limit=4, tolerate=1, bad=(0, 3))
 
     assert seen["result"] == {"0": "bad 0", "3": "bad 3"}
@@ -189,7 +189,7 @@ async def test_what_a_failed_map_had_begun_is_what_every_later_run_begins() -> N
     assert outcome.result == mark.result
 
 
-async def test_what_an_earlier_run_had_begun_is_begun_again_whoever_fails_first() -> None:
+async def test_what_an_earlier_run_had_begun_is_begun_again_in_any_order_of_failures() -> None:
     """The first item failed when the third was under way; taken over, it fails before the third is begun."""
     world = World()
 

@@ -114,7 +114,7 @@ def test_a_withdrawn_intent_is_not_sent_again_and_its_neighbours_are():
     assert list(codec.decode(append.body)) == [event(0), event(2)]
 
 
-def test_a_withdrawn_intent_holds_nobody_up():
+def test_a_withdrawn_intent_delays_no_later_ticket():
     tail = made()
     ticket = tail.record(started("k"))
     tail.take()

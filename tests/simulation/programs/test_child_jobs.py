@@ -33,7 +33,7 @@ def alone(seed: int) -> Program:
     raise AssertionError("no such program")
 
 
-def family(world: World, programs: Sequence[Program]) -> list[AgentDefinition[Any]]:
+def parent_and_children(world: World, programs: Sequence[Program]) -> list[AgentDefinition[Any]]:
     """A parent that awaits one child, then the rest side by side; a failed one is an answer."""
     children: list[AgentDefinition[Any]] = []
     for number, program in enumerate(programs):
@@ -58,7 +58,7 @@ async def lived(
     programs: Sequence[Program], fuses: Sequence[Fuse], *, warm: bool
 ) -> tuple[ClusterSimulation, UUID, int]:
     world = World()
-    agents = family(world, programs)
+    agents = parent_and_children(world, programs)
     cluster = ClusterSimulation(agents, world)
     parent = await cluster.submit(agents[0])
     counting = Fuse(-1)
@@ -85,7 +85,7 @@ async def held_to(reference: ClusterSimulation, cluster: ClusterSimulation, root
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-async def test_a_family_comes_to_the_same_end_whatever_dies_under_it(chunk: int) -> None:
+async def test_a_parent_and_its_children_come_to_the_same_end_after_any_crash(chunk: int) -> None:
     for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK):
         dice = random.Random(seed)
         programs = [alone(dice.randrange(100_000)) for _ in range(CHILDREN)]

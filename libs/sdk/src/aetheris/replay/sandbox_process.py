@@ -12,14 +12,14 @@ from typing import Any, Self
 
 from aetheris.errors import AetherisError
 from aetheris.history import History, dump
-from aetheris.replay.verdict import Verdict
+from aetheris.replay.result import ReplayResult
 
 # A sandbox that says nothing for so long hangs between two commands of the agent.
 SILENCE_S = 60.0
 
 
 class ReplayFailed(AetherisError):
-    """There is no verdict, and the message says why."""
+    """There is no result, and the message says why."""
 
 
 class Sandbox:
@@ -48,9 +48,9 @@ class Sandbox:
 
     def replay(
         self, history: History, origin: str, progress: Callable[[int, int], None] = lambda done, of: None
-    ) -> Verdict:
+    ) -> ReplayResult:
         told = self._ask(history, origin, None, progress)
-        return Verdict.of(told["verdict"])
+        return ReplayResult.of(told["result"])
 
     def rehearse(self, history: History, origin: str, answers: Sequence[str]) -> dict[str, Any]:
         told: dict[str, Any] = self._ask(history, origin, list(answers), lambda done, of: None)["rehearsed"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aetheris_engine.progress import Progress
+from aetheris_engine.progress import ProgressReports
 
 
 async def test_what_is_said_often_is_told_once_a_second_and_the_last_word_is_not_lost():
@@ -16,7 +16,7 @@ async def test_what_is_said_often_is_told_once_a_second_and_the_last_word_is_not
         if fraction == 0.49:
             last.set()
 
-    progress = Progress(report)
+    progress = ProgressReports(report)
     for number in range(50):
         progress.say(number / 100, "")
         await asyncio.sleep(0)

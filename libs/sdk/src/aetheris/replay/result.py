@@ -10,7 +10,7 @@ from typing import Any, Self
 from aetheris.contract.frames import Place
 
 
-class Outcome(Enum):
+class ReplayOutcome(Enum):
     # The whole record, to its end.
     SAME = "same"
     # All there is of a record that has no end yet, or that was cut off by a cancellation.
@@ -41,8 +41,8 @@ class Frontier:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    outcome: Outcome
+class ReplayResult:
+    outcome: ReplayOutcome
     job_id: str
     agent: str
     # How many commands the record answered.
@@ -60,7 +60,7 @@ class Verdict:
     def of(cls, told: Mapping[str, Any]) -> Self:
         mismatch = told["mismatch"]
         return cls(
-            outcome=Outcome(told["outcome"]),
+            outcome=ReplayOutcome(told["outcome"]),
             job_id=told["job_id"],
             agent=told["agent"],
             commands=told["commands"],

@@ -17,7 +17,7 @@ COMMANDS = frozenset((
 ))  # fmt: skip
 
 
-class Kind(Enum):
+class CodeKind(Enum):
     AGENT = "agent"
     STEP = "step"
     TOOL = "tool"
@@ -25,76 +25,76 @@ class Kind(Enum):
 
 
 @dataclass
-class Program:
+class FileCode:
     names: Names
     functions: dict[str, Function] = field(default_factory=dict)
-    kinds: dict[str, Kind] = field(default_factory=dict)
+    kinds: dict[str, CodeKind] = field(default_factory=dict)
     # Methods and nested functions, too: everything that runs between steps.
     agent_code: list[Function] = field(default_factory=list)
     steps: list[Function] = field(default_factory=list)
 
-    def kind_of(self, node: ast.expr) -> Kind:
+    def kind_of(self, node: ast.expr) -> CodeKind:
         """What is called here, as far as this file says."""
-        return self.kinds.get(node.id, Kind.PLAIN) if isinstance(node, ast.Name) else Kind.PLAIN
+        return self.kinds.get(node.id, CodeKind.PLAIN) if isinstance(node, ast.Name) else CodeKind.PLAIN
 
     def is_command(self, call: ast.Call) -> bool:
         name = self.names.full(call.func)
         package, _, command = name.rpartition(".")
         known = package.partition(".")[0] == "aetheris" and command in COMMANDS
-        return known or self.kind_of(call.func) in (Kind.STEP, Kind.TOOL)
+        return known or self.kind_of(call.func) in (CodeKind.STEP, CodeKind.TOOL)
 
 
-def read_program(tree: ast.Module) -> Program:
-    program = Program(Names(tree))
+def read_code(tree: ast.Module) -> FileCode:
+    code = FileCode(Names(tree))
     for node in ast.walk(tree):
         if isinstance(node, Function):
-            kind = _kind(node, program.names)
-            program.kinds[node.name] = kind
-            program.functions[node.name] = node
-            if kind is Kind.STEP:
-                program.steps.append(node)
-    _mark_called(tree, program)
-    open_ = [node for name, node in program.functions.items() if program.kinds[name] is Kind.AGENT]
+            kind = _kind(node, code.names)
+            code.kinds[node.name] = kind
+            code.functions[node.name] = node
+            if kind is CodeKind.STEP:
+                code.steps.append(node)
+    _mark_called(tree, code)
+    open_ = [node for name, node in code.functions.items() if code.kinds[name] is CodeKind.AGENT]
     seen = set(map(id, open_))
     while open_:
         function = open_.pop()
-        program.agent_code.append(function)
+        code.agent_code.append(function)
         for name in _mentioned(function):
-            found = program.functions.get(name)
-            if found is not None and program.kinds[name] is Kind.PLAIN and id(found) not in seen:
+            found = code.functions.get(name)
+            if found is not None and code.kinds[name] is CodeKind.PLAIN and id(found) not in seen:
                 seen.add(id(found))
                 open_.append(found)
-    return program
+    return code
 
 
-def _kind(node: Function, names: Names) -> Kind:
+def _kind(node: Function, names: Names) -> CodeKind:
     for decorator in node.decorator_list:
         called = decorator.func if isinstance(decorator, ast.Call) else decorator
         full = names.full(called)
         package, _, name = full.rpartition(".")
         if package.partition(".")[0] == "aetheris":
             if name in ("agent", "step", "tool"):
-                return Kind(name)
+                return CodeKind(name)
             if name == "tx_step":
-                return Kind.STEP
-    return Kind.PLAIN
+                return CodeKind.STEP
+    return CodeKind.PLAIN
 
 
-def _mark_called(tree: ast.Module, program: Program) -> None:
+def _mark_called(tree: ast.Module, code: FileCode) -> None:
     """`charge = tool(charge_card, …)` and a tool's `verify=` and `compensate=` are no agent code either."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        package, _, name = program.names.full(node.func).rpartition(".")
+        package, _, name = code.names.full(node.func).rpartition(".")
         if package.partition(".")[0] != "aetheris":
             continue
         for keyword in node.keywords:
             match keyword:
                 case ast.keyword(arg="verify" | "compensate", value=ast.Name(id=function)):
-                    if program.kinds.get(function) is Kind.PLAIN:
-                        program.kinds[function] = Kind.TOOL
+                    if code.kinds.get(function) is CodeKind.PLAIN:
+                        code.kinds[function] = CodeKind.TOOL
         if name in ("step", "tool") and node.args and isinstance(node.args[0], ast.Name):
-            program.kinds[node.args[0].id] = Kind(name)
+            code.kinds[node.args[0].id] = CodeKind(name)
 
 
 def _mentioned(function: Function) -> set[str]:

@@ -40,7 +40,7 @@ def test_a_signal_delivered_twice_ends_a_wait_once():
     assert waits.deliver([GO]) == []
 
 
-def test_a_signal_is_a_fact_for_whoever_waits_for_it_later():
+def test_a_signal_is_a_fact_for_every_later_wait():
     waits = Waits()
     waits.open(wait("0"))
     waits.deliver([GO])
@@ -152,7 +152,7 @@ def test_a_message_and_a_signal_of_one_name_end_each_their_own_wait():
     assert waits.deliver([InboxEntry("s1", "orders", b"1", "ann")])[0].wait == wait("0", "orders")
 
 
-def test_a_decision_ends_the_question_of_its_name_whether_it_comes_before_or_after():
+def test_a_decision_ends_the_approval_of_its_name_whether_it_comes_before_or_after():
     waits = Waits()
     decided = InboxEntry("d1", "3@2", b"{}", "ann", EntryKind.DECISION)
     asked = Wait("3", WaitKind.APPROVAL, "manager", None, "3@2")

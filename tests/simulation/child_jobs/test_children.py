@@ -252,7 +252,7 @@ async def test_a_child_that_was_cancelled_says_so_to_its_parent() -> None:
     assert result_of(cluster, root) == "not wanted"
 
 
-async def test_each_child_costs_one_question() -> None:
+async def test_each_child_costs_one_request() -> None:
     """Each is asked about by name once; what ends later is read on from there, whatever woke the parent."""
 
     def build(world: World) -> list[AgentDefinition[Any]]:

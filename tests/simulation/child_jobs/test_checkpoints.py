@@ -118,7 +118,7 @@ async def test_going_on_and_taking_over_do_the_same(after: bool, cold: bool) -> 
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_a_note_read_before_a_checkpoint_is_not_read_again_by_whoever_takes_over(after: bool) -> None:
+async def test_an_entry_read_before_a_checkpoint_is_not_read_again_after_a_takeover(after: bool) -> None:
     """Although the inbox has not heard that it is settled, and offers it."""
     counted = Fuse(-1)
     await looped(counted, cold=False, slow=True)
@@ -328,7 +328,7 @@ def _now() -> Any:
     return World().clock.now()
 
 
-def family(world: World) -> list[AgentDefinition[Any]]:
+def parent_and_child(world: World) -> list[AgentDefinition[Any]]:
     @agent("leaf")
     async def leaf(n: int) -> int:
         await sleep("1h")
@@ -354,7 +354,7 @@ def family(world: World) -> list[AgentDefinition[Any]]:
 async def test_children_outlive_a_checkpoint(after: bool) -> None:
     async def run(fuse: Fuse) -> tuple[ClusterSimulation, UUID]:
         world = World()
-        agents = family(world)
+        agents = parent_and_child(world)
         cluster = ClusterSimulation(agents, world)
         root = await cluster.submit(agents[-1])
         await cluster.live([fuse])
