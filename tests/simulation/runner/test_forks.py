@@ -14,7 +14,7 @@ from aetheris.errors import Unchanged
 from aetheris_api.statuses import ApprovalState
 from aetheris_engine import ports
 from aetheris_engine.core.fork import Fork
-from aetheris_gateway.core.fork import History
+from aetheris_gateway.core.fork import SourceChain
 from aetheris_journal import codec
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
@@ -84,7 +84,7 @@ async def finished(world: World, mails: tuple[str, ...] = ("ann",)) -> dict[str,
 
 def cut(world: World, source: UUID = SOURCE, *, seq: int = 0, before: str = "", effects: str = "reuse") -> Fork:
     """As the gateway cuts."""
-    history = History()
+    history = SourceChain()
     for commit in world.commits(source):
         history.see(commit.seq, codec.decode(commit.body))
     found = history.cut(seq=seq, before_path=before)

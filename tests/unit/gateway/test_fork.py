@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from aetheris_gateway.core.fork import Cut, History
+from aetheris_gateway.core.fork import Cut, SourceChain
 from aetheris_journal import events as e
 from aetheris_kernel.errors import Conflict, Invalid
 
@@ -25,8 +25,8 @@ def outcome(path: str) -> e.Event:
     return e.EffectCommitted(path, f"key-{path}", b"1", 1, NONE, at=NOW)
 
 
-def history(*commits: list[e.Event]) -> History:
-    found = History()
+def history(*commits: list[e.Event]) -> SourceChain:
+    found = SourceChain()
     for seq, events in enumerate(commits, 1):
         found.see(seq, events)
     return found

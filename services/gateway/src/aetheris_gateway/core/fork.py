@@ -28,7 +28,7 @@ class Cut:
 Place = tuple[int, float]  # a commit and an event in it
 
 
-class History:
+class SourceChain:
     """The facts of a chain that limit a fork, gathered commit by commit."""
 
     def __init__(self) -> None:

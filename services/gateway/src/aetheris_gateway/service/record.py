@@ -16,7 +16,7 @@ from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
 from google.protobuf.message import DecodeError
 
 from aetheris_gateway import convert
-from aetheris_gateway.core.fork import History
+from aetheris_gateway.core.fork import SourceChain
 from aetheris_gateway.core.steps import JobTrace
 from aetheris_gateway.core.trace import trace_of
 from aetheris_gateway.identity import Caller
@@ -139,9 +139,9 @@ class RecordService:
         page = await self._page(job.job_id, commits - 1, 1)
         return bool(page.commits) and isinstance(events_of(page.commits[-1])[-1], _ENDS[job.state])
 
-    async def history(self, job_id: str) -> History:
+    async def history(self, job_id: str) -> SourceChain:
         """The facts about a chain that decide where a fork may part from it."""
-        history, more = History(), True
+        history, more = SourceChain(), True
         while more:
             page = await self._page(job_id, history.last_seq, COMMITS)
             for commit in page.commits:
