@@ -34,12 +34,14 @@ class Activity:
         if not future.done():
             self.leave()
         else:
-            # Released before anybody blocked on it: the count was raised for a branch that never left.
+            # `release` came before this branch could block: it counted the branch in again, although the branch had
+            # never been counted out.
             self._moving -= 1
         try:
             return await future
         except asyncio.CancelledError:
-            # Whatever the agent makes of it, it moves again; released at the same moment, it does already.
+            # The cancelled branch moves again, so it is counted in. If `release` came at the same moment, it is counted
+            # in already.
             if future.cancelled():
                 self._moving += 1
             raise

@@ -4,8 +4,8 @@
                                    ▲                    │
                                    └── taken over ──────┘   opening it again changes nothing
 
-No one is asked what the record does not have. A deadline first withdraws the approval and then looks whether it was
-decided before, so an approver who was told that the decision counts was told the truth.
+The approval is recorded before any approver sees it. When its deadline passes, the engine first withdraws it at the
+gateway and then reads the inbox: a decision that the gateway accepted before the withdrawal still counts.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ async def ask(execution: Execution, path: str, command: AskApproval) -> Settled:
 
 
 async def withdraw_all(services: Services, job: Assignment, replay: Replay) -> None:
-    """The job has ended, so its open approvals are withdrawn. Where the gateway is away, it finds out by itself."""
+    """Withdraw the open approvals of a job that has ended. If the gateway cannot be reached, it withdraws them later,
+    when it sees that the job has ended."""
     if replay.open_approvals:
         await _withdraw(services, job, "", "ended")
 

@@ -42,7 +42,8 @@ class BusinessKeys:
 
 
 def _open_elsewhere(key: str, replay: Replay) -> bool:
-    """Whether another branch, which has not come so far yet, will find its call of this key without an outcome."""
+    """Whether the record has a call under this key without an outcome, which another branch of the resumed program has
+    not reached yet."""
     return any(
         isinstance(record, EffectRecord) and record.key == key and record.state in _OPEN
         for record in replay.left.values()

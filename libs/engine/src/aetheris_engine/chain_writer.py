@@ -43,7 +43,7 @@ class ChainWriter:
 
     @property
     def unwritten(self) -> Sequence[Event]:
-        """What was recorded and is not known to be durable."""
+        """The events that were recorded here and that the ledger has not acknowledged."""
         return self._tail.outstanding
 
     def record(self, event: Event, value_bytes: int = 0) -> int:
@@ -84,7 +84,7 @@ class ChainWriter:
             await self.durable(self._tail.durable + 1)
 
     def lease_again(self, lease: int) -> None:
-        """The same holder under the very next lease: no other runner wrote in between."""
+        """Go on under the very next lease. Its number shows that no other runner held the job in between."""
         self._tail.lease = lease
 
     def on_progress(self, progressed: Callable[[], None], *, after_s: float) -> None:
@@ -141,7 +141,8 @@ class ChainWriter:
             self._progressed = None
 
     def _tell_waiters(self) -> None:
-        # Tickets are asked for almost in order; one asked for late waits for the tickets around it.
+        # Commands wait for tickets almost in order, so a queue is enough. A ticket that is waited for out of order is
+        # answered together with the tickets around it.
         while self._waiters and self._waiters[0][0] <= self._tail.durable:
             _, waiter = self._waiters.popleft()
             if not waiter.done():

@@ -3,8 +3,8 @@
     checkpoint ──► checkpoint_saved ──► the program unwinds ──► durable ──► from the start
                                      crash ──► the chain is read from here on ──┘
 
-The runner that goes on and a runner that takes over do the same from here: both have the record of the checkpoint and
-nothing of what was before it. A module of its own because it is one command, like its neighbours.
+The runner that continues and a runner that takes over later behave alike from here: both have the record from the
+checkpoint on and nothing from before it. A module of its own because it is one command, like its neighbours.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from aetheris_engine.execution import Execution
 
 
 async def save(execution: Execution, effects: Effects, path: str, command: SaveCheckpoint) -> Settled:
-    """Record it, and forget what was before. The program that is answered unwinds, and is run again once this is
-    durable."""
+    """Record the checkpoint and forget the record before it. The program unwinds when it gets the answer, and runs
+    again from its start once the checkpoint is durable."""
     if execution.life.halting:
         # The record may hold effects that were taken back already, so the program comes no further.
         await execution.gate(path)

@@ -1,11 +1,12 @@
-"""Jobs that a job starts: submitted once, heard of when they end, and closed with their parent.
+"""Jobs that a job starts: submitted once, their ends read from the scheduler, and closed with their parent.
 
     child_started durable ──► submitted (again after every takeover: one job) ──► the program goes on
     await ──► by name: ended already? ──► since then: the scheduler wakes the parent, which reads on
                                                        └──► child_completed, wait_completed
 
-The scheduler numbers the ends of a job's children. A wait asks about its child once by name; what ends later has a
-number above the one that came with that answer. So a thousand children cost a thousand questions and not a million.
+The scheduler numbers the ends of a job's children. A wait asks about its child once by name. Every child that ends
+later has a higher number than the one in that answer, so all later ends are read with one request. A thousand children
+cost a thousand requests and not a million.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from aetheris_engine.wait import AWAY
 log = structlog.get_logger()
 
 ASKED_MAX = 1_000
-# How soon a scheduler that was away is asked again. The job is not let go meanwhile: it might miss an end.
+# The pause before a scheduler that was away is asked again. The job does not park meanwhile, because it could miss a
+# child's end.
 _AGAIN_S = 0.5
 
 _PARENT_CLOSED, _PARENT_CANCELS = "its parent has ended", "its parent cancelled it"
@@ -36,12 +38,12 @@ _PARENT_CLOSED, _PARENT_CANCELS = "its parent has ended", "its parent cancelled 
 
 class StartedChildren:
     def __init__(self, execution: Execution) -> None:
-        # The children that this run knows to be submitted.
+        # The children that this run has submitted, or found submitted.
         self.submitted: set[str] = set()
         self._execution = execution
         self._up_to_date = False
         self._under_way = False
-        # The ends up to this number are known.
+        # The scheduler has told all ends up to this number.
         self._after: int | None = None
         # The awaited children that had not ended when the scheduler was asked about them by name.
         self._asked: set[str] = set()
@@ -51,7 +53,8 @@ class StartedChildren:
         self._up_to_date = False
 
     def soon(self) -> None:
-        """Ask the scheduler, if there is anything to ask. The job does not come to rest meanwhile."""
+        """Ask the scheduler for ended children, if any wait needs it. The job does not park until the answer is
+        here."""
         if self._under_way or not self._wanted():
             return
         self._under_way = True
@@ -102,7 +105,7 @@ class StartedChildren:
             outcome = await execution.services.children.outcome(execution.assignment, job_id)
             waiting = execution.waits.for_child(job_id)
             if not waiting:
-                # The waits were withdrawn meanwhile: the program may be over, and so may be the record.
+                # No wait for a child is left: the program may be over, and then nothing more can be recorded.
                 return
             self.ended(waiting[0].path, job_id, outcome.result, outcome.failure)
         execution.end(execution.waits.child_ended(job_id))
@@ -122,7 +125,8 @@ async def start(execution: Execution, children: StartedChildren, path: str, comm
         ticket = execution.record(started, value_bytes=len(command.input))
         record = execution.replay.child_started(started)
         await execution.writer.durable(ticket)
-    # In a cancelled scope the program comes as far as it came before, and the child is submitted when it is cancelled.
+    # In a cancelled scope the program is answered only from the record. The child may not be submitted yet; `cancel`
+    # does that, so that there is a job to cancel.
     unsubmitted = record.job_id in execution.replay.children and record.job_id not in children.submitted
     if unsubmitted and not execution.scopes.covers(path):
         if execution.gated:
@@ -132,7 +136,7 @@ async def start(execution: Execution, children: StartedChildren, path: str, comm
 
 
 async def result(execution: Execution, path: str, command: AwaitChild) -> Settled:
-    """The child's end, as it stands in the record. A second wait for it gets the same."""
+    """The child's end, from the record. Every wait for the same child gets the same answer."""
     name, kind = command.job_id, e.WaitKind.CHILD
     record = await execution.recorded(lambda replay: replay.wait(path, kind, name))
     if record is None or record.completed is None:
@@ -148,7 +152,7 @@ async def result(execution: Execution, path: str, command: AwaitChild) -> Settle
 
 
 async def cancel(execution: Execution, children: StartedChildren, path: str, command: CancelChild) -> Settled:
-    """Ask that a child ends. Recorded when the scheduler has been asked."""
+    """Ask the scheduler to cancel a child, then record that it was asked."""
     record = await execution.recorded(lambda replay: replay.step(path, CANCEL, command.arguments))
     if record is not None:
         return Settled(record.result)
@@ -162,8 +166,8 @@ async def cancel(execution: Execution, children: StartedChildren, path: str, com
 
 
 async def close_all(execution: Execution, children: StartedChildren) -> None:
-    """The job ends, and so do its children, but for those that are to be left alone. Closing is repeated where the end
-    of the job is."""
+    """Cancel the children of a job that ends, except those with `on_parent_close="abandon"`. A run that ends the job
+    again after a crash cancels them again."""
     for record in tuple(execution.replay.children.values()):
         if record.parent_close != "abandon":
             await _close(execution, children, record, _PARENT_CLOSED)
@@ -172,7 +176,8 @@ async def close_all(execution: Execution, children: StartedChildren) -> None:
 async def _close(execution: Execution, children: StartedChildren, record: ChildRecord, reason: str) -> None:
     path = f"close {record.job_id}"
     if record.job_id not in children.submitted:
-        # A former holder may be about to submit it still; then it could not be cancelled any more.
+        # Submit before the cancel: a former holder may still be about to submit this child, and a cancel that came
+        # first would miss it.
         await _submit(execution, children, path, record)
         if record.job_id in execution.replay.child_ends:
             return
@@ -197,7 +202,7 @@ async def _submit(execution: Execution, children: StartedChildren, path: str, re
             await _away(execution, path)
             continue
         except Refusal as refusal:
-            # A refused submission is refused again however often it is made: that is how this child ended.
+            # The scheduler would refuse the same submission every time, so the refusal is recorded as the child's end.
             children.ended(path, record.job_id, b"", e.Failure(type(refusal).__name__, refusal.message))
         children.submitted.add(record.job_id)
         return
@@ -208,7 +213,8 @@ async def _away(execution: Execution, path: str) -> None:
 
 
 def _named(parent: UUID, key: str) -> UUID:
-    """The id of the child under that key: the parent's timestamp, the rest from parent and key. A valid UUIDv7."""
+    """The job id of the child with that key: a valid UUIDv7 with the parent's timestamp; the other bits are a hash of
+    parent and key."""
     digest = int.from_bytes(sha256(parent.bytes + key.encode()).digest()[:10], "big")
     rest = digest & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
     return UUID(int=parent.int >> 80 << 80 | rest)

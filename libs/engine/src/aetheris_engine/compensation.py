@@ -4,8 +4,8 @@
                                                 │ in doubt, retried: as any effect
                                                 └ failed for good: parked for an operator, tried again on requeue
 
-What there is to take back is known from the calls that the program made in this run, so the program must have come as
-far as its record before anything is taken back. The record says which calls it must have made.
+How to take an effect back is known only from the program's call in this run (its tool names the compensating tool). So
+the program must have made every call that the record has before anything is taken back.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _POSSIBLE = (State.STARTED, State.IN_DOUBT, State.COMMITTED)
 
 
 def met(effects: Effects) -> bool:
-    """Whether the program has made every call that may have to be taken back."""
+    """Whether the program has made every call that the record has and that may have to be taken back."""
     return all(path in effects.owed for path in _open(effects.execution))
 
 
@@ -51,7 +51,8 @@ async def undo_all(effects: Effects) -> None:
 
 
 async def compensate(effects: Effects, path: str) -> Settled:
-    """Take back everything so far, because the program says so. Recorded when it is done."""
+    """Take back every effect so far, because the program gave the command. The command's end is recorded when all is
+    taken back."""
     execution = effects.execution
     record = await execution.recorded(lambda replay: replay.step(path, COMPENSATE, b"{}"))
     if record is not None:
@@ -77,7 +78,7 @@ def _open(execution: Execution) -> Sequence[str]:
 
 
 def _committed(effects: Effects) -> Sequence[EffectCall]:
-    """Newest outcome first."""
+    """The committed effects that can be taken back, the newest outcome first."""
     done = effects.execution.replay.compensated
     calls = [call for call in effects.owed.values() if call.order and call.path not in done]
     return sorted(calls, key=lambda call: call.order, reverse=True)
@@ -98,7 +99,7 @@ async def _undo(effects: Effects, made: EffectCall, *, ending: bool) -> None:
     abandoned = await _settled(execution, call, record)
     replay.compensated.add(made.path)
     if abandoned:
-        # A person decided to go on without knowing. The effect stays what it is.
+        # A person abandoned the compensation's doubt: whether the effect was taken back stays unknown.
         return
     execution.record(e.StepCompensated(made.path, made.key, call.result, at=execution.now()), len(call.result))
     metrics.STEPS.labels("compensated").inc()
@@ -107,7 +108,8 @@ async def _undo(effects: Effects, made: EffectCall, *, ending: bool) -> None:
 async def _settled(execution: Execution, call: EffectCall, record: EffectRecord | None) -> bool:
     """Settle the compensating call. True where it was given up on."""
     if record is not None and record.state is State.FAILED and record.retry_at is None:
-        # It failed for good before. That the job runs again means that an operator wants it tried again.
+        # The compensation failed for good in an earlier run and parked the job. The job runs again because an operator
+        # requeued it, so the compensation is tried again.
         call.afresh(record.attempt)
         record = None
     while True:

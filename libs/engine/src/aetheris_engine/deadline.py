@@ -1,9 +1,9 @@
-"""A deadline around commands: a recorded instant, which holds while the job is parked and across crashes.
+"""A deadline around commands: a recorded moment, which holds while the job is parked and after a crash.
 
     opened ──► the commands below it ──► closed in time: recorded, and the instant is forgotten
        └─────► the instant comes first: recorded, and the scope below it is cancelled
 
-The record has it as a wait for time whose name is reserved. No branch blocks on that wait.
+In the record it is a wait for a timer with a reserved name. No branch blocks on that wait.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Deadlines:
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
-        # How each deadline ended, by its path: True where its time was over first. Absent while it is open.
+        # How each deadline ended, by its path: True if the time passed before the code was done. Absent while it is
+        # open.
         self._expired: dict[str, bool] = {}
 
     async def open(self, path: str, command: OpenDeadline) -> Settled:
@@ -43,13 +44,15 @@ class Deadlines:
             execution.record(e.JobWaiting(path, _TIMER, DEADLINE, until, at=execution.now()))
         else:
             until = record.deadline
-        # In a cancelled scope it was opened before, and the code below it comes as far as it came then.
+        # Inside a cancelled scope the deadline is only replayed: the code under it is answered from the record and
+        # cannot run into the deadline again.
         if not execution.scopes.covers(path):
             self._watch(path, until)
         return Settled()
 
     async def close(self, path: str) -> Settled:
-        """The code under the deadline is over. It may have ended in the very turn in which its time did."""
+        """End the deadline because the code under it is done. The code and the time may have ended in the same turn of
+        the event loop; the deadline that was recorded first counts."""
         execution = self._execution
         execution.scopes.unwatch(path)
         execution.waits.withdraw(path)
@@ -81,5 +84,6 @@ class Deadlines:
 
 
 def _scope(path: str) -> str:
-    """The commands under a deadline are numbered in a branch of their own, so that those it cuts off leave no gap."""
+    """The prefix of the paths under a deadline. They are a branch of their own, so that commands that the deadline cut
+    off leave no gap in the numbers of the outer branch."""
     return f"{path}.0."

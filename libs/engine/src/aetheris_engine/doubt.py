@@ -21,7 +21,7 @@ from aetheris_engine.core.waits import Wait
 from aetheris_engine.execution import Execution
 from aetheris_engine.host import EffectAbsent, EffectHappened
 
-# How an idempotent tool that left a doubt is called again where its author asked for no retries.
+# How an idempotent tool that left a doubt is called again if its author set no retry policy.
 _AGAIN = Backoff(8, timedelta(seconds=0.5), 2.0, timedelta(seconds=10), 0.0)
 
 
@@ -41,8 +41,8 @@ async def resolve(
     tries: int,
     next_attempt: Callable[[Backoff], datetime | None] | None,
 ) -> EffectResolution | EnterAgain:
-    """Look for a way out until there is one. `next_attempt` says when a failed attempt may be followed by another; None
-    where no error of this run is the reason of the doubt."""
+    """Try the ways out until one succeeds. `next_attempt` says when a failed attempt may be followed by another; it is
+    None if the doubt comes from an earlier run."""
     can_verify, idempotent = command.can_verify, command.idempotent
     backoff = command.backoff or _AGAIN
     while True:
@@ -56,7 +56,8 @@ async def resolve(
                 match await execution.host.verify(command, key):
                     case EffectHappened(result=result):
                         return EffectResolution(e.Resolution.COMMITTED, e.Source.VERIFY, result)
-                    # A call that was given up on may yet do what the world does not know of.
+                    # A call that timed out may still be running in its thread. Until it ends, an absent effect is no
+                    # proof that it will not happen.
                     case EffectAbsent() if not execution.host.inside(key):
                         return EffectResolution(e.Resolution.NOT_EXECUTED, e.Source.VERIFY)
                 can_verify = False

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from random import random
 
-# The plain function, taken before the contract guard wraps the one in the module.
+# The plain function, imported before the contract guard wraps the one in the module.
 from time import monotonic
 
 from aetheris_journal import events as e
@@ -31,7 +31,7 @@ from aetheris_engine.core.waits import Wait
 from aetheris_engine.execution import Execution
 from aetheris_engine.host import Raised, ToolEntry
 
-# How long to leave an effect alone that another job is making, at first and at most.
+# The first and the longest pause before asking again for an effect that another job is making.
 _LATER_S, _LATER_MAX_S = 0.25, 10.0
 
 _SPENT = "aetheris.errors:EffectSpent"
@@ -47,7 +47,7 @@ class Effects:
     def __init__(self, execution: Execution, left: fork.LeftBehind | None) -> None:
         self.execution, self.left = execution, left
         self._keys = BusinessKeys(execution.activity)
-        # The effects that can be taken back, by their paths.
+        # The calls whose effects can be taken back, by their paths.
         self.owed: dict[str, EffectCall] = {}
 
     async def call(self, path: str, command: CallTool) -> Settled:
@@ -64,26 +64,27 @@ class Effects:
 
 
 class EffectCall:
-    """One tool call. `settle` answers the program; the state says what is known of the effect."""
+    """One tool call. `settle` answers the program; `state` says how far the effect has come."""
 
     def __init__(self, effects: Effects, path: str, command: CallTool, key: str, *, ending: bool = False) -> None:
         self.effects, self.path, self.command, self.key = effects, path, command, key
         self.execution = effects.execution
-        # It is part of what ends the job, not of the program.
+        # The call is a compensation at the end of the job, not a command of the program.
         self._ending = ending
         self.state: State | None = None
         self.result = b""
-        # Of an effect that this job has committed: its place among the job's outcomes, from 1.
+        # If this job has committed the effect: its number among the job's committed effects, from 1.
         self.order = 0
         self.attempt = 0
-        # What the last attempt raised, in this run.
+        # The error that the last attempt in this run raised.
         self._raised: Raised | None = None
-        # The attempts that were made before the call was begun afresh.
+        # The attempts that were made before an operator had the call tried again. They do not count against the retry
+        # policy.
         self._spent = 0
         self._began: datetime | None = None
         self._failure: e.Failure | None = None
         self._retry_at: datetime | None = None
-        # Why the tool is not to be entered, although the ledger permits it.
+        # Set if the tool must not be entered although the ledger permits it: a fork blocks the call.
         self._refused: e.Failure | None = None
 
     async def settle(self, record: EffectRecord | None) -> Settled:
@@ -109,17 +110,18 @@ class EffectCall:
                     return Settled(self.result)
 
     async def learn(self) -> None:
-        """Find out what became of a doubt, at the end of the job, where no branch waits for the result."""
+        """Resolve a doubt at the end of the job, when no branch waits for the result."""
         while self.state is State.IN_DOUBT:
             await self._resolve()
 
     def afresh(self, attempt: int) -> None:
-        """It failed for good at `attempt`, and is to be tried again with all the attempts that its policy gives."""
+        """Try the call again after it failed for good at `attempt`, with all the attempts that its retry policy
+        gives."""
         self.attempt = self._spent = attempt
         self._began, self.state = None, State.NOT_EXECUTED
 
     async def _act(self) -> None:
-        """Ask for the permission; with it, enter the tool."""
+        """Ask the ledger for the permission; when it is given, enter the tool."""
         execution, left = self.execution, self.effects.left
         later = _LATER_S
         if left is not None and self.state is None and not self.path.startswith(COMPENSATION):
@@ -131,7 +133,7 @@ class EffectCall:
         while True:
             if self._ending or execution.gated:
                 await execution.gate(self.path, ending=self._ending)
-            # From here on a cancel waits: what the ledger permits gets an outcome.
+            # From here on a cancel waits: a call that the ledger permits runs to its outcome.
             execution.tool_opened(self.path)
             try:
                 answer = await self._permission()
@@ -155,7 +157,7 @@ class EffectCall:
         await self.execution.wait(Wait(self.path, e.WaitKind.RETRY, f"retry: {self.command.name}", until))
 
     async def _doubted(self, reason: str) -> None:
-        """Record that the effect is in doubt, so that people can see it while a way out is looked for."""
+        """Record that the effect is in doubt, so that people see it while the engine tries the ways out."""
         execution = self.execution
         self.state = State.IN_DOUBT
         ticket = execution.record(e.EffectInDoubt(self.path, self.key, cut(reason, 1_024), at=execution.now()))
@@ -278,7 +280,7 @@ class EffectCall:
         metrics.STEPS.labels("permanent_failure" if self._retry_at is None else "retryable").inc()
 
     def _reuse(self, result: bytes, job_id: str) -> None:
-        """Another job has made the effect, and this is what it returned."""
+        """Record and return the result of the job that has already made this effect."""
         execution, command = self.execution, self.command
         execution.record(
             e.EffectCommitted(
@@ -291,7 +293,8 @@ class EffectCall:
         self.state, self.result = State.COMMITTED, result
 
     def _key_spent(self, answer: Answer) -> None:
-        """There will never be a permission under this key. No intent precedes, so the record has a failed step here."""
+        """The key is used up: the ledger will never permit it again. No intent was recorded, so the failure is recorded
+        as a failed step."""
         execution, command = self.execution, self.command
         how = "taken back" if answer.message == "compensated" else "given up on"
         message = f"{self.key} was {how} in job {answer.holder_job_id}: call it by another key"

@@ -1,7 +1,7 @@
 """The settler that executes and records: each command of a program goes to the module that does it.
 
-A command that the record has costs a look. At the frontier it is executed, and its answer reaches the program through
-the bytes that were recorded.
+A command that the record has is answered by a lookup. At the frontier the command is executed, and the program gets the
+answer from the bytes that were recorded, as every later run will.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Engine:
         return self.execution.named(path)
 
     async def _wait(self, path: str, kind: e.WaitKind, name: str, span: timedelta | None) -> Settled:
-        # Before the record is asked: a command that never begins must not leave a gap in it.
+        # Checked before the record is asked: a refused command is not recorded and must not leave a gap in the record.
         if self._too_long(span):
             return TOO_LONG
         execution = self.execution

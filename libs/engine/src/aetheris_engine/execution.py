@@ -1,4 +1,4 @@
-"""One job's program as it runs here: its branches, its waits, its two gates and its record.
+"""One job's program while it runs in this process: its branches, its waits, its two gates and its record.
 
 The commands of the engine (`step`, `effect`, `wait`, …) work on it and on nothing else. `job` sets it up, is nudged
 when something has changed, and takes it down.
@@ -28,20 +28,21 @@ from aetheris_engine.scope import Scopes
 
 T = TypeVar("T")
 
-# How far the job is, for people.
+# Reports the job's progress: a fraction and a text.
 Report = Callable[[float | None, str], None]
 
-# How long the tasks of a run that is taken down are waited for.
+# How long `close` waits for the tasks of the run.
 _STOP_S = 5.0
 
 
 class Role(Enum):
-    """What a task of a run is."""
+    """Why a task of a run exists."""
 
     BRANCH = auto()
-    # It does something for the run beside the program, and the job does not come to rest before it has ended.
+    # It works for the run beside the program (reads the inbox, asks the scheduler). The job does not park before it has
+    # ended.
     LISTENER = auto()
-    # It takes back and closes, after the program.
+    # It ends the job after the program: takes effects back, closes children.
     ENDING = auto()
 
 
@@ -49,12 +50,12 @@ class Role(Enum):
 # that suppresses its cancellation comes no further than its next command.
 _CANCELS_MAX, _CANCEL_S = 5, 1.0
 
-# How many commands of a run that is taken down are refused before its code is left standing.
+# How many commands of a run that is being closed are refused before its code is left standing.
 _REFUSALS_MAX = 10_000
 
 
 def _unreported(fraction: float | None, note: str) -> None:
-    """Progress that no one listens for."""
+    """Report progress to no listener."""
 
 
 class Execution:
@@ -72,13 +73,13 @@ class Execution:
         self.nudged = asyncio.Event()
         self.activity = Activity(self.nudged.set)
         self.life = Lifecycle()
-        # Why the run stops, whatever its program makes of it.
+        # The error that stops the run. The program's own error handlers cannot hold it up.
         self.fault: Exception | None = None
-        # Why the job is to be handed back, and why it is to be cancelled.
+        # The reasons for handing the job back and for cancelling it.
         self.leaving = ""
         self.cancelling: str | None = None
         self.waits = Waits()
-        # Until when the inbox, which is away, is not asked again.
+        # The inbox could not be reached; it is not asked again before this moment.
         self.inbox_away_until: datetime | None = None
         # How many branches have come to rest at the gate because the job is leaving or halting.
         self.gated_branches = 0
@@ -86,7 +87,7 @@ class Execution:
         self._futures: dict[str, asyncio.Future[Ending]] = {}
         # The branches of the program, the listeners, and what ends the job.
         self.tasks: dict[asyncio.Task[Any], Role] = {}
-        # The paths of the tools that are entered, or whose permission is asked for.
+        # The paths of the tools that are running, or whose permission is being asked for.
         self.open_tools: set[str] = set()
         self.scopes = Scopes(self.stop)
         self._timer: asyncio.TimerHandle | None = None
@@ -120,8 +121,8 @@ class Execution:
     # For the commands.
 
     def named(self, path: str) -> str:
-        """What the world outside calls the thing at `path`: after a checkpoint the agent begins again and so do its
-        paths, but a name is never used twice."""
+        """The name of `path` outside this job, in keys and tokens. After a checkpoint, paths start again at 0, so the
+        name also has the round: a name is never used twice."""
         return f"{path}@{self.replay.round}" if self.replay.round else path
 
     def now(self) -> datetime:
@@ -129,12 +130,13 @@ class Execution:
 
     @property
     def time(self) -> datetime:
-        """Now, by the clock that is ahead: the scheduler woke a due timer by its own clock, and by this machine's the
-        timer may not be due yet."""
+        """Now, by this machine's or by the scheduler's clock, whichever is ahead. The scheduler wakes a due timer by
+        its own clock; by a slower clock here the timer would not be due yet."""
         return max(self.now(), self.assignment.lease_time)
 
     def spawn(self, branch: Coroutine[Any, Any, T], role: Role = Role.BRANCH) -> asyncio.Task[T]:
-        """Start a branch of the program, or what ends the job. The caller counts it out of `activity` when it ends."""
+        """Start a branch of the program, or the task that ends the job. The caller calls `activity.leave` when it
+        ends."""
         self.activity.enter()
         task = asyncio.get_running_loop().create_task(branch)
         self.tasks[task] = role
@@ -142,7 +144,7 @@ class Execution:
         return task
 
     def spawn_listener(self, listener: Coroutine[Any, Any, None]) -> None:
-        """Start a task that is no branch, but without which the job does not come to rest."""
+        """Start a task that is no branch. The job does not park before the task has ended."""
         self.activity.enter()
         task = asyncio.get_running_loop().create_task(listener)
         self.tasks[task] = Role.LISTENER
@@ -150,20 +152,22 @@ class Execution:
 
     @property
     def gated(self) -> bool:
-        """Whether `gate` would do anything for the program. Looked at first, because a call costs more than the
-        look."""
+        """Whether `gate` would hold the program up. Callers check this first, because the check is cheaper than a
+        call."""
         return not self.life.program_may_begin or self.writer.full or bool(self.scopes.cancelled)
 
     async def gate(self, path: str, *, ending: bool = False) -> None:
-        """Stands in front of everything new. The run that is to end or to leave comes to rest here; one that is too far
-        ahead of its record waits for it. `ending` is true for what ends the job: taking back, closing children."""
+        """Pass this gate before anything new begins. A run that ends or leaves rests here for good; a run that is too
+        far ahead of its durable record waits until the record catches up. `ending` is true for the acts that end the
+        job: taking back, closing children."""
         if self.scopes.cancelled and not ending:
             await self.scopes.refuse(path)
         may_begin = self.life.ending_may_begin if ending else self.life.program_may_begin
         if may_begin and not self.writer.full:
             return
         if not may_begin:
-            # A branch that came too late, past the program's end, does not count as one that rests for the lease.
+            # A branch that reaches the gate after the program's end is not counted: the count decides when the job can
+            # be handed back.
             self.gated_branches += ending or not self.life.program_shut
             with self.scopes.standing(path):
                 await self.hold()
@@ -181,13 +185,13 @@ class Execution:
         raise AssertionError("a future that is never resolved was resolved")
 
     async def halt(self, error: Exception) -> NoReturn:
-        """Stop the whole run for `error`, past every handler of the program."""
+        """Stop the whole run with `error`. The program's own handlers do not see it."""
         self.stop(error)
         await asyncio.get_running_loop().create_future()
         raise error
 
     async def recorded(self, ask: Callable[[Replay], T]) -> T:
-        """What the record has for a command. Where it has something else, the whole run stops."""
+        """The record of a command, or None. If the record has another command there, the whole run stops."""
         try:
             return ask(self.replay)
         except Divergence as divergence:
@@ -213,7 +217,8 @@ class Execution:
                 del self._futures[wait.path]
                 self.waits.withdraw(wait.path)
             elif future.done() and not future.cancelled():
-                # It was delivered in the very turn in which its branch was cancelled, and no one will record it.
+                # The wait ended in the same turn in which its branch was cancelled, so the branch will not record the
+                # ending. Give it back.
                 self.end(self.waits.give_back(future.result()))
             raise
         return ending
@@ -227,8 +232,9 @@ class Execution:
             self._cancel_branches()
 
     async def stilled(self) -> None:
-        """Return when every branch has ended. One that suppressed its cancellation has come to the gate by then, and is
-        cancelled again; one that goes on suppressing stays there, behind a gate that never opens."""
+        """Cancel the branches and return when all have ended. A branch that suppresses its cancellation rests at the
+        gate and is cancelled again there. A branch that keeps suppressing is left at the gate, which never opens for
+        it."""
         mine = asyncio.current_task()
         for _ in range(_CANCELS_MAX):
             branches = [task for task in self.tasks if task is not mine]
@@ -239,7 +245,7 @@ class Execution:
             await asyncio.wait(branches, timeout=_CANCEL_S)
 
     def unwind(self) -> None:
-        """The program is over. What follows ends the job, and nothing turns it back."""
+        """Note that the program is over: from now on the run only ends the job."""
         self.life.on(lifecycle.RunEvent.PROGRAM_OVER)
         self.disarm()
         self.waits, self.gated_branches = Waits(), 0
@@ -251,21 +257,22 @@ class Execution:
         self.life.on(lifecycle.RunEvent.TERMINAL)
 
     def consumed(self, entry_id: str) -> None:
-        """An inbox entry has been recorded; the inbox is told once the record is durable."""
+        """Note that an inbox entry was recorded. The inbox is told once the record is durable."""
         self.replay.consumed.add(entry_id)
         self._consumed.append(entry_id)
 
     @property
     def unsettled(self) -> set[str]:
-        """Inbox entries that are in the chain, or are about to be, and that the inbox may offer again."""
+        """Inbox entries that are recorded, durably or not yet, and that the inbox may still deliver again."""
         return {*self._consumed, *self.services.inbox.unsettled(self.assignment)}
 
     def begin_again(self, saved: CheckpointSaved) -> None:
-        """The program is about to begin again from a checkpoint, and stands as one that was taken over there."""
+        """Forget the record before the checkpoint. From here on this run is like one that took the job over at the
+        checkpoint."""
         self.waits.forget_facts(self.replay.consumed)
         self.replay.begin_again(saved)
 
-    # For `job`.
+    # Called by `job`.
 
     def end(self, endings: Iterable[Ending]) -> None:
         """Hand each ended wait to the branch that waits."""
@@ -284,15 +291,16 @@ class Execution:
 
     @property
     def wake_at(self) -> datetime | None:
-        """When the job moves by itself."""
+        """The moment of the next timer or deadline, at which the scheduler has to wake the parked job."""
         if self.inbox_away_until is None or not self.waits.wants_entries:
             return self.waits.wake_at
-        # An approval whose time is over waits for the inbox, too.
+        # An approval whose deadline has passed also waits until the inbox can be read again.
         deadline = self.waits.wake_after(self.time)
         return self.inbox_away_until if deadline is None else min(deadline, self.inbox_away_until)
 
     def arm(self) -> None:
-        """A wait beside branches that still move ends on time without the scheduler."""
+        """Set a timer of this process for the next deadline: while other branches move, the job is not parked and the
+        scheduler does not wake it."""
         self.disarm()
         wake_at = self.wake_at
         if wake_at is not None:
@@ -300,26 +308,26 @@ class Execution:
             self._timer = asyncio.get_running_loop().call_later(delay, self.nudged.set)
 
     def leave(self, reason: str) -> None:
-        """Come to rest at the next command."""
+        """Hold every branch at its next new command, so that the job can be handed back."""
         self.life.on(lifecycle.RunEvent.LEAVE)
         self.leaving = reason
         self.nudged.set()
 
     def rested(self) -> None:
-        """The job parks, so the reason to hand it back is over with this lease."""
+        """Note that the job has parked: its lease is given back, so it need not leave any more."""
         self.life.on(lifecycle.RunEvent.RESTED)
         self.leaving = ""
 
     def cancel(self, reason: str, *, at_rest: bool = False) -> None:
-        """End the program as soon as no tool is entered; or, with `at_rest`, once the program has come as far as its
-        record goes. A job that is ending already ends as it was about to."""
+        """End the program as soon as no tool is running; with `at_rest`, once the program has also replayed its whole
+        record. A job that is already ending is not affected."""
         if self.life.on(lifecycle.RunEvent.CANCEL):
             self.cancelling = reason or "cancelled"
         if self.life.halting and not at_rest:
             self._cancel_branches()
 
     def stop(self, error: Exception) -> None:
-        """Stop at once."""
+        """Stop the run at once with this error."""
         if self.life.on(lifecycle.RunEvent.FAULT):
             self.fault = error
         for task in self.tasks:
@@ -327,7 +335,7 @@ class Execution:
         self.nudged.set()
 
     async def make_safe(self) -> None:
-        """Return when everything that happened here is durable; then tell the inbox what was recorded of it."""
+        """Wait until everything recorded is durable, then tell the inbox which entries were recorded."""
         await self.writer.settled()
         if self._consumed:
             entries, self._consumed = self._consumed, []
@@ -338,7 +346,7 @@ class Execution:
             self._timer.cancel()
 
     async def close(self) -> None:
-        """Take the run down. What its tasks still do changes nothing."""
+        """Cancel all tasks and wait for them for a while. Nothing that they still do is recorded."""
         self._closed = True
         self.disarm()
         self._progress.close()

@@ -1,11 +1,11 @@
-"""A fork: the history it begins with, and what its tools do where the rest of its source has made the same call.
+"""A fork: copies the history that it begins with, and decides about tool calls that its source has made after the cut.
 
     taken over ──► copies that its chain has not yet, as its own commits ──► the program runs over them
                                                                                  │ at the frontier, a tool
     the rest made the same call: reuse its result │ ask a person │ block it ◄────┘
 
-Copying is part of taking the job over: before it is whole, the program does not run. The source may go on meanwhile,
-or be forked again; nothing of it is changed.
+Copying is part of taking the job over: the program does not run before the copy is complete. The source is only read.
+It may go on meanwhile, or be forked again.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ from aetheris_engine.core.fork import CopiedHistory, Fork, Made, Rest, history
 from aetheris_engine.execution import Execution
 from aetheris_engine.ports import Assignment, Services
 
-# Who is asked.
+# The role that decides about a call which the source has made.
 _APPROVER = "operator"
 _BLOCKED = "aetheris.errors:EffectBlocked"
 
 # Attempt 0 marks an intent whose tool was refused: even with no outcome recorded it is known not to have run.
 NOT_ENTERED = 0
+# Recorded, and compared by a replay: the text never changes.
 REFUSED = e.Failure(_BLOCKED, "the job that this one was forked from has made the same call")
 
 
 @dataclass(frozen=True, slots=True)
 class LeftBehind:
-    """The rest of the source, as the fork's tools meet it."""
+    """The source's calls after the cut, with the fork's choice about them."""
 
     fork: Fork
     rest: Rest
@@ -46,7 +47,7 @@ class LeftBehind:
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """The rest has made the call, and this is what it returned."""
+    """The result of the source's own call after the cut."""
 
     result: bytes
     job_id: str
@@ -55,7 +56,8 @@ class Reused:
 async def go_on_from(
     fork: Fork, job: Assignment, own: Sequence[e.Event], writer: ChainWriter, services: Services
 ) -> tuple[Replay, LeftBehind]:
-    """The record with the copied history in it. `own` is what the fork's own chain has."""
+    """Record the copies that are missing. Returns the fork's record with them, and the source's calls after the cut.
+    `own` are the events of the fork's chain."""
     found = await _history(fork, job, services)
     missing = found.missing(own)
     for event in missing:
@@ -79,13 +81,14 @@ def _weight(event: e.Event) -> int:
 
 
 async def meet(left: LeftBehind, execution: Execution, path: str, command: CallTool) -> Reused | e.Failure | None:
-    """A tool is called for the first time, at the frontier. Where the rest has made the same call, this one gets its
-    result, or is refused with a failure; None lets it be entered."""
+    """Decide about a tool that the fork calls for the first time. If the source has made the same call after the cut,
+    the fork gets its result or a failure. None means that the tool may be entered."""
     made = left.rest.take(command.name, command.arguments)
     if made is None:
         return None
     if execution.gated:
         await execution.gate(path)
+    # The texts of the failures are recorded, and a replay compares them: they never change.
     choice, source = left.fork.effects, str(left.fork.source)
     if choice == "block":
         return e.Failure(_BLOCKED, f"{command.name} was called so at step {made.path} of job {source}")
@@ -102,6 +105,7 @@ async def meet(left: LeftBehind, execution: Execution, path: str, command: CallT
 
 
 def _approval_for(command: CallTool, made: Made, source: str) -> AskApproval:
+    # The title is recorded with the approval, and a replay compares it: these texts never change.
     said = "has called it so" if made.result is not None else "may have called it so, and nobody knows its result"
     detail = {
         "tool": command.name,

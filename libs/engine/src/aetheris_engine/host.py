@@ -1,7 +1,7 @@
-"""The host runs the code of steps and tools; the engine decides when, and records what came of it.
+"""The host runs the code of steps and tools; the engine decides when, and records the outcome.
 
-The host of a Python agent is the runner's own process. Another may be a worker in another language or a server: the
-engine sees bytes go in and one of the values below come out. A host is made for one job.
+The host of a Python agent is the runner's own process. Another host may be a process in another language or a server:
+the engine hands it bytes and gets one of the values below. A host is made for one job.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from aetheris_journal.events import Failure
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """The code did not return a value that can be recorded."""
+    """The code raised an error, or returned a value that cannot be recorded."""
 
     failure: Failure
-    # What people read where this leaves a doubt.
+    # The reason of the doubt that this leaves, in words for people.
     reason: str = ""
-    # The world is as it was before the tool was entered.
+    # The tool vouches that nothing has changed outside.
     unchanged: bool = False
-    # No later attempt could do better.
+    # The error is final: it is never retried.
     final: bool = False
-    # How long the error itself asks to be left alone.
+    # The pause that the error itself asks for before the next attempt.
     pause: timedelta | None = None
     # The tool returned, but what it returned cannot be recorded.
     unwritable: bool = False
@@ -36,19 +36,19 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class EffectHappened:
-    """The world has the effect; `result` is what the tool would have returned."""
+    """`verify` found that the effect has happened; `result` is the tool's return value."""
 
     result: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class EffectAbsent:
-    """The world does not have the effect, and will not."""
+    """`verify` found that the effect has not happened and will not happen any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class EffectUnclear:
-    """The world did not say."""
+    """`verify` could not find out."""
 
     reason: str = ""
 
@@ -73,10 +73,10 @@ class HostedJob(Protocol):
     def lease(self) -> int: ...
 
     def say(self, fraction: float | None, note: str) -> None:
-        """How far the code is, for people. From any thread."""
+        """Report the progress of the running code. May be called from any thread."""
 
     def returned_late(self, key: str, lease: int, ended: bytes | Raised) -> None:
-        """A call that was given up on has ended after all."""
+        """Called when code that was left behind after a time-out has ended after all."""
 
 
 class Host(Protocol):
@@ -87,13 +87,13 @@ class Host(Protocol):
         """Enter a tool once."""
 
     def inside(self, key: str) -> bool:
-        """Whether a call under this key that was given up on is still running, and may yet act."""
+        """Whether a call under this key is still running after its time-out, and may still act."""
 
     async def verify(self, command: CallTool, key: str) -> EffectHappened | EffectAbsent | EffectUnclear:
-        """Ask the world whether the effect is there."""
+        """Run the tool's `verify`, which finds out whether the effect has happened."""
 
     def undoing(self, command: CallTool, result: bytes) -> CallTool | Raised:
-        """The call that takes back what `command` did with `result`."""
+        """The call of the compensating tool for `command`, which returned `result`."""
 
 
 HostFor = Callable[[HostedJob], Host]

@@ -1,13 +1,13 @@
-"""How a job reads its inbox: on from where it last stopped, and every entry goes to the waits.
+"""Reads a job's inbox from where it last stopped and delivers every entry to the waits.
 
     woken, leased ────► read on ──► waits end
     a deadline ───────► withdraw the approval ──► read on ──► an entry that came wins; else the time is over
     the gateway away ─► read again soon; a deadline that has waited for the gateway long enough wins, but not over an
                         approval: an approver may have been told that the decision counts
 
-An entry that was accepted before its wait's deadline is never beaten by the deadline, because the inbox is read once
-more before the wait times out. However often the job is woken, an entry is fetched once; a message that there was no
-room for, once more.
+The inbox is read once more before a wait times out, so an entry that the gateway accepted before the deadline always
+wins. An entry is fetched once, no matter how often the job is woken; a message that did not fit into the buffer is
+fetched once more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from aetheris_engine.ports import InboxPage
 
 log = structlog.get_logger()
 
-# How soon the inbox is read again after the gateway was away, at first and at most. A new entry wakes the job anyway.
+# The first and the longest pause before the inbox is read again after the gateway was away. A new entry wakes the job
+# anyway.
 AGAIN, AGAIN_MAX = timedelta(seconds=2), timedelta(seconds=32)
 
 
@@ -39,21 +40,22 @@ class InboxReader:
         self._again = AGAIN
         # The last entry that was read.
         self._after = ""
-        # The entries that the chain had when the job was taken over. They alone may be settled when they come again:
-        # what this run has recorded since may not be durable yet.
+        # The entries that the chain had when the job was taken over. If the inbox delivers one of them again, it is
+        # settled at once. Entries that this run has recorded are settled later, because their record may not be durable
+        # yet.
         self._recorded: frozenset[str] = frozenset()
 
     def begin(self, recorded: Iterable[str]) -> None:
-        """The job has been taken over, and these entries are in its chain."""
+        """Note the entries that were in the chain when the job was taken over."""
         self._recorded = frozenset(recorded)
 
     def wake(self) -> None:
-        """Something was sent to the job, or may have been."""
+        """Note that the inbox may have a new entry."""
         self._up_to_date = False
         self._execution.inbox_away_until = None
 
     def soon(self) -> None:
-        """Read, if there is a wait to read for. The job does not come to rest meanwhile."""
+        """Read the inbox, if a wait needs it. The job does not park meanwhile."""
         if self._under_way or not self._wanted():
             return
         self._under_way = True
@@ -92,7 +94,8 @@ class InboxReader:
         execution.end(execution.waits.give_up(contested))
 
     async def _withdraw(self, contested: Sequence[Wait]) -> None:
-        """An approval whose time is over takes no more decisions. A decision made before is in the inbox."""
+        """Withdraw an approval whose deadline has passed, so that the gateway accepts no more decisions. An earlier
+        decision is in the inbox then."""
         for wait in contested:
             if wait.kind is WaitKind.APPROVAL:
                 await self._execution.services.approvals.close(self._execution.assignment, wait.key, "expired")
@@ -113,7 +116,7 @@ class InboxReader:
             execution.end(execution.waits.deliver(fresh, after))
 
     async def _read_missing(self) -> None:
-        """Read the messages again that there was no room for when they came."""
+        """Read the messages again that did not fit into the buffer."""
         execution = self._execution
         for channel in execution.waits.missing:
             after, more = execution.waits.reread(channel), True

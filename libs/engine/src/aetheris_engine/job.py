@@ -1,4 +1,4 @@
-"""One job in the memory of one runner, from its first lease here until it is let go for good.
+"""One job in the memory of one runner, from its first lease on this runner until the runner forgets it.
 
     hold(lease) ─► take over from the chain, or go on warm ─► run the program
                        │
@@ -7,7 +7,7 @@
                        ├── leaving ──► at its next command ──► Released
                        └── fenced ───► raises Fenced; nothing was or will be written
 
-Nothing leaves this module before the record of it is durable. `core.lifecycle` has the states of a run as a table.
+No outcome is returned before its record is durable. `core.lifecycle` has the states of a run as a table.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from aetheris_engine.late import late_outcomes
 from aetheris_engine.ports import Assignment, Outcome, Services
 from aetheris_engine.takeover import Taken, leased, take_over
 
-# A job that ends or parks sooner than this says more by that than by its progress.
+# A job that ends or parks sooner than this reports no progress: its end or park says enough.
 PROGRESS_AFTER_S = 10.0
 
 
@@ -49,12 +49,12 @@ class Run:
         self._program, self._host_for, self._version = program, host_for, version
         self._services, self._progressed = services, progressed
         self._held: _Held | None = None
-        # What was asked of the run while it was still being taken over.
+        # Requests that came while the job was still being taken over.
         self._leaving = ""
         self._cancelling: str | None = None
 
     async def hold(self, assignment: Assignment) -> Outcome:
-        """Everything of one lease. Raises Fenced where the lease turns out to be over."""
+        """Run the job under one lease and return its outcome. Raises Fenced if the lease is already over."""
         self.lease = assignment.lease
         if self._held is None:
             taken = await take_over(assignment, self._version, self._services)
@@ -69,12 +69,12 @@ class Run:
         return await self._held.watch()
 
     def wake(self) -> None:
-        """Something was sent to the job, or a child of it may have ended."""
+        """Read the inbox and ask for ended children: a wake has come."""
         if self._held is not None:
             self._held.wake()
 
     def cancel(self, reason: str) -> None:
-        """End the job, as soon as no tool is entered."""
+        """Cancel the job as soon as no tool is running."""
         if self._held is None:
             self._cancelling = reason
         else:
@@ -88,7 +88,7 @@ class Run:
             self._held.execution.leave(reason)
 
     async def close(self) -> None:
-        """Forget the job. What its tools returned and the record does not have is reported as evidence."""
+        """Forget the job. Outcomes of tools that are not in the record are reported to the ledger as evidence."""
         if self._held is None:
             return
         execution = self._held.execution
@@ -126,21 +126,21 @@ class _Held:
         self.execution, self._engine, self._program = execution, engine, program
         self._inbox = InboxReader(execution)
         replay = execution.replay
-        # A signal is a fact: a second wait for it gets it again.
+        # Signals in the record answer later waits for the same key as well.
         execution.deliver(
             InboxEntry(ended.source_id, name, ended.payload, ended.actor) for name, ended in replay.signals.items()
         )
         self._inbox.begin(replay.consumed)
         if replay.round and replay.consumed:
-            # So that the next checkpoint need not carry them on.
+            # Settle them, so that the next checkpoint need not list them.
             execution.services.inbox.settle(execution.assignment, sorted(replay.consumed))
-        # The task with whose end the job ends: first the program, then what ends the job.
+        # The task whose end ends the job: first the program's, then the one that takes back and closes.
         self._last = self._spawn(self._run_program(), Role.BRANCH)
-        # After the program's first turn: a job of quick steps is one commit.
+        # Sent after the program's first turn, so that a job of quick steps is one commit.
         asyncio.get_running_loop().call_soon(execution.writer.send_soon)
 
     def lease_again(self, assignment: Assignment, version: str) -> None:
-        """The same runner under the very next lease: the program stands where it stood."""
+        """Go on under the very next lease on the same runner: the program is still where it stood."""
         execution = self.execution
         execution.assignment = assignment
         execution.writer.lease_again(assignment.lease)
@@ -155,7 +155,8 @@ class _Held:
         self.execution.nudged.set()
 
     def cancel(self, reason: str) -> None:
-        # What there is to take back is known once the program has come as far as its record.
+        # A cancelled job's effects can be taken back only once the program has replayed its whole record (see
+        # `compensation`).
         self.execution.cancel(reason, at_rest=not compensation.met(self._engine.effects))
 
     async def watch(self) -> Outcome:
@@ -182,8 +183,8 @@ class _Held:
     def _spawn(
         self, last: Coroutine[Any, Any, Outcome | None], role: Role = Role.ENDING
     ) -> asyncio.Task[Outcome | None]:
-        """Start the task with whose end the job ends. One that is cancelled before its first turn is counted out,
-        too."""
+        """Start the task whose end ends the job. It is counted out of `activity` also if it is cancelled before its
+        first turn."""
         execution = self.execution
 
         def ended(_: asyncio.Task[Outcome | None]) -> None:
@@ -195,8 +196,8 @@ class _Held:
         return task
 
     async def _run_program(self) -> Outcome | None:
-        """The program from its start to its end. Its last step and the job's end are one commit. None where the job is
-        cancelled: this task may be cancelled, too, so another one ends the job."""
+        """Run the program from its start to its end. Its last step and the job's end are one commit. None if the job is
+        cancelled: this task may be cancelled too, so another task ends the job."""
         execution = self.execution
         while True:
             ended = await self._program.run(self._engine, execution.assignment.input, execution.replay.state)
@@ -204,7 +205,7 @@ class _Held:
                 await execution.make_safe()
                 continue
             if execution.life.halting:
-                # The record may hold what was taken back already, so the program's own end does not count.
+                # A cancel came first: effects may already be taken back, so the program's own end does not count.
                 return None
             if isinstance(ended, ProgramReturned):
                 execution.replay.finish()
@@ -212,19 +213,20 @@ class _Held:
             return await self._fail(ended.failure)
 
     async def _complete(self, result: bytes) -> Outcome:
-        """The last step and this are one commit, unless there are children to close."""
+        """Record the job's completion. It shares a commit with the last step, unless there are children to close."""
         await child.close_all(self.execution, self._engine.children)
         self.execution.end_with(e.JobCompleted(result, at=self.execution.now()), len(result))
         return ports.Completed(result)
 
     async def _fail(self, failure: e.Failure) -> Outcome:
-        """What the program did is taken back, and then the job ends."""
+        """Take back the program's effects, then record the job's failure."""
         await self._undo()
         self.execution.end_with(e.JobFailed(failure, at=self.execution.now()))
         return ports.Failed(failure)
 
     async def _cancel(self) -> Outcome:
-        # First every branch comes to its end or to the gate, which stays shut for it; then the ending's gate opens.
+        # Wait until every branch has ended or rests at the program's gate, which stays shut. Only then does the
+        # ending's gate open.
         await self.execution.stilled()
         await self._undo()
         reason = self.execution.cancelling or ""
@@ -237,7 +239,7 @@ class _Held:
         await compensation.undo_all(self._engine.effects)
 
     async def _rest(self) -> Outcome | None:
-        """The job is quiet: make its record durable, and let it go unless something moved meanwhile."""
+        """The job is quiet: make its record durable and park it, unless a branch moved meanwhile."""
         execution = self.execution
         await execution.make_safe()
         if execution.nudged.is_set() or not execution.activity.quiet:
@@ -260,7 +262,7 @@ class _Held:
         return ports.Parked(reason, operator=True)
 
     async def _ended(self) -> Outcome | None:
-        """The last task is done: the outcome, or None where another task has to end the job first."""
+        """The outcome when the last task is done, or None if another task has to end the job first."""
         execution = self.execution
         if self._last.cancelled():
             if execution.life.unwinding:

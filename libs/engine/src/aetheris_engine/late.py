@@ -1,4 +1,4 @@
-"""The outcomes that a job's holder could not write down any more.
+"""Outcomes of tools that a runner could not record because it had lost the job.
 
 The runner reports them to the ledger as evidence about an effect in doubt. A module of its own because both the engine
 and the tests of a lost lease need it, and it decides without acting.
@@ -14,8 +14,8 @@ from aetheris_engine.ports import Assignment, LateOutcome
 
 
 def late_outcomes(assignment: Assignment, lease: int, unwritten: Iterable[e.Event]) -> Iterator[LateOutcome]:
-    """The outcomes among what never became durable. An outcome is of the lease under which its tool was
-    entered, because a job does not change leases with a tool inside the world."""
+    """The outcomes among the events that never became durable. Each belongs to the current lease, because a job never
+    changes leases while a tool is running."""
     for event in unwritten:
         match event:
             case e.EffectCommitted(key=key, result=result, recorded_job_id=""):

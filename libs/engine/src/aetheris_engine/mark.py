@@ -1,4 +1,5 @@
-"""Facts about a parallel block that the record has at the block's own place, as steps of a name that is reserved."""
+"""Facts about a parallel block: which items of a map were begun, which branch of a race won. The record has them at the
+block's own path, as steps with reserved names."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from aetheris_engine.execution import Execution
 
 
 async def open_map(execution: Execution, path: str, command: OpenMap) -> Settled:
-    """The items to run, where an earlier run recorded them."""
+    """Answer with the items to run, if an earlier run recorded them."""
     mark = execution.replay.left.get(path)
     if not isinstance(mark, StepRecord) or mark.name != MAP:
         return Settled()
@@ -22,8 +23,8 @@ async def open_map(execution: Execution, path: str, command: OpenMap) -> Settled
 
 
 async def close_map(execution: Execution, path: str, command: CloseMap) -> Settled:
-    """How far a map that failed came depends on which branch was faster, so it is recorded: every later run begins the
-    same items."""
+    """Record which items of a failed map were begun. That depends on which branch was faster, and every later run has
+    to begin the same items."""
     if execution.gated:
         await execution.gate(path)
     given, begun = command.opened.arguments, command.begun
@@ -32,7 +33,7 @@ async def close_map(execution: Execution, path: str, command: CloseMap) -> Settl
 
 
 class Races:
-    """The races of one run: the record has the winner at the race's own place."""
+    """The races of one run. The record has the winner at the race's own path."""
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution

@@ -1,4 +1,4 @@
-"""What a runner counts."""
+"""Counters of steps and effects. A module of its own because steps and effects count into the same metrics."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ JOBS = Counter("aetheris_runner_jobs_total", "Leases that ended, by how.", ["out
 HELD = Gauge("aetheris_runner_jobs_held", "Jobs held now.")
 WARM = Gauge("aetheris_runner_jobs_warm", "Parked jobs kept in memory.")
 
-# Looked up once: a label costs as much as the count.
+# Looked up once, because looking a label up costs as much as counting.
 PURE = STEPS.labels("pure")

@@ -1,7 +1,7 @@
 """Branches side by side: each is a task with commands of its own.
 
-Branches are begun in their order, so those that were begun are always the first so many. A block may be told to begin
-no more; the branches of which the record has something were begun in an earlier run, and are begun again all the same.
+Branches begin in their order, so the begun branches are always the first ones. A block may be told to begin no more (a
+map with too many failures). Branches that an earlier run began, as the record shows, begin again all the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Start = Callable[[int], Coroutine[Any, Any, None]]
 
 
 class Block:
-    """One parallel block in one run. `more` is None where every branch is begun whatever happens."""
+    """One parallel block in one run. Without `more`, every branch begins."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Block:
         self._more, self._told = more, ended
         self._at_least = _begun_before(execution, path) if more is not None else len(numbers)
         self._next = self._running = 0
-        # A branch was stopped, not by an error of its own: the block begins no more.
+        # A branch was cancelled from outside: the block begins no more branches.
         self._stopped: BaseException | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -57,14 +57,14 @@ class Block:
         try:
             await activity.blocked(self._over)
         except asyncio.CancelledError:
-            # The branches are cancelled along with the block. Its scope is over when they are.
+            # The block was cancelled: cancel its branches and wait until they have ended.
             if self._running:
                 self._over = asyncio.get_running_loop().create_future()
                 await activity.blocked(self._over)
             raise
 
     def _begin(self) -> None:
-        """Begin as many as may run beside each other; with nothing more wanted, only what was begun before."""
+        """Begin branches up to the limit. If no more are wanted, begin only those that an earlier run had begun."""
         while self._running < self._limit and self._next < len(self._numbers) and self._stopped is None:
             if self._next >= self._at_least and not self._wanted():
                 return
@@ -77,7 +77,8 @@ class Block:
             branch.add_done_callback(partial(self._ended, number))
 
     def _wanted(self) -> bool:
-        # A tool that a cancel kept out has failed like any other, and a job that is to end begins nothing new.
+        # A tool that a cancel kept from being entered counts as failed and makes room, but a job that is ending begins
+        # no new branch.
         return self._more is None or (self._more() and self._execution.cancelling is None)
 
     def _ended(self, number: int, branch: asyncio.Task[None]) -> None:
@@ -95,7 +96,7 @@ class Block:
 
 
 def _begun_before(execution: Execution, path: str) -> int:
-    """How many branches the record has something of, or has something behind."""
+    """The number of branches that an earlier run began: up to the last branch with an event in the record."""
     prefix = f"{path}."
     found = [int(each[len(prefix) :].partition(".")[0]) for each in execution.replay.left if each.startswith(prefix)]
     return max(found, default=-1) + 1

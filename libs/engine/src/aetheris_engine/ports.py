@@ -1,4 +1,4 @@
-"""The services that a run calls: where it records, where it reads its inbox, where it asks and tells.
+"""The services that a run calls: the ledger, the inbox, approvals, the scheduler, the clock.
 
 All of them are protocols. The runner implements them over gRPC, the tests in memory.
 """
@@ -29,11 +29,11 @@ Progressed = Callable[[UUID, int, float | None, str], None]
 
 
 def unreported(job_id: UUID, lease: int, fraction: float | None, note: str) -> None:
-    """Progress that no one listens for."""
+    """Report progress to no listener."""
 
 
 class Notice(IntEnum):
-    """News about a job that is held."""
+    """News from the scheduler about a job that this runner holds."""
 
     WAKE = 1
     CANCEL = 2
@@ -43,7 +43,7 @@ class Notice(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """The end of a chain, and the hash that its first commit continues."""
+    """The last commits of a chain, and the hash of the commit before the first of them."""
 
     commits: Sequence[Commit]
     parent: bytes = GENESIS
@@ -60,25 +60,25 @@ class Journal(Protocol):
         """The chain from its last checkpoint on; all of it where it has none."""
 
     async def resolution(self, tenant: str, job_id: UUID, key: str) -> EffectResolution | None:
-        """How an effect in doubt is resolved, where a person or the former holder has told the ledger."""
+        """The resolution of an effect in doubt, if a person or the former holder has given the ledger one."""
 
 
 @dataclass(frozen=True, slots=True)
 class LateOutcome:
-    """What a tool returned when its holder could not record it any more: a result, or an error which says that the
-    world is unchanged."""
+    """The outcome of a tool that its runner could not record any more: a result, or an error that vouches that nothing
+    changed."""
 
     tenant: str
     job_id: UUID
     key: str
-    lease: int  # under which the tool was entered
+    lease: int  # the lease under which the tool was entered
     result: bytes = b""
     failure: Failure | None = None
 
 
 class LateOutcomes(Protocol):
     def report(self, late: LateOutcome) -> None:
-        """Never gives up: the ledger is told, and then the job is woken if it waits because of this effect."""
+        """Report to the ledger until it has answered, then wake the job if it waits because of this effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Assignment:
     idempotency_key: str = ""
     # The person or program that submitted it.
     actor: str = ""
-    # The job whose history it begins with, if it is a fork.
+    # The source, if this job is a fork.
     fork: Fork | None = None
 
 
@@ -117,29 +117,29 @@ class Inbox(Protocol):
         away for some seconds."""
 
     def unsettled(self, job: Assignment) -> Collection[str]:
-        """Entries that were settled here, but of which the gateway has not been told yet."""
+        """Entries that `settle` was called for and that the gateway does not know to be settled yet."""
 
     def settle(self, job: Assignment, entry_ids: Sequence[str]) -> None:
-        """These are in the chain now. The gateway is told soon; until then it may offer them again, and they are
-        ignored."""
+        """Tell the gateway soon that these entries are in the chain. Until it knows, it may deliver them again, and
+        they are ignored."""
 
 
 class Approvals(Protocol):
-    """Where a job's approvals are open, and where its tokens are signed. Every call may be repeated."""
+    """The gateway's approvals and tokens. Every call may be repeated."""
 
     async def open(self, job: Assignment, name: str, asked: AskApproval, deadline: datetime | None) -> None:
-        """Ask people. `name` is unique in the job. What they decide comes as an inbox entry."""
+        """Open an approval. `name` is unique in the job. The verdict comes as an inbox entry."""
 
     async def close(self, job: Assignment, name: str, reason: str) -> None:
-        """Withdraw an approval, or without a name every one of the job: from here on no one can decide it."""
+        """Withdraw an approval, or without a name every approval of the job. Withdrawn approvals accept no decision."""
 
     async def mint(self, job: Assignment, key: str, deadline: datetime | None) -> str:
-        """A token with which its bearer can send the signal `key`, once."""
+        """A token whose bearer can send the signal `key` once."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndedChildren:
-    """Children that have ended, in no order, and up to where that is known."""
+    """Children that have ended, in no order, and the number of the last end that this answer covers."""
 
     job_ids: Sequence[str]
     next: int
@@ -153,20 +153,20 @@ class ChildOutcome:
 
 
 class ChildJobs(Protocol):
-    """The scheduler, as a parent asks it. Every call may be repeated. Raises Unavailable where the scheduler is
-    away."""
+    """The scheduler's calls for a parent and its children. Every call may be repeated. Raises Unavailable while the
+    scheduler is away."""
 
     async def submit(self, parent: Assignment, child: ChildRecord) -> None:
-        """Submit the child, unless that is done."""
+        """Submit the child, unless it is submitted already."""
 
     async def ended(self, parent: Assignment, after: int | None, named: Sequence[str]) -> EndedChildren:
-        """The children that have ended: of those `named`, and of all whose end has a number above `after`."""
+        """The ended children among those `named`, and all children whose end has a number above `after`."""
 
     async def outcome(self, parent: Assignment, job_id: str) -> ChildOutcome:
         """How a child has ended."""
 
     async def cancel(self, parent: Assignment, job_id: str, reason: str) -> None:
-        """JobFinished where it has ended."""
+        """Cancel the child. Raises JobFinished if it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ Outcome = Parked | Completed | Failed | Cancelled | Released
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What every run of one runner shares."""
+    """The services that all runs of one runner share."""
 
     journal: Journal
     inbox: Inbox

@@ -1,4 +1,4 @@
-"""Reports how far a job is, at most once a second. Any thread may say it."""
+"""Reports a job's progress at most once a second. Any thread may report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _APART_S = 1.0
 
 
 class ProgressReports:
-    """Of what is said within a second only the latest is reported, and the last word always is."""
+    """Of several reports within a second only the latest is passed on. The very last one always is."""
 
     def __init__(self, report: Callable[[float | None, str], None]) -> None:
         self._report = report
@@ -22,7 +22,7 @@ class ProgressReports:
     def say(self, fraction: float | None, note: str) -> None:
         self._latest = fraction, note
         if not self._due:
-            # Two threads at once may both find it so; then it is reported twice.
+            # Two threads may pass this check at once; then progress is reported twice, which does no harm.
             self._due = True
             self._loop.call_soon_threadsafe(self._arrange)
 

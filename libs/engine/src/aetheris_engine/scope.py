@@ -1,9 +1,9 @@
 """Cancel scopes: the losers of a race, and what a deadline cuts off.
 
 A scope is the prefix that its paths begin with. Once it is cancelled, each of its commands that is not recorded raises
-CancelledError. What stands at such a command already is interrupted there; a tool that is entered is not, and comes to
-its outcome. Nothing else is interrupted, so a run that resumes the job takes the same way: what is recorded is answered
-as before, and the first command beyond the record is refused in the same place.
+CancelledError. A branch that already waits at such a command is interrupted there. A running tool is not interrupted;
+it runs to its outcome. Nothing else is interrupted, so a run that resumes the job behaves the same: recorded commands
+are answered as before, and the first command beyond the record is refused in the same place.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# After so many refused commands a branch is taken to suppress its cancellation for good.
+# After this many refused commands in one scope, the engine concludes that the code suppresses its cancellation for
+# good.
 _REFUSALS_MAX = 100
 
 
 class CancellationSuppressed(RuntimeError):
-    """The job is parked with this: its code goes on giving commands in a cancelled scope."""
+    """The code keeps giving commands in a cancelled scope. The job is parked with this error."""
 
 
 class Scopes:
@@ -31,7 +32,7 @@ class Scopes:
         # The tasks that a cancellation may interrupt where they stand, with the paths of their commands.
         self._standing: dict[asyncio.Task[Any], str] = {}
         self._interrupted: set[asyncio.Task[Any]] = set()
-        # What to do when the wait of a deadline is over, by the deadline's path.
+        # The callbacks to run when a deadline passes, by the deadline's path.
         self._deadlines: dict[str, Callable[[], None]] = {}
 
     def cancel(self, prefix: str) -> None:
@@ -42,7 +43,7 @@ class Scopes:
                 task.cancel()
 
     def close(self, prefix: str) -> None:
-        """The scope's code has ended, so no command of it can come any more."""
+        """Forget a scope whose code has ended: no further command of it can come."""
         self.cancelled.pop(prefix, None)
 
     def covers(self, path: str) -> bool:
@@ -51,7 +52,7 @@ class Scopes:
 
     @contextmanager
     def standing(self, path: str) -> Iterator[None]:
-        """Around what takes its time at the frontier: cancelling a scope that `path` is in interrupts it."""
+        """Surrounds an await at the frontier, so that cancelling a scope that contains `path` interrupts it."""
         task = asyncio.current_task()
         assert task is not None
         self._standing[task] = path
@@ -60,7 +61,7 @@ class Scopes:
         finally:
             del self._standing[task]
             if task in self._interrupted:
-                # The interruption ends here. What the task does later was not asked to stop.
+                # The interruption is handled. Clear it, so that later awaits of this task do not count as cancelled.
                 self._interrupted.discard(task)
                 task.uncancel()
 
@@ -72,7 +73,7 @@ class Scopes:
                 if self.cancelled[prefix] > _REFUSALS_MAX:
                     self._stop(CancellationSuppressed(f"the code at {path} goes on after it was cancelled"))
                     await asyncio.get_running_loop().create_future()
-                # So that code which suppresses its cancellation in a loop lets other jobs run.
+                # Code that suppresses its cancellation in a loop must still let other jobs run.
                 await asyncio.sleep(0)
                 raise asyncio.CancelledError
 
@@ -83,7 +84,8 @@ class Scopes:
         self._deadlines.pop(path, None)
 
     def expired(self, path: str) -> None:
-        """The wait at `path` is over. Where it is a deadline's, its scope is cancelled."""
+        """Called when the time of the wait at `path` is over. If the wait belongs to a deadline, its scope is
+        cancelled."""
         expired = self._deadlines.pop(path, None)
         if expired is not None:
             expired()

@@ -1,4 +1,4 @@
-"""One step, from the record or by its own code.
+"""One step: answered from the record, or run by the host and recorded.
 
 recorded ──► given back
 frontier ──► run ──► committed, or failed for good ──► given to the program
@@ -26,13 +26,13 @@ from aetheris_engine.core.waits import Wait
 from aetheris_engine.execution import Execution
 from aetheris_engine.host import Raised
 
-# How long one program may keep the event loop to itself between two steps.
+# How long one program may occupy the event loop before other jobs get a turn.
 _TURN_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class _Again:
-    """An attempt has failed and is to be followed by another."""
+    """An attempt has failed, and another one follows."""
 
     at: datetime
     first_began: datetime

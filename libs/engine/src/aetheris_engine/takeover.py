@@ -1,8 +1,8 @@
 """Taking a job over: from its chain to a writer that may append to it.
 
-Only a fenced chain is built on. Between reading the chain and fencing it the former holder may still write; then the
-fence names a parent that is not the tail any more, and the chain is read again. Once the fence is durable, nothing of
-the former holder is ever appended after it.
+The new holder first appends an event of its own, the fence, and runs the program only when the fence is durable. If the
+former holder wrote between the reading and the fence, the fence's parent is not the tail any more: the ledger refuses
+it, and the chain is read again. Once the fence is durable, the ledger accepts nothing more from the former holder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Taken:
 
 
 async def take_over(assignment: Assignment, version: str, services: Services) -> Taken | Outcome:
-    """The job's record and the writer of its chain; or its outcome, where its chain has ended already."""
+    """The job's record and the writer of its chain; or the job's outcome, if its chain has ended already."""
     while True:
         fresh = assignment.lease == 1
         stretch = Stretch(()) if fresh else await _loaded(assignment, services)
@@ -67,8 +67,8 @@ async def take_over(assignment: Assignment, version: str, services: Services) ->
 
 
 async def _loaded(assignment: Assignment, services: Services) -> Stretch:
-    """The chain from its last checkpoint on; of a fork the whole chain, because the rest of its source is told by
-    it."""
+    """The chain from its last checkpoint on. Of a fork the whole chain, which is needed to see which calls of the
+    source it has answered."""
     if assignment.fork is not None:
         return Stretch(await services.journal.load(assignment.job_id))
     stretch = await services.journal.load_last(assignment.job_id)
@@ -77,12 +77,12 @@ async def _loaded(assignment: Assignment, services: Services) -> Stretch:
         return stretch
     if any(isinstance(event, e.CheckpointSaved) for event in codec.decode(first.body)):
         return stretch
-    # The ledger's answer was only a hint, and it was wrong.
+    # The ledger remembers where a checkpoint is, but this commit has none: read the whole chain.
     return Stretch(await services.journal.load(assignment.job_id))
 
 
 def _from_checkpoint(events: list[e.Event]) -> list[e.Event]:
-    """Without what the first commit has before its checkpoint: that belongs to the part that was not read."""
+    """The events from the checkpoint on. Events before it in the same commit belong to the part that was not read."""
     first = next(number for number, event in enumerate(events) if isinstance(event, e.CheckpointSaved))
     return events[first:]
 

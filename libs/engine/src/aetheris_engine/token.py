@@ -1,4 +1,5 @@
-"""Tokens that end a wait: signed by the gateway, recorded, given away, and waited for as a signal."""
+"""Tokens that end a wait: signed by the gateway, recorded, given to another system by a tool, and waited for as a
+signal."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from aetheris_engine.wait import away, deadline_after, wait_for
 
 
 async def make(execution: Execution, path: str, command: MakeToken) -> Settled:
-    """A token leaves the program only through a tool, so its record is durable before it can be used."""
+    """Get a token signed and record it. The program can give it away only through a tool, whose intent makes the
+    token's record durable first."""
     record = await execution.recorded(lambda replay: replay.value(path, e.ValueKind.TOKEN))
     if record is not None:
         return Settled(record.value)
@@ -37,7 +39,7 @@ async def make(execution: Execution, path: str, command: MakeToken) -> Settled:
 
 
 async def wait(execution: Execution, path: str, command: AwaitToken) -> Settled:
-    """What was said with the token. A second wait for it gets the same."""
+    """Wait for the content that is sent with the token. Every wait for the same token gets the same content."""
     return await wait_for(execution, path, e.WaitKind.SIGNAL, TOKEN + command.place, lambda: command.deadline)
 
 

@@ -1,4 +1,4 @@
-"""Time, random numbers and ids, served to the program once and from the record ever after.
+"""Time, random numbers and ids: drawn once, recorded, and read from the record by every later run.
 
 A module of its own because it is one command, like its neighbours.
 """

@@ -11,14 +11,15 @@ from aetheris_journal.commands import Settled
 from aetheris_engine.core.waits import Delivered, Wait
 from aetheris_engine.execution import Execution
 
-# How long a job parks while the gateway or the scheduler, which it has something to ask, is away.
+# How long a job parks before it asks the gateway or the scheduler again, if that was away.
 AWAY = timedelta(seconds=5)
 
 
 async def wait_for(
     execution: Execution, path: str, kind: e.WaitKind, name: str, deadline: Callable[[], datetime | None]
 ) -> Settled:
-    """Wait for an inbox entry or for time. `deadline` is asked for where the wait begins, and recorded."""
+    """Wait for an inbox entry or for a moment. `deadline` is called when the wait begins, and its answer is
+    recorded."""
     record = await execution.recorded(lambda replay: replay.wait(path, kind, name))
     if record is not None and record.completed is not None:
         return settled(record.completed)
@@ -51,7 +52,7 @@ def settled(completed: e.WaitCompleted) -> Settled:
 
 
 async def away(execution: Execution, path: str, for_what: str) -> None:
-    """The gateway is away, and the command cannot go on without it: the job parks, and asks again later."""
+    """Park the job for a while, because the command needs the gateway and the gateway is away."""
     until = execution.now() + AWAY
     await execution.wait(Wait(path, e.WaitKind.RETRY, f"{for_what}: the gateway is away", until))
 

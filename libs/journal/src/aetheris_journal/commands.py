@@ -273,7 +273,8 @@ class Settled:
     cause: BaseException | None = field(default=None, compare=False, repr=False)
 
 
-# The answer to a wait that would end after the last year a calendar has.
+# The answer to a wait that would end after the last year of the calendar. Its text can be recorded, and a replay
+# compares it: it never changes.
 TOO_LONG = Settled(failure=Failure("ValueError", "that is longer than the calendar: time ends with the year 9999"))
 
 
@@ -287,6 +288,7 @@ ABANDONED = "aetheris.errors:EffectAbandoned"
 
 
 def abandoned(tool: str) -> Settled:
+    # An agent can catch this text and record it, and a replay compares it: it never changes.
     return Settled(failure=Failure(ABANDONED, f"nobody knows whether {tool} happened, and it was given up on"))
 
 

@@ -9,7 +9,7 @@ from aetheris_journal.effect import EffectResolution
 
 @dataclass(frozen=True, slots=True)
 class TakeResolution:
-    """Do as the ledger's resolution says."""
+    """Take over the resolution that the ledger stored."""
 
     resolution: EffectResolution
 

@@ -1,13 +1,13 @@
-"""A fork's history: what it copies of another job, and what that job did in the rest that is abandoned.
+"""A fork's history: the events that it copies from another job, and the calls that the other job made after them.
 
     source   ── a ── b ── pay ──┃── c ── mail ── …
                       copied    ┃  the abandoned rest
     fork     ── a ── b ── pay ──┃── d ── mail?   reuse its result · ask a person · block it
 
-What is copied is a fact of the source's chain up to the cut and of nothing else, so whoever takes a fork over
-in the middle of the copying finds the place by counting. An effect is copied as what became of it: as a
-result that another job recorded, for which the ledger makes no row. One without an outcome at the cut is like
-one that has not begun.
+The copies depend only on the source's chain up to the cut. So a runner that takes the fork over in the middle of the
+copying counts the copies that are there and continues behind them. Of an effect only the outcome is copied, in the form
+of a result that another job recorded, because the ledger keeps no second row for it. An effect without an outcome at
+the cut is not copied.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from aetheris_journal.effect import effect_key
 from aetheris_journal.replay import COMPENSATION, Replay
 
 _BUSINESS_KEY = "once:"
-# The class of the error is loaded wherever an agent runs.
+# By its class name, because the engine does not import the SDK. A runner of Python agents has the class loaded.
 _ABANDONED = "aetheris.errors:EffectAbandoned"
+# This text is recorded, and a replay compares it: it never changes.
 _MADE_ELSEWHERE = "nobody knows whether it happened in the job that was forked, and it was given up on"
 _OWN = (e.JobCreated, e.JobLeased, e.JobCompleted, e.JobFailed, e.JobCancelled)
 _EFFECT = (e.EffectStarted, e.EffectCommitted, e.EffectFailed, e.EffectInDoubt, e.EffectResolved)
@@ -41,11 +42,11 @@ class Fork:
 
 @dataclass(slots=True)
 class _Call:
-    """One effect of the source: its last intent and what became of it."""
+    """One effect of the source: its last intent and its outcome."""
 
     started: e.EffectStarted
     outcome: e.EffectCommitted | e.EffectFailed | None = None
-    # Nobody knows, or it was given up on.
+    # The outcome is not known: still in doubt, or abandoned by a person.
     unknown: bool = True
     abandoned: e.EffectResolved | None = None
     undone: bool = False
@@ -53,20 +54,21 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A call that the abandoned rest has made, perhaps."""
+    """A call that the source made, or may have made, after the cut."""
 
     path: str
-    result: bytes | None  # None: it may have happened, and nobody knows its result
+    result: bytes | None  # None: the call may have happened, and its result is unknown
 
 
 class Rest:
-    """The effects of the abandoned rest, each for one call of the fork with the same name and arguments."""
+    """The source's effects after the cut. Each of them is matched with one call of the fork that has the same name and
+    arguments."""
 
     def __init__(self, made: Iterable[tuple[tuple[str, bytes], Made]], own: Iterable[e.Event]) -> None:
         self._made: defaultdict[tuple[str, bytes], list[Made]] = defaultdict(list)
         for call, found in made:
             self._made[call].append(found)
-        # Each path that has called before has taken one.
+        # In earlier runs of the fork, each path that made such a call has taken one of them.
         calls = {
             (event.path, event.name, event.arguments)
             for event in own
@@ -83,13 +85,13 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class CopiedHistory:
-    """What a fork begins with."""
+    """The events that a fork copies, and the source's calls after the cut."""
 
     copies: Sequence[e.Event]
     made: Sequence[tuple[tuple[str, bytes], Made]]
 
     def missing(self, own: Sequence[e.Event]) -> Sequence[e.Event]:
-        """The copies that are not in the fork's chain yet; `own` is what its holder has read of that."""
+        """The copies that are not in the fork's chain yet. `own` are the events of that chain."""
         return self.copies[self._present(own) :]
 
     def rest(self, own: Sequence[e.Event]) -> Rest:
@@ -99,7 +101,7 @@ class CopiedHistory:
     def _present(self, own: Sequence[e.Event]) -> int:
         said = [event for event in own if not isinstance(event, _OWN)]
         if said and isinstance(said[0], e.CheckpointSaved) and (not self.copies or said[0] != self.copies[0]):
-            return len(self.copies)  # it has come further than its copies, and begins at a checkpoint of its own
+            return len(self.copies)  # the fork has saved a checkpoint of its own, so all copies are behind it
         return min(len(said), len(self.copies))
 
 
@@ -139,16 +141,17 @@ def _split(fork: Fork, source: Iterable[tuple[int, Sequence[e.Event]]]) -> tuple
 
 
 def _end(events: Sequence[e.Event], before_path: str) -> int:
-    """How much of the last commit is copied. Paths begin anew at a checkpoint."""
+    """How many events of the last commit are copied. Paths start again at 0 after a checkpoint, so the search begins
+    behind the last one."""
     if not before_path:
         return len(events)
-    anew = max((at for at, event in enumerate(events) if isinstance(event, e.CheckpointSaved)), default=0)
-    places = range(anew, len(events))
+    begin = max((at for at, event in enumerate(events) if isinstance(event, e.CheckpointSaved)), default=0)
+    places = range(begin, len(events))
     return next((at for at in places if getattr(events[at], "path", None) == before_path), len(events))
 
 
 def _calls(events: Iterable[e.Event]) -> dict[str, _Call]:
-    """By their keys, in the order of their first intents."""
+    """The source's calls by their keys, in the order of their first intents."""
     calls: dict[str, _Call] = {}
     for event in events:
         if getattr(event, "path", "").startswith(COMPENSATION):
@@ -188,7 +191,7 @@ def _resolve(call: _Call, event: e.EffectResolved) -> None:
 
 
 def _settled(calls: Iterable[_Call]) -> dict[str, _Call]:
-    """Those whose outcome the agent has seen."""
+    """The calls whose outcome the agent has received."""
     return {call.started.key: call for call in calls if _seen(call)}
 
 
@@ -199,14 +202,15 @@ def _seen(call: _Call) -> bool:
         case e.EffectCommitted():
             return True
         case e.EffectFailed(retry_at=None):
-            # Under a business key another job may have it by now: then it is called for anew.
+            # An effect under a business key that failed may have been made by another job since, so the fork makes the
+            # call again.
             return not call.started.key.startswith(_BUSINESS_KEY)
     return False
 
 
 def _copied(kept: Sequence[e.Event], settled: dict[str, _Call], source: UUID, job: UUID) -> list[e.Event]:
     copies: list[e.Event] = []
-    # Children that had not ended at the cut are like children that have not begun.
+    # A child that had not ended at the cut is not copied: the fork starts its own.
     ended = {event.child_job_id for event in kept if isinstance(event, e.ChildCompleted)}
     round_ = 0
     for event in kept:
@@ -235,7 +239,8 @@ def _copied(kept: Sequence[e.Event], settled: dict[str, _Call], source: UUID, jo
 
 
 def _without_children(carried: bytes) -> bytes:
-    """The source's children stay the source's: a fork neither waits for them nor ends them."""
+    """The checkpoint's carried state without children: the source's children belong to the source, and a fork neither
+    waits for them nor cancels them."""
     told = json.loads(carried or b"{}")
     if not told.get("children"):
         return carried
@@ -243,7 +248,7 @@ def _without_children(carried: bytes) -> bytes:
 
 
 def _last(call: _Call, event: e.Event) -> e.Event | None:
-    """The event that settled the call, if it is `event`."""
+    """The event that settled the call. A resolution is found by its time, because the outcome was made from it."""
     if call.abandoned is not None:
         return call.abandoned
     if isinstance(event, e.EffectResolved) and isinstance(call.outcome, e.EffectCommitted):

@@ -1,4 +1,5 @@
-"""The life of a run: one job in the memory of one runner, from its first lease here until it is let go.
+"""The life of a run: one job in the memory of one runner, from its first lease on this runner until the runner forgets
+it.
 
                     LEAVE                       the program decides what comes next
     RUNNING ◄──────────────────► LEAVING        its next new command waits: the job is to be handed back
@@ -38,7 +39,7 @@ class RunState(Enum):
 class RunEvent(Enum):
     # The runner wants to hand the job back: it stops, or the job is paused.
     LEAVE = auto()
-    # The job has parked under this lease, so what wanted it handed back is done.
+    # The job has parked, which gave its lease back: the reason for LEAVE is over.
     RESTED = auto()
     CANCEL = auto()
     # The program has returned, raised, or come to rest after a cancel.
@@ -72,22 +73,22 @@ TABLE: Mapping[tuple[RunState, RunEvent], RunState] = {
     **{(state, E.FAULT): S.FAULTED for state in RunState if state is not S.FAULTED},
 }
 
-# The program is to end where it stands.
+# A cancel has come: the program gives no new command.
 HALTING = frozenset({S.CANCELLING, S.CANCELLING_LEAVING})
-# The program is answered nothing any more, not even what is recorded.
+# No command of the program is answered any more, not even a recorded one.
 PROGRAM_SHUT = frozenset({S.UNWINDING, S.UNWINDING_LEAVING, S.ENDED, S.FAULTED})
-# The job is to be handed back at the next thing that would be new.
+# The job is handed back at the next command that is not recorded.
 LEAVING = frozenset({S.LEAVING, S.CANCELLING_LEAVING, S.UNWINDING_LEAVING})
 
 
 class Lifecycle:
-    """Where a run stands. Only `on` moves it."""
+    """The state of one run. Only `on` changes it."""
 
     def __init__(self) -> None:
         self.state = RunState.RUNNING
 
     def on(self, event: RunEvent) -> bool:
-        """True where the event changed the state."""
+        """Apply the event. True if it changed the state."""
         after = TABLE.get((self.state, event))
         if after is None:
             return False

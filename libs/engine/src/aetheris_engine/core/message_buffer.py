@@ -1,6 +1,6 @@
-"""Messages that have come and that no wait has taken yet: a queue for each channel, all of them bounded.
+"""Messages that were read from the inbox and that no wait has taken yet: one bounded queue for each channel.
 
-A sender may be faster than its job by any measure, so a message that does not fit is not kept. The buffer remembers,
+A sender can be much faster than its job, so a message that does not fit is not kept. The buffer remembers,
 for each channel that lost a message, the inbox entry behind which the channel's messages are missing: reading the
 inbox again from there restores them in order, each once.
 """
@@ -44,7 +44,7 @@ class MessageBuffer(Generic[N]):
         self._bytes = 0
         # After which entry the messages of a channel are missing.
         self._missing: dict[str, str] = {}
-        # Every entry held or taken: the inbox may offer it again.
+        # Every entry that was put into a queue, also if it was taken since: the inbox may deliver an entry twice.
         self._taken: set[str] = set()
 
     def put(self, entry: N, before: str, wanted: Collection[str]) -> None:
@@ -78,22 +78,23 @@ class MessageBuffer(Generic[N]):
 
     def put_back(self, entry: N) -> None:
         """A message that was taken and not recorded is the next one of its channel again."""
-        # Where it stood in the inbox is forgotten. Should it have to be read again, reading starts at the beginning.
+        # Its place in the inbox is not known any more. If it is dropped and read again, reading starts at the
+        # beginning.
         self._held.setdefault(entry.name, deque()).appendleft(_Held(entry, ""))
         self._entries += 1
         self._bytes += len(entry.payload)
 
     def missing(self, channels: Collection[str]) -> list[str]:
-        """Those of `channels` whose next message is in the inbox and not in the buffer."""
+        """The channels among `channels` whose next message is in the inbox and not in the buffer."""
         return sorted(channel for channel in channels if channel in self._missing and channel not in self._held)
 
     def reread(self, channel: str) -> str:
-        """The entry behind which to read the inbox for the channel's missing messages. They are kept again from here
-        on."""
+        """The entry behind which the inbox has the channel's missing messages. From now on the buffer accepts messages
+        of this channel again."""
         return self._missing.pop(channel)
 
     def miss(self, channel: str, after: str) -> None:
-        """The channel's messages behind `after` are missing too, because reading stops there."""
+        """Note that the channel's messages behind `after` are missing too, because reading stopped there."""
         self._missing.setdefault(channel, after)
 
     @property
@@ -108,7 +109,8 @@ class MessageBuffer(Generic[N]):
     def _drop_all_but(self, wanted: Collection[str]) -> None:
         for channel in [channel for channel in self._held if channel not in wanted]:
             queue = self._held.pop(channel)
-            # What was missing before lies behind what is dropped now.
+            # The channel's earlier gap, if it has one, is behind the messages dropped now, so this entry is the place
+            # to read from.
             self._missing[channel] = queue[0].before
             self._entries -= len(queue)
             self._bytes -= sum(len(held.entry.payload) for held in queue)

@@ -1,4 +1,4 @@
-"""When a failed attempt is followed by another."""
+"""Decides when a failed attempt is followed by another. A module of its own because steps and tools share the rule."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ONCE = Backoff()
 def next_attempt(
     backoff: Backoff, *, attempt: int, asked: timedelta | None, began: datetime, now: datetime, roll: float
 ) -> datetime | None:
-    """The moment of the attempt after `attempt`, which has failed; None where that was the last.
+    """The moment of the attempt after `attempt`, which has failed; None if that was the last one.
 
-    `asked` is the pause that the error itself asks for. `roll`, from 0 to 1, draws the jitter: it is drawn once, and
-    the moment that results is what the record has.
+    `asked` is the pause that the error itself asks for. `roll`, from 0 to 1, sets the jitter. It is drawn once: the
+    resulting moment is recorded, and a resumed run reads it from there.
     """
     if attempt >= backoff.attempts:
         return None

@@ -1,7 +1,7 @@
-"""The tail of one job's chain: what is durable, what is on its way, what waits to go.
+"""The tail of one job's chain: which events are durable, which commit is on its way, which events wait to be sent.
 
-One commit is on its way at a time; what the job produces meanwhile goes into the next. The holder
-runs ahead of its record by at most a stated bound. Nothing here knows how a commit travels.
+One commit is on its way at a time; events recorded meanwhile go into the next one. The holder may be ahead of its
+durable record by a stated bound. This module does no input or output.
 
     record() ──► pending ── take() ──► in flight ── acknowledge() ──► durable
                     ▲                      │
@@ -25,12 +25,12 @@ COMMIT_BYTES_MAX = 768 * 1024
 BACKLOG_EVENTS_MAX = 2_000
 BACKLOG_BYTES_MAX = 2 * 1024 * 1024
 
-# What an event weighs beside its values.
+# The size that is assumed for an event without its values.
 _EVENT_BYTES = 160
 
 
 class AfterTheEnd(RuntimeError):
-    """An event was to follow the one that ends the job."""
+    """An event was recorded after the one that ends the job."""
 
 
 @dataclass(slots=True)
@@ -64,7 +64,8 @@ class Tail:
 
     @property
     def durable(self) -> int:
-        """The last ticket that is safe with everything before it. A withdrawn intent delays no later ticket."""
+        """The last ticket such that it and all tickets before it are durable. A withdrawn intent delays no later
+        ticket."""
         outstanding = self._flight or self._pending
         return outstanding[0].ticket - 1 if outstanding else self.recorded
 
@@ -95,7 +96,7 @@ class Tail:
         return self.recorded
 
     def take(self) -> Append | None:
-        """The next commit, unless one is on its way or there is nothing to say."""
+        """The next commit; None if one is on its way or no event is pending."""
         if self._flight or not self._pending:
             return None
         count = self._fitting()
@@ -112,8 +113,8 @@ class Tail:
         )
 
     def acknowledge(self, head: bytes) -> Sequence[str]:
-        """The commit on its way is durable and `head` is its hash. The keys of the intents it held: a
-        commit that moves an effect otherwise permits nothing."""
+        """Note that the commit on its way is durable, with the hash `head`. Returns the keys of its intents, whose
+        tools may now be entered."""
         moved = [item.change for item in self._flight if item.change is not None]
         self._backlog_bytes -= sum(item.weight for item in self._flight)
         self._flight = []
@@ -121,7 +122,8 @@ class Tail:
         return [change.key for change in moved if change.state is State.STARTED]
 
     def withdraw(self, key: str) -> None:
-        """The commit on its way was not stored because of its intent for `key`. The rest goes again."""
+        """Drop the intent for `key`, because of which the ledger did not store the commit. The commit's other events
+        are sent again."""
         kept = [item for item in self._flight if item.change is None or item.change.key != key]
         if len(kept) == len(self._flight):
             raise ValueError(f"no intent for {key} is on its way")

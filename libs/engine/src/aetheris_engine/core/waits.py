@@ -1,4 +1,4 @@
-"""What a job waits for, and what ends each wait."""
+"""The open waits of a job, and the inbox entries, deadlines and children that end them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aetheris_engine.core.message_buffer import MessageBuffer
 
 
 class EntryKind(IntEnum):
-    """What kind of thing was sent to the job."""
+    """What an inbox entry holds."""
 
     SIGNAL = 1
     MESSAGE = 2
@@ -23,7 +23,7 @@ class EntryKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class InboxEntry:
-    """One thing that was sent to the job and lies in its inbox."""
+    """One row of the job's inbox, as the runner reads it."""
 
     entry_id: str
     name: str  # the signal's key, the message's channel, the name of the approval that is decided
@@ -38,7 +38,7 @@ class Wait:
     kind: WaitKind
     name: str
     deadline: datetime | None
-    # The name under which the inbox has the entry that ends it, where it is not `name`.
+    # The name of the inbox entry that ends this wait, if it differs from `name`.
     key: str = ""
 
 
@@ -55,14 +55,14 @@ class TimeUp:
 
 @dataclass(frozen=True, slots=True)
 class Another:
-    """Look again: the operator or the other job that held it up has acted, or the child has ended."""
+    """The waiting command looks again: an operator or another job has acted, or the child has ended."""
 
     wait: Wait
 
 
 Ending = Delivered | TimeUp | Another
 
-# A signal that is sent with a token has this and the token's place in the program as its key.
+# The key of a signal that is sent with a token: this prefix and the place where the token was made.
 TOKEN = "awakeable/"
 
 # The waits that an inbox entry ends. A deadline ends one only after the inbox was read once more.
@@ -88,7 +88,7 @@ class Waits:
         return bool(self._open)
 
     def open(self, wait: Wait) -> Delivered | None:
-        """Begin a wait, unless what it waits for is already here."""
+        """Begin a wait. If the inbox entry that ends it is already here, return that instead."""
         entry = self._entry_for(wait)
         if entry is not None:
             return Delivered(wait, entry)
@@ -98,13 +98,13 @@ class Waits:
         return None
 
     def withdraw(self, path: str) -> None:
-        """The branch that waited there was cancelled."""
+        """Remove the wait of a branch that was cancelled."""
         if path in self._open:
             self._close(path)
 
     def deliver(self, entries: Iterable[InboxEntry], after: str = "") -> list[Delivered]:
-        """Entries of the inbox, in its order, the first of them next behind the entry `after`. An entry without a wait
-        is kept for a later wait."""
+        """End the waits that these inbox entries end. `entries` are in the inbox's order, directly behind the entry
+        `after`. An entry that ends no wait is kept for a later one."""
         ended: list[Delivered] = []
         for entry in entries:
             match entry.kind:
@@ -119,15 +119,16 @@ class Waits:
         return ended
 
     def give_back(self, ending: Ending) -> list[Delivered]:
-        """The branch that waited was cancelled before it recorded this ending. A message goes to the next wait for its
-        channel, or stays; signals and decisions are facts, which were never taken out."""
+        """Take back an ending that its branch could not record because it was cancelled. A message goes to the next
+        wait for its channel or back into the buffer. Signals and decisions were never removed, so nothing has to be
+        done."""
         if not isinstance(ending, Delivered) or ending.entry.kind is not EntryKind.MESSAGE:
             return []
         self._messages.put_back(ending.entry)
         return self._end_for(ending.entry)
 
     def deliver_missing(self, channel: str, entries: Iterable[InboxEntry], after: str) -> list[Delivered]:
-        """The same entries once more: those of one channel whose messages did not fit the first time."""
+        """Deliver one channel's messages among `entries` once more: they did not fit the first time."""
         ended: list[Delivered] = []
         for entry in entries:
             if entry.kind is EntryKind.MESSAGE and entry.name == channel:
@@ -148,11 +149,12 @@ class Waits:
 
     @property
     def plenty(self) -> bool:
-        """Enough messages are buffered for now."""
+        """The buffer is half full, so reading pauses."""
         return self._messages.plenty
 
     def forget_facts(self, read: Iterable[str]) -> None:
-        """The agent begins again behind a checkpoint, where signals and decisions that ended a wait are forgotten."""
+        """Drop the signals and decisions that ended a wait before a checkpoint, because the agent begins again behind
+        it."""
         gone = set(read)
         self._signals = {name: entry for name, entry in self._signals.items() if entry.entry_id not in gone}
         self._decisions = {name: entry for name, entry in self._decisions.items() if entry.entry_id not in gone}
@@ -170,16 +172,17 @@ class Waits:
         return [Another(self._open.pop(wait.path)) for wait in self.for_child(job_id)]
 
     def contested(self, now: datetime) -> list[Wait]:
-        """Waits whose time is over and that an inbox entry, sent in time, may still end."""
+        """Waits whose deadline has passed, but which an inbox entry that was accepted before the deadline may still
+        end."""
         return [w for w in self._open.values() if w.kind in HEARD and w.deadline is not None and w.deadline <= now]
 
     def due(self, now: datetime) -> list[TimeUp]:
-        """Ends the waits that nothing but time ends, and that are over."""
+        """End the waits that only time ends and whose deadline has passed."""
         over = [w for w in self._open.values() if w.deadline is not None and w.deadline <= now]
         return [TimeUp(self._open.pop(wait.path)) for wait in over if wait.kind not in HEARD]
 
     def give_up(self, contested: Iterable[Wait]) -> list[TimeUp]:
-        """Ends those of `contested` that no inbox entry has ended since."""
+        """End the waits among `contested` that no inbox entry has ended since."""
         return [TimeUp(self._close(wait.path)) for wait in contested if self._open.get(wait.path) is wait]
 
     def leased_again(self) -> list[Another]:
@@ -191,13 +194,13 @@ class Waits:
         return min((w.deadline for w in self._open.values() if w.deadline is not None), default=None)
 
     def wake_after(self, now: datetime) -> datetime | None:
-        """The earliest deadline that is not over."""
+        """The earliest deadline after `now`."""
         deadlines = (w.deadline for w in self._open.values() if w.deadline is not None)
         return min((at for at in deadlines if at > now), default=None)
 
     @property
     def needs_operator(self) -> bool:
-        """True where nothing but a person can move the job."""
+        """True if every open wait needs an operator."""
         return bool(self._open) and all(w.kind is WaitKind.OPERATOR for w in self._open.values())
 
     @property
@@ -206,7 +209,7 @@ class Waits:
 
     @property
     def reason(self) -> str:
-        """What a person reads on the parked job; the most urgent first."""
+        """Why the job is parked, in words for people; waits for an operator come first."""
         waits = sorted(self._open.values(), key=lambda w: (w.kind is not WaitKind.OPERATOR, w.path))
         shown = ", ".join(_said(wait) for wait in waits[:3])
         return shown if len(waits) <= 3 else f"{shown} and {len(waits) - 3} more"
@@ -233,7 +236,7 @@ class Waits:
         return ended
 
     def _close(self, path: str) -> Wait:
-        """An open wait is over."""
+        """Remove an open wait."""
         wait = self._open.pop(path)
         if wait.kind in HEARD:
             waiting, name = self._listeners[HEARD[wait.kind]], wait.key or wait.name
