@@ -37,8 +37,6 @@ _LATER_S, _LATER_MAX_S = 0.25, 10.0
 _SPENT = "aetheris.errors:EffectSpent"
 _CANCELLED = e.Failure("Cancelled", "the job was cancelled before the tool was entered")
 _BRANCH_CANCELLED = e.Failure("Cancelled", "the branch was cancelled before the tool was entered")
-_BRANCH_SPENT = "aetheris.errors:EffectSpent"
-_CANCELLED = e.Failure("Cancelled", "the branch was cancelled before the tool was entered")
 
 
 class Effects:
