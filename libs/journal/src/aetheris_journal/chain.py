@@ -45,8 +45,8 @@ def first_break(
 ) -> Break | None:
     """The first place where `commits` do not continue the chain that ends in `parent`, under `lease`, at `after`.
 
-    A truncated tail leaves a shorter chain that is whole in itself; only somebody who remembers the
-    head can tell, which is why exports and effects carry it.
+    A chain whose last commits were cut off is whole in itself. Only a reader that knows the hash of the last commit
+    notices, so exports and effects carry that hash.
     """
     for expected, commit in enumerate(commits, after + 1):
         if commit.seq != expected:

@@ -1,11 +1,10 @@
 """Events to the bytes of a commit's body, and back. The only module that knows both.
 
-Every event has the fields of its message under the same names, but for moments: ours end in `_at`,
-the wire's in `_time`. So the pairs are found once, at import, and a field that exists on one side
-only stops the import.
+Every event has the fields of its message under the same names, except for moments: an event's field ends in `_at`, the
+message's in `_time`. The pairs are made once, at import, and the import fails if a field exists on one side only.
 
-Every step of every job passes here, so messages are filled in place: building one from the others
-and copying it in costs twice as much.
+Every step of every job passes here, so nested messages are filled in place: building one and copying it in costs twice
+as much.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ def _fill_failure(message: pb.Failure, failure: e.Failure) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A field that is a message of its own: where it may be absent, that is None here."""
+    """A field that is a message of its own. If the message may be absent, the event has None."""
 
     place: int  # among the event's arguments
     wire: str
@@ -145,7 +144,7 @@ def _all_of(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 def _events() -> list[type[e.Event]]:
-    # Not __subclasses__: a dataclass with slots is a second class, and the first one lingers beside it.
+    # Not `__subclasses__()`: `@dataclass(slots=True)` makes a second class, and the first one is still listed there.
     found = [value for value in vars(e).values() if isinstance(value, type) and issubclass(value, e.Event)]
     return [event for event in found if event is not e.Event]
 
@@ -178,8 +177,8 @@ def encode(events: Iterable[e.Event]) -> bytes:
 
 
 def decode(body: bytes) -> Sequence[e.Event]:
-    """The events of a commit. What cannot be read, or has a name this version does not know, raises ValueError:
-    whoever acts on half a history acts wrongly."""
+    """The events of a commit. Raises ValueError for an event that cannot be read or that this version does not know: a
+    runner that skipped it would act on half a history."""
     try:
         return [_read(event) for event in pb.Body.FromString(body).events]
     except DecodeError as fault:

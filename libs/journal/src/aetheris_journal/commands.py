@@ -1,4 +1,4 @@
-"""What a program asks for, as values, and what it is answered.
+"""A program's commands as values, and their answers.
 
 A *program* decides the next command of a job: an agent in Python, a task graph, a list of commands. A *settler* answers
 commands. There are three: the engine executes and records, the replay reader looks the answer up at the same place, the
@@ -89,8 +89,8 @@ class ReceiveMessage:
 
 @dataclass(frozen=True, slots=True)
 class AskApproval:
-    """Ask people. Answered with what they decided, as the gateway wrote it. Two are one where all but `expires` is
-    equal."""
+    """Ask people. Answered with what they decided, as the gateway wrote it. A replay compares everything except
+    `expires`."""
 
     approver: str
     title: str
@@ -134,7 +134,7 @@ class AwaitToken:
 
 @dataclass(frozen=True, slots=True)
 class ReadValue:
-    """The time, a random number or an id, served once and from the record ever after."""
+    """The time, a random number or an id: drawn once, and read from the record by every later run."""
 
     kind: ValueKind
 
@@ -160,7 +160,7 @@ class AwaitChild:
 
 @dataclass(frozen=True, slots=True)
 class SaveCheckpoint:
-    """Forget what was before. The program begins again from its start, with `state`."""
+    """Forget the record so far. The program begins again from its start, with `state`."""
 
     state: bytes
 
@@ -172,8 +172,8 @@ class Compensate:
 
 @dataclass(frozen=True, slots=True)
 class OpenMap:
-    """Begin a map over so many items. Answered with the numbers of the items to run, as JSON, where an earlier run
-    recorded them; with nothing where every item may run."""
+    """Begin a map over this many items. Answered with the numbers of the items to run, as JSON, if an earlier run
+    recorded them; with nothing if every item may run."""
 
     items: int
     tolerated: int
@@ -193,7 +193,7 @@ class CloseMap:
 
 @dataclass(frozen=True, slots=True)
 class OpenRace:
-    """Begin a race of so many branches. Answered with the number of the winner, where an earlier run recorded it."""
+    """Begin a race of this many branches. Answered with the number of the winner, if an earlier run recorded it."""
 
     branches: int
 
@@ -212,19 +212,21 @@ class DecideRace:
 
 @dataclass(frozen=True, slots=True)
 class OpenDeadline:
-    """The commands below this place have to be over in time, counted from here once and for all."""
+    """Cancel the commands under this place when `span` is over. The moment is computed and recorded when the command is
+    first executed."""
 
     span: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class CloseDeadline:
-    """Given at the place of its `OpenDeadline`. Answered with whether the time was over first."""
+    """Given at the place of its `OpenDeadline`. `Settled.timed_out` says whether the time was over before the commands
+    were."""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelChild:
-    """Ask that a child ends. What it did is taken back, so its end may come much later."""
+    """Cancel a child. It takes its effects back first, so its end may come much later."""
 
     job_id: str
 
@@ -256,9 +258,9 @@ Command = (
     | CancelChild
 )
 
-# The names under which the record has commands that are not a step of the author's.
+# The names of the recorded steps that stand for commands of the engine and not for a step of the author.
 MAP, COMPENSATE, RACE, CANCEL = "map", "compensate", "race", "cancel"
-# The name of a deadline among the waits for time.
+# The name of a recorded timer that belongs to a deadline.
 DEADLINE = "deadline"
 
 
@@ -269,7 +271,7 @@ class Settled:
     value: bytes = b""
     failure: Failure | None = None
     timed_out: bool = False
-    # The error behind the failure, where this very process has it: for people who read a traceback.
+    # The error behind the failure, if it was raised in this process: for people who read a traceback.
     cause: BaseException | None = field(default=None, compare=False, repr=False)
 
 
@@ -283,7 +285,7 @@ def ends_in_time(now: datetime, span: timedelta | None) -> bool:
     return span is None or span <= datetime.max - now.replace(tzinfo=None)
 
 
-# The failure of a tool whose effect a person has given up on.
+# The class of the failure of a tool whose effect a person has abandoned.
 ABANDONED = "aetheris.errors:EffectAbandoned"
 
 
@@ -296,8 +298,8 @@ class Settler(Protocol):
     """Answers one program's commands."""
 
     async def settle(self, path: str, command: Command) -> Settled:
-        """The answer to `command`, which the program gives at `path`. Where there is none this never returns: the job
-        parks, stops, or the replay is at the end of its record."""
+        """The answer to `command`, which the program gives at `path`. Never returns if there is no answer: the job
+        parks or stops, or the replay is at the end of its record."""
 
     async def together(
         self,
@@ -318,7 +320,8 @@ class Settler(Protocol):
         raises CancelledError."""
 
     def named(self, path: str) -> str:
-        """What the world outside calls the thing at `path`. After a checkpoint, paths begin again and names do not."""
+        """The name of `path` outside this job, in keys and tokens. After a checkpoint, paths start again at 0, and
+        names do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +332,7 @@ class ProgramReturned:
 @dataclass(frozen=True, slots=True)
 class ProgramFailed:
     failure: Failure
-    # The error itself, where this very process has it: for the line that it was raised on.
+    # The error itself, if it was raised in this process: a replay shows its line.
     cause: BaseException | None = field(default=None, compare=False, repr=False)
 
 
@@ -345,4 +348,5 @@ class Program(Protocol):
     """Decides the next command of one job. A settler knows nothing else about it."""
 
     async def run(self, settler: Settler, given: bytes, state: bytes | None) -> ProgramEnd:
-        """From its start to its end. `given` is the job's input, `state` what its last checkpoint saved."""
+        """Run from the start to the end. `given` is the job's input, `state` the state that its last checkpoint
+        saved."""

@@ -1,4 +1,4 @@
-"""Side effects as the record knows them: where one may stand, what moves it, and under which key.
+"""Side effects in the record: their states, the events that change them, and their keys.
 
 started ──► committed ──► compensated
    │ ├────► failed(world unchanged) ──► started
@@ -50,13 +50,13 @@ class EffectResolution:
     time_us: int = 0  # when the ledger stored it; 0 in a runner
 
     def agrees(self, other: EffectResolution) -> bool:
-        """Whether both say the same about the effect, not counting who left them and why."""
+        """Whether both resolutions say the same about the effect; their author and reason may differ."""
         return (self.kind, self.result) == (other.kind, other.result)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One effect goes to one state."""
+    """One effect's change to one state, as the ledger stores it beside a commit."""
 
     key: str
     state: State
@@ -66,8 +66,8 @@ class Change:
 
 
 def effect_key(job: UUID, path: str, tool: str, arguments: bytes, once: str | None) -> str:
-    """The idempotency key. By default it names this call in this job, on every attempt; a business key
-    names the thing itself, in every job of the tenant."""
+    """The effect's key. By default it names this call in this job, on every attempt. A business key names the thing
+    that is done, in every job of the tenant."""
     if once is not None:
         return f"once:{tool}:{once}"
     digest = sha256()
@@ -77,7 +77,7 @@ def effect_key(job: UUID, path: str, tool: str, arguments: bytes, once: str | No
 
 
 def change_of(event: e.Event) -> Change | None:
-    """What an event means for the ledger's row of an effect."""
+    """The change that an event makes to the ledger's row of an effect."""
     match event:
         case e.EffectStarted(name=tool, arguments=arguments, key=key):
             return Change(key, State.STARTED, tool=tool, arguments_digest=sha256(arguments).digest())

@@ -30,7 +30,7 @@ class ValueKind(IntEnum):
 
 
 class Resolution(IntEnum):
-    """How an effect in doubt was resolved: what turned out to be true of it."""
+    """How an effect in doubt was resolved."""
 
     COMMITTED = 1
     NOT_EXECUTED = 2
@@ -54,7 +54,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    # When the holder saw it. Last in every constructor call, by keyword.
+    # When the holder recorded it. Given last and by keyword in every constructor call.
     at: datetime = field(kw_only=True)
 
 
@@ -124,7 +124,7 @@ class EffectCommitted(Event):
     result: bytes
     attempt: int
     elapsed: timedelta
-    # Where a business key gave another job's result: no intent precedes, and these say what it was.
+    # Set if a business key gave another job's result. No intent precedes this event, so these fields name the call.
     recorded_job_id: str = ""
     name: str = ""
     arguments: bytes = b""
@@ -245,5 +245,5 @@ class JobCompleted(Event):
     result: bytes
 
 
-# A chain that ends in one of these is finished; nothing may follow.
+# The events that end a job. No event may follow one of them.
 TERMINAL = (JobCompleted, JobFailed, JobCancelled)

@@ -1,8 +1,8 @@
-"""The record of a job, asked one command at a time.
+"""The record of a job, looked up one command at a time.
 
-Resuming is running the agent again over this: each command the agent gives is held against what the
-record has at that path. What is recorded is given back; where the record ends, execution begins; and
-where the two differ, the agent's code is no longer the code that made the record.
+To resume a job, the runner runs the agent again: each command of the agent is compared with the record at the same
+path. A recorded command gets its recorded answer. Where the record ends, execution begins. If the two differ, the
+agent's code is no longer the code that made the record.
 
     agent ── step "charge" at path "3" ──► Replay ──► recorded: give it back
                                                  ├──► nothing: the frontier, execute
@@ -19,16 +19,16 @@ from datetime import datetime
 from aetheris_journal import events as e
 from aetheris_journal.effect import State
 
-# What the path of the call that takes an effect back has before the effect's own: "~3" undoes "3". It stands
-# where the effects' order puts it, so no place is before or behind it.
+# The prefix that turns an effect's path into the path of its compensation: "~3" takes back "3". Compensations run in
+# the order of the effects' outcomes, so their paths are left out when a branch is checked for gaps.
 COMPENSATION = "~"
 
-# Where a question stands that comes before a tool of the program: beside it, at this and the tool's path.
+# The prefix of the path of an approval that a fork asks for before it calls a tool: this, and the tool's path.
 ASIDE = f"{COMPENSATION}?"
 
 
 class Divergence(Exception):
-    """The code and the record differ. Both are shown as a person would write them."""
+    """The code and the record differ. The message shows both as people would write them."""
 
     def __init__(self, path: str, recorded: str, actual: str) -> None:
         super().__init__(f"at {path}: the record has {recorded}, the code now gives {actual}")
@@ -64,9 +64,9 @@ class EffectRecord:
     retry_at: datetime | None = None
     # When the first attempt began.
     began: datetime | None = None
-    # The tool that takes it back, if there is one.
+    # The tool that takes the effect back, if there is one.
     compensate: str = ""
-    # Of a committed effect: its place among the outcomes of the job, from 1.
+    # If the effect is committed: its number among the job's committed effects, from 1.
     order: int = 0
 
     def __str__(self) -> str:
@@ -79,7 +79,7 @@ class WaitRecord:
     name: str
     deadline: datetime | None
     completed: e.WaitCompleted | None = None
-    # What was asked, where somebody was asked.
+    # With an approval: the recorded text of it.
     detail: bytes = b""
 
     def __str__(self) -> str:
@@ -110,7 +110,8 @@ class ChildRecord:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRecord:
-    """Never recorded at a place: what is behind a checkpoint does not see it."""
+    """Only for comparing and messages. A checkpoint is never in the record that its own round looks up, because the
+    record begins behind it."""
 
     def __str__(self) -> str:
         return "a checkpoint"
@@ -125,28 +126,29 @@ def _shown(arguments: bytes) -> str:
 
 
 class Replay:
-    """What is recorded and not yet asked for. Asking takes a record out."""
+    """The record of a job, without the commands that the program has given in this run: looking a command up takes it
+    out."""
 
     def __init__(self, events: Iterable[e.Event] = ()) -> None:
         self.created: e.JobCreated | None = None
         self.lease = 0
         self.terminal: e.Event | None = None
-        # Signals that ended a wait: whoever waits for the same key again gets the same payload.
+        # Signals that ended a wait: every later wait for the same key gets the same payload.
         self.signals: dict[str, e.WaitCompleted] = {}
         self.consumed: set[str] = set()
-        # How often the agent has begun anew at a checkpoint.
+        # How many checkpoints the agent has saved.
         self.round = 0
-        # What the last checkpoint saved; None before the first.
+        # The state that the last checkpoint saved; None before the first.
         self.state: bytes | None = None
-        # Children that were asked for and are not known to have ended, by their job ids.
+        # Children that were started and whose end is not recorded, by their job ids.
         self.children: dict[str, ChildRecord] = {}
-        # How the others ended.
+        # The recorded ends of the other children.
         self.child_ends: dict[str, e.ChildCompleted] = {}
-        # The paths of the questions that nobody has answered and that are not over.
+        # The paths of the approvals that are neither decided nor expired.
         self.open_approvals: set[str] = set()
-        # Effects of this job that can be taken back, wherever they stand; asking leaves them here.
+        # Effects of this job that can be taken back. A lookup leaves them here.
         self.undoable: dict[str, EffectRecord] = {}
-        # Those of them whose taking back has begun, and those that are taken back or given up on.
+        # The paths of those whose compensation has begun, and of those that were taken back or abandoned.
         self.compensating: set[str] = set()
         self.compensated: set[str] = set()
         # How many effects have been committed.
@@ -174,7 +176,7 @@ class Replay:
             and record.failure is not None
             and (record.name, record.arguments) == (name, arguments)
         ):
-            # Refused before it began, so no intent precedes.
+            # The ledger refused the key, so the call has no intent: it was recorded as a failed step.
             return replace(actual, state=State.FAILED, failure=record.failure)
         same = isinstance(record, EffectRecord) and (record.name, record.arguments, record.key) == (
             name,
@@ -183,12 +185,13 @@ class Replay:
         )
         if not isinstance(record, EffectRecord) or not same:
             raise Divergence(path, str(record), str(actual))
-        # What was asked before the call was made has been answered.
+        # The approval that the fork asked for before this call was decided, so its record is used up too.
         self._records.pop(ASIDE + path, None)
         return record
 
     def wait(self, path: str, kind: e.WaitKind, name: str, detail: bytes = b"") -> WaitRecord | None:
-        """An answer holds for what was asked: a wait whose `detail` differs is another one."""
+        """The record of a wait. An approval's verdict holds only for the text that the approvers saw, so a different
+        `detail` is a divergence."""
         actual = WaitRecord(kind, name, None, detail=detail)
         record = self._take(path, actual)
         if record is None:
@@ -216,7 +219,7 @@ class Replay:
         return record
 
     def checkpoint(self, path: str) -> None:
-        """The agent is about to begin anew, which forgets the record: nothing may be left of it."""
+        """Check that the agent may save a checkpoint here: no command of this round's record may be left."""
         record = self._take(path, CheckpointRecord())
         if record is not None:
             raise Divergence(path, str(record), str(CheckpointRecord()))
@@ -224,7 +227,7 @@ class Replay:
             raise Divergence(later, str(left), f"{CheckpointRecord()} at {path}")
 
     def begin_again(self, saved: e.CheckpointSaved) -> None:
-        """All that was before is history, except for what the checkpoint carries on."""
+        """Forget the record before the checkpoint, except for the state that it carries on."""
         carried = json.loads(saved.carried or b"{}")
         self.state, self.round = saved.state, carried.get("round", self.round + 1)
         self.consumed = set(carried.get("notes", ()))
@@ -242,7 +245,8 @@ class Replay:
             known.clear()
 
     def carried(self, notes: Iterable[str]) -> bytes:
-        """What a checkpoint that is saved now carries on: `notes` that the inbox may offer again, and children."""
+        """The state that a checkpoint saved now carries on: the round, the inbox entries (`notes`, a stored name) that
+        the inbox may deliver again, and the open children."""
         children = [
             {
                 "job_id": child.job_id,
@@ -268,24 +272,25 @@ class Replay:
 
     @property
     def left(self) -> Mapping[str, Record]:
-        """What nobody has asked for yet."""
+        """The recorded commands that the program has not given yet."""
         return self._records
 
     def finish(self) -> None:
-        """The agent returned. Whatever the record still holds, the code no longer does."""
+        """Check the record when the agent has returned: a command that is left is one that the code does not give any
+        more."""
         for path, record in self._records.items():
             raise Divergence(path, str(record), "the end of the agent")
 
     def _take(self, path: str, actual: Record) -> Record | None:
-        # A branch that ran ahead of the record in one run may be behind it in the next, so a command
-        # that is not recorded is the frontier of its own branch, whatever other branches still hold.
+        # A command without a record is the frontier of its own branch, even if the record has commands of other
+        # branches: in this run this branch may be faster than they are.
         record = self._records.pop(path, None)
         if record is None and self._records:
             self._refuse_gap(path, actual)
         return record
 
     def _refuse_gap(self, path: str, actual: Record) -> None:
-        """Nothing is recorded here, but later commands of the same branch are."""
+        """Raise Divergence if the record has later commands of the same branch, although it has none at `path`."""
         if path.startswith(COMPENSATION):
             return
         prefix, _, number = path.rpartition(".")
@@ -350,7 +355,7 @@ class Replay:
                 self.terminal = event
 
     def _began(self, path: str, now: datetime) -> datetime:
-        """When the first attempt of what is at `path` began, if the one that begins now is not the first."""
+        """When the first attempt at `path` began: recorded before, or now if this is the first."""
         record = self._records.get(path)
         began = record.began if isinstance(record, StepRecord | EffectRecord) else None
         return began or now
@@ -376,7 +381,8 @@ class Replay:
         self._undoable(path)
 
     def _undone(self, path: str) -> None:
-        """Nobody will ask for the call that took it back."""
+        """Note that the effect was taken back or abandoned. The call that did it is no command of the program, so its
+        record is used up."""
         self.compensated.add(path)
         self._records.pop(COMPENSATION + path, None)
 

@@ -29,7 +29,7 @@ from aetheris_runner.successor import RunnerHandover
 
 log = structlog.get_logger()
 
-# How long the other services are given to hear what became of the jobs of a runner that stops.
+# How long a runner that stops waits for the other services to acknowledge the outcomes of its jobs.
 _HEARD_S = 5.0
 
 
@@ -88,7 +88,7 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
                 started.set()
             try:
                 if handover is not None:
-                    # Not before: the predecessor's jobs can only go to a session that the scheduler knows.
+                    # Only now: the predecessor's jobs can only go to a session that the scheduler knows.
                     await session.welcomed.wait()
                     handover.ready()
                 await sleep_forever()
@@ -102,7 +102,7 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
 async def _hand_back(
     jobs: HeldJobs, session: Session, late_outcomes: LedgerLateOutcomes, drain_s: float, successor: str
 ) -> None:
-    """Hand every job back and wait until the scheduler has heard it, so that no job waits for a lease to run out."""
+    """Hand every job back and wait for the scheduler's acknowledgement, so that no job waits for a lease to run out."""
     session.leave()
     if successor:
         await session.hand_over_to(successor)
@@ -121,7 +121,8 @@ async def _hand_back(
 
 
 def _no_services(server: grpc.aio.Server) -> None:
-    """A runner answers health and reflection. It calls the other services; none of them calls it."""
+    """Add no service: the runner's server answers only health and reflection. The runner calls the other services; none
+    of them calls it."""
 
 
 def _listed(text: str) -> list[str]:

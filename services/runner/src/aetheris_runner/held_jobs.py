@@ -1,7 +1,7 @@
 """The jobs that this runner holds: one task for each lease. Parked jobs stay in memory for a while.
 
-A lease number says whether the memory of a parked job is still true: if the next lease here is the very next number, no
-other runner held the job in between.
+The lease number shows whether a parked job in memory is still current: if the next lease on this runner has the very
+next number, no other runner held the job in between.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from aetheris_kernel.errors import ChainBroken, Fenced, Refusal
 
 log = structlog.get_logger()
 
-# How long a job is left alone after this runner could not run it for reasons of its own.
+# How long a job parks after this runner failed to run it for a reason that is not the job's.
 _FAULT_DELAY = timedelta(seconds=5)
 
 
@@ -42,7 +42,7 @@ class Reports(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """An agent that this runner can run: its program, what runs its code, and a short name of that code."""
+    """An agent that this runner can run: its program, its host, and a short name of its code."""
 
     program: Program
     host_for: HostFor
@@ -106,7 +106,7 @@ class HeldJobs:
                 self.lose(job_id, lease)
 
     def lose(self, job_id: UUID, lease: int) -> None:
-        """Another runner may hold it by now: stop it, and report nothing."""
+        """Stop a job whose lease is lost, and report no outcome: another runner may hold the job by now."""
         holding = self._holdings.get(job_id)
         if holding is not None and holding.lease == lease:
             del self._holdings[job_id]
@@ -128,7 +128,7 @@ class HeldJobs:
             holding.run.leave("the runner stops")
 
     async def drained(self, deadline_s: float) -> None:
-        """Everything is handed back; what could not come to rest in time is stopped where it stands."""
+        """Wait until every job is handed back. A job that does not come to rest in time is stopped where it stands."""
         self.drain()
         tasks = {holding.task for holding in self._holdings.values()}
         if tasks:
@@ -159,7 +159,8 @@ class HeldJobs:
         metrics.JOBS.labels(type(outcome).__name__.lower()).inc()
         warm = isinstance(outcome, ports.Parked) and not self._draining and not outcome.operator
         if warm:
-            # Before the scheduler hears: its next assignment may come with its acknowledgement.
+            # Removed before the outcome is reported: the scheduler's acknowledgement may bring the job's next
+            # assignment.
             self._keep_warm(run)
         self._release(job_id, lease)
         effective = await self._reports.outcome(job_id, lease, outcome)
@@ -170,7 +171,7 @@ class HeldJobs:
             await run.close()
 
     async def _outcome(self, run: Run, assignment: ports.Assignment) -> ports.Outcome | None:
-        """How the lease ends; None where it has ended already."""
+        """The outcome with which the lease ends; None if the lease was lost."""
         bound = log.bind(job_id=str(run.job_id), lease=assignment.lease)
         try:
             return await run.hold(assignment)
@@ -185,7 +186,7 @@ class HeldJobs:
             bound.warning("job handed back", reason=refusal.message)
             return ports.Released(refusal.message, _FAULT_DELAY)
         except Exception as fault:
-            # An error of the engine, which is likely to come again: an operator looks before the job is tried again.
+            # An unexpected error would probably come again, so the job parks until an operator requeues it.
             bound.exception("job parked after a fault")
             return ports.Parked(f"fault in the runner: {type(fault).__name__}: {fault}"[:1_024], operator=True)
 
@@ -194,7 +195,7 @@ class HeldJobs:
         if holding is not None and holding.lease == lease:
             del self._holdings[job_id]
             self._count()
-            # The task outlives its holding until the scheduler has heard.
+            # Kept until the scheduler has acknowledged the outcome, although the job is no longer held.
             self._ending.add(holding.task)
             holding.task.add_done_callback(self._ending.discard)
 

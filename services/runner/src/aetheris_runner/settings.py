@@ -1,4 +1,4 @@
-"""What the runner can be told."""
+"""The runner's settings. A module of its own because it alone reads the environment."""
 
 from __future__ import annotations
 

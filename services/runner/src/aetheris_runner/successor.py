@@ -1,12 +1,12 @@
-"""A runner's place in a line of runners, each of which is replaced in place by the next.
+"""A runner's part in being replaced in place by its successor.
 
     the old one, asked for its state    chooses the session of the next one, and says it
     the next one                        opens that session, and says that it is ready
     the old one, told to leave          names the heir to the scheduler, and hands back job after job
     the scheduler                       leases each to the heir in the moment it comes back
 
-Nothing else goes over: what a job has done is in its chain, and every lease has a number of its own, so
-whoever is not the holder any more is refused there. An upgrade that is taken back leaves a session without jobs.
+Nothing else is handed over: a job's progress is in its chain, and the ledger refuses a runner that does not hold the
+job any more. An upgrade that is rolled back leaves a session without jobs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class RunnerHandover:
-    """`session_id` is empty for the first of the line; `successor` while nobody follows."""
+    """`session_id` is empty in a runner without a predecessor, `successor` in a runner that is not being replaced."""
 
     def __init__(self) -> None:
         self.session_id = ""
@@ -33,19 +33,20 @@ class RunnerHandover:
         self._client.on_resume(self._serve_on)
 
     async def begin(self) -> None:
-        """Before the session is opened, and after everything that takes long: the agents are loaded."""
+        """Take over from the predecessor, if there is one. Called after the slow part of the start (loading agents) and
+        before the session is opened."""
         try:
             inherited = await self._client.load_context()
         except HandoverFailed as failed:
             raise Unavailable("the runner before this one serves on") from failed
         self.session_id = str(inherited.get("successor", ""))
-        log.info("in line", session_id=self.session_id, first=not self.session_id)
+        log.info("replaceable", session_id=self.session_id, first=not self.session_id)
 
     def ready(self) -> None:
         tell_ready()
 
     def _name_successor(self) -> dict[str, Any]:
-        # Each has a session of its own: that of one who failed may have expired.
+        # A new session for every attempt: the session of a successor that failed may have expired.
         self.successor = str(uuid.uuid4())
         return {"successor": self.successor}
 

@@ -1,10 +1,10 @@
-"""The host of Python agents: their steps and tools run in the runner's own process.
+"""The host of Python agents: steps and tools run in the runner's own process.
 
     begin ──► ended by itself ──► what it returned or raised
           ├─► over its time, or silent for too long ──► TimeoutError
           └─► its branch is cancelled ──► so is the code
 
-A coroutine is cancelled. A thread cannot be: it is left behind, and what it returns is reported when it ends.
+A coroutine is cancelled. A thread cannot be cancelled: it is left behind, and its outcome is reported when it ends.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from aetheris_engine import host
 from aetheris_engine.host import HostedJob, Raised, ToolEntry
 from aetheris_journal.commands import CallTool, RunStep
 
-# How long code that is over its time may take to unwind before it is left behind.
+# How long code may take to unwind after its time limit before it is left behind.
 _UNWIND_S = 1.0
 
 Left = Callable[[asyncio.Future[Any]], None]
 
 
 class PythonHosts:
-    """Makes a host for each job, and outlives them: a thread that one of them left behind is known to the next."""
+    """Makes a host for each job and remembers the threads that earlier hosts left behind."""
 
     def __init__(self) -> None:
-        # The calls that were given up on and still run, by the keys of their effects.
+        # The calls that were left behind after a time-out and still run, by the keys of their effects.
         self._inside: dict[str, set[asyncio.Future[Any]]] = {}
 
     def __call__(self, job: HostedJob) -> PythonHost:
@@ -63,13 +63,13 @@ class PythonHost:
 
     def __init__(self, job: HostedJob, hosts: PythonHosts) -> None:
         self._job, self._hosts = job, hosts
-        # For every step without a heartbeat limit: its beats are shown to people, and no limit counts them.
+        # Used by every step without a heartbeat limit: its heartbeats are only shown to people.
         self._beats = Beats(job.say)
 
     async def step(self, command: RunStep, path: str, attempt: int) -> bytes | Raised:
         code: Code = command.code
         definition = code.definition
-        # Inside a step there is no agent: the steps and tools it calls are ordinary functions.
+        # No agent's context inside a step: the steps and tools that it calls are ordinary functions.
         outside = current.set(None)
         entered = enclosing_step.set(definition.name)
         try:
@@ -155,7 +155,7 @@ class PythonHost:
         return tool_call(tool.compensate, arguments, given)
 
     async def _watched_step(self, code: Code, path: str, attempt: int) -> Any:
-        """With limits of its own, and the knowledge of which step it is."""
+        """Run a step that has a time limit or needs to know its own place (`tx_step`)."""
         beats = Beats(self._job.say)
         watched = pulse_in_hand.set(beats)
         known = step_in_hand.set(StepInHand(str(self._job.job_id), path, attempt, self._job.lease))
@@ -203,7 +203,7 @@ def _tool_raised(tool: ToolDefinition[Any], error: BaseException) -> Raised:
 
 
 class Beats:
-    """The life signs of one call: `aetheris.heartbeat` in its code."""
+    """The heartbeats of one call: `aetheris.heartbeat` in its code."""
 
     def __init__(self, tell: Callable[[float | None, str], None]) -> None:
         self._tell = tell
@@ -215,14 +215,15 @@ class Beats:
 
 
 def forget(running: asyncio.Future[Any]) -> None:
-    """Nothing waits for the code any more, so an error that it raises is not reported as one that was never seen."""
+    """Mark the code's error as seen. Nothing awaits the code any more, and asyncio would log its error as never
+    retrieved."""
     running.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())
 
 
 async def perform(
     definition: Executed[Any], arguments: dict[str, Any], beats: Beats, left: Left = forget, **injected: Any
 ) -> Any:
-    """What the code returns or raises; TimeoutError where it is given up on."""
+    """Run the code and return or raise what it does; TimeoutError if it exceeds a limit."""
     if definition.plain:
         return await definition.call(arguments, **injected)
     running: asyncio.Future[Any]
@@ -247,7 +248,8 @@ async def perform(
 
 
 def raise_if_cancelled() -> None:
-    """While a CancelledError is handled: raise it again, unless the task was not asked to stop."""
+    """Called while a CancelledError is handled. Raise it again if this task was asked to stop; otherwise the code
+    raised it by itself."""
     task = asyncio.current_task()
     if task is None or task.cancelling():
         raise
@@ -268,7 +270,7 @@ async def _contained(definition: Executed[Any], arguments: dict[str, Any], injec
 
 
 async def _over(running: asyncio.Future[Any], definition: Executed[Any], beats: Beats) -> str:
-    """The limit that the code is over; empty where it ended by itself."""
+    """Wait for the code. Returns the limit that it exceeded, or an empty text if it ended."""
     began = monotonic()
     timeout, heartbeat = definition.timeout, definition.heartbeat
     while True:
@@ -288,7 +290,7 @@ async def _over(running: asyncio.Future[Any], definition: Executed[Any], beats: 
 
 
 async def _give_up(running: asyncio.Future[Any], definition: Executed[Any], over: str, left: Left) -> None:
-    """Returns where the code came to an end of its own at the last moment."""
+    """Cancel the code and raise TimeoutError. Returns if the code ended by itself at the last moment."""
     if definition.is_async:
         forget(running)
         running.cancel()

@@ -1,4 +1,4 @@
-"""Approvals and tokens at the gateway, as a runner asks for them."""
+"""The gateway's approvals and tokens, as a runner calls them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEADLINE_S = 10.0
 
 
 class GatewayApprovals:
-    """`ports.Approvals` over gRPC. Every call may be repeated, so each is until it succeeds."""
+    """`ports.Approvals` over gRPC. Every call may be repeated, so a failed one is retried."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = rpc.SignalsStub(channel)

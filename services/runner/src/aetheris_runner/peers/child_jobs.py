@@ -1,4 +1,4 @@
-"""The scheduler, as a parent asks it about its children."""
+"""The scheduler's calls for a parent and its children."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class SchedulerChildren:
-    """`ports.ChildJobs` over gRPC. Every call may be repeated, so each is until it succeeds."""
+    """`ports.ChildJobs` over gRPC. Every call may be repeated, so a failed one is retried."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = rpc.SchedulerStub(channel)

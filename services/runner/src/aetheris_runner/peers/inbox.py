@@ -24,7 +24,7 @@ _SETTLE_PAUSE_S = 1.0
 
 
 class GatewayInbox:
-    """`ports.Inbox` over gRPC. `run` tells the gateway what is settled, many at a time."""
+    """`ports.Inbox` over gRPC. `run` tells the gateway which entries are settled, many at a time."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = rpc.SignalsStub(channel)

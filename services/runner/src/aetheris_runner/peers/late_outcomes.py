@@ -1,7 +1,7 @@
-"""Reports to the ledger what a tool returned after its runner had lost the lease.
+"""Reports to the ledger the outcome of a tool that ended after its runner had lost the lease.
 
-The ledger keeps the report as a note on the effect. Where the job waits for a person because of that effect, the
-scheduler is asked to hand it to a runner again, which finds the note.
+The ledger keeps the report as a resolution of the effect. If the job waits for a person because of that effect, the
+scheduler is asked to wake it, and its next holder finds the resolution.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class LedgerLateOutcomes:
     def __init__(self, ledger: grpc.aio.Channel, scheduler: grpc.aio.Channel) -> None:
         self._ledger = ledger_rpc.LedgerStub(ledger)
         self._scheduler = scheduler_rpc.SchedulerStub(scheduler)
-        # The oldest go first where there are too many: their jobs have had the longest to find out otherwise.
+        # If there are too many, the oldest are dropped: their jobs have had the most time to be resolved in another
+        # way.
         self._waiting: deque[LateOutcome] = deque(maxlen=_WAITING_MAX)
         self._due = asyncio.Event()
         self._told = asyncio.Event()
@@ -44,7 +45,7 @@ class LedgerLateOutcomes:
         self._due.set()
 
     async def settled(self) -> None:
-        """Return when everything that was reported is told."""
+        """Return when the ledger has every reported outcome."""
         await self._told.wait()
 
     async def run(self) -> None:
@@ -77,7 +78,8 @@ class LedgerLateOutcomes:
             await self._wake(late)
 
     async def _wake(self, late: LateOutcome) -> None:
-        """If it waits for a person, it need not any more. A job that is held is told to look again."""
+        """Wake the job: if it waits for a person because of this effect, it need not wait any more. A job that is held
+        looks again."""
         requeue = scheduler_pb.RequeueRequest(job_id=str(late.job_id), actor="late outcome")
         try:
             await retrying(lambda: self._scheduler.Requeue(requeue, timeout=5), deadline_s=_TRY_S)

@@ -1,8 +1,7 @@
-"""The ledger, as a runner calls it: one stream for everything that is hot.
+"""The ledger, as a runner calls it: one stream for appends, and single calls for the rest.
 
-A frame carries all that queued while the last one was being sent. What is not answered when a stream
-is lost goes again on the next one: an append is its own retry key, so the ledger answers it as the
-first time.
+A frame carries all appends that queued while the last frame was being sent. Appends without an answer when a stream is
+lost are sent again on the next one. The ledger recognises a repeated append and answers it like the first.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class _Loading:
 
 
 class LedgerJournal:
-    """`ports.Journal` over gRPC. `run` is the connection's life."""
+    """`ports.Journal` over gRPC. `run` keeps the stream open."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = rpc.LedgerStub(channel)
@@ -100,7 +99,7 @@ class LedgerJournal:
     async def run(self) -> None:
         pause = _RECONNECT_S
         while True:
-            # Everything unanswered goes again, in the order in which it was asked.
+            # Send every unanswered append again, in the order of the first sending.
             self._queue = sorted([*self._appends, *self._loads])
             for loading in self._loads.values():
                 loading.commits.clear()
@@ -190,7 +189,7 @@ def _refusal(loaded: pb.Loaded) -> Refusal:
         case "CHAIN_BROKEN":
             return ChainBroken(loaded.message)
         case "" | "UNAVAILABLE":
-            # An older ledger gives no reason.
+            # A ledger of an earlier version gives no reason.
             return Unavailable(loaded.message)
         case _:
             return Conflict(loaded.message)

@@ -1,11 +1,11 @@
-"""The runner's session with the scheduler: one stream, one lease for every job it holds.
+"""The runner's session with the schedulers: one stream, and one time limit for the leases of all its jobs.
 
     Hello ──► Welcome ──► Beat ─► Renewal …  assignments down, outcomes up
        ▲                     │
        └── stream lost ◄─────┘   the session keeps its jobs while its own clock says the lease runs
 
-The lease runs from the moment the answered Beat was sent, by this process's own monotonic clock. When
-it is over the runner stops its jobs by itself, a margin before anybody else may have them.
+The leases run from the moment when the last answered Beat was sent, by this process's monotonic clock. When they are
+over, the runner stops its jobs by itself, a margin before the scheduler may lease them to another runner.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ log = structlog.get_logger()
 
 _RECONNECT_S, _RECONNECT_MAX_S = 0.05, 1.0
 
-# How long the reason of a cancel is asked for before the job is cancelled without.
+# How long the runner tries to get the reason of a cancel before it cancels the job without a reason.
 _REASON_S = 2.0
 
-# How long the scheduler is given to hear which session the jobs go to.
+# How long the runner tries to tell the scheduler which session its jobs go to.
 _HANDOVER_S = 2.0
 
-# The part of a lease that is given up so that two clocks of slightly different speed cannot overlap.
+# The part of a lease that the runner does not use, so that clocks of slightly different speed cannot make two leases
+# overlap.
 _MARGIN = 0.1
 
 
@@ -62,7 +63,7 @@ class Jobs(Protocol):
 
 
 class _NoJobs:
-    """A session that does not run yet holds nothing, and is given nothing."""
+    """Stands for the jobs of a session that does not run yet."""
 
     held: Sequence[tuple[UUID, int]] = ()
 
@@ -100,7 +101,7 @@ class Session:
     ) -> None:
         self._stub = rpc.SchedulerStub(channel)
         self._clock = clock
-        # Given to `run`, because the jobs in turn report to the session.
+        # Set by `run`, because the jobs are built with the session that they report to.
         self._jobs: Jobs = NO_JOBS
         self._runner_id, self._agents, self._queues, self._capacity = runner_id, agents, queues, capacity
         self._session_id = session_id or str(uuid.uuid4())
@@ -116,11 +117,11 @@ class Session:
         self._leaving = False
         self._call: grpc.aio.StreamStreamCall[pb.WorkRequest, pb.WorkResponse] | None = None
 
-    # For the jobs.
+    # Called by the held jobs.
 
     def outcome(self, job_id: UUID, lease: int, outcome: ports.Outcome) -> asyncio.Future[bool]:
-        """Tell the scheduler, until it has heard. True where the outcome took effect. The job's place is
-        free again at once."""
+        """Report an outcome until the scheduler acknowledges it. The future is True if the outcome took effect. The
+        job's place is free again at once."""
         message = _to_outcome(job_id, lease, outcome)
         effective: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._unsettled[message.job_id, lease] = _Unsettled(message, effective)
@@ -129,14 +130,15 @@ class Session:
         return effective
 
     def progressed(self, job_id: UUID, lease: int, fraction: float | None, note: str) -> None:
-        """A job goes on, or says how far it is. Said once: if it is lost, a crash too many is counted."""
+        """Report progress. It is sent only once: if it is lost, the scheduler may count one crash too many."""
         message = pb.Outcome(job_id=str(job_id), lease=lease, progressed=pb.Progressed(fraction=fraction, note=note))
         self._progressing[message.job_id, lease] += 1
         self._frame.outcomes.append(message)
         self._due.set()
 
     async def cancel_reason(self, job_id: UUID) -> str:
-        """Why somebody wants the job to end; a notice has no room for it. Empty where nobody answers."""
+        """The reason of a cancel, from the scheduler, because a notice does not carry it. Empty if the scheduler does
+        not answer in time."""
         request = pb.GetRequest(job_id=str(job_id))
         try:
             answer = await retrying(lambda: self._stub.Get(request, timeout=1), deadline_s=_REASON_S)
@@ -146,32 +148,33 @@ class Session:
         return str(answer.job.failure.message)
 
     def free(self) -> None:
-        """One more job may come."""
+        """Ask the scheduler for one more job."""
         if not self._leaving:
             self._frame.credits += 1
         self._due.set()
 
     async def hand_over_to(self, successor: str) -> None:
-        """What is handed back from now on is that session's. If the scheduler cannot, it is anybody's."""
+        """Ask the scheduler to lease the jobs handed back from now on to that session. If the request fails, any runner
+        may get them."""
         request = pb.HandoverRequest(session_id=self._session_id, successor_session_id=successor)
         try:
             answer = await retrying(lambda: self._stub.Handover(request, timeout=1), deadline_s=_HANDOVER_S)
         except Refusal as refusal:
-            log.warning("nobody inherits", successor=successor, problem=refusal.message)
+            log.warning("successor not named", successor=successor, problem=refusal.message)
         else:
-            log.info("heir named", successor=successor, held=answer.held)
+            log.info("successor named", successor=successor, held=answer.held)
 
     def leave(self) -> None:
-        """Take nothing more. Credits that are out already may still bring a job, which goes back."""
+        """Take no more jobs. Credits that were sent may still bring one, which is handed back."""
         self._leaving = True
 
     async def settled(self) -> None:
-        """Everything told has been heard."""
+        """Wait until the scheduler has acknowledged every outcome."""
         waiting = [unsettled.effective for unsettled in self._unsettled.values()]
         if waiting:
             await asyncio.wait(waiting)
 
-    # Its life.
+    # The stream and the heartbeats.
 
     async def run(self, jobs: Jobs) -> None:
         self._jobs = jobs
@@ -239,7 +242,7 @@ class Session:
             await asyncio.sleep(min(left, 0.25))
 
     def _begin_new_session(self) -> None:
-        """Nothing that is held is ours any more; whoever we are from now on, it is on another stream."""
+        """The leases have run out: drop every job, and connect again under a new session id."""
         if self._call is not None:
             self._call.cancel()
         self._jobs.lose_all()
@@ -261,7 +264,7 @@ class Session:
         for settled in response.settled:
             said = (settled.job_id, settled.lease)
             if self._progressing[said]:
-                # Answers come in the order in which outcomes were said.
+                # The scheduler answers in the order of the reports, and the first answers belong to the progress.
                 self._progressing[said] -= 1
                 continue
             del self._progressing[said]
