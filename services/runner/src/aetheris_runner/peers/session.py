@@ -162,7 +162,7 @@ class Session:
         except Refusal as refusal:
             log.warning("successor not named", successor=successor, problem=refusal.message)
         else:
-            log.info("successor named", successor=successor, held=answer.held)
+            log.info("heir named", successor=successor, held=answer.held)
 
     def leave(self) -> None:
         """Take no more jobs. Credits that were sent may still bring one, which is handed back."""
