@@ -83,7 +83,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # An agent has no use for an HTTP client, and a runner starts faster without one.
+    # Imported only when it is used: agents need no HTTP client, and a runner starts faster without one.
     if name in ("AsyncClient", "Client"):
         from aetheris import client
 

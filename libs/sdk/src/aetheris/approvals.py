@@ -1,7 +1,7 @@
-"""People decide: `approval()` asks, and a `Verdict` is what they say.
+"""Approvals: `approval()` asks people, and a `Verdict` holds their outcome.
 
-A verdict that is not a yes is a value, so that an agent can take another way; and a value that nobody looks
-at stops the job, so that no agent goes on because its author forgot to ask.
+A rejection is a value and no exception, so that an agent can take another way. A rejection that the agent does not look
+at stops the job, so that no agent goes on because its author forgot to check.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ QUORUM_MAX = 100
 
 
 class ApprovalRejected(AetherisError):
-    """Somebody said no, and the agent went on without looking: see `verdict.approved`."""
+    """An approver rejected, and the agent went on without looking at `verdict.approved`."""
 
 
 class ApprovalExpired(ApprovalRejected):
-    """Nobody answered in time, and the agent went on without looking: see `verdict.approved`."""
+    """The approval expired, and the agent went on without looking at `verdict.approved`."""
 
 
 class Verdict:
-    """What people decided. `if verdict:` and `verdict.approved` say whether it is a yes."""
+    """The outcome of an approval. `if verdict:` and `verdict.approved` say whether it was approved."""
 
     __slots__ = ("_approved", "actors", "arguments", "comment", "decisions", "diff", "expired", "read")
 
@@ -47,14 +47,14 @@ class Verdict:
     ) -> None:
         self._approved = approved
         self.expired = expired
-        # What was agreed to: as asked, or as somebody edited it; and what they changed.
+        # The arguments that were approved, as asked or as an approver edited them, and the edits.
         self.arguments = arguments
         self.diff = list(diff)
-        # Everybody's answer, in order: actor, approved, comment, at.
+        # The decisions of all approvers, in order: actor, approved, comment, at.
         self.decisions = list(decisions)
         self.actors = [str(decision.get("actor", "")) for decision in self.decisions]
         self.comment = str(self.decisions[-1].get("comment", "")) if self.decisions else ""
-        # Somebody has looked at whether it is a yes.
+        # The agent has looked at `approved`.
         self.read = False
 
     @property
@@ -64,12 +64,12 @@ class Verdict:
 
     @property
     def granted(self) -> bool:
-        """The same, for whoever drives the agent: not a look."""
+        """As `approved`, for the code that drives the agent: it does not count as looking."""
         return self._approved
 
     @property
     def actor(self) -> str:
-        """Whose answer decided it; empty where nobody answered."""
+        """The approver whose decision was the last; empty if the approval expired without a decision."""
         return self.actors[-1] if self.actors else ""
 
     def __bool__(self) -> bool:
@@ -80,9 +80,10 @@ class Verdict:
         return f"<Verdict {said}{f' by {self.actor}' if self.actor else ''}>"
 
     def refuse(self, title: str) -> None:
-        """Raise what an agent meets that goes on without having looked at a no."""
+        """Raise the error for an agent that goes on without having looked at a rejection."""
         if self._approved or self.read:
             return
+        # An agent can fail with these texts, they are recorded, and a replay compares them: they never change.
         if self.expired:
             raise ApprovalExpired(
                 f"nobody answered {title!r} in time; an agent that goes on then looks at verdict.approved"
@@ -95,7 +96,7 @@ class Verdict:
 
 
 def read_verdict(asked: AskApproval, payload: bytes, *, timed_out: bool) -> Verdict:
-    """The verdict of a record."""
+    """The verdict from the recorded end of the wait."""
     arguments = from_json(asked.arguments) if asked.arguments else None
     if timed_out:
         return Verdict(False, expired=True, arguments=arguments)
@@ -119,15 +120,15 @@ async def approval(
     quorum: int = 1,
     requester_may_decide: bool = False,
 ) -> Verdict:
-    """Ask people, and wait for what they decide. No worker is held.
+    """Ask people, and wait for their verdict. The waiting job occupies no runner.
 
-    `approver` is a role, or one person: `"person:ann"`. `detail` is what they should know, `arguments` what
-    will be done if they say yes; they may edit those, and `verdict.arguments` is what they agreed to.
-    `quorum` is how many yeses it takes; one no ends it. Whoever submitted the job does not answer, unless
-    `requester_may_decide`.
+    `approver` is a role, or one person: `"person:ann"`. `detail` is shown to them. `arguments` are the arguments of the
+    action that they approve; they may edit them, and `verdict.arguments` has the approved ones. `quorum` is how many
+    approvers must approve; one rejection ends it. The requester of the job may not decide, unless
+    `requester_may_decide` is set.
 
-    An agent that gives its next command, or returns, without having looked at `verdict.approved` of a
-    verdict that is not a yes, gets ApprovalRejected there (ApprovalExpired where nobody answered in time).
+    An agent that gives its next command, or returns, without having looked at `verdict.approved` of a rejection gets
+    ApprovalRejected there (ApprovalExpired if the approval expired).
     """
     who = approver.removeprefix("person:") if isinstance(approver, str) else ""
     if not 1 <= len(who) <= 128 or not who.isprintable() or (who == approver and ("," in who or ":" in who)):

@@ -1,4 +1,4 @@
-"""Anybody with the token ends the wait: a web hook, a partner's system, a link in a mail."""
+"""Waits that end when a token is used: by a web hook, a partner's system, a link in a mail."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from aetheris.durations import to_span
 from aetheris.errors import AetherisError, WaitTimedOut
 from aetheris.values import canonical
 
-# Signals whose key begins so are sent by whoever holds a token, and by nobody else.
+# The prefix of the keys of signals that can only be sent with a token.
 RESERVED = "awakeable/"
 
 
 class AwakeableFailed(AetherisError):
-    """Whoever held the token said that it did not work out; the message is what they said."""
+    """The token was used with an error. The message is the one that was sent with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Awakeable:
-    """Something to wait for, and the token that ends it: give the token away in a tool call, then `await` this.
+    """A wait and the token that ends it: give the token away in a tool call, then `await` this.
 
-    What is awaited is the payload; AwakeableFailed where an error was said instead, WaitTimedOut where
-    nothing was said in time.
+    Awaiting it gives the payload. Raises AwakeableFailed if an error was sent instead, WaitTimedOut if the token was
+    not used in time.
     """
 
     token: str
@@ -43,7 +43,7 @@ class Awakeable:
 
 
 def write_token(token: str, deadline: datetime | None) -> bytes:
-    """A token as it is recorded."""
+    """A token in the form in which it is recorded."""
     return canonical({"token": token, "deadline": None if deadline is None else deadline.isoformat()})
 
 
@@ -55,8 +55,9 @@ def read_token(path: str, value: bytes) -> Awakeable:
 
 
 def read_completion(payload: bytes, *, timed_out: bool) -> Any:
-    """What the end of the wait means to the agent."""
+    """The payload that ended the wait, or the error that the agent gets."""
     if timed_out:
+        # An agent can fail with this text, it is recorded, and a replay compares it: it never changes.
         raise WaitTimedOut("nobody used the token in time")
     said = from_json(payload) if payload else {}
     if "error" in said:
@@ -65,6 +66,6 @@ def read_completion(payload: bytes, *, timed_out: bool) -> Any:
 
 
 async def awakeable(*, timeout: str | float | timedelta | None = None) -> Awakeable:
-    """A token, and the wait that it ends. With a timeout, counted from here, the token expires."""
+    """Make a token and the wait that it ends. With a timeout, counted from here, the token expires."""
     made: Awakeable = await _context("awakeable()").awakeable(None if timeout is None else to_span(timeout))
     return made

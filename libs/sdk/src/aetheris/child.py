@@ -1,4 +1,4 @@
-"""Jobs that an agent starts: each has a record, a lease and a fate of its own.
+"""Jobs that an agent starts: each has a record, a lease and an end of its own.
 
 ship = await spawn(shipping, order.id)      # durable here; made once, however often this runs
 …
@@ -20,7 +20,7 @@ from aetheris.definitions import AgentDefinition
 from aetheris.errors import AetherisError
 from aetheris.values import Codec, canonical
 
-# What a child's failure says of one that was cancelled.
+# The failure type of a child that was cancelled.
 CANCELLED = "Cancelled"
 ON_PARENT_CLOSE = ("cancel", "abandon")
 
@@ -28,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
 
 class ChildFailed(AetherisError):
-    """The child raised. `type` is the class of its error, and the message what it said."""
+    """The child failed. `type` is the class of its error; the message has the error's text."""
 
     def __init__(self, type: str, message: str) -> None:  # noqa: A002 - what it is
         super().__init__(f"{type}: {message}")
@@ -36,12 +36,12 @@ class ChildFailed(AetherisError):
 
 
 class ChildCancelled(AetherisError):
-    """The child was cancelled; the message says why."""
+    """The child was cancelled; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """A child to be."""
+    """A child before it is started."""
 
     agent: str
     input: bytes
@@ -53,7 +53,7 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A child job. Awaiting it gives its result, as often as one likes.
+    """A child job. Awaiting it gives its result; it may be awaited again and again.
 
     `job_id` is text and may go into a checkpoint's state; `Child(job_id)` is the same child again.
     """
@@ -65,7 +65,8 @@ class Child:
         return _context("a child job").child(self).__await__()
 
     async def cancel(self) -> None:
-        """End the child: what it did is taken back. Returns when it has ended; awaiting it then says how."""
+        """Cancel the child: it takes its effects back. Returns when the child has ended; awaiting it then gives its
+        end."""
         await _context("a child job").cancel_child(self)
 
 
@@ -78,10 +79,11 @@ async def spawn(
     on_parent_close: str = "cancel",
     **kwargs: Any,
 ) -> Child:
-    """Start a job of `agent` (one of yours, or the name of one) and go on; `await` what comes back for its result.
+    """Start a job of `agent` (an agent of yours, or an agent's name) and go on; `await` the returned child for its
+    result.
 
-    With `key`, all calls under that key in this job mean one child. When this job ends first, the child is
-    cancelled, or with `on_parent_close="abandon"` left alone.
+    With `key`, all calls under that key in this job give the same child. If this job ends first, the child is
+    cancelled; with `on_parent_close="abandon"` it runs on.
     """
     if on_parent_close not in ON_PARENT_CLOSE:
         raise ValueError(f"on_parent_close is one of {', '.join(ON_PARENT_CLOSE)}")
@@ -101,7 +103,7 @@ async def spawn(
 
 
 def read_end(child: Child, ended: Settled) -> Any:
-    """What a child's end means to its parent."""
+    """The child's result, or the error that its parent gets."""
     failure = ended.failure
     if failure is None:
         return from_json(ended.value or b"null") if child.result is None else child.result.read(ended.value)

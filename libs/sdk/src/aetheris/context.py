@@ -1,7 +1,7 @@
-"""What an agent can ask of the runner.
+"""The commands that an agent can give beside its own steps and tools.
 
-The functions here are an agent's whole vocabulary beside its own steps and tools. They find the runner through a
-context variable; outside an agent it is not set, and each of them says so.
+The functions here, and those of `approvals`, `awakeables`, `child`, `mapping` and `racing`, find the runner through a
+context variable. Outside an agent it is not set, and they raise an error that says so.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ B = TypeVar("B")
 
 
 class Context(Protocol):
-    """What answers an agent's commands: `aetheris.driving.program`. Definitions, approvals, children and tokens import
-    this module, so their types stand there and not here."""
+    """Answers an agent's commands: implemented in `aetheris.driving.program`. The modules of definitions, approvals,
+    children and tokens import this one, so their types cannot be named here."""
 
     async def step(self, definition: Any, arguments: dict[str, Any]) -> Any: ...
 
@@ -62,10 +62,10 @@ class Context(Protocol):
     async def compensate(self) -> None: ...
 
 
-# Set inside an agent. None outside, and inside a step: there everything is an ordinary call.
+# Set inside an agent. None outside, and inside a step, where every call is an ordinary one.
 current: ContextVar[Context | None] = ContextVar("aetheris_context", default=None)
 
-# The step whose body runs, so that a tool can refuse to be hidden in it.
+# The step whose body is running, so that a tool that is called inside it can refuse.
 enclosing_step: ContextVar[str | None] = ContextVar("aetheris_enclosing_step", default=None)
 
 
@@ -77,14 +77,14 @@ def _context(what: str) -> Context:
 
 
 async def sleep(span: str | float | timedelta) -> None:
-    """Sleep durably: `sleep("3d")`, `sleep(90)`, `sleep(timedelta(weeks=2))`. No worker is held."""
+    """Sleep durably: `sleep("3d")`, `sleep(90)`, `sleep(timedelta(weeks=2))`. The sleeping job occupies no runner."""
     await _context("sleep()").sleep(to_span(span))
 
 
 async def signal(key: str, *, timeout: str | float | timedelta | None = None) -> Any:
-    """Wait for the signal `key` and return its payload. It may have come before anybody waited.
+    """Wait for the signal `key` and return its payload. The signal may have come before the wait.
 
-    With a timeout, WaitTimedOut is raised when it is over first.
+    With a timeout, WaitTimedOut is raised if the signal does not come in time.
     """
     _check_key(key, "a signal's key")
     if key.startswith("awakeable/"):
@@ -93,11 +93,11 @@ async def signal(key: str, *, timeout: str | float | timedelta | None = None) ->
 
 
 async def receive(channel: str = "default", *, timeout: str | float | timedelta | None = None) -> Any:
-    """Wait for the next message of `channel` and return what it says. Each message is received once, and
-    those of a channel in the order in which they were accepted.
+    """Wait for the next message of `channel` and return its payload. Each message is received once, and the messages of
+    a channel in the order in which the gateway accepted them.
 
-    With a timeout, WaitTimedOut is raised when it is over first; a message that comes later waits for the
-    next `receive`.
+    With a timeout, WaitTimedOut is raised if no message comes in time; a message that comes later is for the next
+    `receive`.
     """
     _check_key(channel, "a channel")
     return await _context("receive()").receive(channel, None if timeout is None else to_span(timeout))
@@ -115,16 +115,16 @@ async def gather(__a: Awaitable[A], __b: Awaitable[B]) -> tuple[A, B]: ...
 @overload
 async def gather(*branches: Awaitable[T]) -> list[T]: ...
 async def gather(*branches: Awaitable[Any]) -> Any:
-    """Run branches side by side; their results in the order of the arguments.
+    """Run branches side by side and return their results in the order of the arguments.
 
-    All of them end before this does. If some raise, the first by position is raised, so that every
-    run of the same history takes the same way.
+    It returns when all branches have ended. If some raise, the error of the first by position is raised, so that every
+    run of the same record raises the same one.
     """
     return await _context("gather()").gather(branches)
 
 
 async def now() -> datetime:
-    """The time, recorded: a resumed run gets the same."""
+    """The time. It is recorded, so a resumed run gets the same."""
     return datetime.fromisoformat(await _context("now()").value("time"))
 
 
@@ -139,18 +139,19 @@ async def uuid() -> UUID:
 
 
 async def checkpoint(state: Any) -> NoReturn:
-    """Begin anew from the top, with `state` as the agent's keyword argument of that name, and forget what was
-    before: a job that goes on for years is taken over at the cost of what it did since its last checkpoint.
+    """Begin the agent again from its start, with `state` as its keyword argument of that name, and never read the
+    record before this point again. So a runner can take over a job that runs for years at the cost of the events since
+    its last checkpoint.
 
-    Never returns. It is for the agent itself, not for a branch of it. What was done before is settled: it is
-    not compensated any more, and a signal that was read is forgotten. Children go on.
+    Never returns. Only the agent itself may call it, not one of its branches. Effects from before are not compensated
+    any more, and a signal that was read is forgotten. Children go on.
     """
     await _context("checkpoint()").checkpoint(state)
 
 
 async def compensate() -> None:
-    """Take back, newest first, every effect so far that has a `compensate`; then the agent goes on.
+    """Take back every effect so far that has a `compensate`, newest first; then go on.
 
-    A job that fails or is cancelled does this by itself.
+    A job that fails or is cancelled does so by itself.
     """
     await _context("compensate()").compensate()

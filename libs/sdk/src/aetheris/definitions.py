@@ -53,7 +53,7 @@ class Definition(Generic[R]):
 
     @drives
     async def call(self, arguments: dict[str, Any], **injected: Any) -> R:
-        """The function itself. A plain function runs in a thread, so that it blocks nobody."""
+        """Call the function itself. A plain function runs in a thread, so that it does not block the event loop."""
         if not self.is_async:
             return await self.begin(arguments, **injected)
         args, kwargs = self.signature.spread(arguments)
@@ -61,7 +61,7 @@ class Definition(Generic[R]):
         return await self.function(*args, **kwargs)  # type: ignore[no-any-return]
 
     def begin(self, arguments: dict[str, Any], **injected: Any) -> asyncio.Future[R]:
-        """The same under way by itself: a task, or a thread, which nothing can stop."""
+        """Start the function: as a task, or in a thread, which cannot be stopped."""
         if self.is_async:
             return asyncio.get_running_loop().create_task(self.call(arguments, **injected))
         args, kwargs = self.signature.spread(arguments)
@@ -73,7 +73,7 @@ class Definition(Generic[R]):
 
 
 class Executed(Definition[R]):
-    """A definition whose code a runner enters: how often, and for how long at most."""
+    """A definition whose code a runner executes, with its retry policy and its limits."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Executed(Definition[R]):
         self.backoff = None if retry is None else self.retry.backoff
         self.timeout = None if timeout is None else to_span(timeout)
         self.heartbeat = None if heartbeat is None else to_span(heartbeat)
-        # A coroutine that may take its time.
+        # No limit: the coroutine may take any time.
         self.plain = self.is_async and self.timeout is None and self.heartbeat is None
 
 
@@ -157,8 +157,9 @@ class ToolDefinition(Executed[R]):
         return undo
 
     def undoing(self, arguments: bytes, result: bytes) -> dict[str, Any]:
-        """What `compensate` is called with, from the record of the call that it takes back: of the recorded
-        arguments and the result, those that it asks for, each as its own annotation says, or else the tool's."""
+        """The arguments for `compensate`, from the record of the call that it takes back. Of the recorded arguments and
+        the result it gets those that it has parameters for. Each is read by the parameter's annotation, or else by the
+        tool's."""
         assert self.compensate is not None
         theirs = self.compensate.signature
         recorded = {**from_json(arguments), "result": from_json(result)}
@@ -189,7 +190,7 @@ class ToolDefinition(Executed[R]):
 
 
 class _Verify(Definition[Any]):
-    """Asks the world whether an effect happened. Takes the tool's arguments, or those it has use for."""
+    """Finds out whether an effect happened. Takes the tool's arguments, or some of them."""
 
     injected = frozenset({"idempotency_key"})
 
@@ -231,8 +232,8 @@ def step(
 def step(function: Any = None, /, *, name: str | None = None, durable: bool = False, **limits: Any) -> Any:
     """Mark a function without side effects. `durable=True` waits for its record before going on.
 
-    `retry` says how often it is tried (`retry=3`, or a `Retry`); `timeout` how long one attempt may take,
-    `heartbeat` how long it may say nothing (see `aetheris.heartbeat`).
+    `retry` says how often it is tried (`retry=3`, or a `Retry`), `timeout` how long one attempt may take, `heartbeat`
+    how long it may go without a heartbeat (see `aetheris.heartbeat`).
     """
     if function is not None:
         return StepDefinition(function, name, durable, **limits)
@@ -258,10 +259,10 @@ def tool(
 def tool(function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
     """Mark a function with a side effect: it is entered at most once.
 
-    `verify` asks the world by key when a crash leaves the effect in doubt. `idempotent=True` says that
-    calling again under the same key is harmless. `unchanged` lists errors that leave the world as it was;
-    those alone are retried, if `retry` says so. `compensate` takes the effect back when the job fails or is
-    cancelled. A tool over its `timeout`, or silent for longer than its `heartbeat`, leaves a doubt.
+    `verify` finds out by the effect's key whether it happened, when a crash leaves it in doubt. `idempotent=True` says
+    that calling again under the same key is harmless. `unchanged` lists errors after which nothing has changed outside;
+    only those are retried, if `retry` says so. `compensate` takes the effect back when the job fails or is cancelled. A
+    tool that exceeds its `timeout` or its `heartbeat` leaves a doubt.
     """
     if function is not None:
         return ToolDefinition(function, name, **options)

@@ -1,4 +1,4 @@
-"""Spans of time as people write them."""
+"""Spans of time as people write them. A module of its own because most of the SDK's modules read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent's author can meet."""
+"""The errors that an author can meet."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from datetime import timedelta
 
 
 class AetherisError(Exception):
-    """Everything this package raises by itself."""
+    """The base class of the errors of this package."""
 
 
 class ContractViolation(AetherisError):
-    """The agent's code does what would make its record worthless. The message says what and instead of what."""
+    """The agent's code does something that would make its record worthless. The message says what, and what to do
+    instead."""
 
 
 class ValueRefused(AetherisError):
@@ -18,10 +19,10 @@ class ValueRefused(AetherisError):
 
 
 class StepFailed(AetherisError):
-    """A step or tool raised an error whose class cannot be had back from the record.
+    """A step or tool raised an error whose class cannot be restored from the record.
 
-    Where the class can be had back, the agent sees that class, so `except CardDeclined` works on the
-    first run and on every resume alike.
+    If the class can be restored, the agent gets that class, so `except CardDeclined` works on the first run and on
+    every resume alike.
     """
 
     def __init__(self, message: str, error_type: str = "") -> None:
@@ -30,17 +31,17 @@ class StepFailed(AetherisError):
 
 
 class Unchanged(AetherisError):
-    """Raise it, or a subclass, in a tool that failed and left the world as it was.
+    """Raise it, or a subclass, in a tool that failed and changed nothing.
 
-    Any other error leaves the effect in doubt: a time-out may well have charged the card.
+    Any other error leaves the effect in doubt: after a time-out the card may be charged or not.
     """
 
 
 class RetryAfter(Unchanged):
-    """Whoever was called is busy and says when to come again: `RetryAfter("30s")`.
+    """The called service is busy and says when to try again: `RetryAfter("30s")`.
 
-    It decides the pause before the next attempt; whether there is one is the retry policy's to say. In a
-    tool it vouches that the world is unchanged, as a refusal with a Retry-After header does.
+    It sets the pause before the next attempt; the retry policy decides whether there is one. Raised in a tool, it also
+    says that nothing was changed, as a refusal with a Retry-After header does.
     """
 
     def __init__(self, span: str | float | timedelta, message: str = "") -> None:
@@ -49,27 +50,27 @@ class RetryAfter(Unchanged):
 
 
 class Permanent(AetherisError):
-    """No later attempt will fare better: never retried, whatever the policy says.
+    """No later attempt would succeed: the error is never retried, even if the retry policy allows it.
 
-    In a tool it does not say what became of the world; raise a class that is `Unchanged` too if it does.
+    In a tool it does not say whether something was changed. If nothing was, raise a class that is `Unchanged` too.
     """
 
 
 class EffectSpent(AetherisError):
-    """The effect under this business key was made and taken back, or given up on: that key is used up."""
+    """The effect under this business key was compensated or abandoned, so the key cannot be used again."""
 
 
 class EffectBlocked(AetherisError):
-    """This effect must not be made here, and the message says why."""
+    """This fork must not make this effect; the message says why."""
 
 
 class EffectAbandoned(AetherisError):
-    """Nobody will ever know whether the effect happened, and somebody decided to go on."""
+    """A person abandoned the effect in doubt: it stays unknown whether it happened."""
 
 
 class WaitTimedOut(AetherisError, TimeoutError):
-    """What was waited for did not come in time."""
+    """The signal, message or token did not come in time."""
 
 
 class DeadlineExceeded(AetherisError, TimeoutError):
-    """The block under a `deadline()` was not done in time."""
+    """The code under a `deadline()` was not done in time."""

@@ -1,4 +1,4 @@
-"""One function over many items, side by side."""
+"""`map`: one function over many items, side by side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class MapFailed(AetherisError):
-    """More items failed than are tolerated. `failures` has them all, by the place of the item."""
+    """More items failed than are tolerated. `failures` has all errors by the index of the item."""
 
     def __init__(self, message: str, failures: Mapping[int, Exception] | None = None) -> None:
         super().__init__(message)
@@ -27,7 +27,7 @@ class MapFailed(AetherisError):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is asked for."""
+    """One call of `map`."""
 
     function: Callable[[Any], Any]
     items: Sequence[Any]
@@ -40,10 +40,12 @@ class Work:
         return await value if inspect.isawaitable(value) else value
 
     def settled(self, results: Mapping[int, Any]) -> list[Any]:
-        """What the agent gets, from the results and errors of the items that were begun."""
+        """The agent's result, from the results and errors of the items that were begun. Raises MapFailed if too many
+        failed."""
         failures = {number: found for number, found in sorted(results.items()) if isinstance(found, _Failed)}
         if len(failures) > self.tolerated:
             first = next(iter(failures.values())).error
+            # An agent can fail with this text, it is recorded, and a replay compares it: it never changes.
             raise MapFailed(
                 f"{len(failures)} of {len(self.items)} items failed, and {self.tolerated} are tolerated; "
                 f"the first with {type(first).__name__}: {first}",
@@ -58,7 +60,7 @@ class _Failed:
 
 
 def failed(error: Exception) -> Any:
-    """An item's error, kept apart from a result that happens to be an exception."""
+    """Marks an item's error, so that it is not confused with a result that is an exception object."""
     return _Failed(error)
 
 
@@ -67,7 +69,7 @@ def is_failed(result: Any) -> bool:
 
 
 def unfailed(result: Any) -> Any:
-    """The result, or the error raised."""
+    """Return a result, or raise a marked error."""
     if isinstance(result, _Failed):
         raise result.error
     return result
@@ -89,11 +91,10 @@ async def map(  # noqa: A001 - what it is called everywhere
     limit: int = 10,
     tolerate: float = 0,
 ) -> list[Any]:
-    """`function` of each item, at most `limit` at a time; the results in the order of the items.
+    """Call `function` with each item, at most `limit` at a time, and return the results in the order of the items.
 
-    `tolerate` failures (a number, or a fraction of the items below 1) are given back as exceptions in the
-    places of their results. With one more nothing new is begun, what runs comes to its end, and MapFailed is
-    raised with all of them.
+    Up to `tolerate` failures (a number, or a fraction of the items below 1) are returned as exceptions in the places of
+    their results. With one more, no new item begins, the running ones end, and MapFailed is raised with all errors.
     """
     given = list(items)
     if limit < 1:

@@ -1,4 +1,4 @@
-"""What a tool's `verify` answers, and what a tool can know about the effect it is making."""
+"""The answers of a tool's `verify`, and what a tool can read about its own effect."""
 
 from __future__ import annotations
 
@@ -9,41 +9,42 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """The effect is in the world; `result` is what the tool would have returned."""
+    """The effect has happened; `result` is the tool's return value."""
 
     result: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class DidNotHappen:
-    """The effect is not in the world and will not appear: the tool may be called."""
+    """The effect has not happened and will not happen any more: the tool may be called."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The world did not say. The effect stays in doubt."""
+    """`verify` could not find out. The effect stays in doubt."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """The effect that is being made."""
+    """The effect that the running tool is making."""
 
     key: str  # the same on every attempt
-    lease: int  # grows whenever the job changes hands; a downstream can refuse an older one
+    lease: int  # grows with every lease; the called service can refuse an older one
     attempt: int
     job_id: str
 
     @property
     def headers(self) -> dict[str, str]:
-        """For what the tool calls: deduplicate by the first, refuse a stale caller by the second."""
+        """HTTP headers for the service that the tool calls: the first to recognise a repeated call, the second to
+        refuse a runner that has lost the job."""
         return {"Idempotency-Key": self.key, "Aetheris-Fence": str(self.lease)}
 
 
 @dataclass(frozen=True, slots=True)
 class StepInHand:
-    """The step that runs."""
+    """The step that is running."""
 
     job_id: str
     path: str
@@ -59,7 +60,7 @@ effect_in_hand: ContextVar[Effect | None] = ContextVar("aetheris_effect", defaul
 
 
 def current_effect() -> Effect:
-    """The effect being made, inside a tool."""
+    """The effect that the running tool is making. Only inside a tool."""
     effect = effect_in_hand.get()
     if effect is None:
         raise LookupError("current_effect() is for the inside of a tool that an agent called")

@@ -1,7 +1,7 @@
 """Steps that write your own PostgreSQL exactly once.
 
-The function's rows and a row that says that it ran are written in one transaction, into your database. Whoever
-runs the step again, because the job's record did not hear of it, finds that row and gives its result back.
+The function's rows, and a row that says that it ran, are written into your database in one transaction. If the runner
+crashes before the job's record has the result, the step runs again, finds that row and returns the result stored there.
 
     begin ─► claim (job, path) in aetheris.steps ─┬─ first ──► your function ─► its result beside the claim ─► commit
                                                   └─ taken ──► the result that stands there
@@ -33,7 +33,7 @@ from aetheris.values import canonical
 
 R = TypeVar("R")
 
-# Created on first use, in the database of the function's own rows.
+# Created on first use, in the database that has the function's own rows.
 TABLE = """
 CREATE SCHEMA IF NOT EXISTS aetheris;
 CREATE TABLE IF NOT EXISTS aetheris.steps (
@@ -48,9 +48,9 @@ CREATE TABLE IF NOT EXISTS aetheris.steps (
     CONSTRAINT steps_pkey PRIMARY KEY (job_id, path)
 );
 """
-# Two that create it at once would trip over each other.
+# A lock, because two transactions that create the table at once would fail.
 _ALONE = "SELECT pg_advisory_xact_lock(7161923041)"
-# Whoever comes second waits here for the first one's commit, and then inserts nothing.
+# A second transaction for the same step waits here for the first one's commit, and then inserts no row.
 _CLAIM = """
 INSERT INTO aetheris.steps (job_id, path, name, arguments_digest, attempt, lease) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT ON CONSTRAINT steps_pkey DO NOTHING RETURNING true
@@ -64,12 +64,12 @@ _MISSING = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
 
 
 class DatabaseAway(AetherisError):
-    """The database is not to be had, or was lost on the way. Whether the transaction was committed, the next
-    attempt finds out."""
+    """The database cannot be reached, or the connection was lost. The next attempt finds out whether the transaction
+    was committed."""
 
 
 class _UntilItIsBack(Retry):
-    """A database that is away is waited for; what the function raises is final."""
+    """The retry policy: wait for a database that is away; an error of the function is final."""
 
     def hopeless(self, error: BaseException) -> bool:
         return not isinstance(error, DatabaseAway)
@@ -95,7 +95,7 @@ class TxStepDefinition(StepDefinition[R]):
         if not self.is_async or "tx" not in self.signature.injected:
             raise TypeError(f"{self.name}: a tx_step is an `async def` with a parameter `tx`, the connection")
         self._opened = opened
-        # It must know which step it is.
+        # The claim needs the step's job and path, which only a runner gives.
         self.plain = False
 
     async def call(self, arguments: dict[str, Any], **injected: Any) -> R:
@@ -109,7 +109,8 @@ class TxStepDefinition(StepDefinition[R]):
             try:
                 return await self._written(connection, arguments)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                # Also what the function raised of these kinds, which is its own affair while the connection stands.
+                # The function itself may raise these errors. While the connection is open, they are the function's and
+                # not the database's.
                 if isinstance(error, _LOST[:-1]) or connection.is_closed():
                     raise DatabaseAway(f"{self.name}: the connection was lost: {error}") from error
                 raise
@@ -184,9 +185,9 @@ def tx_step(
 ) -> Callable[[Callable[..., Awaitable[R]]], TxStepDefinition[R]]:
     """Mark an `async def` whose parameter `tx` is an asyncpg connection in a transaction.
 
-    `dsn` opens a connection for each step; `pool` is a function that gives an `asyncpg.Pool`, for many. Both
-    may be functions, so that nothing is read when the module is imported. Without `retry`, a database that is
-    away is waited for, and what the function raises is final.
+    `dsn` opens a connection for each step; `pool` is a function that returns an `asyncpg.Pool`, for many steps. Both
+    may be functions, so that importing the module reads no settings. Without `retry`, the step waits for a database
+    that is away, and an error of the function is final.
     """
     if (dsn is None) == (pool is None):
         raise TypeError("tx_step takes either dsn= or pool=")
@@ -196,7 +197,7 @@ def tx_step(
             return _closing(await asyncpg.connect(dsn if isinstance(dsn, str) else dsn()))
         assert pool is not None
         given = pool()
-        # A pool can be awaited too, which opens it.
+        # Awaiting a pool opens it.
         given = await given if isawaitable(given) else given
         return _released(given, await given.acquire())
 

@@ -1,4 +1,5 @@
-"""How a long step or tool says that it is alive, and how far it is."""
+"""Heartbeats: how a long step or tool reports that it is alive, and its progress. A module of its own because authors,
+hosts and threads share it."""
 
 from __future__ import annotations
 
@@ -9,10 +10,10 @@ NOTE_CHARACTERS_MAX = 256
 
 
 class Pulse(Protocol):
-    """Whoever watches the code that runs."""
+    """Receives the heartbeats of the running code."""
 
     def beat(self, fraction: float | None, note: str) -> None:
-        """From any thread, as often as it likes."""
+        """May be called from any thread, any number of times."""
 
 
 # Set by the runner around a step's or tool's own code.
@@ -20,13 +21,13 @@ pulse_in_hand: ContextVar[Pulse | None] = ContextVar("aetheris_pulse", default=N
 
 
 def heartbeat(fraction: float | None = None, note: str = "") -> None:
-    """Say inside a step or tool that it gets on: `heartbeat(0.4, "page 12 of 30")`.
+    """Report inside a step or tool that it is making progress: `heartbeat(0.4, "page 12 of 30")`.
 
-    It begins the `heartbeat=` limit anew, and people see the note. Outside a runner it does nothing.
+    It restarts the `heartbeat=` limit, and people see the note. Outside a runner it does nothing.
     """
     if fraction is not None and not 0 <= fraction <= 1:
         raise ValueError("fraction is a number from 0 to 1")
     pulse = pulse_in_hand.get()
     if pulse is not None:
-        # Whatever a note was made of, it can be sent.
+        # Characters that cannot be encoded are replaced, so that the note can be sent.
         pulse.beat(fraction, note.encode("utf-8", "replace").decode()[:NOTE_CHARACTERS_MAX])

@@ -2,9 +2,9 @@
 
     pytest --aetheris-agents agent.py histories/
 
-or, in the project's settings, `aetheris_agents = ["agent.py"]`. Where no agents are named, no history is
-collected. One sandbox replays them all. What pytest loads for everybody is kept small: the rest is imported
-when the first history is met.
+or, in the project's settings, `aetheris_agents = ["agent.py"]`. If no agents are named, no history is collected. One
+sandbox replays them all. pytest loads this module in every project, so it imports little; the rest is imported for the
+first history.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _agents(config: pytest.Config) -> list[str]:
-    """Those of the command line as they were typed; those of the settings from the project's folder."""
+    """The agents' files: from the command line as typed, from the settings relative to the project's folder."""
     typed: list[str] = config.getoption("--aetheris-agents")
     if typed:
         return typed

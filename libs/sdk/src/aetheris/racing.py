@@ -1,4 +1,4 @@
-"""The first of several, and no longer than that: `race()` and `deadline()`."""
+"""`race()`: the first of several branches. `deadline()`: a time limit around commands."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ async def race(*branches: Awaitable[T]) -> T:
 
         answer = await race(signal("answer"), revoked(), give_up_after("2d"))
 
-    A cancelled branch gets CancelledError at its next command. A tool that it has entered first comes to its outcome,
-    and where that is not known, the doubt is recorded. Children that it started are cancelled, too, and have ended
+    A cancelled branch gets CancelledError at its next command. If it is inside a tool, the tool first runs to its
+    outcome; if that stays unknown, the doubt is recorded. Children that it started are cancelled, too, and have ended
     when the race returns. A signal, message or decision that no branch took stays for a later wait.
     """
     if not branches:
@@ -38,8 +38,8 @@ class deadline:  # noqa: N801 - reads like the function that it is used as
             order = await look_up(number)
             await signal("paid")
 
-    The moment is recorded when the block is entered, so it holds while the job is parked and on another runner. A tool
-    that is entered comes to its outcome first.
+    The moment is recorded when the block is entered, so it holds while the job is parked and on another runner. A
+    running tool runs to its outcome first.
     """
 
     def __init__(self, span: str | float | timedelta) -> None:
@@ -54,8 +54,9 @@ class deadline:  # noqa: N801 - reads like the function that it is used as
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is not None and not isinstance(error, Exception | asyncio.CancelledError):
-            # The agent is unwound, and gives no more commands.
+            # The agent is being unwound and gives no more commands.
             return
         cancelled = isinstance(error, asyncio.CancelledError)
         if await _context("deadline()").close_deadline(self._opened, cancelled):
+            # An agent can fail with this text, it is recorded, and a replay compares it: it never changes.
             raise DeadlineExceeded(f"not done within {self._span}") from None

@@ -1,4 +1,4 @@
-"""How often, and how long apart, a step or tool is tried again."""
+"""Retry policies: how often, and how long apart, a step or tool is tried."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aetheris_journal.commands import Backoff
 from aetheris.durations import to_span
 from aetheris.errors import ContractViolation, Permanent, RetryAfter, ValueRefused
 
-# What no later attempt could mend.
+# Errors that no later attempt could avoid.
 _HOPELESS = (Permanent, ValueRefused, ContractViolation)
 
 
@@ -53,14 +53,14 @@ class Retry:
 
     @property
     def backoff(self) -> Backoff:
-        """The part of it that a command carries."""
+        """The part of the policy that a command carries."""
         return Backoff(self.attempts, self.first_pause, self.factor, self.most_pause, self.jitter, self.window)
 
     def hopeless(self, error: BaseException) -> bool:
         return isinstance(error, (*_HOPELESS, *self.unless)) or not isinstance(error, Exception)
 
 
-# What a definition without a policy has.
+# The policy of a definition without one.
 ONCE = Retry(attempts=1)
 
 
@@ -72,14 +72,14 @@ def to_retry(retry: Retry | int | None) -> Retry:
 
 
 def asked_pause(error: BaseException) -> timedelta | None:
-    """How long the error itself asks to be left alone, in its `retry_after`, if it does."""
+    """The pause that the error itself asks for with its `retry_after`, if it does."""
     asked = getattr(error, "retry_after", None)
     if asked is None or isinstance(asked, bool):
         return None
     try:
         return to_span(asked)
     except (TypeError, ValueError, OverflowError):
-        # Somebody else's attribute of that name: nothing that a pause could be made of.
+        # Another library's attribute of the same name, which is no span of time.
         return None
 
 

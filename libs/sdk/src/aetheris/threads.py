@@ -1,4 +1,5 @@
-"""Threads for plain functions. Nothing waits for them: one that never returns keeps no process from ending."""
+"""Threads for plain functions. The process does not wait for them: a function that never returns does not keep it from
+ending."""
 
 from __future__ import annotations
 
@@ -12,13 +13,13 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# How many run at once in one process, those that were given up on included. The others wait for one to end.
+# The most threads at once in one process, with those that were left behind. Further calls wait for a thread.
 THREADS_MAX = 64
 
 
 class Threads:
-    """A pool of daemon threads, each made when no other is idle. The pools of the standard library are joined
-    when the process ends, and a thread that hangs would hang it."""
+    """A pool of daemon threads. A thread is made when no other is idle. The standard library's pools are joined when
+    the process ends, so a thread that hangs would hang the process."""
 
     def __init__(self, most: int = THREADS_MAX) -> None:
         self._most = most
@@ -27,7 +28,8 @@ class Threads:
         self._idle = self._alive = 0
 
     def start(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """What `function` brings, in this context. Cancelling it stops nothing: the result is dropped."""
+        """Run `function` in a thread, in the current context. Cancelling the future does not stop the function: its
+        result is dropped."""
         loop, context = asyncio.get_running_loop(), copy_context()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -40,14 +42,15 @@ class Threads:
                 tell(future.set_result, result)
 
         def tell(settle: Callable[[Any], None], value: Any) -> None:
-            # The loop may be gone: then nobody is left to be told.
+            # The event loop is closed, so the result has no receiver.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(lambda: None if future.done() else settle(value))
 
         with self._changed:
             self._calls.append(call)
             self._changed.notify()
-            # Each idle one takes one, also where it was woken and has not got so far yet.
+            # Each idle thread will take one call, also a thread that was woken and does not run yet. So a new thread is
+            # needed only for more calls than that.
             needed = len(self._calls) > self._idle and self._alive < self._most
             self._alive += needed
         if needed:
@@ -63,12 +66,12 @@ class Threads:
                     self._idle -= 1
                 call = self._calls.popleft()
             call()
-            # Kept while the next is waited for, it would keep alive what it brought.
+            # Dropped before waiting for the next call, so that the last result can be freed.
             del call
 
 
 def _bearable(error: BaseException) -> BaseException:
-    # A future cannot carry it.
+    # A future cannot carry StopIteration.
     return RuntimeError(f"the function raised {error!r}") if isinstance(error, StopIteration) else error
 
 

@@ -1,7 +1,7 @@
-"""Values and their JSON: what is recorded is what every later run gets back.
+"""Values and their JSON: every later run gets back the recorded value.
 
-An agent always gets a value that has been through JSON, on the first run too, so that a resumed run
-cannot see another shape than the first one did. Never pickle.
+An agent always gets a value that has been through JSON, also on the first run, so that a resumed run gets a value of
+the same shape. Values are never pickled.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Codec:
     def __init__(self, annotation: Any, what: str) -> None:
         self._what = what
         self._adapter: TypeAdapter[Any] | None = None
-        # A TypedDict is a dict, at run time and in JSON, so there is nothing to make of it.
+        # A TypedDict is a dict at run time and in JSON, so nothing has to be converted.
         if annotation not in (_UNTYPED, Any, None, type(None)) and not is_typeddict(annotation):
             try:
                 self._adapter = TypeAdapter(annotation)
@@ -59,7 +59,7 @@ class Codec:
 
     @property
     def typed(self) -> bool:
-        """Whether it makes anything of plain JSON."""
+        """Whether it converts plain JSON to another type."""
         return self._adapter is not None
 
     def write(self, value: object) -> bytes:
@@ -80,7 +80,7 @@ class Codec:
 
 
 class Signature:
-    """What a function takes and gives, worked out once."""
+    """A function's parameters and result, analysed once."""
 
     def __init__(self, function: Callable[..., Any], *, name: str, injected: frozenset[str] = frozenset()) -> None:
         self.name = name
@@ -119,14 +119,14 @@ class Signature:
         return dict(bound.arguments)
 
     def spread(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Back from `bind` to what a call takes."""
+        """The positional and keyword arguments of a call, from the arguments that `bind` returned."""
         if not self._variadic:
             return (), dict(arguments)
         bound = inspect.BoundArguments(self._bare, dict(arguments))
         return bound.args, bound.kwargs
 
     def codec(self, name: str) -> Codec:
-        """Of the parameter `name`."""
+        """The codec of the parameter `name`."""
         return self._codecs[name]
 
     def read_arguments(self, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class Signature:
 
 
 def _said(error: ValidationError) -> str:
-    """In one line, place by place."""
+    """The problems of a validation error in one line."""
     said = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         place = ".".join(map(str, problem["loc"]))
@@ -153,5 +153,5 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return get_type_hints(function, include_extras=True)
     except NameError:
-        # An annotation that only a type checker can see: treated as if it were not there.
+        # An annotation that cannot be resolved at run time (only a type checker sees it) is ignored.
         return {}

@@ -1,1 +1,2 @@
-"""The step contract: what agent code leaves to its steps, held at run time (`guard`) and at rest (`aetheris.lint`)."""
+"""The step contract: what agent code may do only in steps. `guard` enforces it at run time, `aetheris.lint` in the
+source."""

@@ -1,12 +1,12 @@
-"""Who is acting: the agent's own code, or somebody on its way.
+"""Decides whether the agent's own code is acting, or the runner, or a library on the way to a log line.
 
-The stack is walked outward from what was called. The first frame of ours decides: where it is the driver,
-which calls agent code, the agent acts; any other frame of ours acts on its own account. What is read on the
-way to a log line, an import or a traceback decides nothing in the agent and is let through.
+The stack is walked outward from the function that was called. The first frame of this package decides: if it is the
+driver, which calls agent code, the agent acts; if it is any other, that module acts. A call on the way to a log line,
+an import or a traceback cannot change what the agent decides, so it is allowed.
 
     time.time ◄─ requests ◄─ checkout() ◄─ driver          the agent acts
     time.time ◄─ steps.py ◄─ step() ◄─ checkout() ◄─ …      the runner acts
-    time.time ◄─ logging ◄─ checkout() ◄─ driver            nobody minds
+    time.time ◄─ logging ◄─ checkout() ◄─ driver            allowed
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ BYSTANDERS = frozenset((
     "pdb", "bdb",
 ))  # fmt: skip
 
-# By identity, because a code object's hash reads all of it; kept, so that no other can get the same one.
+# By identity, because hashing a code object reads all of it. The objects are kept, so that no new one can get the same
+# identity.
 _drivers: dict[int, CodeType] = {}
 
 
 def drives(function: F) -> F:
-    """Marks what calls agent code directly."""
+    """Marks a function that calls agent code directly."""
     code: CodeType = function.__code__
     _drivers[id(code)] = code
     return function
@@ -45,7 +46,7 @@ def drives(function: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A line of somebody's code."""
+    """A line of source code."""
 
     file: str
     line: int
@@ -60,7 +61,7 @@ class Place:
 
 
 def acting(frame: FrameType | None) -> Place | None:
-    """The agent's line that acts from `frame`, or None where it is not the agent that acts."""
+    """The agent's line that leads to `frame`, or None if it is not the agent that acts."""
     inner: FrameType | None = None
     own: FrameType | None = None
     while frame is not None:
@@ -78,8 +79,8 @@ def acting(frame: FrameType | None) -> Place | None:
 
 
 def nearest(frame: FrameType | None) -> Place | None:
-    """The innermost line of the agent's own: where a command was given. None where the stack of the branch
-    holds none, because the command was given before the branch ran."""
+    """The innermost line of the author's code: where a command was given. None if the stack of the branch has no such
+    line, because the command was given before the branch ran."""
     inner: FrameType | None = None
     while frame is not None:
         if is_own(frame):
@@ -93,7 +94,7 @@ def nearest(frame: FrameType | None) -> Place | None:
 
 
 def is_own(frame: FrameType) -> bool:
-    """Neither ours nor a library's."""
+    """Whether the file is the author's: neither this package's nor a library's."""
     return _root(frame) not in OURS and not _is_library(frame.f_code.co_filename)
 
 

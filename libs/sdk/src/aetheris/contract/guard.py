@@ -1,13 +1,13 @@
 """Holds agent code to the step contract while it runs.
 
-Two means, because neither reaches everything. An audit hook hears the interpreter act: files, sockets,
-processes, threads. Clock, randomness and the event loop are silent, so stand-ins take their names' places:
-module functions and the methods of classes, those of `datetime` in the type's own dictionary. So an alias
-made after the guard is in place (`from time import time as t`) is a stand-in, too.
+It works in two ways, because neither is enough alone. An audit hook sees when the interpreter opens files, sockets,
+processes and threads. The clock, random numbers and the event loop cause no audit event, so their functions are
+replaced by wrappers: functions in their modules, methods in their classes, those of `datetime` in the type's own
+dictionary. An alias made after the guard is in place (`from time import time as t`) gets the wrapper, too.
 
-Outside agent code both cost a look at a context variable. What they cannot see: a function that was taken
-out of its module before the guard came, an extension in C that asks the system by itself, `os.stat` and
-`os.environ`, which say nothing, and the order of a set. `aetheris lint` finds some of these at rest.
+Outside agent code both cost one read of a context variable. They cannot see a function that was imported from its
+module before the guard was installed, an extension in C that calls the system itself, `os.stat` and `os.environ`, which
+cause no audit event, and the order of a set. `aetheris lint` finds some of these in the source.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _installed = False
 
 @contextmanager
 def in_force() -> Iterator[None]:
-    """Agent code that acts raises ContractViolation. Enter before the agents' modules are imported."""
+    """While this is entered, agent code that acts raises ContractViolation. Enter it before the agents' modules are
+    imported."""
     global _in_force
     _install()
     _in_force += 1
@@ -50,9 +51,10 @@ def held() -> bool:
 
 
 def _refuse(rule: Rule, what: str) -> None:
-    """Raise, if it is agent code that acts."""
+    """Raise ContractViolation, if it is agent code that acts."""
     place = acting(sys._getframe(2))
     if place is not None:
+        # An agent can fail with this text, it is recorded, and a replay compares it: it never changes.
         text = f": `{place.text}`" if place.text else ""
         raise ContractViolation(
             f"{rule.id}: the agent {rule.title} by {what} at {place}{text}. Between steps, {rule.why}; {rule.remedy}"
@@ -66,12 +68,12 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _is_time_zone(event: str, arguments: tuple[Any, ...]) -> bool:
-    """`ZoneInfo` opens its file from C, with no frame to be known by."""
+    """Whether the path is a time zone's. `ZoneInfo` opens its file from C, so no frame shows that it does."""
     return event == "open" and isinstance(arguments[0], str) and arguments[0].startswith(TZPATH)
 
 
 def _shown(event: str, arguments: tuple[Any, ...]) -> str:
-    """The path or address, where there is one to name."""
+    """The path or address for the message; empty if there is none."""
     first = [each for each in arguments[:2] if isinstance(each, str | bytes | tuple)]
     return f"({first[0]!r})" if first and event != "subprocess.Popen" else "()"
 
@@ -107,7 +109,7 @@ def _loops() -> list[type]:
 
 
 def _stand_in(owner: Any, attribute: str, name: str, rule: Rule) -> None:
-    """In the place of a function of a module, or of a method of a class."""
+    """The wrapper for a function of a module or a method of a class."""
     original = getattr(owner, attribute, None)
     if original is not None:
         setattr(owner, attribute, _guarded(original, name, rule, 1 if isinstance(owner, type) else 0))
@@ -131,11 +133,11 @@ def _is_harmless(args: tuple[Any, ...], kwargs: dict[str, Any], harmless: int | 
 
 
 def _stand_in_of_c_type(kind: type, method: str, name: str, rule: Rule) -> None:
-    """In the dictionary of a type that no assignment can change.
+    """Put a wrapper into a built-in type, which refuses assignment.
 
-    A subclass in its place would be another type for every `isinstance` and annotation; this one stays
-    itself. The view of a type's dictionary refers to the dictionary and to nothing else, in every CPython so
-    far; where that changes, the linter is left.
+    A subclass in its place would be another type for every `isinstance` and annotation. So the wrapper goes into the
+    type's own dictionary, which the garbage collector finds through the read-only view: the view refers to nothing else
+    in every CPython so far. Should that change, only the linter finds these calls.
     """
     found = [each for each in gc.get_referents(kind.__dict__) if isinstance(each, dict) and method in each]
     if len(found) != 1:
@@ -149,5 +151,5 @@ def _stand_in_of_c_type(kind: type, method: str, name: str, rule: Rule) -> None:
         return original.__get__(None, cls)(*args, **kwargs)
 
     found[0][method] = classmethod(guarded)
-    # The interpreter remembers what it found in a type.
+    # The interpreter caches attributes of types; this drops the cache.
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))

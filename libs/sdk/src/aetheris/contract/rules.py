@@ -1,6 +1,6 @@
 """What agent code may not do between its steps: the rules, and the names that break them.
 
-One table for both readers: the guard refuses these names at run time, the linter finds them at rest.
+One table for both: the guard refuses these names at run time, the linter finds them in the source.
 """
 
 from __future__ import annotations
@@ -174,10 +174,10 @@ LOOP_METHODS: dict[str, Rule] = {
     "run_in_executor": THREAD,
 }
 
-# These read the clock only where they are not given a time: so many arguments and more are harmless.
+# These read the clock only if they are not given a time: a call with this many arguments or more is harmless.
 HARMLESS_WITH = {"time.localtime": 1, "time.gmtime": 1, "time.ctime": 1, "time.strftime": 2, "random.Random.seed": 1}
 
-# What the interpreter says when it acts: sys.addaudithook's events.
+# The interpreter's audit events (see `sys.addaudithook`) that break a rule.
 EVENTS: dict[str, Rule] = {
     "open": FILES,
     **_named(

@@ -1,1 +1,1 @@
-"""What every driver of an agent shares, the runner that executes and the reader that replays alike."""
+"""Runs an agent for a settler: the same code in a runner, which executes, and in a replay, which only looks up."""

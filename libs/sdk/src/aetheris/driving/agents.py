@@ -16,11 +16,11 @@ from aetheris.errors import AetherisError
 
 
 class AgentsUnreadable(AetherisError):
-    """The message names the file and what is wrong with it."""
+    """A file or module cannot be loaded. The message names it and the problem."""
 
 
 def load_agents(sources: Sequence[str]) -> dict[str, AgentDefinition[Any]]:
-    """Every agent of the files and modules, and the built-in one unless they bring their own `default`."""
+    """Every agent of the files and modules, and the built-in `default` unless they define one."""
     agents: dict[str, AgentDefinition[Any]] = {}
     origin: dict[str, str] = {}
     for source in sources:
@@ -49,8 +49,8 @@ def _module(source: str) -> ModuleType:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        # Its neighbours are importable, as they are when the file is run by itself; and its classes are
-        # found again by name, which recorded errors need.
+        # The file's folder is importable, as it is when Python runs the file. The module is registered, so that
+        # recorded errors find their classes by name.
         sys.path.insert(0, str(path.resolve().parent))
         sys.modules[name] = module
         spec.loader.exec_module(module)

@@ -1,4 +1,5 @@
-"""Where in its program an agent is: the path of the next command."""
+"""Counts the commands of one branch: the path of the next one. A module of its own because the programs and the replay
+share it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The agent that is there before anybody writes one. It works offline and says what it is."""
+"""The built-in agent, which every runner offers. It works offline and says what it is. A module of its own because it
+is loaded like an author's file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Errors as values, and back.
+"""Turns errors into recorded failures, and back.
 
-What an agent catches must be the same on the first run and on every resume, so an error always goes
-through its record before the agent sees it: its class and what it said.
+An agent must catch the same error on the first run and on every resume. So it never gets the error that was raised, but
+one that is made from the record: from its class and its text.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from aetheris.errors import StepFailed
 
 
 class Restart(BaseException):
-    """Unwinds the agent after a checkpoint. Not an Exception: no handler of an agent's errors is meant by it."""
+    """Unwinds the agent after a checkpoint. Not an Exception, so that the agent's error handlers do not catch it."""
 
 
-# What passes through the code of agents, steps and tools as it is. Every other BaseException that they raise is an
-# error of theirs: SystemExit too, because the process belongs to all of its jobs.
+# Exceptions that pass through the code of agents, steps and tools unchanged. Every other BaseException that such code
+# raises is recorded as its error: SystemExit too, because the process belongs to all of its jobs.
 UNCONTAINED = (asyncio.CancelledError, GeneratorExit, Restart)
 
 # A recorded error is known by the module that had its class when it was first released. These modules were renamed
@@ -44,7 +44,7 @@ def described(error: BaseException, *, retryable: bool = False) -> Failure:
 
 
 def said(error: BaseException) -> str:
-    """What an error says, also where its own text raises."""
+    """The text of an error, also if `str(error)` raises."""
     try:
         return str(error)
     except Exception as broken:
@@ -55,13 +55,13 @@ def _stack(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
     except Exception:
-        # The text of the error, or of one behind it, raises.
+        # The text of the error, or of one of its causes, raises.
         return "".join(traceback.format_tb(error.__traceback__))
 
 
 def revived(failure: Failure) -> Exception:
-    """The error again. Its class where a class of that name is loaded and can be made from a message;
-    StepFailed otherwise."""
+    """The error from the record. It has the recorded class, if that is loaded and can be made from a message; otherwise
+    it is a StepFailed."""
     kind = _class(failure.type)
     if kind is not None:
         try:
@@ -85,6 +85,6 @@ def _class(name: str) -> type[Exception] | None:
 
 
 def cut(text: str, bytes_max: int) -> str:
-    """Text that can be written down, whatever it was made of."""
-    # Through bytes: a lone surrogate in a message would make the whole commit unwritable.
+    """The beginning of `text` that can be recorded: at most `bytes_max` bytes of valid UTF-8."""
+    # A lone surrogate (half a character) in a message would make the whole commit impossible to encode.
     return text.encode("utf-8", "replace")[:bytes_max].decode("utf-8", "ignore")

@@ -1,4 +1,4 @@
-"""How a submission becomes an agent's arguments."""
+"""Turns a job's input into an agent's arguments."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from pydantic_core import from_json
 from aetheris.definitions import AgentDefinition
 from aetheris.errors import AetherisError, ContractViolation, ValueRefused
 
-# The parameter that gets what a checkpoint saved.
+# The parameter that gets the state of the last checkpoint.
 STATE = "state"
 
 
 class InputRefused(AetherisError):
-    """The submission does not fit the agent. The job fails with this, before its first step."""
+    """The input does not fit the agent. The job fails with this before its first step.
+
+    Its texts are recorded, and a replay compares them: they never change.
+    """
 
 
 def first_arguments(definition: AgentDefinition[Any], data: bytes, state: bytes | None) -> dict[str, Any]:
-    """What the agent is called with: its submission, and behind a checkpoint the state that it left."""
+    """The arguments that the agent is called with: the job's input, and behind a checkpoint the saved state."""
     arguments = read_input(definition, data)
     if state is not None:
         if STATE not in definition.signature.names:

@@ -2,8 +2,8 @@
 
     await charge(5) ──► CallTool("charge", b'{"amount":5}') ──► settler ──► Settled(b'"r-1"') ──► "r-1"
 
-The settler is the engine in a runner, or one of the two that only look things up (`aetheris.replay`). What an agent
-gets has always been through its recorded bytes, so that every run gets the same.
+The settler is the engine in a runner, or one of the two that only look answers up (`aetheris.replay`). An agent's
+results are always made from the recorded bytes, so that every run gets the same.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ class Commands:
 
     def __init__(self, settler: Settler, definition: AgentDefinition[Any]) -> None:
         self._settler, self._definition = settler, definition
-        # A checkpoint is saved: whatever the agent does now, it begins again from its start.
+        # A checkpoint is saved: the agent begins again from its start, even if it catches `Restart`.
         self.over = False
         self.verdicts = Verdicts()
-        # The children that end with the branch which started them, by the places where it did.
+        # The children that are cancelled with the branch that started them, with the paths where it did.
         self._started: list[tuple[str, Child]] = []
 
     async def step(self, definition: StepDefinition[Any], arguments: dict[str, Any]) -> Any:
@@ -118,6 +118,7 @@ class Commands:
     async def signal(self, key: str, timeout: timedelta | None) -> Any:
         settled = await self._settle(c.WaitSignal(key, timeout))
         if settled.timed_out:
+            # An agent can fail with this text, and with that of `receive`: they are recorded and never change.
             raise WaitTimedOut(f"signal {key!r} did not come in time")
         return from_json(settled.value) if settled.value else None
 
@@ -159,7 +160,7 @@ class Commands:
         return child
 
     async def child(self, child: Child) -> Any:
-        # A failure is what the child's own end was, and not an error of this command.
+        # A failure here is the child's end, and not an error of this command.
         path = self._take()
         return read_end(child, await self._settler.settle(path, c.AwaitChild(child.job_id)))
 
@@ -217,7 +218,7 @@ class Commands:
 
         await self._settler.together(path, range(len(work)), branch, ended=_closer(work))
         if not decided:
-            # The race itself is in a scope that was cancelled, and no branch came to its end.
+            # The race itself is in a cancelled scope, and no branch ended.
             raise asyncio.CancelledError
         winner = int(decided)
         for number, lost in enumerate(work):
@@ -233,7 +234,7 @@ class Commands:
         return path, outer
 
     async def close_deadline(self, opened: Any, cancelled: bool) -> bool:
-        """Whether the time was over before the code under the deadline was."""
+        """Whether the deadline passed before its code was done."""
         path, outer = opened
         current_branch.set(outer)
         settled = await self._settler.settle(path, c.CloseDeadline())
@@ -244,12 +245,12 @@ class Commands:
 
     async def cancel_child(self, child: Child) -> None:
         await self._settle(c.CancelChild(child.job_id))
-        # Its own failure says how it ended, and is no error of the parent's.
+        # Wait for the child's end. Its failure is no error of the parent.
         await self._settler.settle(self._take(), c.AwaitChild(child.job_id))
 
     async def _give_up(self, prefix: str, work: Awaitable[Any] | None) -> None:
-        """The branch whose paths begin with `prefix` was cancelled: so are the children that it started or waited
-        for, and its verdicts count for nothing."""
+        """Clean up after a cancelled branch, whose paths begin with `prefix`: cancel the children that it started or
+        waited for, and forget its verdicts."""
         self.verdicts.forget(prefix)
         lost = [child for path, child in self._started if path.startswith(prefix)]
         if isinstance(work, Child):
@@ -261,9 +262,9 @@ class Commands:
         return _succeeded(await self._settler.settle(self._take(), command))
 
     def _take(self) -> str:
-        """The place of the next command. The agent does not come to it past a rejection that it did not look at."""
+        """The path of the next command. Raises if the branch has a rejection that the agent did not look at."""
         if self.over:
-            # A `finally` that gives commands is not answered any more.
+            # A `finally` block gave a command while the agent unwinds after a checkpoint: it is not answered.
             raise Restart
         branch = current_branch.get()
         self.verdicts.insist(branch.prefix)
@@ -277,7 +278,7 @@ def _succeeded(settled: Settled) -> Settled:
 
 
 def _closer(work: Sequence[Awaitable[Any]]) -> Callable[[int], None]:
-    """Closes the work of a branch that was stopped before its first turn, and so has never awaited it."""
+    """Closes the coroutine of a branch that was stopped before it could await it."""
 
     def close(number: int) -> None:
         branch = work[number]
@@ -289,7 +290,7 @@ def _closer(work: Sequence[Awaitable[Any]]) -> Callable[[int], None]:
 
 @drives
 async def _outcome(prefix: str, work: Awaitable[Any]) -> Any:
-    """What a branch returned; or its error, marked as one."""
+    """The result of a branch; or its error, marked as a failure."""
     current_branch.set(Branch(prefix))
     try:
         return await work

@@ -1,7 +1,7 @@
-"""Verdicts that nobody has looked at yet, and where that stops the agent.
+"""Rejections that the agent has not looked at yet, and where that stops it.
 
-A verdict belongs to the branch that asked for it. Once that branch is over, the one that began it answers for
-it: whoever gives a command has no branches below that still move.
+A verdict belongs to the branch that asked for it. When that branch is over, the branch that began it is stopped
+instead: a branch that gives a command has no running branches below it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ class Verdicts:
         self._unread: list[_Unread] = []
 
     def given(self, path: str, title: str, verdict: Verdict) -> Verdict:
-        """The agent gets this verdict for what it asked at `path`. Asking for `approved` of a yes may be left out."""
+        """Remember a verdict for an approval at `path`, unless it was approved: the agent need not look at that."""
         if not verdict.granted:
             self._unread.append(_Unread(path[: path.rfind(".") + 1], title, verdict))
         return verdict
 
     def forget(self, branch: str) -> None:
-        """The branch whose paths begin so was cancelled, and no one goes on past its verdicts."""
+        """Forget the verdicts of a cancelled branch, whose paths begin with `branch`."""
         self._unread = [unread for unread in self._unread if not unread.branch.startswith(branch)]
 
     def insist(self, branch: str = "") -> None:
-        """The branch whose paths begin so goes on. Raises where a verdict that is not a yes was not looked at, and
-        goes on raising until it is."""
+        """Called before the branch whose paths begin with `branch` goes on. Raises if it has a rejection that was not
+        looked at, again and again until it is."""
         if not self._unread:
             return
         self._unread = [unread for unread in self._unread if not unread.verdict.read]

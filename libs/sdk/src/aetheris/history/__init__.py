@@ -1,10 +1,9 @@
-"""A job's record as a file: `aetheris export` writes it, and replay reads it where there is no server.
+"""A job's record as a file: `aetheris export` writes it, and replay reads it without a server.
 
     {"format": "aetheris-history/1", "job_id": …, "agent": …,
      "commits": [{"seq": 1, "lease": 1, "time": …, "hash": …, "body": …}, …]}
 
-`body` holds the exact bytes that were hashed, in base64; so a file that was edited is found out when it is
-read, as an edited record is.
+`body` holds the exact bytes that were hashed, in base64. So reading finds an edited file, as it finds an edited record.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class HistoryUnreadable(AetherisError):
-    """The file is no history, or its chain is broken. The message says where."""
+    """The file is no history, or its chain is broken; the message says where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class History:
 
 
 def of_commits(job_id: UUID, commits: Iterable[Commit], origin: str = "") -> History:
-    """The history, if its chain is whole and tells of a job from its beginning."""
+    """The history of these commits. Raises HistoryUnreadable if the chain is broken or does not begin with the job."""
     where = origin or f"job {job_id}"
     kept = tuple(commits)
     broken = first_break(job_id, kept)
@@ -64,7 +63,7 @@ def of_commits(job_id: UUID, commits: Iterable[Commit], origin: str = "") -> His
 
 
 def dump(history: History) -> str:
-    """One commit a line, so that two histories can be compared as text."""
+    """The history as JSON with one commit a line, so that two histories can be compared as text."""
     lines = [json.dumps(_commit(commit), ensure_ascii=False) for commit in history.commits]
     head = f'{{"format": "{FORMAT}", "job_id": "{history.job_id}", "agent": {json.dumps(history.agent)}, "commits": ['
     return head + "\n" + ",\n".join(lines) + "\n]}\n"

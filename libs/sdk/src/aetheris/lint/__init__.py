@@ -1,4 +1,4 @@
-"""Finds at rest what the guard refuses at run time, and what nobody can see at run time."""
+"""Finds in the source the calls that the guard refuses at run time, and some that the guard cannot see."""
 
 from aetheris.lint.file import FileUnreadable, Finding, lint_file, lint_text
 

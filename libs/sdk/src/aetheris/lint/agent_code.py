@@ -1,4 +1,4 @@
-"""Which functions of a file are agent code: the agents, and the functions they call that are no steps or tools."""
+"""Finds the agent code of a file: the agents, and the functions that they call and that are no steps or tools."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aetheris.lint.names import Names
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
-# What an agent says to its runner, and is nothing unless it is awaited.
+# The commands of an agent, which have no effect unless they are awaited.
 COMMANDS = frozenset((
     "sleep", "signal", "receive", "approval", "awakeable", "gather", "map", "race", "spawn", "checkpoint", "compensate",
     "now", "random", "uuid",
@@ -29,12 +29,12 @@ class FileCode:
     names: Names
     functions: dict[str, Function] = field(default_factory=dict)
     kinds: dict[str, CodeKind] = field(default_factory=dict)
-    # Methods and nested functions, too: everything that runs between steps.
+    # Methods and nested functions as well: everything that runs between steps.
     agent_code: list[Function] = field(default_factory=list)
     steps: list[Function] = field(default_factory=list)
 
     def kind_of(self, node: ast.expr) -> CodeKind:
-        """What is called here, as far as this file says."""
+        """The kind of the function that is called here, as far as this file shows."""
         return self.kinds.get(node.id, CodeKind.PLAIN) if isinstance(node, ast.Name) else CodeKind.PLAIN
 
     def is_command(self, call: ast.Call) -> bool:
@@ -81,7 +81,8 @@ def _kind(node: Function, names: Names) -> CodeKind:
 
 
 def _mark_called(tree: ast.Module, code: FileCode) -> None:
-    """`charge = tool(charge_card, …)` and a tool's `verify=` and `compensate=` are no agent code either."""
+    """Mark functions that become tools by a call, as in `charge = tool(charge_card, …)`, and those given as `verify=`
+    and `compensate=`: they are no agent code."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -98,7 +99,7 @@ def _mark_called(tree: ast.Module, code: FileCode) -> None:
 
 
 def _mentioned(function: Function) -> set[str]:
-    """Every name in its body: what it calls, and what it hands on to be called."""
+    """Every name in its body: the functions that it calls, and those that it hands on to be called."""
     return {
         node.id if isinstance(node, ast.Name) else node.attr
         for part in function.body

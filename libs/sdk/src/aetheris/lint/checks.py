@@ -9,7 +9,7 @@ from aetheris.contract import rules
 from aetheris.contract.rules import Rule
 from aetheris.lint.agent_code import CodeKind, FileCode, Function
 
-# Names that are watched at run time, and those that only the syntax shows.
+# The names that the guard watches at run time, and names that only the source shows.
 _CALLS: dict[str, Rule] = {
     **rules.FUNCTIONS,
     **rules.METHODS,
@@ -33,7 +33,7 @@ _CALLS: dict[str, Rule] = {
     "asyncio.create_subprocess_exec": rules.PROCESS,
     "asyncio.create_subprocess_shell": rules.PROCESS,
 }
-# Modules of which every call is one of these.
+# Modules of which every call breaks this rule.
 _MODULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("socket", "ssl", "http.client", "urllib.request", "ftplib", "smtplib", "imaplib", "poplib", "telnetlib",
@@ -70,7 +70,7 @@ Found = tuple[ast.AST, Rule, str]
 
 
 def of_agent_code(function: Function, code: FileCode, globals_: frozenset[str]) -> Iterator[Found]:
-    """What code between steps may not do."""
+    """Findings in agent code: calls and constructs that are allowed only in steps and tools."""
     nodes = list(own_nodes(function))
     local = _locals(function, nodes)
     sets = {name for name in local if name in _set_names(nodes, code)}
@@ -106,7 +106,7 @@ def of_step(function: Function, code: FileCode) -> Iterator[Found]:
 
 
 def own_nodes(function: Function) -> Iterator[ast.AST]:
-    """Its body without the functions in it, which are read for themselves where they are called."""
+    """The nodes of its body without nested functions, which are checked on their own if agent code calls them."""
     open_: list[ast.AST] = list(function.body)
     while open_:
         node = open_.pop(0)
@@ -116,7 +116,7 @@ def own_nodes(function: Function) -> Iterator[ast.AST]:
 
 
 def _is_tool(code: FileCode, name: str) -> bool:
-    """Marked as one; a `verify=` function is none."""
+    """Whether the function is marked as a tool. A `verify=` function is not."""
     function = code.functions.get(name)
     return function is not None and bool(function.decorator_list)
 
@@ -174,7 +174,7 @@ def _is_set(node: ast.expr, code: FileCode, sets: set[str]) -> bool:
 
 
 def _set_names(nodes: list[ast.AST], code: FileCode) -> set[str]:
-    """Local names that are only ever given sets."""
+    """Local names to which only sets are assigned."""
     given: dict[str, list[bool]] = {}
     for node in nodes:
         targets: list[ast.expr] = []
@@ -207,7 +207,7 @@ def _locals(function: Function, nodes: list[ast.AST]) -> frozenset[str]:
 
 
 def _stores(targets: list[ast.expr], shared: frozenset[str]) -> Iterator[Found]:
-    """A change inside something that the module holds: `CACHE[key] = …`, `seen.append(…)`."""
+    """Whether the node changes an object in a global variable: `CACHE[key] = …`, `seen.append(…)`."""
     for target in targets:
         if isinstance(target, ast.Subscript | ast.Attribute):
             root: ast.expr = target

@@ -1,4 +1,4 @@
-"""Reads a file and says what in it breaks the step contract."""
+"""Reads a file and lists the places where it breaks the step contract."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _IGNORE = re.compile(r"#\s*aetheris:\s*ignore(?:\[([A-Z0-9, ]+)\])?")
 
 
 class FileUnreadable(AetherisError):
-    """It is no Python. The message says where."""
+    """The file is no Python; the message says where."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,9 +28,9 @@ class Finding:
     line: int
     column: int
     rule: str
-    # What breaks the rule, as it is written.
+    # The code that breaks the rule, as it is written.
     what: str
-    # The function it stands in.
+    # The function that contains it.
     function: str
 
     @property
@@ -62,7 +62,7 @@ def lint_text(text: str, file: str) -> list[Finding]:
         raise FileUnreadable(f"{file}: {error}") from error
     code = read_code(tree)
     globals_ = _globals(tree)
-    # One finding a place and rule: `Thread(…).start()` is one thread.
+    # One finding for each place and rule: `Thread(…).start()` breaks it once.
     found: dict[tuple[int, int, str], Finding] = {}
 
     def add(function: Function, seen: Iterator[checks.Found]) -> None:
@@ -81,7 +81,7 @@ def lint_text(text: str, file: str) -> list[Finding]:
 
 
 def _globals(tree: ast.Module) -> frozenset[str]:
-    """What the module itself assigns."""
+    """The names that the module assigns at its top level."""
     return frozenset(
         node.id
         for part in tree.body
@@ -92,7 +92,7 @@ def _globals(tree: ast.Module) -> frozenset[str]:
 
 
 def _ignored(text: str) -> dict[int, frozenset[str]]:
-    """By line: the rules that are ignored there, none for all of them."""
+    """The ignored rules by line; an empty set means all rules."""
     found = {}
     for token in tokenize.generate_tokens(StringIO(text).readline):
         if token.type == tokenize.COMMENT and (said := _IGNORE.search(token.string)):

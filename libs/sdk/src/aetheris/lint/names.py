@@ -1,4 +1,4 @@
-"""What a name in a file stands for: imports, under whatever alias, followed to the full name."""
+"""The full names behind a file's names: imports are followed, with and without an alias."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 
 import aetheris
 
-# Inherited methods, by the name of the class that has them.
+# Names of inherited methods, and the class that defines each of them.
 _SAME = {"datetime.datetime.today": "datetime.date.today"}
 
 
@@ -30,13 +30,13 @@ class Names:
             self._imported = {name: f"aetheris.{name}" for name in aetheris.__all__} | self._imported
 
     def full(self, node: ast.expr) -> str:
-        """The full name of an expression, or "" where it is none that an import explains."""
+        """The full name of an expression; empty if it does not come from an import."""
         parts: list[str] = []
         while isinstance(node, ast.Attribute):
             parts.append(node.attr)
             node = node.value
         if isinstance(node, ast.Call):
-            # What a call of it gives: `random.SystemRandom().random`, `asyncio.get_running_loop().create_task`.
+            # An attribute of a call's result: `random.SystemRandom().random`, `asyncio.get_running_loop().create_task`.
             called = self.full(node.func)
             return ".".join([called, *reversed(parts)]) if called and parts else ""
         if not isinstance(node, ast.Name):

@@ -1,4 +1,4 @@
-"""Replay: an agent driven again over its record, with nobody there who could execute anything.
+"""Replay: an agent runs again over its record, and nothing in the process can execute a step or tool.
 
 History ──► events ──► ReplayReader (a Context that only looks things up) ◄── the agent
                           └──► ReplayResult: the same, or the first place where the two part

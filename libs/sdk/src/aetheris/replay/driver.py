@@ -1,4 +1,4 @@
-"""Drives an agent over its record and compares, to the first place where the two part."""
+"""Runs an agent over its record and compares the two up to the first difference."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from aetheris.replay.result import Frontier, Mismatch, ReplayOutcome, ReplayResu
 from aetheris.replay.scene import Scene, checkpoint_said, place_of
 
 _SHOWN = 2_000
-# An agent that gives no command for so long awaits what is none.
+# An agent that gives no command for this long awaits something that is no command.
 STUCK_S = 10.0
 _CONTRACT = "aetheris.errors:ContractViolation"
 
 
 class Diverged(AetherisError):
-    """The code is another than the record's. `result` has both sides."""
+    """The code and the record differ. `result` has both sides."""
 
     def __init__(self, result: ReplayResult) -> None:
         assert result.mismatch is not None
@@ -49,7 +49,7 @@ async def replay(
 
 
 async def check(definition: AgentDefinition[Any], events: Sequence[e.Event], job_id: UUID) -> ReplayResult:
-    """For tests: as `replay`, and raise Diverged where it parts."""
+    """For tests: as `replay`, but raise Diverged at a difference."""
     return await check_program(PythonProgram(definition), events, job_id)
 
 
@@ -67,7 +67,7 @@ async def replay_events(
     job_id: UUID,
     advanced: Callable[[int], None] = lambda commands: None,
 ) -> ReplayResult:
-    """One round after the other: each from a checkpoint to the next, the last to the end."""
+    """Replay one round after the other: each from a checkpoint to the next, the last one to the end."""
     before = 0
     while True:
         told, saved, events = _round(events)
@@ -111,7 +111,7 @@ async def _replay_round(
 
 
 def _round(events: Sequence[e.Event]) -> tuple[Sequence[e.Event], e.CheckpointSaved | None, Sequence[e.Event]]:
-    """Up to the next checkpoint, that checkpoint, and what the agent that begins anew there has on record."""
+    """The events up to the next checkpoint, that checkpoint, and the events from it on."""
     begun = 1 if len(events) > 1 and isinstance(events[1], e.CheckpointSaved) else 0
     for place, event in enumerate(events[begun + 1 :], begun + 1):
         if isinstance(event, e.CheckpointSaved):
@@ -124,7 +124,7 @@ Ending = e.JobCompleted | e.JobFailed
 
 
 async def drive(scene: Scene, program: Program, settler: Settler) -> tuple[Ending, Place | None]:
-    """The agent from end to end: how it ends, and on which line where it raises."""
+    """Run the agent from its start to its end: how it ends, and the line on which it raises, if it does."""
     created = scene.record.created
     assert created is not None
     ended = await program.run(settler, created.input, scene.record.state)
@@ -137,7 +137,7 @@ async def drive(scene: Scene, program: Program, settler: Settler) -> tuple[Endin
 
 
 async def _until_still(scene: Scene, agent: asyncio.Task[Any]) -> None:
-    """Until nothing moves any more. An agent that moves without a command is told on."""
+    """Wait until no branch moves any more. Halts the replay if the agent awaits something that is no command."""
     still = asyncio.get_running_loop().create_task(scene.still.wait())
     while not scene.still.is_set():
         commands = scene.commands
@@ -147,13 +147,13 @@ async def _until_still(scene: Scene, agent: asyncio.Task[Any]) -> None:
             scene.mismatch = Mismatch(path, recorded, "an await of something that is no command", _stands_at(agent))
             break
     still.cancel()
-    # Its last word is said a turn after its last move.
+    # Its task is done one turn of the event loop after its last move.
     await asyncio.wait({agent}, timeout=0)
     await asyncio.sleep(0)
 
 
 def _compared(scene: Scene, record: Replay, last: tuple[Ending, Place | None]) -> Mismatch | None:
-    """The agent has ended."""
+    """Compare the end of the agent with the end on record."""
     ending, place = last
     left = _left(record) or _unsaved(scene)
     if left is not None:
@@ -165,7 +165,7 @@ def _compared(scene: Scene, record: Replay, last: tuple[Ending, Place | None]) -
 
 
 def _rested(scene: Scene, record: Replay) -> Mismatch | None:
-    """Every branch stands where the record has no more for it."""
+    """Compare an agent whose branches all rest where the record has no more for them."""
     ahead = min(scene.frontier, key=lambda each: place_of(each.path))
     left = _left(record) or _unsaved(scene)
     if left is not None and (place_of(left[0]) <= place_of(ahead.path) or not isinstance(record.terminal, Ending)):
@@ -177,12 +177,12 @@ def _rested(scene: Scene, record: Replay) -> Mismatch | None:
 
 
 def _unsaved(scene: Scene) -> tuple[str, str] | None:
-    """The checkpoint that ends the round, where the agent has not come to it."""
+    """The difference if the round ends with a checkpoint that the agent has not come to."""
     return None if scene.saved is None else (scene.saved.path, checkpoint_said(scene.saved.state))
 
 
 def _left(record: Replay) -> tuple[str, str] | None:
-    """The first command of the record that nobody asked for."""
+    """The first command of the record that the agent did not give."""
     left = {path: each for path, each in record.left.items() if not path.startswith(COMPENSATION)}
     first = min(left, key=place_of, default=None)
     return None if first is None else (first, str(left[first]))
@@ -191,7 +191,7 @@ def _left(record: Replay) -> tuple[str, str] | None:
 def _same(recorded: Ending, actual: Ending) -> bool:
     if isinstance(recorded, e.JobFailed) and isinstance(actual, e.JobFailed):
         one, other = recorded.failure, actual.failure
-        # What a violation says names the file, which may lie elsewhere here.
+        # The text of a contract violation names the file, whose path may differ on this machine.
         return one.type == other.type and (one.message == other.message or one.type == _CONTRACT)
     if isinstance(recorded, e.JobCompleted) and isinstance(actual, e.JobCompleted):
         return recorded.result == actual.result
@@ -211,7 +211,7 @@ def said(ending: e.Event | None) -> str:
 
 
 def _raised_at(error: BaseException) -> Place | None:
-    """The innermost line of the agent's own on the way of an error."""
+    """The innermost line of the author's code in an error's traceback."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if is_own(frame)]
     lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if is_own(frame)]
     if not frames:
@@ -221,7 +221,7 @@ def _raised_at(error: BaseException) -> Place | None:
 
 
 def _stands_at(agent: asyncio.Task[Any]) -> Place | None:
-    """Where a task is suspended: its coroutines, each awaiting the next."""
+    """The line at which a task is suspended: the innermost of its coroutines in the author's code."""
     found: Place | None = None
     inner: Any = agent.get_coro()
     while inner is not None:

@@ -1,5 +1,5 @@
-"""The settler of a replay: answers each command with what the record has at its place, and stops where that is
-something else. It cannot execute anything."""
+"""The settler of a replay: answers each command from the record at the same path, and halts if the record has another
+command there. It cannot execute anything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aetheris.awakeables import RESERVED
 from aetheris.replay.result import Mismatch
 from aetheris.replay.scene import Scene, checkpoint_said, here
 
-# Where an effect stands when the agent has its outcome.
+# The states of an effect whose outcome the agent has received.
 _SETTLED = (State.COMMITTED, State.COMPENSATED, State.ABANDONED)
 
 
@@ -27,7 +27,7 @@ class ReplayReader:
 
     def __init__(self, scene: Scene, job_id: UUID) -> None:
         self._scene, self._job_id = scene, job_id
-        # How the races and deadlines that the agent has opened ended, by their paths.
+        # The recorded ends of the races and deadlines that the agent has opened, by their paths.
         self._winners: dict[str, Settled] = {}
         self._deadlines: dict[str, Settled] = {}
 
@@ -94,7 +94,7 @@ class ReplayReader:
         more: Callable[[], bool] | None = None,
         ended: Callable[[int], None] | None = None,
     ) -> None:
-        # Nothing here takes time, so a limit would only keep branches from coming as far as their record.
+        # A replay takes no time, so a limit would only keep branches from replaying their record.
         for task in await self._scene.together([start(number) for number in numbers]):
             task.result()
 

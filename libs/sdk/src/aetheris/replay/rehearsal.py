@@ -1,8 +1,8 @@
-"""What if: other code, answered with what the record has for the same call, wherever it stood.
+"""Rehearsal (`--what-if`): other code gets the recorded answers of the same calls, at any path.
 
-A step or tool is the same call where its name and its arguments are; several of them are answered in the
-order of the record. A tool is never run. A step is, if `live` says so. What the record does not know the
-caller may answer; where nobody does, the rehearsal says which call needs an answer.
+Two calls of a step or tool are the same if name and arguments are equal; equal calls are answered in the order of the
+record. A tool is never run. A step runs only with `live`. The caller may give answers that the record does not have;
+for a call without any answer, the rehearsal says that it needs one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from aetheris.replay.result import Frontier
 from aetheris.replay.scene import Scene, checkpoint_said, place_of
 from aetheris.values import canonical
 
-# Where an effect stands that has an outcome for the agent.
+# The states of an effect that has an outcome for the agent.
 _KNOWN = (State.COMMITTED, State.COMPENSATED, State.FAILED, State.ABANDONED)
 
 _Call = tuple[str, str, bytes]
@@ -53,15 +53,15 @@ _Call = tuple[str, str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
-    """What the new code decided beside what the record says, both in the order of the program."""
+    """The commands of the new code beside those of the record, both in the order of the program."""
 
     job_id: str
     agent: str
     recorded: tuple[str, ...]
     decided: tuple[str, ...]
-    # Calls that nobody could answer.
+    # Calls without a recorded or given answer.
     missing: tuple[Frontier, ...]
-    # Steps that were run.
+    # Steps that were executed.
     live: int = 0
 
     @property
@@ -74,7 +74,7 @@ class Rehearsed:
 
 
 class Answers:
-    """What the caller knows beyond the record: `charge={"id": "r-1"}`, `signal:manager="yes"`."""
+    """Answers that the caller adds to the record: `charge={"id": "r-1"}`, `signal:manager="yes"`."""
 
     def __init__(self, given: Mapping[str, bytes]) -> None:
         self._given = dict(given)
@@ -103,7 +103,7 @@ class Answers:
 
 
 class Rehearsal:
-    """`Settler` that looks a command up by what it calls, not by its place."""
+    """`Settler` that looks an answer up by name and arguments, not by path."""
 
     def __init__(self, scene: Scene, job_id: UUID, answers: Answers, *, live: bool) -> None:
         self._scene, self._job_id = scene, job_id
@@ -148,10 +148,10 @@ class Rehearsal:
             case c.AwaitChild(job_id=job_id):
                 settled = await self._wait(path, WaitRecord(e.WaitKind.CHILD, job_id, None))
                 child = self._scene.record.child_ends.get(job_id)
-                # None where the caller answered for it.
+                # None if the answer came from the caller.
                 return settled if child is None else Settled(child.result, child.failure)
             case c.SaveCheckpoint(state=state):
-                # What comes behind one is another rehearsal.
+                # A checkpoint ends the rehearsal: the next round would be another one.
                 self._scene.command()
                 self.decided[path] = checkpoint_said(state)
                 return await self._scene.begin_again()
@@ -169,7 +169,7 @@ class Rehearsal:
             case c.DecideRace(opened=opened, branch=number):
                 return self._decide_race(path, opened, number)
             case c.OpenDeadline(span=span):
-                # A rehearsal takes no time, so no deadline is over in one.
+                # A rehearsal takes no time, so no deadline passes.
                 return await self._wait(path, WaitRecord(e.WaitKind.TIMER, c.DEADLINE, None), span)
             case c.CloseDeadline():
                 return Settled()
@@ -236,7 +236,7 @@ class Rehearsal:
         elif completed is None and asked.kind is e.WaitKind.TIMER:
             completed = e.WaitCompleted(path, at=self._began)
         if asked.kind is e.WaitKind.SIGNAL:
-            # A signal is a fact: a second wait for it gets it again.
+            # Every wait for the same signal gets the same payload.
             completed = completed or self._signals.get(asked.name)
             if completed is not None:
                 self._signals[asked.name] = completed
@@ -252,7 +252,7 @@ class Rehearsal:
             return Settled(found.value)
         if isinstance(found, bytes):
             return Settled(found)
-        # Beyond the record: the last time it knows, and numbers that are the same in every rehearsal.
+        # For values that the record does not have: its last time, and numbers that are the same in every rehearsal.
         match kind:
             case e.ValueKind.TIME:
                 return Settled(self._now)
@@ -264,7 +264,7 @@ class Rehearsal:
                 return Settled(canonical(str(UUID(int=self._random.getrandbits(128), version=4))))
 
     def _decide_race(self, path: str, opened: c.OpenRace, branch: int) -> Settled:
-        """The first branch that comes to its end on the recorded answers wins, whatever won in the record."""
+        """The first branch that ends on the recorded answers wins, even if another one won in the record."""
         if path not in self._winners:
             self._winners[path] = Settled(b"%d" % branch)
             self._decide(path, StepRecord(c.RACE, opened.arguments, b""))
@@ -281,7 +281,7 @@ class Rehearsal:
         return Settled(found.job_id.encode())
 
     def _answer(self, path: str, asked: Record, name: str) -> Record | bytes | None:
-        """What the record or the caller has for a call, which is decided with that."""
+        """The record's or the caller's answer for a call. Notes the call as decided."""
         self._scene.command()
         calls = self._calls[_call(asked)]
         found: Record | bytes | None = calls.popleft() if calls else self._answers.get(name)
@@ -298,7 +298,7 @@ class Rehearsal:
 
 
 async def _run(code: Code) -> Settled:
-    """The step's own code, as an ordinary function."""
+    """Run the step's own code as an ordinary function."""
     definition = code.definition
     outside = current.set(None)
     entered = enclosing_step.set(definition.name)
@@ -316,7 +316,7 @@ async def _run(code: Code) -> Settled:
 async def rehearse(
     definition: AgentDefinition[Any], history: History, answers: Answers, *, live: bool = False
 ) -> Rehearsed:
-    """The decisions of `definition` on the recorded results of another's run."""
+    """The commands that `definition` gives on the recorded results of another run."""
     record = Replay(history.events)
     scene = Scene(record, lambda commands: None)
     rehearsal = Rehearsal(scene, history.job_id, answers, live=live)
@@ -335,13 +335,13 @@ async def rehearse(
 
 
 def in_program_order(record: Replay) -> list[tuple[str, Record]]:
-    """The agent's own commands; what its runner did beside them is no decision of its code."""
+    """The recorded commands of the agent, without those that the engine added: they are no decision of its code."""
     own = ((path, each) for path, each in record.left.items() if not path.startswith(COMPENSATION))
     return sorted(own, key=lambda each: place_of(each[0]))
 
 
 def shown(record: Record) -> str:
-    """A command, without what differs from run to run."""
+    """A command as text, without the parts that differ from run to run."""
     match record:
         case StepRecord(name=name, arguments=given):
             return f"step {name}({given.decode('utf-8', 'replace')})"
@@ -360,7 +360,7 @@ def shown(record: Record) -> str:
 
 
 def _has_outcome(record: Record) -> bool:
-    """Whether it can answer a call: what was under way when the record ended cannot."""
+    """Whether the record can answer a call: not if the call was under way when the record ended."""
     match record:
         case StepRecord() if record.failure is not None:
             return record.retry_at is None

@@ -1,4 +1,4 @@
-"""What a replay found."""
+"""The result of a replay."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from aetheris.contract.frames import Place
 
 
 class ReplayOutcome(Enum):
-    # The whole record, to its end.
+    # The code gave the whole record, up to its end.
     SAME = "same"
-    # All there is of a record that has no end yet, or that was cut off by a cancellation.
+    # The code gave all that is recorded, but the record has no end yet or was ended by a cancel.
     OPEN = "open"
     DIVERGED = "diverged"
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """The first place where the record and the code part."""
+    """The first difference between the record and the code."""
 
-    # Where in the program; "end" for what became of the job.
+    # The path in the program; "end" if the job's end differs.
     path: str
     recorded: str
     actual: str
-    # The agent's line that gave the command.
+    # The line of the agent that gave the command.
     place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """Where a branch stands when the record has no more for it."""
+    """The place where a branch rests because the record has no more for it."""
 
     path: str
-    # What it would do next, or what it waits for.
+    # The command that it would give next, or the wait that it is in.
     next: str
     place: Place | None = None
 
@@ -45,15 +45,15 @@ class ReplayResult:
     outcome: ReplayOutcome
     job_id: str
     agent: str
-    # How many commands the record answered.
+    # The number of commands that the record answered.
     commands: int
-    # How the record ends: completed, failed, cancelled, or "" where it does not.
+    # How the record ends: completed, failed, cancelled; empty if it has no end.
     ended: str = ""
     mismatch: Mismatch | None = None
     frontier: tuple[Frontier, ...] = field(default=())
 
     def told(self) -> dict[str, Any]:
-        """As JSON."""
+        """The result as JSON values."""
         return {**asdict(self), "outcome": self.outcome.value}
 
     @classmethod
@@ -75,7 +75,7 @@ def _place(told: Mapping[str, Any] | None) -> Place | None:
 
 
 def told(mismatch: Mismatch) -> Iterator[str]:
-    """Where and what, both sides, line by line."""
+    """The difference in words: its place and both sides, line by line."""
     yield f"at:       {mismatch.path}"
     yield f"record:   {mismatch.recorded}"
     yield f"code now: {mismatch.actual}"

@@ -1,8 +1,8 @@
 """The process that replays: `python -m aetheris.replay.sandbox`, asked and answering in lines of JSON.
 
-It has no network: where the machine allows, a network namespace of its own with nothing in it; always, an
-audit hook that refuses sockets and processes to everybody in it, the agent's modules while they are imported
-among them. What agents print goes to stderr.
+It has no network: if the machine allows it, an empty network namespace of its own; in any case an audit hook that
+refuses sockets and processes to all code in it, also while the agents' modules are imported. The output of agents goes
+to stderr.
 
     {"agents": […], "live": false}              ──►  {"ready": "namespace"}
     {"history": "…", "what_if": null | […]}     ──►  {"progress": 10, "of": 40} … {"result": …} | {"rehearsed": …}
@@ -80,7 +80,7 @@ def _answer(
 
 
 def _percents(history: History, say: Callable[..., None]) -> Callable[[int], None]:
-    """Says how far a long history is, a hundred times at most."""
+    """Reports the progress of a long history, at most a hundred times."""
     of = sum(1 for event in history.events if getattr(event, "path", ""))
     stride = max(of // 100, 100)
 
@@ -92,7 +92,7 @@ def _percents(history: History, say: Callable[..., None]) -> Callable[[int], Non
 
 
 def shut_network() -> str:
-    """From here on nothing in this process reaches another. Says by what means."""
+    """Cut this process off from the network. Returns how."""
     refused = {event for event, rule in EVENTS.items() if rule in (NETWORK, PROCESS)}
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
@@ -105,7 +105,7 @@ def shut_network() -> str:
 
 
 def _own_namespace() -> bool:
-    """Before any thread is started: a process with threads cannot have users of its own."""
+    """Must run before any thread is started: a process with threads cannot enter a user namespace."""
     try:
         unshare = ctypes.CDLL(None, use_errno=True).unshare
     except (OSError, AttributeError):
@@ -115,7 +115,7 @@ def _own_namespace() -> bool:
     user, group = os.getuid(), os.getgid()
     if unshare(_NEW_USER | _NEW_NET) != 0:
         return False
-    # Still the same user in there, by name.
+    # The same user inside the namespace as outside.
     with suppress(OSError):
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1")

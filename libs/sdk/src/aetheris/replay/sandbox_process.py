@@ -1,4 +1,4 @@
-"""Asks a sandbox: one process, as many replays as are wanted."""
+"""Starts the sandbox process and sends it replays, any number one after the other."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from aetheris.errors import AetherisError
 from aetheris.history import History, dump
 from aetheris.replay.result import ReplayResult
 
-# A sandbox that says nothing for so long hangs between two commands of the agent.
+# A sandbox that is silent for this long hangs between two commands of the agent.
 SILENCE_S = 60.0
 
 
 class ReplayFailed(AetherisError):
-    """There is no result, and the message says why."""
+    """The replay came to no result; the message says why."""
 
 
 class Sandbox:
@@ -31,7 +31,7 @@ class Sandbox:
             stdout=subprocess.PIPE,
             encoding="utf-8",
         )
-        # By what means it has no network: "namespace", "refused", or "open" where steps run.
+        # How the sandbox is kept from the network: "namespace" or "refused"; "open" if steps run in it.
         self.network: str = ""
         try:
             self._say({"agents": list(agents), "live": live})

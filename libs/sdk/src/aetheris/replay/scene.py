@@ -1,7 +1,7 @@
-"""Where a replayed agent stands: its branches, where they came to rest, and what the first of them met.
+"""The state of a replayed agent: its branches, where each came to rest, and the first difference.
 
-A replayed job never waits for anything in the world, so every branch either moves, or rests for good where
-the record has no more for it. When none moves, the replay is over.
+A replayed job never waits for anything outside, so every branch either moves, or rests for good where the record has no
+more for it. When no branch moves, the replay is over.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aetheris.replay.result import Frontier, Mismatch
 
 T = TypeVar("T")
 
-# Where a branch was begun, for commands that were given before it ran.
+# The line at which a branch was begun, for commands that were given before it ran.
 _begun_at: ContextVar[Place | None] = ContextVar("aetheris_replay_begun_at", default=None)
 
 _STOP_S = 1.0
@@ -32,7 +32,7 @@ _SHOWN = 2_000
 class Scene:
     def __init__(self, record: Replay, advanced: Callable[[int], None], saved: e.CheckpointSaved | None = None) -> None:
         self.record = record
-        # The checkpoint that this part of the record ends with, and whether the agent has come to one.
+        # The checkpoint at the end of this round's record, and whether the agent has come to one.
         self.saved = saved
         self.begun_again = False
         self.commands = 0
@@ -49,7 +49,7 @@ class Scene:
         self._over = False
 
     async def ask(self, path: str, asked: object, look: Callable[[Replay], T | None]) -> T:
-        """What the record has for a command; where it has nothing, the branch rests for good."""
+        """The record of a command. If there is none, the branch rests for good."""
         self.command()
         try:
             found = look(self.record)
@@ -63,22 +63,23 @@ class Scene:
         return found
 
     def named(self, path: str) -> str:
-        """What the world outside calls the thing at `path`."""
+        """The name of `path` outside this job."""
         return f"{path}@{self.record.round}" if self.record.round else path
 
     def too_long(self, span: timedelta | None) -> bool:
-        """What is too long from the job's beginning was too long when it was asked for."""
+        """Whether a span ends after the calendar. Counted from the job's beginning: a span that is too long from there
+        was too long in the run."""
         created = self.record.created
         return created is not None and not ends_in_time(created.at, span)
 
     def command(self) -> None:
-        """An agent that gives commands while it is unwound is not answered any more."""
+        """Count a command. A command that the agent gives while it is being unwound is not answered."""
         if self._over:
             raise asyncio.CancelledError
 
     def cancel(self, prefix: str) -> None:
-        """The branch whose paths begin so has lost a race, or its time is over: what is recorded of it is answered, and
-        the first command beyond that raises CancelledError."""
+        """Cancel the branch whose paths begin with this: it has lost a race, or its deadline has passed. Its recorded
+        commands are answered; the first command beyond them raises CancelledError."""
         self._cancelled.add(prefix)
         for task, path in self._resting.items():
             if path.startswith(prefix):
@@ -88,7 +89,7 @@ class Scene:
         return any(path.startswith(prefix) for prefix in self._cancelled)
 
     async def rest(self, path: str, next_: str) -> NoReturn:
-        """Nothing is on record for this branch from here on."""
+        """Rest for good: the record has no more for this branch."""
         if self.covers(path):
             raise asyncio.CancelledError
         self.frontier.append(Frontier(path, next_, here()))
@@ -98,13 +99,13 @@ class Scene:
         await self.for_good()
 
     async def begin_again(self) -> NoReturn:
-        """The agent has come to a checkpoint, and nothing of it goes on."""
+        """End the round: the agent has come to a checkpoint."""
         self.begun_again = True
         self.still.set()
         await self.for_good()
 
     async def halt(self, mismatch: Mismatch) -> NoReturn:
-        """The code is another than the record's. The first to find it speaks."""
+        """Stop the replay at a difference. Only the first one is reported."""
         self.mismatch = self.mismatch or mismatch
         self.still.set()
         await self.for_good()
@@ -118,7 +119,7 @@ class Scene:
             return await branch
 
         def over(_: asyncio.Task[T]) -> None:
-            # A branch that was cancelled before its first turn has never awaited its code.
+            # A branch that was cancelled before its first turn has not awaited its code, so it is not closed by itself.
             branch.close()
             ended()
             self.stand()
@@ -129,8 +130,8 @@ class Scene:
         return task
 
     async def together(self, branches: Sequence[Coroutine[Any, Any, T]]) -> list[asyncio.Task[T]]:
-        """Branches side by side, to the end of all of them. The branch that began them moves again with the
-        last one's end, and not a turn later: nothing would seem to move in between."""
+        """Run branches side by side until all have ended. The branch that began them counts as moving again at the last
+        one's end, and not a turn later: in between, the replay would seem to be over."""
         left = len(branches)
 
         def one_ended() -> None:
@@ -151,7 +152,7 @@ class Scene:
             self.still.set()
 
     async def close(self) -> None:
-        """Take it down."""
+        """Cancel all branches and wait for them."""
         self._over = True
         for task in self._tasks:
             task.cancel()
@@ -164,11 +165,11 @@ class Scene:
             await asyncio.get_running_loop().create_future()
         finally:
             self._moving += 1
-        raise AssertionError("nobody ends this")
+        raise AssertionError("a future that is never resolved was resolved")
 
 
 def here() -> Place | None:
-    """The line of agent code that gives the command, or that began the branch that does."""
+    """The line of agent code that gives the command, or that began the branch of the command."""
     return nearest(sys._getframe(1)) or _begun_at.get()
 
 
@@ -178,5 +179,5 @@ def checkpoint_said(state: bytes) -> str:
 
 
 def place_of(path: str) -> list[int]:
-    """A path as something that sorts in the order of the program."""
+    """A sort key for paths: the order of the program."""
     return [int(part) for part in path.split(".") if part.isdecimal()]
