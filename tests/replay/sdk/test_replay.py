@@ -40,7 +40,7 @@ async def shop(message: str = "o-1"):
 SIGNALS = {"manager": b'"yes"'}
 
 
-async def test_r1_a_finished_job_replays_to_the_same_result_with_nobody_who_executes(shop: Shop):
+async def test_r1_a_finished_job_replays_to_the_same_result_and_executes_nothing(shop: Shop):
     history = await shop.run(PROGRAM, SIGNALS)
     # Whoever is called now says something else.
     emptied = PROGRAM.replace('return {"order": order, "total": 42}', "raise AssertionError").replace(
