@@ -44,6 +44,7 @@ class Races:
         execution = self._execution
         mark = execution.replay.left.get(path)
         if not isinstance(mark, StepRecord) or mark.name != RACE:
+            execution.scopes.open.add(path)
             return Settled()
         record = await execution.recorded(lambda replay: replay.step(path, RACE, command.arguments))
         assert record is not None
@@ -69,6 +70,7 @@ class Races:
 
     def _cancel_losers(self, path: str, opened: OpenRace, winner: bytes) -> None:
         self._decided[path] = winner
+        self._execution.scopes.open.discard(path)
         for number in range(opened.branches):
             if number != int(winner):
                 self._execution.scopes.cancel(f"{path}.{number}.")

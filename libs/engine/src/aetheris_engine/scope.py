@@ -28,6 +28,8 @@ class Scopes:
     def __init__(self, stop: Callable[[Exception], None]) -> None:
         # The cancelled scopes, each with how many commands were refused in it.
         self.cancelled: dict[str, int] = {}
+        # The races that no branch has won and the deadlines that are not over, by their paths.
+        self.open: set[str] = set()
         self._stop = stop
         # The tasks that a cancellation may interrupt where they stand, with the paths of their commands.
         self._standing: dict[asyncio.Task[Any], str] = {}
@@ -78,9 +80,11 @@ class Scopes:
                 raise asyncio.CancelledError
 
     def watch(self, path: str, expired: Callable[[], None]) -> None:
+        self.open.add(path)
         self._deadlines[path] = expired
 
     def unwatch(self, path: str) -> None:
+        self.open.discard(path)
         self._deadlines.pop(path, None)
 
     def expired(self, path: str) -> None:

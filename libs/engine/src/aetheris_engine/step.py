@@ -71,7 +71,10 @@ class Steps:
     ) -> Settled | _Again:
         execution = self._execution
         began = monotonic()
-        with execution.scopes.standing(path):
+        if execution.scopes.open:
+            with execution.scopes.standing(path):
+                returned = await execution.host.step(command, execution.named(path), attempt)
+        else:
             returned = await execution.host.step(command, execution.named(path), attempt)
         ended = monotonic()
         elapsed = timedelta(seconds=ended - began)

@@ -82,39 +82,28 @@ LEAVING = frozenset({S.LEAVING, S.CANCELLING_LEAVING, S.UNWINDING_LEAVING})
 
 
 class Lifecycle:
-    """The state of one run. Only `on` changes it."""
+    """The state of one run. Only `on` changes it.
+
+    What follows from the state is worked out when it changes: it is asked for several times with every command, and the
+    hash of an enum member is a call.
+    """
 
     def __init__(self) -> None:
-        self.state = RunState.RUNNING
+        self._stand(RunState.RUNNING)
 
     def on(self, event: RunEvent) -> bool:
         """Apply the event. True if it changed the state."""
         after = TABLE.get((self.state, event))
         if after is None:
             return False
-        self.state = after
+        self._stand(after)
         return True
 
-    @property
-    def halting(self) -> bool:
-        return self.state in HALTING
-
-    @property
-    def leaving(self) -> bool:
-        return self.state in LEAVING
-
-    @property
-    def unwinding(self) -> bool:
-        return self.state in (RunState.UNWINDING, RunState.UNWINDING_LEAVING, RunState.ENDED)
-
-    @property
-    def program_shut(self) -> bool:
-        return self.state in PROGRAM_SHUT
-
-    @property
-    def program_may_begin(self) -> bool:
-        return self.state is RunState.RUNNING
-
-    @property
-    def ending_may_begin(self) -> bool:
-        return self.state is RunState.UNWINDING
+    def _stand(self, state: RunState) -> None:
+        self.state = state
+        self.halting = state in HALTING
+        self.leaving = state in LEAVING
+        self.program_shut = state in PROGRAM_SHUT
+        self.program_may_begin = state is RunState.RUNNING
+        self.ending_may_begin = state is RunState.UNWINDING
+        self.unwinding = state in (RunState.UNWINDING, RunState.UNWINDING_LEAVING, RunState.ENDED)

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from aetheris_journal import commands as c
 from aetheris_journal.commands import Settled, Settler
@@ -36,8 +36,7 @@ from aetheris.values import canonical
 _KINDS = {"time": ValueKind.TIME, "random": ValueKind.RANDOM, "uuid": ValueKind.UUID}
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(NamedTuple):
     """What the Python host needs to run a step or tool: the definition, and the arguments as the agent gave them."""
 
     definition: Executed[Any]
