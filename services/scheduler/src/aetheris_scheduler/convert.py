@@ -22,7 +22,7 @@ from aetheris_scheduler.core.session import Hello
 from aetheris_scheduler.core.stuck import Diagnosis
 from aetheris_scheduler.core.submission import Submission, checked
 from aetheris_scheduler.runners.outbox import WorkFrame
-from aetheris_scheduler.store.contract import ENDS_MAX, Ended, Ends, Runner
+from aetheris_scheduler.store.contract import ENDS_MAX, ConnectedRunner, Ended, Ends
 from aetheris_scheduler.store.tick import JobOutcome, Submitted
 
 WAIT_MAX_S = 60.0
@@ -309,7 +309,7 @@ def to_stuck(diagnosis: Diagnosis) -> pb.StuckJob:
     )
 
 
-def to_runner(runner: Runner) -> pb.Runner:
+def to_runner(runner: ConnectedRunner) -> pb.Runner:
     return pb.Runner(
         session_id=str(runner.session),
         runner_id=runner.runner_id,

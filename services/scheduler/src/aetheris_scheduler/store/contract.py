@@ -65,7 +65,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Runner:
+class ConnectedRunner:
     session: UUID
     runner_id: str
     agents: Sequence[str]
@@ -130,7 +130,7 @@ class Store(Protocol):
         self, tenant: str, after: tuple[datetime, UUID] | None, limit: int, *, patience: timedelta
     ) -> Sequence[Diagnosis]: ...
 
-    async def runners(self, after: tuple[str, UUID] | None, limit: int) -> Sequence[Runner]: ...
+    async def runners(self, after: tuple[str, UUID] | None, limit: int) -> Sequence[ConnectedRunner]: ...
 
     async def count_ready(self, limit: int) -> int:
         """How many jobs are ready. Counting stops at the limit."""

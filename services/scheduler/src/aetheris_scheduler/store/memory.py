@@ -21,7 +21,7 @@ from aetheris_scheduler.core.page import JobListing
 from aetheris_scheduler.core.session import Hello, split_held
 from aetheris_scheduler.core.stuck import Diagnosis, diagnose
 from aetheris_scheduler.core.submission import Submission, born, queue_full, require_same
-from aetheris_scheduler.store.contract import Ended, Ends, Look, News, Opened, Runner
+from aetheris_scheduler.store.contract import ConnectedRunner, Ended, Ends, Look, News, Opened
 from aetheris_scheduler.store.tick import (
     ORDERS_IN_SEQUENCE,
     SWEEP_JOBS_MAX,
@@ -172,9 +172,9 @@ class MemoryStore:
         found.sort(key=lambda one: (one.since, one.job.id))
         return [one for one in found if after is None or (one.since, one.job.id) > after][:limit]
 
-    async def runners(self, after: tuple[str, UUID] | None, limit: int) -> Sequence[Runner]:
+    async def runners(self, after: tuple[str, UUID] | None, limit: int) -> Sequence[ConnectedRunner]:
         found = [
-            Runner(
+            ConnectedRunner(
                 session=session,
                 runner_id=row.hello.runner_id,
                 agents=row.hello.agents,

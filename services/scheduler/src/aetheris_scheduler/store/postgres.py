@@ -20,7 +20,7 @@ from aetheris_scheduler.core.page import JobListing
 from aetheris_scheduler.core.session import Hello, split_held
 from aetheris_scheduler.core.stuck import OVERDUE, Diagnosis, diagnose
 from aetheris_scheduler.store import rows
-from aetheris_scheduler.store.contract import Ended, Ends, Look, News, Opened, Runner
+from aetheris_scheduler.store.contract import ConnectedRunner, Ended, Ends, Look, News, Opened
 from aetheris_scheduler.store.tick import Tick, Ticked
 from aetheris_scheduler.store.write import statements_max, write_tick
 
@@ -139,9 +139,9 @@ class PostgresStore:
         diagnoses = (diagnose(rows.to_job(row), row["asked_at"], patience) for row in found)
         return [diagnosis for diagnosis in diagnoses if diagnosis is not None]
 
-    async def runners(self, after: tuple[str, UUID] | None, limit: int) -> Sequence[Runner]:
+    async def runners(self, after: tuple[str, UUID] | None, limit: int) -> Sequence[ConnectedRunner]:
         return [
-            Runner(
+            ConnectedRunner(
                 session=row["session"],
                 runner_id=row["runner_id"],
                 agents=row["agents"],
