@@ -31,6 +31,8 @@ class Stream:
         self.code: grpc.StatusCode | None = None
         self._heard = asyncio.Condition()
         self._beat = 1
+        # gRPC fails a write that begins before the one before it has ended.
+        self._writing = asyncio.Lock()
 
     @property
     def jobs(self) -> list[str]:
@@ -49,7 +51,8 @@ class Stream:
         if beat:
             self._beat += 1
             frame.beat.number = self._beat
-        await self.call.write(frame)
+        async with self._writing:
+            await self.call.write(frame)
 
     async def ended(self, *jobs: pb.Job, credits: int = 0, state: Any = pb.JOB_STATE_COMPLETED) -> None:  # noqa: A002
         await self.say(*(ended(job, state) for job in jobs), credits=credits)

@@ -11,10 +11,11 @@ from aetheris_kernel.errors import KINDS, Conflict, Forbidden, JobFinished, NotF
 
 
 def ended_with(
-    code: grpc.StatusCode, *trailers: tuple[str, str | bytes], details: str = "words"
+    code: grpc.StatusCode, *trailers: tuple[str, str | bytes], details: str = "words", debug: str = ""
 ) -> grpc.aio.AioRpcError:
     make: Any = grpc.aio.AioRpcError
-    error: grpc.aio.AioRpcError = make(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), details=details)
+    metadata = (grpc.aio.Metadata(), grpc.aio.Metadata(*trailers))
+    error: grpc.aio.AioRpcError = make(code, *metadata, details=details, debug_error_string=debug)
     return error
 
 
@@ -67,20 +68,22 @@ def test_a_code_that_grpc_sets_itself_has_a_kind_too(code, kind):
 
 
 @pytest.mark.parametrize(
-    ("code", "details", "away"),
+    ("code", "details", "debug", "away"),
     [
-        (grpc.StatusCode.UNAVAILABLE, "Stream removed", True),
-        (grpc.StatusCode.CANCELLED, "", True),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", True),
+        (grpc.StatusCode.UNAVAILABLE, "Stream removed", "", True),
+        (grpc.StatusCode.CANCELLED, "", "", True),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", "", True),
         # What a write into the stream of a killed process ends in.
-        (grpc.StatusCode.INTERNAL, "Internal error from Core", True),
-        (grpc.StatusCode.INTERNAL, "internal error", False),
-        (grpc.StatusCode.FAILED_PRECONDITION, "Internal error from Core", False),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "", False),
+        (grpc.StatusCode.INTERNAL, "Internal error from Core", 'Failed "execute_batch": (SendMessage', True),
+        # Two writes at a time, which is a mistake of the caller.
+        (grpc.StatusCode.INTERNAL, "Internal error from Core", "Failed grpc_call_start_batch: 8 with", False),
+        (grpc.StatusCode.INTERNAL, "internal error", "", False),
+        (grpc.StatusCode.FAILED_PRECONDITION, "Internal error from Core", 'Failed "execute_batch": (SendM', False),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "", "", False),
     ],
 )
-def test_a_peer_is_away_by_code_and_details(code, details, away):
-    error = ended_with(code, details=details)
+def test_a_peer_is_away_by_code_and_details(code, details, debug, away):
+    error = ended_with(code, details=details, debug=debug)
 
     assert is_away(error) == away
     assert isinstance(refusal_from(error), Unavailable) == away

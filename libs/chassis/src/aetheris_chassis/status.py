@@ -68,8 +68,10 @@ _FOREIGN: dict[grpc.StatusCode, type[Refusal]] = {
 }
 _KIND_OF_CODE = {code: kind for kind, code in GRPC.items()} | _FOREIGN
 
-# The details with which gRPC's client ends a stream as INTERNAL when a write finds the peer dead before a read does.
+# With these details gRPC's client ends a stream as INTERNAL when a write finds the peer dead before a read does. The
+# same details, with another debug string, stand for a misuse of the stream, such as two writes at a time.
 _WRITTEN_TO_A_DEAD_PEER = "Internal error from Core"
+_WRITE_FAILED = 'Failed "execute_batch"'
 
 # The refusals that both sides of a call know by class. With any other reason a refusal comes back as its kind.
 _SHARED: dict[tuple[type[Refusal], str], type[Refusal]] = {}
@@ -110,7 +112,11 @@ def refusal_from(error: grpc.aio.AioRpcError) -> Refusal:
     """
     message = error.details() or error.code().name.lower()
     kind = _KIND_OF_CODE.get(error.code(), Refusal)
-    if error.code() is grpc.StatusCode.INTERNAL and message == _WRITTEN_TO_A_DEAD_PEER:
+    if (
+        error.code() is grpc.StatusCode.INTERNAL
+        and message == _WRITTEN_TO_A_DEAD_PEER
+        and (error.debug_error_string() or "").startswith(_WRITE_FAILED)
+    ):
         kind = Unavailable
     info = _error_info(error)
     if info is None:
