@@ -18,7 +18,7 @@ from uuid import UUID
 from aetheris_chassis.entrypoint import main
 from aetheris_engine import ports
 from aetheris_journal.append import Answer, Append
-from aetheris_journal.effect import State
+from aetheris_journal.effect import EffectState
 from aetheris_runner import app
 from aetheris_runner.held_jobs import HeldJobs
 from aetheris_runner.peers.ledger import LedgerJournal
@@ -51,10 +51,10 @@ def reach(place: Place) -> None:
 
 class CrashingJournal(LedgerJournal):
     def append(self, append: Append) -> asyncio.Future[Answer]:
-        states = {State(int(change.state)) for change in append.changes}
-        if State.STARTED in states:
+        states = {EffectState(int(change.state)) for change in append.changes}
+        if EffectState.STARTED in states:
             reach(Place.BEFORE_INTENT)
-        if State.COMMITTED in states:
+        if EffectState.COMMITTED in states:
             reach(Place.AFTER_CALL)
         answer = super().append(append)
         # Called before the answer reaches the job.
@@ -63,12 +63,12 @@ class CrashingJournal(LedgerJournal):
             asyncio.get_running_loop().call_later(_WITHIN_FRAME_S, reach, Place.IN_A_STREAM)
         return answer
 
-    def _answered_with(self, append: Append, states: set[State]) -> None:
+    def _answered_with(self, append: Append, states: set[EffectState]) -> None:
         if append.seq == 1:
             reach(Place.AFTER_CLAIM)
-        if State.STARTED in states:
+        if EffectState.STARTED in states:
             reach(Place.AFTER_INTENT)
-        if State.COMMITTED in states:
+        if EffectState.COMMITTED in states:
             reach(Place.AFTER_OUTCOME)
 
 

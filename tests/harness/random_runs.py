@@ -21,7 +21,7 @@ from aetheris_engine.ports import Services
 from aetheris_journal import events as e
 from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import first_break
-from aetheris_journal.effect import EffectResolution, State
+from aetheris_journal.effect import EffectResolution, EffectState
 from aetheris_kernel.errors import Fenced
 from aetheris_ledger.core.effect import with_resolution
 from aetheris_ledger.verify import verify
@@ -243,7 +243,7 @@ class _ScenarioRun:
         """A person looks at the world for every effect in doubt."""
         world, decided = self.world, False
         for (_, key), row in list(world.store.rows.items()):
-            if row.state is not State.IN_DOUBT:
+            if row.state is not EffectState.IN_DOUBT:
                 continue
             if row.resolution is not None:
                 # Whoever saw its outcome too late has had the job handed to a runner again.
@@ -281,7 +281,11 @@ async def check_run(reference: Ended, program: Program, scenario: Scenario) -> E
     if not cancelled:
         assert ended.answer == reference.answer, f"{ended.answer} instead of {reference.answer}"
         assert ended.did == reference.did, f"did {ended.did} instead of {reference.did}"
-        open_ = [key for (_, key), row in world.store.rows.items() if row.state in (State.STARTED, State.IN_DOUBT)]
+        open_ = [
+            key
+            for (_, key), row in world.store.rows.items()
+            if row.state in (EffectState.STARTED, EffectState.IN_DOUBT)
+        ]
         assert open_ == [], "an effect was left open"
     commits, events = world.commits(JOB), world.events(JOB)
     assert first_break(JOB, commits) is None, "the chain is broken"

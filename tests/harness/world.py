@@ -29,7 +29,7 @@ from aetheris_engine.ports import Services
 from aetheris_journal import codec
 from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import GENESIS, Commit
-from aetheris_journal.effect import EffectResolution, State
+from aetheris_journal.effect import EffectResolution, EffectState
 from aetheris_journal.events import Event, Resolution, Source
 from aetheris_journal.replay import ChildRecord
 from aetheris_kernel.errors import Unavailable
@@ -65,7 +65,7 @@ class Outside:
     async def do(self, key: str, result: Any) -> Any:
         """A side effect. A crash may come just before the world changes, or just after."""
         row = self._store.rows.get(("default", key))
-        if row is None or row.state is not State.STARTED:
+        if row is None or row.state is not EffectState.STARTED:
             self.without_intent.append(key)
         assert self.process is not None
         try:

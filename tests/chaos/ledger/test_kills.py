@@ -25,7 +25,7 @@ from aetheris_chassis.streams import write
 from aetheris_journal import events as e
 from aetheris_journal.chain import GENESIS, first_break
 from aetheris_journal.codec import encode
-from aetheris_journal.effect import State
+from aetheris_journal.effect import EffectState
 from aetheris_kernel.clock import SystemClock
 from aetheris_kernel.errors import Unavailable
 from aetheris_ledger.store.contract import Want
@@ -88,10 +88,12 @@ class Job:
         )  # fmt: skip
         if number and number % 2:
             digest = sha256(b"[]").digest()
-            message.effects.add(key=self.key(number), tool="charge", arguments_digest=digest, state=State.STARTED.value)
+            message.effects.add(
+                key=self.key(number), tool="charge", arguments_digest=digest, state=EffectState.STARTED.value
+            )
         elif number:
             digest = sha256(b"1").digest()
-            message.effects.add(key=self.key(number - 1), result_digest=digest, state=State.COMMITTED.value)
+            message.effects.add(key=self.key(number - 1), result_digest=digest, state=EffectState.COMMITTED.value)
         return message
 
     def key(self, number: int) -> str:

@@ -14,7 +14,7 @@ import pytest
 from aetheris_chassis.postgres import acquiring
 from aetheris_journal.append import Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, first_break
-from aetheris_journal.effect import State
+from aetheris_journal.effect import EffectState
 from aetheris_ledger.store import write
 from aetheris_ledger.store.contract import Want
 from aetheris_ledger.store.write import Q
@@ -171,7 +171,7 @@ async def test_backends_killed_under_load_cost_unavailable_answers_and_nothing_e
             assert first_break(job.job, commits) is None
             for n in range(0, 30, 2):
                 effect = await store.effect("acme", f"{job.job}-{n}")
-                assert (effect.state, effect.seq, effect.outcome_seq) == (State.COMMITTED, n + 2, n + 3)
+                assert (effect.state, effect.seq, effect.outcome_seq) == (EffectState.COMMITTED, n + 2, n + 3)
 
 
 async def test_a_backend_killed_while_it_was_idle_costs_at_most_an_unavailable_answer(

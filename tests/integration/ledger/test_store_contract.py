@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aetheris_journal.append import Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, commit_hash, first_break
-from aetheris_journal.effect import Change, EffectResolution, State
+from aetheris_journal.effect import Change, EffectResolution, EffectState
 from aetheris_journal.events import Resolution, Source
 from aetheris_ledger.core.append import BODY_BYTES_MAX, microseconds
 from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER
@@ -166,22 +166,22 @@ async def test_of_two_different_appends_at_one_place_the_first_wins(store, holde
         {"tenant": "a\0b"},
         {"tenant": "t" * 129},
         {"tenant": "\ud800"},
-        {"changes": [Change("", State.STARTED, "charge", DIGEST)]},
-        {"changes": [Change("k\0", State.STARTED, "charge", DIGEST)]},
-        {"changes": [Change("k" * 513, State.STARTED, "charge", DIGEST)]},
-        {"changes": [Change("k", State.STARTED, "", DIGEST)]},
-        {"changes": [Change("k", State.STARTED, "charge", b"short")]},
-        {"changes": [Change("k", State.COMMITTED, result_digest=b"short")]},
-        {"changes": [Change("k", State.COMMITTED, "charge", result_digest=DIGEST)]},
-        {"changes": [Change("k", State.FAILED, result_digest=DIGEST)]},
-        {"changes": [Change("k", State.STARTED, "charge", DIGEST)] * 2},
-        {"changes": [Change(str(n), State.STARTED, "charge", DIGEST) for n in range(1_001)]},
+        {"changes": [Change("", EffectState.STARTED, "charge", DIGEST)]},
+        {"changes": [Change("k\0", EffectState.STARTED, "charge", DIGEST)]},
+        {"changes": [Change("k" * 513, EffectState.STARTED, "charge", DIGEST)]},
+        {"changes": [Change("k", EffectState.STARTED, "", DIGEST)]},
+        {"changes": [Change("k", EffectState.STARTED, "charge", b"short")]},
+        {"changes": [Change("k", EffectState.COMMITTED, result_digest=b"short")]},
+        {"changes": [Change("k", EffectState.COMMITTED, "charge", result_digest=DIGEST)]},
+        {"changes": [Change("k", EffectState.FAILED, result_digest=DIGEST)]},
+        {"changes": [Change("k", EffectState.STARTED, "charge", DIGEST)] * 2},
+        {"changes": [Change(str(n), EffectState.STARTED, "charge", DIGEST) for n in range(1_001)]},
     ],
     ids=lambda fields: "-".join(fields),
 )
 async def test_a_bad_append_is_refused_with_a_reason_and_harms_no_other(store, holder, happened, fields):
     good, bad, after = holder(), holder(), holder()
-    base = copied(bad.next(happened.created()), changes=[Change("k", State.STARTED, "charge", DIGEST)])
+    base = copied(bad.next(happened.created()), changes=[Change("k", EffectState.STARTED, "charge", DIGEST)])
 
     answers = await store.append(
         [good.next(happened.created()), copied(base, **fields), after.next(happened.created())]
@@ -209,26 +209,26 @@ async def test_the_largest_body_is_stored_as_it_is(store, holder):
 
 PATHS = {
     None: [],
-    State.STARTED: [State.STARTED],
-    State.COMMITTED: [State.STARTED, State.COMMITTED],
-    State.FAILED: [State.STARTED, State.FAILED],
-    State.IN_DOUBT: [State.STARTED, State.IN_DOUBT],
-    State.NOT_EXECUTED: [State.STARTED, State.IN_DOUBT, State.NOT_EXECUTED],
-    State.ABANDONED: [State.STARTED, State.IN_DOUBT, State.ABANDONED],
-    State.COMPENSATED: [State.STARTED, State.COMMITTED, State.COMPENSATED],
+    EffectState.STARTED: [EffectState.STARTED],
+    EffectState.COMMITTED: [EffectState.STARTED, EffectState.COMMITTED],
+    EffectState.FAILED: [EffectState.STARTED, EffectState.FAILED],
+    EffectState.IN_DOUBT: [EffectState.STARTED, EffectState.IN_DOUBT],
+    EffectState.NOT_EXECUTED: [EffectState.STARTED, EffectState.IN_DOUBT, EffectState.NOT_EXECUTED],
+    EffectState.ABANDONED: [EffectState.STARTED, EffectState.IN_DOUBT, EffectState.ABANDONED],
+    EffectState.COMPENSATED: [EffectState.STARTED, EffectState.COMMITTED, EffectState.COMPENSATED],
 }
 
 
-def change_to(key: str, state: State) -> Change:
-    if state is State.STARTED:
+def change_to(key: str, state: EffectState) -> Change:
+    if state is EffectState.STARTED:
         return Change(key, state, "charge", DIGEST)
-    return Change(key, state, result_digest=DIGEST if state is State.COMMITTED else b"")
+    return Change(key, state, result_digest=DIGEST if state is EffectState.COMMITTED else b"")
 
 
 async def test_an_effect_goes_where_the_table_says_and_nowhere_else(store, holder, happened):
     """Walks the whole table: from every state, to every state, by its owner and by another job."""
     wrong = []
-    for n, (stands, target, by_owner) in enumerate(product(PATHS, State, [True, False])):
+    for n, (stands, target, by_owner) in enumerate(product(PATHS, EffectState, [True, False])):
         key = f"k{n}"
         owner, other = await holder().begin(store), await holder().begin(store)
         for state in PATHS[stands]:
@@ -261,10 +261,10 @@ async def test_an_intent_makes_the_row_and_its_outcome_moves_it(store, holder, h
     assert started is not None
     assert (started.job, started.seq, started.lease, started.tool) == (job.job, 2, 1, "charge")
     assert started.arguments_digest == sha256(b"[7]").digest()
-    assert (started.state, started.outcome_seq, started.result_digest) == (State.STARTED, 0, b"")
+    assert (started.state, started.outcome_seq, started.result_digest) == (EffectState.STARTED, 0, b"")
     assert effect == replace(
         started,
-        state=State.COMMITTED,
+        state=EffectState.COMMITTED,
         outcome_seq=3,
         result_digest=sha256(b'"r"').digest(),
         updated_us=microseconds(clock.now()),
@@ -278,7 +278,7 @@ async def test_a_failed_effect_starts_again_under_the_same_key_with_a_new_intent
 
     effect = await store.effect("acme", "invoice-42")
 
-    assert (effect.state, effect.seq, effect.lease, effect.outcome_seq) == (State.STARTED, 2, 2, 0)
+    assert (effect.state, effect.seq, effect.lease, effect.outcome_seq) == (EffectState.STARTED, 2, 2, 0)
     assert effect.arguments_digest == sha256(b"[2]").digest()
 
 
@@ -291,7 +291,7 @@ async def test_a_doubt_and_its_end_may_stand_in_one_commit(store, holder, happen
     )
 
     effect = await store.effect("acme", "invoice-42")
-    assert (effect.state, effect.seq, effect.outcome_seq) == (State.COMMITTED, 1, 2)
+    assert (effect.state, effect.seq, effect.outcome_seq) == (EffectState.COMMITTED, 1, 2)
 
 
 async def test_a_doubt_may_end_in_a_new_attempt_in_one_commit(store, holder, happened):
@@ -301,7 +301,7 @@ async def test_a_doubt_may_end_in_a_new_attempt_in_one_commit(store, holder, hap
     await new.write(store, happened.leased(2), happened.in_doubt(), happened.started(attempt=2))
 
     effect = await store.effect("acme", "invoice-42")
-    assert (effect.state, effect.seq, effect.lease, effect.outcome_seq) == (State.STARTED, 2, 2, 0)
+    assert (effect.state, effect.seq, effect.lease, effect.outcome_seq) == (EffectState.STARTED, 2, 2, 0)
 
 
 async def test_compensation_keeps_the_result_and_says_where(store, holder, happened):
@@ -312,7 +312,7 @@ async def test_compensation_keeps_the_result_and_says_where(store, holder, happe
 
     effect = await store.effect("acme", "invoice-42")
 
-    assert effect == replace(committed, state=State.COMPENSATED, outcome_seq=3)
+    assert effect == replace(committed, state=EffectState.COMPENSATED, outcome_seq=3)
 
 
 @pytest.mark.parametrize("same_job", [True, False])
@@ -342,7 +342,9 @@ async def test_a_result_found_out_later_is_recorded_too(store, holder, happened)
 
 async def test_a_recorded_result_that_is_not_in_its_commit_is_refused_rather_than_made_up(store, holder, happened):
     first = await holder().begin(store, happened.started())
-    lying = copied(first.next(happened.step()), changes=[Change("invoice-42", State.COMMITTED, result_digest=DIGEST)])
+    lying = copied(
+        first.next(happened.step()), changes=[Change("invoice-42", EffectState.COMMITTED, result_digest=DIGEST)]
+    )
     first.took(lying, (await store.append([lying]))[0])
     second = await holder().begin(store)
 
@@ -353,11 +355,12 @@ async def test_a_recorded_result_that_is_not_in_its_commit_is_refused_rather_tha
 
 
 @pytest.mark.parametrize(
-    ("stands", "outcome"), [(State.STARTED, AppendOutcome.IN_FLIGHT), (State.IN_DOUBT, AppendOutcome.IN_DOUBT)]
+    ("stands", "outcome"),
+    [(EffectState.STARTED, AppendOutcome.IN_FLIGHT), (EffectState.IN_DOUBT, AppendOutcome.IN_DOUBT)],
 )
 async def test_an_open_effect_names_the_job_that_holds_it(store, holder, happened, stands, outcome):
     first = await holder().begin(store, happened.started())
-    if stands is State.IN_DOUBT:
+    if stands is EffectState.IN_DOUBT:
         await first.write(store, happened.in_doubt())
     second = await holder().begin(store)
 
@@ -419,7 +422,7 @@ async def test_a_retry_of_an_intent_is_not_in_flight_with_itself(store, holder, 
     (again,) = await store.append([append])
 
     assert again.outcome is AppendOutcome.APPENDED
-    assert (await store.effect("acme", "invoice-42")).state is State.COMMITTED
+    assert (await store.effect("acme", "invoice-42")).state is EffectState.COMMITTED
 
 
 async def test_a_mixed_batch_gets_the_answers_that_one_by_one_would_give(store, holder, happened):
@@ -528,7 +531,7 @@ async def test_a_snapshot_does_not_see_what_comes_after_it(store, holder, happen
         (started,) = await snapshot.effects_started(job.job, 1, 10, 10)
 
     assert list(before.commits) == list(after.commits)
-    assert row.state is State.STARTED
+    assert row.state is EffectState.STARTED
     assert started == row
 
 
@@ -545,12 +548,12 @@ async def test_lists_are_newest_first_filtered_and_paged(store, holder, happened
     await jobs[4].write(store, happened.in_doubt("k4"))
     await holder(tenant="globex").begin(store, happened.started("k1"))
 
-    everything = await store.effects(EffectListing("acme", list(State)))
-    doubts = await store.effects(EffectListing("acme", [State.IN_DOUBT]))
-    of_job = await store.effects(EffectListing("acme", list(State), job=jobs[2].job))
-    foreign = await store.effects(EffectListing("globex", list(State), job=jobs[2].job))
+    everything = await store.effects(EffectListing("acme", list(EffectState)))
+    doubts = await store.effects(EffectListing("acme", [EffectState.IN_DOUBT]))
+    of_job = await store.effects(EffectListing("acme", list(EffectState), job=jobs[2].job))
+    foreign = await store.effects(EffectListing("globex", list(EffectState), job=jobs[2].job))
     paged, before = [], None
-    while page := await store.effects(EffectListing("acme", list(State), before=before, limit=2)):
+    while page := await store.effects(EffectListing("acme", list(EffectState), before=before, limit=2)):
         paged.extend(page)
         before = (page[-1].updated_us, page[-1].key)
 

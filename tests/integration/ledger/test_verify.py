@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 from aetheris_journal.append import Append, AppendOutcome
 from aetheris_journal.chain import commit_hash
-from aetheris_journal.effect import Change, State
+from aetheris_journal.effect import Change, EffectState
 from aetheris_journal.events import Resolution
 from aetheris_kernel.errors import ChainBroken, NotFound
 from aetheris_ledger import verify as verifying
@@ -312,7 +312,7 @@ async def test_bodies_and_effect_changes_that_disagree_are_found(database, open_
     async with open_store(database) as store:
         silent = await holder().begin(store)
         append = silent.next(happened.step())
-        append.changes = [Change("k", State.STARTED, "charge", bytes(32))]
+        append.changes = [Change("k", EffectState.STARTED, "charge", bytes(32))]
         silent.took(append, (await store.append([append]))[0])
         unsaid = await holder().begin(store)
         append = unsaid.next(happened.started("u"))

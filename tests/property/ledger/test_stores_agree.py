@@ -11,7 +11,7 @@ import pytest
 from aetheris_chassis.postgres import open_pool
 from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, first_break
-from aetheris_journal.effect import Change, State
+from aetheris_journal.effect import Change, EffectState
 from aetheris_ledger.store.contract import Want
 from aetheris_ledger.store.memory import MemoryStore
 from aetheris_ledger.store.postgres import PostgresStore
@@ -34,7 +34,7 @@ class Send:
     sender: int  # each job has two who believe they hold it
     lease: int
     body: bytes
-    changes: tuple[tuple[str, State], ...]
+    changes: tuple[tuple[str, EffectState], ...]
     repeat: int | None
     shift: int  # a seq beside the right one
 
@@ -45,7 +45,7 @@ sends = st.builds(
     sender=st.integers(0, 1),
     lease=st.integers(1, 2),
     body=st.sampled_from([b"a", b"b"]),
-    changes=st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from(State)), max_size=2).map(tuple),
+    changes=st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from(EffectState)), max_size=2).map(tuple),
     repeat=st.none() | st.integers(0, 30),
     shift=st.sampled_from([0, 0, 0, 0, 0, 1, -1]),
 )
@@ -91,9 +91,9 @@ class Senders:
             Change(
                 key,
                 state,
-                "charge" if state is State.STARTED else "",
-                DIGEST if state is State.STARTED else b"",
-                DIGEST if state is State.COMMITTED else b"",
+                "charge" if state is EffectState.STARTED else "",
+                DIGEST if state is EffectState.STARTED else b"",
+                DIGEST if state is EffectState.COMMITTED else b"",
             )
             for key, state in send.changes
         ]

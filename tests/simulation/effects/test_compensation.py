@@ -14,7 +14,7 @@ from aetheris.definitions import AgentDefinition
 from aetheris_engine import ports
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
-from aetheris_journal.effect import State
+from aetheris_journal.effect import EffectState
 from aetheris_ledger.verify import verify
 
 from harness.crash import Fuse
@@ -96,8 +96,8 @@ async def left_as_it_was(world: World, where: str) -> None:
     taken_back = [event.path for event in world.events(JOB) if isinstance(event, e.StepCompensated)]
     assert len(taken_back) == len(set(taken_back)) == len(booked), where
     states = [row.state for row in world.store.rows.values()]
-    assert states.count(State.COMPENSATED) == len(booked), where
-    assert not {State.STARTED, State.IN_DOUBT} & set(states), where
+    assert states.count(EffectState.COMPENSATED) == len(booked), where
+    assert not {EffectState.STARTED, EffectState.IN_DOUBT} & set(states), where
 
 
 async def finish(ending: str, *fuses: Fuse, cold: bool = False) -> tuple[World, ports.Outcome]:
@@ -428,7 +428,7 @@ async def test_a_cancel_that_comes_before_the_permission_keeps_the_tool_out():
     assert await held == ports.Cancelled("stop")
     await run.close()
     assert happened(world) == []
-    assert [row.state for row in world.store.rows.values()] == [State.FAILED]
+    assert [row.state for row in world.store.rows.values()] == [EffectState.FAILED]
 
 
 async def test_e6_a_cancel_while_a_failed_job_is_taking_back_changes_nothing():

@@ -10,7 +10,7 @@ import pytest
 from aetheris import DidNotHappen, Happened, Retry, StepFailed, Unchanged, agent, heartbeat, step, tool
 from aetheris_engine import ports
 from aetheris_journal import events as e
-from aetheris_journal.effect import State
+from aetheris_journal.effect import EffectState
 from aetheris_kernel.errors import Fenced
 
 from harness.crash import Fuse
@@ -248,7 +248,7 @@ async def test_e4_a_fenced_holders_unwritten_outcome_is_told_to_the_ledger(raise
     outcome = await third.hold(again)
     await third.close()
     if raises:
-        assert [row.state for row in world.store.rows.values()] == [State.FAILED]
+        assert [row.state for row in world.store.rows.values()] == [EffectState.FAILED]
         assert outcome == ports.Completed(b'"no funds"')
     else:
         assert outcome == ports.Completed(b'"receipt"')

@@ -18,7 +18,7 @@ from aetheris_gateway.core.requests import NewSignal
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.service import InboxService, JobService
 from aetheris_gateway.store.inbox import InboxStore
-from aetheris_gateway.sweep import Sweep
+from aetheris_gateway.sweep import InboxSweep
 from aetheris_gateway.wakes import JobWaker, WakeQueue
 from aetheris_kernel.clock import SystemClock
 from aetheris_kernel.errors import NotFound
@@ -56,7 +56,7 @@ class Gateway:
         self.job_waker = JobWaker(scheduler, store)
         self.wake_queue = WakeQueue(self.job_waker)
         self.inbox = InboxService(store, JobService(scheduler, CLOCK, asyncio.Event()), self.wake_queue, CLOCK)
-        self.sweep = Sweep(store, self.job_waker, every_s=3600, after_s=0)
+        self.sweep = InboxSweep(store, self.job_waker, every_s=3600, after_s=0)
 
     @asynccontextmanager
     async def alive(self):

@@ -18,7 +18,7 @@ from aetheris_journal import events as e
 from aetheris_journal.append import Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, first_break
 from aetheris_journal.codec import decode, encode
-from aetheris_journal.effect import State
+from aetheris_journal.effect import EffectState
 from aetheris_ledger.core.audit import change_of
 from aetheris_ledger.store.contract import Want
 from aetheris_ledger.store.memory import MemoryStore
@@ -141,7 +141,7 @@ async def checked(disk: MemoryStore, world: World) -> None:
     for key in KEYS:
         effect = await disk.effect("acme", key)
         assert effect is not None
-        assert (effect.state, effect.result_digest) == (State.COMMITTED, sha256(b'"receipt"').digest())
+        assert (effect.state, effect.result_digest) == (EffectState.COMMITTED, sha256(b'"receipt"').digest())
 
 
 async def test_undisturbed_it_makes_as_many_calls_as_the_points_below_cover():

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aetheris_journal import events as e
-from aetheris_journal.effect import State
+from aetheris_journal.effect import EffectState
 from aetheris_journal.replay import Divergence, Replay
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -83,23 +83,23 @@ def test_an_intent_without_outcome_is_a_started_effect():
     record = Replay([started()]).effect("0", "charge", b"{}", "k")
 
     assert record is not None
-    assert record.state is State.STARTED
+    assert record.state is EffectState.STARTED
 
 
 @pytest.mark.parametrize(
     ("outcome", "state"),
     [
-        (e.EffectCommitted("0", "k", b'"r"', 1, SPAN, at=NOW), State.COMMITTED),
-        (e.EffectFailed("0", "k", e.Failure("E", "no"), 1, SPAN, at=NOW), State.FAILED),
-        (e.EffectInDoubt("0", "k", "lost", at=NOW), State.IN_DOUBT),
+        (e.EffectCommitted("0", "k", b'"r"', 1, SPAN, at=NOW), EffectState.COMMITTED),
+        (e.EffectFailed("0", "k", e.Failure("E", "no"), 1, SPAN, at=NOW), EffectState.FAILED),
+        (e.EffectInDoubt("0", "k", "lost", at=NOW), EffectState.IN_DOUBT),
         (
             e.EffectResolved("0", "k", e.Resolution.NOT_EXECUTED, e.Source.VERIFY, at=NOW),
-            State.NOT_EXECUTED,
+            EffectState.NOT_EXECUTED,
         ),
-        (e.EffectResolved("0", "k", e.Resolution.ABANDONED, e.Source.PERSON, at=NOW), State.ABANDONED),
+        (e.EffectResolved("0", "k", e.Resolution.ABANDONED, e.Source.PERSON, at=NOW), EffectState.ABANDONED),
     ],
 )
-def test_each_outcome_leaves_its_state(outcome: e.Event, state: State):
+def test_each_outcome_leaves_its_state(outcome: e.Event, state: EffectState):
     record = Replay([started(), outcome]).effect("0", "charge", b"{}", "k")
 
     assert record is not None
@@ -113,7 +113,7 @@ def test_a_second_intent_counts_as_another_attempt():
     record = Replay([started(), resolved, again]).effect("0", "charge", b"{}", "k")
 
     assert record is not None
-    assert (record.state, record.attempt) == (State.STARTED, 2)
+    assert (record.state, record.attempt) == (EffectState.STARTED, 2)
 
 
 def test_a_result_taken_from_another_job_is_a_committed_effect():
@@ -122,7 +122,7 @@ def test_a_result_taken_from_another_job_is_a_committed_effect():
     record = Replay([event]).effect("0", "charge", b"{}", "once:charge:1")
 
     assert record is not None
-    assert (record.state, record.result) == (State.COMMITTED, b"7")
+    assert (record.state, record.result) == (EffectState.COMMITTED, b"7")
 
 
 def test_a_wait_keeps_its_first_deadline_until_it_has_ended():

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, commit_hash
-from aetheris_journal.effect import Change, State
+from aetheris_journal.effect import Change, EffectState
 from aetheris_kernel.errors import Invalid
 from aetheris_ledger.core.append import BODY_BYTES_MAX, CommitLink, check, judge, own_retry
 from aetheris_ledger.core.effect import Effect, moves
@@ -18,8 +18,8 @@ JOB, OTHER = UUID(int=1), UUID(int=2)
 DIGEST = b"d" * 32
 PARENT = CommitLink(2, 50, b"p" * 32)
 APPEND = Append(JOB, "acme", 4, PARENT.hash, 2, b"body")
-STARTS = moves([Change("k", State.STARTED, "charge", DIGEST)])
-EFFECT = Effect("acme", "k", OTHER, 3, 7, "charge", DIGEST, State.STARTED, b"", 0, 100)
+STARTS = moves([Change("k", EffectState.STARTED, "charge", DIGEST)])
+EFFECT = Effect("acme", "k", OTHER, 3, 7, "charge", DIGEST, EffectState.STARTED, b"", 0, 100)
 
 
 def stored(append: Append, time_us: int = 99) -> CommitLink:
@@ -70,13 +70,13 @@ def test_the_fence_speaks_before_the_effect():
 @pytest.mark.parametrize(
     ("state", "outcome"),
     [
-        (State.STARTED, AppendOutcome.IN_FLIGHT),
-        (State.COMMITTED, AppendOutcome.RECORDED),
-        (State.IN_DOUBT, AppendOutcome.IN_DOUBT),
-        (State.ABANDONED, AppendOutcome.SPENT),
-        (State.COMPENSATED, AppendOutcome.SPENT),
-        (State.FAILED, None),
-        (State.NOT_EXECUTED, None),
+        (EffectState.STARTED, AppendOutcome.IN_FLIGHT),
+        (EffectState.COMMITTED, AppendOutcome.RECORDED),
+        (EffectState.IN_DOUBT, AppendOutcome.IN_DOUBT),
+        (EffectState.ABANDONED, AppendOutcome.SPENT),
+        (EffectState.COMPENSATED, AppendOutcome.SPENT),
+        (EffectState.FAILED, None),
+        (EffectState.NOT_EXECUTED, None),
     ],
 )
 def test_a_start_is_answered_by_what_stands(state, outcome):
@@ -90,7 +90,7 @@ def test_a_start_is_answered_by_what_stands(state, outcome):
 
 
 def test_an_outcome_that_is_not_the_jobs_own_is_refused_and_says_why():
-    outcome = moves([Change("k", State.FAILED)])
+    outcome = moves([Change("k", EffectState.FAILED)])
 
     foreign = judge(APPEND, outcome, None, PARENT, {"k": EFFECT})
     unknown = judge(APPEND, outcome, None, PARENT, {})
@@ -103,7 +103,9 @@ def test_an_outcome_that_is_not_the_jobs_own_is_refused_and_says_why():
 
 
 def test_the_first_effect_in_the_way_decides():
-    two = moves([Change("free", State.STARTED, "charge", DIGEST), Change("k", State.STARTED, "charge", DIGEST)])
+    two = moves(
+        [Change("free", EffectState.STARTED, "charge", DIGEST), Change("k", EffectState.STARTED, "charge", DIGEST)]
+    )
 
     answer = judge(APPEND, two, None, PARENT, {"k": EFFECT})
 
@@ -114,7 +116,7 @@ def test_a_well_formed_append_passes():
     assert check(APPEND) == ()
     assert check(replace(APPEND, seq=1, parent=GENESIS)) == ()
     assert check(replace(APPEND, body=bytes(BODY_BYTES_MAX))) == ()
-    assert check(replace(APPEND, changes=[Change("k", State.STARTED, "charge", DIGEST)])) == STARTS
+    assert check(replace(APPEND, changes=[Change("k", EffectState.STARTED, "charge", DIGEST)])) == STARTS
 
 
 @pytest.mark.parametrize(
@@ -126,12 +128,12 @@ def test_a_well_formed_append_passes():
         ("parent", replace(APPEND, seq=1)),
         ("body", replace(APPEND, body=b"")),
         ("body", replace(APPEND, body=bytes(BODY_BYTES_MAX + 1))),
-        ("tenant", replace(APPEND, tenant="", changes=[Change("k", State.FAILED)])),
-        ("key", replace(APPEND, changes=[Change("", State.FAILED)])),
-        ("tool", replace(APPEND, changes=[Change("k", State.STARTED, "", DIGEST)])),
-        ("arguments_digest", replace(APPEND, changes=[Change("k", State.STARTED, "charge")])),
-        ("result_digest", replace(APPEND, changes=[Change("k", State.COMMITTED)])),
-        ("effects", replace(APPEND, changes=[Change(str(n), State.FAILED) for n in range(1_001)])),
+        ("tenant", replace(APPEND, tenant="", changes=[Change("k", EffectState.FAILED)])),
+        ("key", replace(APPEND, changes=[Change("", EffectState.FAILED)])),
+        ("tool", replace(APPEND, changes=[Change("k", EffectState.STARTED, "", DIGEST)])),
+        ("arguments_digest", replace(APPEND, changes=[Change("k", EffectState.STARTED, "charge")])),
+        ("result_digest", replace(APPEND, changes=[Change("k", EffectState.COMMITTED)])),
+        ("effects", replace(APPEND, changes=[Change(str(n), EffectState.FAILED) for n in range(1_001)])),
     ],
 )
 def test_a_malformed_append_names_its_field(field, append):

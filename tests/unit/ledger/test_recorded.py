@@ -10,13 +10,15 @@ import pytest
 from aetheris_journal import events as e
 from aetheris_journal.append import Answer, AppendOutcome
 from aetheris_journal.codec import encode
-from aetheris_journal.effect import State
+from aetheris_journal.effect import EffectState
 from aetheris_ledger.core.effect import Effect
 from aetheris_ledger.store.contract import with_result
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 RESULT = b'{"id":"ch_1"}'
-EFFECT = Effect("acme", "k", UUID(int=1), 3, 7, "charge", b"d" * 32, State.COMMITTED, sha256(RESULT).digest(), 4, 100)
+EFFECT = Effect(
+    "acme", "k", UUID(int=1), 3, 7, "charge", b"d" * 32, EffectState.COMMITTED, sha256(RESULT).digest(), 4, 100
+)
 
 
 def committed(key: str = "k", result: bytes = RESULT, recorded_job_id: str = "") -> e.Event:

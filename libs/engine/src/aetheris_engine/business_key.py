@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aetheris_journal.effect import State
+from aetheris_journal.effect import EffectState
 from aetheris_journal.replay import EffectRecord, Replay
 
 from aetheris_engine.activity import Activity
 
-_OPEN = (State.STARTED, State.IN_DOUBT)
+_OPEN = (EffectState.STARTED, EffectState.IN_DOUBT)
 
 
 class BusinessKeys:

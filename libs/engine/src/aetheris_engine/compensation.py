@@ -17,7 +17,7 @@ from time import monotonic
 
 from aetheris_journal import events as e
 from aetheris_journal.commands import ABANDONED, COMPENSATE, Settled
-from aetheris_journal.effect import State, effect_key
+from aetheris_journal.effect import EffectState, effect_key
 from aetheris_journal.replay import COMPENSATION, EffectRecord
 
 from aetheris_engine import metrics
@@ -28,7 +28,7 @@ from aetheris_engine.execution import Execution
 from aetheris_engine.host import Raised
 
 # An effect in one of these states may be in the world.
-_POSSIBLE = (State.STARTED, State.IN_DOUBT, State.COMMITTED)
+_POSSIBLE = (EffectState.STARTED, EffectState.IN_DOUBT, EffectState.COMMITTED)
 
 
 def met(effects: Effects) -> bool:
@@ -107,7 +107,7 @@ async def _undo(effects: Effects, made: EffectCall, *, ending: bool) -> None:
 
 async def _settled(execution: Execution, call: EffectCall, record: EffectRecord | None) -> bool:
     """Settle the compensating call. True where it was given up on."""
-    if record is not None and record.state is State.FAILED and record.retry_at is None:
+    if record is not None and record.state is EffectState.FAILED and record.retry_at is None:
         # The compensation failed for good in an earlier run and parked the job. The job runs again because an operator
         # requeued it, so the compensation is tried again.
         call.afresh(record.attempt)

@@ -20,7 +20,7 @@ from time import monotonic
 from aetheris_journal import events as e
 from aetheris_journal.append import Answer, AppendOutcome
 from aetheris_journal.commands import Backoff, CallTool, Settled, abandoned
-from aetheris_journal.effect import STATE_OF_RESOLUTION, State, effect_key
+from aetheris_journal.effect import STATE_OF_RESOLUTION, EffectState, effect_key
 from aetheris_journal.replay import COMPENSATION, EffectRecord
 
 from aetheris_engine import doubt, fork, metrics
@@ -69,7 +69,7 @@ class EffectCall:
         self.execution = effects.execution
         # The call is a compensation at the end of the job, not a command of the program.
         self._ending = ending
-        self.state: State | None = None
+        self.state: EffectState | None = None
         self.result = b""
         # If this job has committed the effect: its number among the job's committed effects, from 1.
         self.order = 0
@@ -90,33 +90,33 @@ class EffectCall:
             await self._recall(record)
         while True:
             match self.state:
-                case None | State.NOT_EXECUTED:
+                case None | EffectState.NOT_EXECUTED:
                     await self._act()
-                case State.IN_DOUBT:
+                case EffectState.IN_DOUBT:
                     await self.execution.scopes.refuse(self.path)
                     await self._resolve()
-                case State.FAILED:
+                case EffectState.FAILED:
                     if self._retry_at is None:
                         return Settled(
                             failure=self._failure, cause=None if self._raised is None else self._raised.cause
                         )
                     await self._pause(self._retry_at)
-                    self.state = State.NOT_EXECUTED
-                case State.ABANDONED:
+                    self.state = EffectState.NOT_EXECUTED
+                case EffectState.ABANDONED:
                     return abandoned(self.command.name)
                 case _:
                     return Settled(self.result)
 
     async def learn(self) -> None:
         """Resolve a doubt at the end of the job, when no branch waits for the result."""
-        while self.state is State.IN_DOUBT:
+        while self.state is EffectState.IN_DOUBT:
             await self._resolve()
 
     def afresh(self, attempt: int) -> None:
         """Try the call again after it failed for good at `attempt`, with all the attempts that its retry policy
         gives."""
         self.attempt = self._spent = attempt
-        self._began, self.state = None, State.NOT_EXECUTED
+        self._began, self.state = None, EffectState.NOT_EXECUTED
 
     async def _act(self) -> None:
         """Ask the ledger for the permission; when it is given, enter the tool."""
@@ -157,7 +157,7 @@ class EffectCall:
     async def _doubted(self, reason: str) -> None:
         """Record that the effect is in doubt, so that people see it while the engine tries the ways out."""
         execution = self.execution
-        self.state = State.IN_DOUBT
+        self.state = EffectState.IN_DOUBT
         ticket = execution.record(e.EffectInDoubt(self.path, self.key, cut(reason, 1_024), at=execution.now()))
         metrics.EFFECTS.labels("in_doubt").inc()
         await execution.writer.durable(ticket)
@@ -165,7 +165,7 @@ class EffectCall:
     def _committed(self, result: bytes) -> None:
         replay = self.execution.replay
         replay.outcomes += 1
-        self.state, self.result, self.order = State.COMMITTED, result, replay.outcomes
+        self.state, self.result, self.order = EffectState.COMMITTED, result, replay.outcomes
         metrics.STEPS.labels("side_effect_committed").inc()
 
     def _next_attempt(self, backoff: Backoff, raised: Raised) -> datetime | None:
@@ -214,9 +214,9 @@ class EffectCall:
         self.state, self.result, self.order = record.state, record.result, record.order
         self.attempt, self._began = record.attempt, record.began
         self._failure, self._retry_at = record.failure, record.retry_at
-        if self.state is State.STARTED and self.attempt == fork.NOT_ENTERED:
+        if self.state is EffectState.STARTED and self.attempt == fork.NOT_ENTERED:
             self._failed(fork.REFUSED, timedelta(0))
-        elif self.state is State.STARTED:
+        elif self.state is EffectState.STARTED:
             await self._doubted("its holder was lost before the outcome was recorded")
 
     async def _permission(self) -> Answer:
@@ -273,7 +273,7 @@ class EffectCall:
         execution.record(
             e.EffectFailed(self.path, self.key, failure, self.attempt, elapsed, self._retry_at, at=execution.now())
         )
-        self.state, self._failure = State.FAILED, failure
+        self.state, self._failure = EffectState.FAILED, failure
         metrics.EFFECTS.labels("failed").inc()
         metrics.STEPS.labels("permanent_failure" if self._retry_at is None else "retryable").inc()
 
@@ -288,7 +288,7 @@ class EffectCall:
             value_bytes=len(result) + len(command.arguments),
         )  # fmt: skip
         metrics.EFFECTS.labels("recorded").inc()
-        self.state, self.result = State.COMMITTED, result
+        self.state, self.result = EffectState.COMMITTED, result
 
     def _key_spent(self, answer: Answer) -> None:
         """The key is used up: the ledger will never permit it again. No intent was recorded, so the failure is recorded
@@ -296,7 +296,7 @@ class EffectCall:
         execution, command = self.execution, self.command
         how = "taken back" if answer.message == "compensated" else "given up on"
         message = f"{self.key} was {how} in job {answer.holder_job_id}: call it by another key"
-        self.state, self._failure = State.FAILED, e.Failure(_SPENT, message)
+        self.state, self._failure = EffectState.FAILED, e.Failure(_SPENT, message)
         execution.record(
             e.StepFailed(self.path, command.name, command.arguments, self._failure, 1, timedelta(0), at=execution.now())
         )

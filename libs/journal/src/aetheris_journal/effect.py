@@ -16,7 +16,7 @@ from uuid import UUID
 from aetheris_journal import events as e
 
 
-class State(IntEnum):
+class EffectState(IntEnum):
     """As stored and as sent."""
 
     STARTED = 1
@@ -28,10 +28,10 @@ class State(IntEnum):
     COMPENSATED = 7
 
 
-STATE_OF_RESOLUTION: Mapping[e.Resolution, State] = {
-    e.Resolution.COMMITTED: State.COMMITTED,
-    e.Resolution.NOT_EXECUTED: State.NOT_EXECUTED,
-    e.Resolution.ABANDONED: State.ABANDONED,
+STATE_OF_RESOLUTION: Mapping[e.Resolution, EffectState] = {
+    e.Resolution.COMMITTED: EffectState.COMMITTED,
+    e.Resolution.NOT_EXECUTED: EffectState.NOT_EXECUTED,
+    e.Resolution.ABANDONED: EffectState.ABANDONED,
 }
 
 
@@ -59,7 +59,7 @@ class Change:
     """One effect's change to one state, as the ledger stores it beside a commit."""
 
     key: str
-    state: State
+    state: EffectState
     tool: str = ""  # with STARTED
     arguments_digest: bytes = b""  # with STARTED
     result_digest: bytes = b""  # with COMMITTED
@@ -80,17 +80,17 @@ def change_of(event: e.Event) -> Change | None:
     """The change that an event makes to the ledger's row of an effect."""
     match event:
         case e.EffectStarted(name=tool, arguments=arguments, key=key):
-            return Change(key, State.STARTED, tool=tool, arguments_digest=sha256(arguments).digest())
+            return Change(key, EffectState.STARTED, tool=tool, arguments_digest=sha256(arguments).digest())
         case e.EffectCommitted(key=key, result=result, recorded_job_id=""):
-            return Change(key, State.COMMITTED, result_digest=sha256(result).digest())
+            return Change(key, EffectState.COMMITTED, result_digest=sha256(result).digest())
         case e.EffectFailed(key=key):
-            return Change(key, State.FAILED)
+            return Change(key, EffectState.FAILED)
         case e.EffectInDoubt(key=key):
-            return Change(key, State.IN_DOUBT)
+            return Change(key, EffectState.IN_DOUBT)
         case e.EffectResolved(key=key, verdict=e.Resolution.COMMITTED, result=result):
-            return Change(key, State.COMMITTED, result_digest=sha256(result).digest())
+            return Change(key, EffectState.COMMITTED, result_digest=sha256(result).digest())
         case e.EffectResolved(key=key, verdict=resolution):
             return Change(key, STATE_OF_RESOLUTION[resolution])
         case e.StepCompensated(key=key) if key:
-            return Change(key, State.COMPENSATED)
+            return Change(key, EffectState.COMPENSATED)
     return None

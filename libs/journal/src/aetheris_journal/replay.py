@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from aetheris_journal import events as e
-from aetheris_journal.effect import State
+from aetheris_journal.effect import EffectState
 
 # The prefix that turns an effect's path into the path of its compensation: "~3" takes back "3". Compensations run in
 # the order of the effects' outcomes, so their paths are left out when a branch is checked for gaps.
@@ -56,7 +56,7 @@ class EffectRecord:
     name: str
     arguments: bytes
     key: str
-    state: State
+    state: EffectState
     attempt: int
     result: bytes = b""
     failure: e.Failure | None = None
@@ -167,7 +167,7 @@ class Replay:
         return record
 
     def effect(self, path: str, name: str, arguments: bytes, key: str) -> EffectRecord | None:
-        actual = EffectRecord(name, arguments, key, State.STARTED, 1)
+        actual = EffectRecord(name, arguments, key, EffectState.STARTED, 1)
         record = self._take(path, actual)
         if record is None:
             return None
@@ -177,7 +177,7 @@ class Replay:
             and (record.name, record.arguments) == (name, arguments)
         ):
             # The ledger refused the key, so the call has no intent: it was recorded as a failed step.
-            return replace(actual, state=State.FAILED, failure=record.failure)
+            return replace(actual, state=EffectState.FAILED, failure=record.failure)
         same = isinstance(record, EffectRecord) and (record.name, record.arguments, record.key) == (
             name,
             arguments,
@@ -314,24 +314,24 @@ class Replay:
                 )  # fmt: skip
             case e.EffectStarted(path=path):
                 self._records[path] = EffectRecord(
-                    event.name, event.arguments, event.key, State.STARTED, event.attempt,
+                    event.name, event.arguments, event.key, EffectState.STARTED, event.attempt,
                     began=self._began(path, event.at), compensate=event.compensate,
                 )  # fmt: skip
                 self._undoable(path)
             case e.EffectCommitted(path=path, recorded_job_id=str(other)) if other:
                 self._records[path] = EffectRecord(
-                    event.name, event.arguments, event.key, State.COMMITTED, event.attempt, event.result
+                    event.name, event.arguments, event.key, EffectState.COMMITTED, event.attempt, event.result
                 )
             case e.EffectCommitted(path=path):
-                self._change(path, state=State.COMMITTED, result=event.result)
+                self._change(path, state=EffectState.COMMITTED, result=event.result)
             case e.EffectFailed(path=path):
-                self._change(path, state=State.FAILED, failure=event.failure, retry_at=event.retry_at)
+                self._change(path, state=EffectState.FAILED, failure=event.failure, retry_at=event.retry_at)
             case e.EffectInDoubt(path=path):
-                self._change(path, state=State.IN_DOUBT)
+                self._change(path, state=EffectState.IN_DOUBT)
             case e.EffectResolved(path=path):
-                state = State[event.verdict.name]
+                state = EffectState[event.verdict.name]
                 self._change(path, state=state, result=event.result)
-                if state is State.ABANDONED and path.startswith(COMPENSATION):
+                if state is EffectState.ABANDONED and path.startswith(COMPENSATION):
                     self._undone(path.removeprefix(COMPENSATION))
             case e.CompensationStarted(path=path):
                 self.compensating.add(path)
@@ -364,7 +364,7 @@ class Replay:
         self,
         path: str,
         *,
-        state: State,
+        state: EffectState,
         result: bytes = b"",
         failure: e.Failure | None = None,
         retry_at: datetime | None = None,
@@ -373,7 +373,7 @@ class Replay:
         if not isinstance(record, EffectRecord):
             raise ValueError(f"the record has an effect's outcome at {path}, where it has {record}")
         order = 0
-        if state is State.COMMITTED:
+        if state is EffectState.COMMITTED:
             order = self.outcomes = self.outcomes + 1
         self._records[path] = replace(
             record, state=state, result=result, failure=failure, retry_at=retry_at, order=order

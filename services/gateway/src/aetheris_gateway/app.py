@@ -35,7 +35,7 @@ from aetheris_gateway.settings import Settings
 from aetheris_gateway.store.approvals import ApprovalStore
 from aetheris_gateway.store.inbox import InboxStore
 from aetheris_gateway.store.tokens import TokenKeys
-from aetheris_gateway.sweep import Sweep
+from aetheris_gateway.sweep import InboxSweep
 from aetheris_gateway.wakes import JobWaker, WakeQueue
 
 # How long the last wakes may take once neither server accepts calls any more.
@@ -75,7 +75,7 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
             effects=EffectService(ledger, scheduler, jobs),
             identity=Identity(local=not settings.trust_network),
         )
-        sweep = Sweep(store, job_waker, every_s=settings.sweep_every_s, after_s=settings.sweep_after_s)
+        sweep = InboxSweep(store, job_waker, every_s=settings.sweep_every_s, after_s=settings.sweep_after_s)
         app = application.build(
             services,
             clock,

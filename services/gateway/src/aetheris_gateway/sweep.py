@@ -38,7 +38,7 @@ class _Tally:
         return self.failures >= CALLS_AT_ONCE and self.woken == 0
 
 
-class Sweep:
+class InboxSweep:
     def __init__(self, store: InboxStore, job_waker: JobWaker, *, every_s: float, after_s: float) -> None:
         self._store = store
         self._job_waker = job_waker

@@ -12,7 +12,7 @@ from functools import lru_cache
 from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import Commit
 from aetheris_journal.codec import from_failure
-from aetheris_journal.effect import Change, EffectResolution, State
+from aetheris_journal.effect import Change, EffectResolution, EffectState
 from aetheris_journal.events import Resolution, Source
 from aetheris_kernel.errors import Invalid
 from aetheris_kernel.ids import parse_job_id
@@ -26,7 +26,7 @@ from aetheris_ledger.store.contract import EffectListing, Want
 PAGE_DEFAULT, PAGE_MAX = 1_000, 10_000
 LIST_DEFAULT, LIST_MAX = 100, 1_000
 
-_STATES = {int(state): state for state in State}
+_STATES = {int(state): state for state in EffectState}
 _RESOLUTIONS = {int(kind): kind for kind in Resolution}
 _TOKEN = struct.Struct(">Q")
 
@@ -104,7 +104,7 @@ def listing(message: pb.ListEffectsRequest) -> EffectListing:
         raise Invalid("there is no such state", field="state")
     return EffectListing(
         tenant=_name(message.tenant, "tenant"),
-        states=[_STATES[message.state]] if message.state else list(State),
+        states=[_STATES[message.state]] if message.state else list(EffectState),
         job=job_id(message.job_id) if message.job_id else None,
         before=_place(message.page_token) if message.page_token else None,
         limit=min(message.page_size or LIST_DEFAULT, LIST_MAX) + 1,
@@ -133,7 +133,7 @@ def effect(row: Effect) -> pb.Effect:
     )
     # The resolution of a settled effect is kept, so that leaving the same one again changes nothing, and not sent: the
     # job's holder has nothing left to do with it.
-    if row.resolution is not None and row.state in (State.STARTED, State.IN_DOUBT):
+    if row.resolution is not None and row.state in (EffectState.STARTED, EffectState.IN_DOUBT):
         message.note.CopyFrom(_note(row.resolution))
     return message
 

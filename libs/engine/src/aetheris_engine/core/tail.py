@@ -16,7 +16,7 @@ from uuid import UUID
 
 from aetheris_journal.append import Append
 from aetheris_journal.chain import GENESIS
-from aetheris_journal.effect import Change, State, change_of
+from aetheris_journal.effect import Change, EffectState, change_of
 from aetheris_journal.events import TERMINAL, CheckpointSaved, Event
 
 # What one commit may hold, and what a job may hold that is not durable yet.
@@ -119,7 +119,7 @@ class Tail:
         self._backlog_bytes -= sum(item.weight for item in self._flight)
         self._flight = []
         self.seq, self.head = self.seq + 1, head
-        return [change.key for change in moved if change.state is State.STARTED]
+        return [change.key for change in moved if change.state is EffectState.STARTED]
 
     def withdraw(self, key: str) -> None:
         """Drop the intent for `key`, because of which the ledger did not store the commit. The commit's other events

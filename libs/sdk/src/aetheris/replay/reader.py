@@ -11,7 +11,7 @@ from uuid import UUID
 from aetheris_journal import commands as c
 from aetheris_journal import events as e
 from aetheris_journal.commands import Command, Settled
-from aetheris_journal.effect import State, effect_key
+from aetheris_journal.effect import EffectState, effect_key
 from aetheris_journal.replay import ChildRecord, Divergence, EffectRecord, StepRecord, ValueRecord, WaitRecord
 
 from aetheris.awakeables import RESERVED
@@ -19,7 +19,7 @@ from aetheris.replay.result import Mismatch
 from aetheris.replay.scene import Scene, checkpoint_said, here
 
 # The states of an effect whose outcome the agent has received.
-_SETTLED = (State.COMMITTED, State.COMPENSATED, State.ABANDONED)
+_SETTLED = (EffectState.COMMITTED, EffectState.COMPENSATED, EffectState.ABANDONED)
 
 
 class ReplayReader:
@@ -112,14 +112,14 @@ class ReplayReader:
 
     async def _tool(self, path: str, command: c.CallTool) -> Settled:
         key = effect_key(self._job_id, self.named(path), command.name, command.arguments, command.once)
-        asked = EffectRecord(command.name, command.arguments, key, State.STARTED, 1)
+        asked = EffectRecord(command.name, command.arguments, key, EffectState.STARTED, 1)
         record = await self._scene.ask(
             path, asked, lambda replay: replay.effect(path, asked.name, asked.arguments, asked.key)
         )
-        failed = record.state is State.FAILED and record.failure is not None and record.retry_at is None
+        failed = record.state is EffectState.FAILED and record.failure is not None and record.retry_at is None
         if record.state not in _SETTLED and not failed:
             await self._scene.rest(path, f"the outcome of {record}")
-        if record.state is State.ABANDONED:
+        if record.state is EffectState.ABANDONED:
             return c.abandoned(command.name)
         return Settled(record.result, record.failure if failed else None)
 

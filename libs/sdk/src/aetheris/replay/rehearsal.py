@@ -21,7 +21,7 @@ from uuid import UUID
 from aetheris_journal import commands as c
 from aetheris_journal import events as e
 from aetheris_journal.commands import Command, Settled
-from aetheris_journal.effect import State, effect_key
+from aetheris_journal.effect import EffectState, effect_key
 from aetheris_journal.replay import (
     COMPENSATION,
     ChildRecord,
@@ -46,7 +46,7 @@ from aetheris.replay.scene import Scene, checkpoint_said, place_of
 from aetheris.values import canonical
 
 # The states of an effect that has an outcome for the agent.
-_KNOWN = (State.COMMITTED, State.COMPENSATED, State.FAILED, State.ABANDONED)
+_KNOWN = (EffectState.COMMITTED, EffectState.COMPENSATED, EffectState.FAILED, EffectState.ABANDONED)
 
 _Call = tuple[str, str, bytes]
 
@@ -215,15 +215,15 @@ class Rehearsal:
 
     async def _tool(self, path: str, command: c.CallTool) -> Settled:
         key = effect_key(self._job_id, self.named(path), command.name, command.arguments, command.once)
-        asked = EffectRecord(command.name, command.arguments, key, State.STARTED, 1)
+        asked = EffectRecord(command.name, command.arguments, key, EffectState.STARTED, 1)
         found = self._answer(path, asked, asked.name)
         if isinstance(found, bytes):
             return Settled(found)
         if not isinstance(found, EffectRecord):
             await self._missing(path, asked, f"--answer '{asked.name}=…'")
-        if found.state is State.ABANDONED:
+        if found.state is EffectState.ABANDONED:
             return c.abandoned(command.name)
-        return Settled(found.result, found.failure if found.state is State.FAILED else None)
+        return Settled(found.result, found.failure if found.state is EffectState.FAILED else None)
 
     async def _wait(self, path: str, asked: WaitRecord, span: timedelta | None = None) -> Settled:
         if self._scene.too_long(span):

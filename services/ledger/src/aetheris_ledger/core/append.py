@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, commit_hash
-from aetheris_journal.effect import State
+from aetheris_journal.effect import EffectState
 from aetheris_kernel.errors import Invalid
 
 from aetheris_ledger.core.effect import Effect, EffectMove, moves, permits
@@ -39,13 +39,13 @@ class CommitLink:
 
 
 # The outcome of a start that the state of the effect does not permit. Missing states refuse the append.
-START_ANSWERS: Mapping[State, AppendOutcome] = {
-    State.STARTED: AppendOutcome.IN_FLIGHT,
-    State.COMMITTED: AppendOutcome.RECORDED,
-    State.IN_DOUBT: AppendOutcome.IN_DOUBT,
+START_ANSWERS: Mapping[EffectState, AppendOutcome] = {
+    EffectState.STARTED: AppendOutcome.IN_FLIGHT,
+    EffectState.COMMITTED: AppendOutcome.RECORDED,
+    EffectState.IN_DOUBT: AppendOutcome.IN_DOUBT,
     # A compensated or abandoned effect is over: its key can never be started again.
-    State.COMPENSATED: AppendOutcome.SPENT,
-    State.ABANDONED: AppendOutcome.SPENT,
+    EffectState.COMPENSATED: AppendOutcome.SPENT,
+    EffectState.ABANDONED: AppendOutcome.SPENT,
 }
 
 
@@ -108,7 +108,7 @@ def judge(
 def _impossible(move: EffectMove, effect: Effect | None) -> Answer:
     if effect is None:
         return Answer(AppendOutcome.REFUSED, message=f"effect {move.key!r} was never started")
-    if move.first is State.STARTED and effect.state in START_ANSWERS:
+    if move.first is EffectState.STARTED and effect.state in START_ANSWERS:
         outcome = START_ANSWERS[effect.state]
         message = effect.state.name.lower() if outcome is AppendOutcome.SPENT else ""
         return Answer(outcome, key=effect.key, holder_job_id=str(effect.job), message=message)
@@ -125,12 +125,12 @@ def _check_changes(append: Append) -> Sequence[EffectMove]:
         raise Invalid(f"an append changes at most {CHANGES_MAX} effects", field="effects")
     for change in append.changes:
         _check_text(change.key, "key", KEY_BYTES_MAX)
-        if change.state is State.STARTED:
+        if change.state is EffectState.STARTED:
             _check_text(change.tool, "tool", TOOL_BYTES_MAX)
             _check_digest(change.arguments_digest, "arguments_digest")
         elif change.tool or change.arguments_digest:
             raise Invalid("tool and arguments_digest belong to STARTED", field="tool")
-        if change.state is State.COMMITTED:
+        if change.state is EffectState.COMMITTED:
             _check_digest(change.result_digest, "result_digest")
         elif change.result_digest:
             raise Invalid("result_digest belongs to COMMITTED", field="result_digest")

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from aetheris_journal import events as e
 from aetheris_journal.chain import Commit
-from aetheris_journal.effect import Change, State, change_of
+from aetheris_journal.effect import Change, EffectState, change_of
 
 from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Effect, moved, moves
 
@@ -104,7 +104,7 @@ class Audit:
             return f"effect {key!r}: the record has no row for what commit {derived.seq} started"
         if row.job == self._job:
             return _difference(row, derived) or "the record changed while it was read"
-        if State.STARTED not in BY_OTHERS[derived.state]:
+        if EffectState.STARTED not in BY_OTHERS[derived.state]:
             return f"effect {key!r}: the record gives it to job {row.job}, and the chain leaves it {derived.state.name}"
         self.effects += 1
         return None
@@ -138,7 +138,7 @@ class Audit:
 
 def started_there(row: Effect, commit: Commit | None, events: Sequence[e.Event]) -> str | None:
     """Why the commit that another job's row names as its intent is none; None where it is one."""
-    wanted = Change(row.key, State.STARTED, tool=row.tool, arguments_digest=row.arguments_digest)
+    wanted = Change(row.key, EffectState.STARTED, tool=row.tool, arguments_digest=row.arguments_digest)
     if commit is not None and commit.lease == row.lease and any(change_of(event) == wanted for event in events):
         return None
     return f"effect {row.key!r}: the record gives it to commit {row.seq} of job {row.job}, which did not start it"

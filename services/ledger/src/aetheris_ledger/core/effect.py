@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from aetheris_journal.effect import Change, EffectResolution, State
+from aetheris_journal.effect import Change, EffectResolution, EffectState
 from aetheris_journal.events import Resolution
 from aetheris_kernel.errors import Conflict, Invalid
 
@@ -25,42 +25,44 @@ RESOLUTION_TEXT_BYTES_MAX = 8 * 1024
 RESOLUTION_ACTOR_BYTES_MAX = 256
 
 
-class EffectState(Conflict):
+class EffectStateConflict(Conflict):
     """The effect is in a state in which this change is not possible."""
 
     reason = "EFFECT_STATE"
 
 
-_RESTART = frozenset({State.STARTED})
-_NOTHING: frozenset[State] = frozenset()
+_RESTART = frozenset({EffectState.STARTED})
+_NOTHING: frozenset[EffectState] = frozenset()
 
 # The states to which the job that owns an effect may move it, by present state (None: no job has started it).
-BY_OWNER: Mapping[State | None, frozenset[State]] = {
+BY_OWNER: Mapping[EffectState | None, frozenset[EffectState]] = {
     None: _RESTART,
-    State.STARTED: frozenset({State.COMMITTED, State.FAILED, State.IN_DOUBT}),
-    State.COMMITTED: frozenset({State.COMPENSATED}),
-    State.FAILED: _RESTART,
-    State.IN_DOUBT: frozenset({State.STARTED, State.COMMITTED, State.NOT_EXECUTED, State.ABANDONED}),
-    State.NOT_EXECUTED: _RESTART,
-    State.ABANDONED: _NOTHING,
-    State.COMPENSATED: _NOTHING,
+    EffectState.STARTED: frozenset({EffectState.COMMITTED, EffectState.FAILED, EffectState.IN_DOUBT}),
+    EffectState.COMMITTED: frozenset({EffectState.COMPENSATED}),
+    EffectState.FAILED: _RESTART,
+    EffectState.IN_DOUBT: frozenset(
+        {EffectState.STARTED, EffectState.COMMITTED, EffectState.NOT_EXECUTED, EffectState.ABANDONED}
+    ),
+    EffectState.NOT_EXECUTED: _RESTART,
+    EffectState.ABANDONED: _NOTHING,
+    EffectState.COMPENSATED: _NOTHING,
 }
 # The states to which any other job of the tenant may move it.
-BY_OTHERS: Mapping[State | None, frozenset[State]] = {
+BY_OTHERS: Mapping[EffectState | None, frozenset[EffectState]] = {
     None: _RESTART,
-    State.STARTED: _NOTHING,
-    State.COMMITTED: _NOTHING,
-    State.FAILED: _RESTART,
-    State.IN_DOUBT: _NOTHING,
-    State.NOT_EXECUTED: _RESTART,
-    State.ABANDONED: _NOTHING,
-    State.COMPENSATED: _NOTHING,
+    EffectState.STARTED: _NOTHING,
+    EffectState.COMMITTED: _NOTHING,
+    EffectState.FAILED: _RESTART,
+    EffectState.IN_DOUBT: _NOTHING,
+    EffectState.NOT_EXECUTED: _RESTART,
+    EffectState.ABANDONED: _NOTHING,
+    EffectState.COMPENSATED: _NOTHING,
 }
 
 
-def origins(target: State, table: Mapping[State | None, frozenset[State]]) -> tuple[State, ...]:
+def origins(target: EffectState, table: Mapping[EffectState | None, frozenset[EffectState]]) -> tuple[EffectState, ...]:
     """The states from which `table` permits `target`. The store checks a row against them."""
-    return tuple(state for state in State if target in table[state])
+    return tuple(state for state in EffectState if target in table[state])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Effect:
     lease: int
     tool: str
     arguments_digest: bytes
-    state: State
+    state: EffectState
     result_digest: bytes
     outcome_seq: int  # of the commit that ended or doubted the attempt; 0 while it is started
     updated_us: int  # when the commit that moved it last was accepted
@@ -91,8 +93,8 @@ class EffectMove:
     """
 
     key: str
-    first: State
-    last: State
+    first: EffectState
+    last: EffectState
     start: Change | None  # the last STARTED among them, which makes a new intent
     result_digest: bytes
 
@@ -110,7 +112,7 @@ def moves(changes: Sequence[Change]) -> Sequence[EffectMove]:
 
 
 def _opening(change: Change) -> EffectMove:
-    start = change if change.state is State.STARTED else None
+    start = change if change.state is EffectState.STARTED else None
     return EffectMove(change.key, change.state, change.state, start, change.result_digest)
 
 
@@ -120,11 +122,11 @@ def _continued(before: EffectMove, change: Change) -> EffectMove:
             f"one append cannot take an effect from {before.last.name.lower()} to {change.state.name.lower()}",
             key=change.key,
         )
-    start = change if change.state is State.STARTED else before.start
+    start = change if change.state is EffectState.STARTED else before.start
     return EffectMove(change.key, before.first, change.state, start, change.result_digest or before.result_digest)
 
 
-def permits(effect: Effect | None, job: UUID, target: State) -> bool:
+def permits(effect: Effect | None, job: UUID, target: EffectState) -> bool:
     if effect is None:
         return target in BY_OWNER[None]
     table = BY_OWNER if effect.job == job else BY_OTHERS
@@ -135,7 +137,7 @@ def moved(
     effect: Effect | None, move: EffectMove, *, tenant: str, job: UUID, seq: int, lease: int, time_us: int
 ) -> Effect:
     """The row after a permitted move. A new intent clears the outcome and the resolution of the one before it."""
-    outcome_seq = 0 if move.last is State.STARTED else seq
+    outcome_seq = 0 if move.last is EffectState.STARTED else seq
     if move.start is not None:
         return Effect(
             tenant, move.key, job, seq, lease, move.start.tool, move.start.arguments_digest,
@@ -150,14 +152,14 @@ def with_resolution(effect: Effect, resolution: EffectResolution) -> Effect | No
     """The row with a person's resolution on it; None where the same resolution is on it already."""
     if effect.resolution is not None and effect.resolution.agrees(resolution):
         return None
-    if effect.state is not State.IN_DOUBT:
-        raise EffectState(
+    if effect.state is not EffectState.IN_DOUBT:
+        raise EffectStateConflict(
             f"the effect is {effect.state.name.lower()}, and only one in doubt can be resolved",
             key=effect.key,
             state=effect.state.name,
         )
     if effect.resolution is not None:
-        raise EffectState(
+        raise EffectStateConflict(
             "another resolution was left first and waits for the job's holder",
             key=effect.key,
             verdict=effect.resolution.kind.name,
@@ -171,7 +173,7 @@ def with_late_outcome(effect: Effect, resolution: EffectResolution, *, job: UUID
     The outcome belongs to the intent under which the tool was entered, and to no other. It may arrive before the new
     holder has recorded the doubt, so an effect that is still started takes it too.
     """
-    if effect.resolution is not None or effect.state not in (State.STARTED, State.IN_DOUBT):
+    if effect.resolution is not None or effect.state not in (EffectState.STARTED, EffectState.IN_DOUBT):
         return None
     if (effect.job, effect.lease) != (job, lease):
         return None

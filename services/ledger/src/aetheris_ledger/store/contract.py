@@ -14,7 +14,7 @@ from uuid import UUID
 from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import Commit
 from aetheris_journal.codec import decode
-from aetheris_journal.effect import EffectResolution, State
+from aetheris_journal.effect import EffectResolution, EffectState
 
 from aetheris_ledger.core.audit import result_of
 from aetheris_ledger.core.effect import Effect
@@ -47,7 +47,7 @@ class EffectListing:
     """The question for a tenant's effects, newest change first."""
 
     tenant: str
-    states: Sequence[State]
+    states: Sequence[EffectState]
     job: UUID | None = None
     before: tuple[int, str] | None = None  # (updated_us, key) of the last one seen
     limit: int = 100

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import asyncpg
 from aetheris_journal.append import Append
 from aetheris_journal.chain import Commit
-from aetheris_journal.effect import EffectResolution, State
+from aetheris_journal.effect import EffectResolution, EffectState
 from aetheris_journal.events import Resolution, Source
 
 from aetheris_ledger.core.append import CommitLink
@@ -45,7 +45,7 @@ def to_effect(row: asyncpg.Record) -> Effect:
         lease=row["lease"],
         tool=row["tool"],
         arguments_digest=row["arguments_digest"],
-        state=State(row["state"]),
+        state=EffectState(row["state"]),
         result_digest=row["result_digest"] or b"",
         outcome_seq=row["outcome_seq"],
         updated_us=row["updated_us"],
@@ -72,15 +72,15 @@ def resolution(was: Effect, left: EffectResolution) -> tuple[Any, ...]:
     return (*place, left.time_us, left.kind, left.source, left.result, left.actor, left.text)
 
 
-def _mask(states: Sequence[State]) -> int:
+def _mask(states: Sequence[EffectState]) -> int:
     return sum(1 << state for state in states)
 
 
 # For each first state of a move: the bits of the states from which the owner may make it, those from which another job
 # may make it, and whether it may be made without a row. The core's tables, as parameters of `move_effects`.
-PERMITS: dict[State, tuple[int, int, bool]] = {
+PERMITS: dict[EffectState, tuple[int, int, bool]] = {
     first: (_mask(origins(first, BY_OWNER)), _mask(origins(first, BY_OTHERS)), first in BY_OWNER[None])
-    for first in State
+    for first in EffectState
 }
 
 
