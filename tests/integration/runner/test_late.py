@@ -75,7 +75,7 @@ async def test_it_is_told_until_it_is_heard_and_a_job_in_doubt_goes_on(away: int
     assert peers.requeued == [str(JOB)]
 
 
-async def test_what_is_settled_already_moves_nobody() -> None:
+async def test_an_effect_that_is_resolved_already_wakes_no_job() -> None:
     peers = Peers(ledger_pb2.EFFECT_STATE_COMMITTED)
     async with telling(peers) as witness:
         witness.report(LATE)
@@ -85,7 +85,7 @@ async def test_what_is_settled_already_moves_nobody() -> None:
     assert peers.requeued == []
 
 
-async def test_a_job_that_somebody_holds_is_only_told_to_look() -> None:
+async def test_a_job_that_a_runner_holds_is_only_woken() -> None:
     """The scheduler refuses, and sets its wake flag all the same: a park that is under way does not miss it."""
     peers = Peers(ledger_pb2.EFFECT_STATE_IN_DOUBT, held=True)
     async with telling(peers) as witness:

@@ -140,7 +140,7 @@ class Verdict:
     at: datetime
 
 
-class Note(BaseModel):
+class Remark(BaseModel):
     text: str
 
 
@@ -149,7 +149,7 @@ async def test_signals_and_messages_carry_what_json_can(world, connect):
         job = await client.submit(message="x")
         first = await client.signal(job.id, "approved", Verdict(True, NOW))
         again = await client.signal(job.id, "approved", None)
-        sent = await client.message(job.id, "news", Note(text="é"))
+        sent = await client.message(job.id, "news", Remark(text="é"))
         with_id = [await client.message(job.id, "news", 1, message_id="m1") for _ in range(2)]
         notes = await world.notes(job.id)
 
@@ -218,7 +218,7 @@ async def test_refusals_say_which_rule_spoke(world, connect):
     assert missing.value.code == "NOT_FOUND"
 
 
-async def test_the_other_questions_are_answered(world, connect):
+async def test_the_other_calls_are_answered(world, connect):
     async with connect(world.url) as client:
         job = await client.submit(message="x")
         paused, resumed = await client.pause(job.id), await client.resume(job.id)
