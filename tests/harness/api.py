@@ -1,4 +1,4 @@
-"""A suite over REST: what tests say to it, and what they ask."""
+"""A suite over REST, for tests. A module of its own, because several folders of tests share it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import httpx
 
 
 class Api:
-    """The suite as a client sees it. `folder` is where a test's agents leave what they did to the world."""
+    """A client of the suite. A test's agents write their side effects to files in `folder`."""
 
     def __init__(self, http: httpx.AsyncClient, folder: Path) -> None:
         self.http, self.folder = http, folder

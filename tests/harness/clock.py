@@ -1,4 +1,4 @@
-"""A clock that a test holds."""
+"""A clock that only the test moves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SimClock:
         return self._elapsed.total_seconds()
 
     def new_id(self) -> uuid.UUID:
-        # The counter takes the highest of the 74 bits, so that ids of one moment ascend as well.
+        # The counter is in the highest of the 74 bits, so that ids made at one moment ascend as well.
         self._issued += 1
         moment_ms = int(self.now().timestamp() * 1_000)
         return uuid7(moment_ms, (self._issued % (1 << 20)) << 54 | self._random.getrandbits(54))

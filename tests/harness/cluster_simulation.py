@@ -1,7 +1,7 @@
-"""A simulated cluster: the scheduler's own store in memory says who runs when, and one runner after the other runs.
+"""A simulated cluster: the scheduler's store in memory decides which job is leased; there is one runner at a time.
 
-    ClusterSimulation.live(): claim what is ready ─► hold ─► outcome ─► claim …   until every job has ended
-                           └── crash: all that was held is lost with its session, and a new process begins
+    ClusterSimulation.live(): claim ready jobs ─► hold ─► outcome ─► claim …   until every job has ended
+                                └── crash: the session and all leases are lost, and a new process begins
 
 Everything that a runner writes, to the ledger, the gateway or the scheduler, is a place where it can crash.
 """
@@ -48,7 +48,7 @@ ROUNDS_MAX = 2_000
 
 
 class MemoryChildren:
-    """`ports.Children` on the scheduler's store, in one process's life."""
+    """`ports.Children` on the scheduler's store, for one runner process: its writes fail once that has crashed."""
 
     def __init__(self, cluster: ClusterSimulation, process: Process) -> None:
         self._cluster, self._process = cluster, process
@@ -103,7 +103,7 @@ class MemoryChildren:
             ticked = await self._cluster.tick(tick)
             self._process.then(number)
         except Crash:
-            # A dead process does not go on, nor does it unwind.
+            # A crashed process does nothing more, not even its `finally` blocks.
             await asyncio.get_running_loop().create_future()
         return ticked
 
@@ -122,11 +122,11 @@ class ClusterSimulation:
         self.world = world or World()
         self.scheduler = MemoryStore(self.world.clock)
         self.crashes = 0
-        # How many children each question named, and how many ends an answer may hold.
+        # How many children each request for ends named, and how many ends a response may hold.
         self.asked: list[int] = []
         self.page = 1_000
         self.away = False
-        # What happens whenever nothing moves. True where it changed something, so that no time passes.
+        # Called when no job is held. Returns true if it changed something; else time passes until the next timer.
         self.meanwhile: Callable[[], bool] = lambda: False
         self._agents: Mapping[str, AgentDefinition[Any]] = {agent.name: agent for agent in agents}
         self._orders: list[JobOrder] = []
@@ -150,11 +150,11 @@ class ClusterSimulation:
         await self.tick(Tick(orders=[JobOrder(job, steer)]))
 
     def soon(self, steer: lifecycle.Order, job: UUID) -> None:
-        """Somebody wants something of a job, in the next transaction."""
+        """An operator's order, carried out in the next transaction."""
         self._orders.append(JobOrder(job, steer))
 
     async def tick(self, tick: Tick) -> Ticked:
-        """One transaction of the scheduler; whoever holds a job hears its news."""
+        """One transaction of the scheduler; the run that holds a job is told what changed about it."""
         ticked = await self.scheduler.tick(tick)
         self._changed.set()
         for order, answer in zip(tick.orders, ticked.ordered, strict=True):
@@ -164,7 +164,7 @@ class ClusterSimulation:
         return ticked
 
     async def live(self, fuses: Iterable[Fuse] = (), *, warm: bool = True, once: bool = False) -> None:
-        """Until every job has ended, or waits for an operator; or, with `once`, until a process has died."""
+        """Run until every job has ended or waits for an operator; with `once`, until a process has crashed."""
         lit = chain(fuses, repeat(Fuse(-1)))
         await self._begin(next(lit))
         for _ in range(ROUNDS_MAX):
@@ -194,7 +194,7 @@ class ClusterSimulation:
         raise AssertionError(f"still open after {ROUNDS_MAX} rounds: {self.open}")
 
     async def _replayed(self) -> None:
-        """Whatever crashed, every record replays to its end."""
+        """The record of every job replays to its end, also after crashes."""
         for job in self.scheduler.jobs.values():
             if job.state.ended and self.world.commits(job.id):
                 await self.world.replayed(self._agents[job.agent], job.id)

@@ -1,13 +1,12 @@
-"""A provider in a process of its own that counts: the only honest witness of a side effect.
+"""A payment provider in a process of its own that counts calls: only it can prove how often a side effect happened.
 
     POST /charges          make a charge; Idempotency-Key names it, Aetheris-Fence says under which lease
     GET  /charges/{key}    the charge made under that key, or 404
-    GET  /calls            every key that was ever charged, when, and how often that changed the world
+    GET  /calls            every key that was charged: when, and how many charges were made
 
-The charge is made, and counted, when the request has arrived; then the answer may take its time
-(`after_s`), so that a caller can die before it hears. A charge with `once` is made a single time however
-often it is asked for. A caller whose fence is older than one already seen under its key is refused: that
-is what the fence is for.
+The charge is made, and counted, when the request has arrived. The response can be delayed (`after_s`), so that
+a caller can be killed before it arrives. A charge with `once` is made a single time, however many requests ask for
+it. A request whose fence is older than one already seen under its key is refused.
 
 It prints the port it listens on.
 """
@@ -36,7 +35,7 @@ class Charges:
     """What happened under one key."""
 
     times: list[float] = field(default_factory=list)
-    # How often the world changed; with `once` less often than it was asked.
+    # How often a charge was made; with `once` at most one time.
     applied: int = 0
     refused: int = 0
     fence: int = 0
@@ -89,14 +88,14 @@ def handler(book: Book) -> type[BaseHTTPRequestHandler]:
             key, fence = self.headers["Idempotency-Key"], int(self.headers.get("Aetheris-Fence", "0"))
             charge = book.charge(key, fence, wanted.get("number"), once=bool(wanted.get("once")))
             if charge is None:
-                self._answer(409, {"error": "somebody with a later lease was here"})
+                self._answer(409, {"error": "a call with a later lease came first"})
                 return
             time.sleep(float(wanted.get("after_s", 0.0)))
             self._answer(201, charge)
 
         def _answer(self, status: int, value: object) -> None:
             body = json.dumps(value).encode()
-            # Whoever asked may be gone; what was charged is charged.
+            # The caller may have been killed. The charge stands all the same.
             with suppress(OSError):
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
@@ -114,12 +113,12 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 256
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that was killed in the middle of a word is what this is here for."""
+        """Say nothing: tests kill callers in the middle of a request."""
 
 
 @contextmanager
 def counting(host: str = "127.0.0.1", more: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Its URL, while it runs."""
+    """Run the provider; yields its URL."""
     command = [sys.executable, "-m", __spec__.name, "--host", host]
     process = subprocess.Popen(
         command,

@@ -13,7 +13,7 @@ class Crash(BaseException):
 
 
 class Fuse:
-    """Counts awaited calls, over as many objects as share it, and burns through at one of them."""
+    """Counts awaited calls over all objects that share it, and raises Crash at one of them."""
 
     def __init__(self, step: int, *, after: bool = False) -> None:
         self.step = step
@@ -33,7 +33,7 @@ class Fuse:
         if number == self.step:
             self._burn(number)
         elif self.burnt:
-            # Another call took the process down while this one was under way.
+            # Another call crashed the process while this one was under way.
             raise Crash("while it waited")
 
     def _burn(self, number: int) -> None:
@@ -42,7 +42,7 @@ class Fuse:
 
 
 class Process:
-    """The life of one runner: what it does after its crash does not happen."""
+    """One runner process in a simulation: after its crash, nothing that it does has an effect."""
 
     def __init__(self, fuse: Fuse) -> None:
         self.fuse = fuse

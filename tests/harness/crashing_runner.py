@@ -1,7 +1,7 @@
-"""A runner that kills itself, once, at a place that has a name: `python -m harness.crashing_runner`.
+"""A runner that kills itself with SIGKILL at a named place: `python -m harness.crashing_runner`.
 
-AETHERIS_TEST_DIES names the place. It is the real runner; only what joins its parts is listened to, so the
-product pays nothing and knows nothing. SIGKILL, so that nothing is finished, flushed or handed back.
+AETHERIS_TEST_DIES names the place. It is the real runner with three parts replaced by subclasses, so that the
+product has no code for tests. After SIGKILL nothing is finished, flushed or handed back.
 
     assignment ─► claim ─► intent ─► call ─► outcome ─► job_completed ─► scheduler
               1        2  3       4     5   6        7                 9          (8: within a frame)
@@ -36,7 +36,7 @@ class Place(Enum):
     AFTER_CLAIM = "after claim"
     BEFORE_INTENT = "before intent"
     AFTER_INTENT = "after intent before call"
-    IN_CALL = "in call"  # the tool itself has to say when: `reach(Place.IN_CALL)`
+    IN_CALL = "in call"  # the tool itself calls `reach(Place.IN_CALL)`
     AFTER_CALL = "after call before outcome"
     AFTER_OUTCOME = "after outcome before ack"
     IN_A_STREAM = "in a stream"
@@ -44,7 +44,7 @@ class Place(Enum):
 
 
 def reach(place: Place) -> None:
-    """Die here, if this is the place."""
+    """Kill this process if this is the place named by AETHERIS_TEST_DIES."""
     if os.environ.get(VARIABLE) == place.value:
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -45,7 +45,7 @@ class Embedded:
         return self.errors.read_text()
 
     def welcomed(self) -> str:
-        """What it says once it runs."""
+        """What it prints once it serves."""
         assert self.process.stdout is not None
         lines: list[str] = []
         for line in self.process.stdout:
@@ -92,7 +92,7 @@ class Embedded:
 
 
 def alive(pid: int) -> bool:
-    """A zombie has ended; it is only that nobody has asked how."""
+    """Whether it runs. A zombie has ended: its parent has not read its exit status yet."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

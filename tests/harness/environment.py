@@ -1,6 +1,6 @@
 """The environment of a process that a test or a bench starts.
 
-A module of its own, because every starter of processes needs it and none of them is the others' business.
+A module of its own, because every module that starts processes needs it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Collects what a suite has on record about its jobs, the way anybody could: over its own interfaces."""
+"""Collects what a suite has on record about its jobs, over its public interfaces."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def unfinished(suite: Suite, tenant: str = "default") -> list[scheduler.Jo
 
 
 async def at_work(suite: Suite) -> list[str]:
-    """The runners that have a session, each as often as it has one."""
+    """The id of each runner that has a session; a runner with two sessions is in it twice."""
     async with open_channel(suite.scheduler) as channel:
         page = await _asked(lambda: SchedulerStub(channel).Runners(scheduler.RunnersRequest(), timeout=10))
         return sorted(runner.runner_id for runner in page.runners)

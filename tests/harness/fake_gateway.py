@@ -1,6 +1,7 @@
 """The gateway of a simulated world, as the holder of a job sees it: an inbox, approvals, tokens.
 
-It decides as the real one does. What it has is durable; a crash can come before or after each of its writes.
+It decides with the real gateway's core. Its state survives the crashes of runners, and a crash can come before or after
+each of a runner's writes to it.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class FakeGateway:
         await self._written(write)
         return token
 
-    # The other side.
+    # What people and other systems do.
 
     def decide(
         self,
@@ -137,7 +138,7 @@ class FakeGateway:
         edited: bytes = b"",
         comment: str = "",
     ) -> core.Approval:
-        """A person answers. Raises what the gateway would."""
+        """An approver decides. Raises what the real gateway would."""
         person = core.Person(actor, frozenset(roles))
         approval = core.decide(
             self.approvals[job_id, name],
@@ -171,5 +172,5 @@ class FakeGateway:
             if self.process is not None:
                 self.process.then(number)
         except Crash:
-            # A dead process does not go on, nor does it unwind.
+            # A crashed process does nothing more, not even its `finally` blocks.
             await asyncio.get_running_loop().create_future()

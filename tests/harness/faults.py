@@ -1,10 +1,10 @@
-"""What a drill does to a suite: drawn from a seed beforehand, carried out on time, written down.
+"""The faults of a chaos run: drawn from a seed beforehand, carried out at their times, and recorded.
 
     plan(dice, …) ─► [at 1.3 s: kill runner-2, back after 0.4 s; at 2.9 s: freeze runner-1 for 4 s; …]
-    Striker.run(plan) ─► what was really done, and when
+    Striker.run(plan) ─► the faults that were carried out, and when
 
-A plan is the same for the same seed. What each fault meets depends on the machine; so does whether it is
-skipped because its victim is down already.
+The same seed gives the same plan. What a process is doing when a fault hits it depends on the machine, and a fault is
+skipped if its target is down already.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Planned:
     at_s: float
     kind: Kind
     target: str
-    # How long its victim is gone.
+    # How long its target stays down.
     for_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What was done: from when to when, by the wall clock."""
+    """A fault that was carried out: from when to when, by the wall clock."""
 
     kind: Kind
     target: str
@@ -53,7 +53,7 @@ class Fault:
     until: float
 
 
-# How often each is drawn, beside the others.
+# Relative frequencies.
 WEIGHTS: Mapping[Kind, int] = {
     Kind.KILL: 12,
     Kind.FREEZE: 4,
@@ -66,8 +66,7 @@ WEIGHTS: Mapping[Kind, int] = {
 def plan(
     dice: random.Random, duration_s: float, *, runners: Sequence[str], far: str = "", lease_s: float
 ) -> list[Planned]:
-    """Faults for so long. The first ones are one of each kind, a runner and a service killed among them, so that a
-    short drill has them all."""
+    """Faults for that time. It begins with one of each kind, in random order, so that a short run has them all."""
     kinds = [kind for kind in WEIGHTS if kind is not Kind.CUT or far]
     victims: dict[Kind, Sequence[str]] = {
         Kind.FREEZE: runners,
@@ -99,7 +98,7 @@ def _gone_for(dice: random.Random, kind: Kind, lease_s: float) -> float:
         case Kind.FREEZE:
             return lease_s * dice.uniform(1.2, 2.5)
         case Kind.CUT:
-            # Also for less than a lease: then nobody may have noticed.
+            # Shorter than a lease, too: then the scheduler may not even notice.
             return lease_s * dice.uniform(0.3, 2.5)
     return 0.0
 
@@ -112,7 +111,7 @@ class Striker:
         self._down: set[str] = set()
 
     async def run(self, planned: Sequence[Planned]) -> None:
-        """Carry it all out; returns when every victim is back."""
+        """Carry out all faults; returns when every target is up again."""
         began = time.monotonic()
         async with asyncio.TaskGroup() as striking:
             for one in planned:
@@ -166,7 +165,7 @@ class Striker:
 
 
 def described(faults: Sequence[Fault]) -> Iterator[tuple[str, int]]:
-    """How many of each kind, as a report says it."""
+    """How many faults of each kind, the most frequent first."""
     counts: dict[str, int] = {}
     for fault in faults:
         victim = fault.target.partition("-")[0]

@@ -1,4 +1,4 @@
-"""What a drill saw from outside, and what the house recorded of the same. `invariants` holds one against the other."""
+"""What clients and the provider saw in a chaos run, and what the services recorded. `invariants` compares the two."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Submission:
     agent: str
     job_ids: tuple[str, ...]
     state: str = "completed"
-    # What the agent returns; None where that is not told beforehand.
+    # What the agent returns; None where the test does not know it beforehand.
     result: Any = None
 
 
@@ -32,7 +32,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One correlation key of one job, however often it was said."""
+    """One correlation key of one job, with the answers to all attempts to send it."""
 
     job_id: str
     key: str
@@ -51,7 +51,7 @@ class Link:
 @dataclass(frozen=True, slots=True)
 class Chain:
     links: tuple[Link, ...]
-    # What the ledger's own verification says; empty where it finds nothing wrong.
+    # What the ledger's verification reports; empty if the chain is intact.
     problem: str = ""
 
     def __iter__(self) -> Iterator[tuple[Link, e.Event]]:
@@ -98,7 +98,7 @@ class History:
 
     @cached_property
     def effects(self) -> Mapping[str, Sequence[tuple[str, Link, e.Event]]]:
-        """key → what every chain says about it, in order."""
+        """By key: the events of every chain about it, in order."""
         found: dict[str, list[tuple[str, Link, e.Event]]] = defaultdict(list)
         for job_id, chain in self.chains.items():
             for link, event in chain:

@@ -1,12 +1,11 @@
-"""Whether what a drill saw from outside agrees with what the house recorded. Pure.
+"""Checks that what clients saw in a chaos run agrees with what the services recorded. Pure.
 
     what clients were answered ─┐
-    what the provider counted  ─┼─► check ─► breaks, each under the rule it breaks
+    what the provider counted  ─┼─► check ─► violations, each with its rule
     chains, and the jobs' rows ─┘
 
-A rule is a promise. Each looks at the whole history and says where it is broken; an empty answer from all
-of them is the only good end of a drill. A rule that could pass because nothing happened is no proof, so a
-report counts what there was to check.
+Each rule looks at the whole history and yields every violation. A chaos run passes if no rule yields one. A rule also
+passes when there was nothing to check, so the report counts what there was.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ Rule = Callable[[History], Iterator[tuple[str, str]]]
 
 
 def check(history: History) -> list[Violation]:
-    """Every promise that the history breaks."""
+    """Every violation in the history."""
     return [Violation(name, subject, text) for name, rule in RULES.items() for subject, text in rule(history)]
 
 
@@ -97,7 +96,7 @@ def whole_chains(history: History) -> Iterator[tuple[str, str]]:
 
 
 def growing_leases(history: History) -> Iterator[tuple[str, str]]:
-    """One lease after the other: nobody writes under a lease that the chain has not seen begin, or has seen end."""
+    """Leases follow each other: each commit is written under the last lease that the chain has seen begin."""
     for job_id, chain in history.chains.items():
         held = 0
         for link in chain.links:
@@ -149,7 +148,7 @@ def signals_heard_once(history: History) -> Iterator[tuple[str, str]]:
 
 
 def _completed(chain: Chain, key: str) -> list[e.WaitCompleted]:
-    """The ends of waits for this signal that it brought about."""
+    """The ends of those waits that this signal ended."""
     waits = {event.path for event in chain.events if isinstance(event, e.JobWaiting) and event.name == key}
     return [event for event in chain.events if isinstance(event, e.WaitCompleted) and event.path in waits]
 
@@ -192,17 +191,17 @@ def _tool(said: Sequence[tuple[str, Link, e.Event]]) -> str:
 
 
 def _permits_again(event: e.Event) -> bool:
-    """After this the record may let the tool be entered once more."""
+    """Whether the record allows that the tool is entered again after this event."""
     return isinstance(event, e.EffectFailed) or (
         isinstance(event, e.EffectResolved) and event.verdict is e.Resolution.NOT_EXECUTED
     )
 
 
 def effects_are_real(history: History) -> Iterator[tuple[str, str]]:
-    """What the record calls done was done."""
+    """An effect that the record says was committed was made."""
     for key, said in history.effects.items():
         if any(_says_done(event) for _, _, event in said) and history.calls.get(key, Calls((), 0)).applied == 0:
-            yield key, "is committed, and nobody was called"
+            yield key, "is committed, and the provider was not called"
 
 
 def _says_done(event: e.Event) -> bool:
@@ -212,7 +211,7 @@ def _says_done(event: e.Event) -> bool:
 
 
 def effects_are_permitted(history: History) -> Iterator[tuple[str, str]]:
-    """No call before an intent of it was durable."""
+    """No call came before an intent for it was durable."""
     for key, calls in history.calls.items():
         intents = [link.at for _, link, event in history.effects.get(key, ()) if isinstance(event, e.EffectStarted)]
         if not intents:
@@ -222,11 +221,11 @@ def effects_are_permitted(history: History) -> Iterator[tuple[str, str]]:
 
 
 def effects_settle(history: History) -> Iterator[tuple[str, str]]:
-    """Nothing starts again once it is done, and no completed job leaves one open."""
+    """No effect starts again after it was committed, and a completed job leaves no effect open."""
     for key, said in history.effects.items():
         state = ""
         for job_id, link, event in said:
-            # In doubt, a tool that may be called again is called again: that is its way out.
+            # An idempotent tool in doubt is called again: that ends its doubt.
             closed = ("started", "done") if _tool(said) in history.idempotent else ("started", "in doubt", "done")
             if isinstance(event, e.EffectStarted) and state in closed:
                 yield key, f"commit {link.seq} of {job_id} starts it again while it is {state}"
@@ -237,7 +236,7 @@ def effects_settle(history: History) -> Iterator[tuple[str, str]]:
 
 
 def effects_are_taken_back(history: History) -> Iterator[tuple[str, str]]:
-    """A job that failed or was cancelled takes back what it did, newest first, once each; nobody else does."""
+    """A job that failed or was cancelled compensates its effects, newest first, each once; a completed job does not."""
     for job_id, chain in history.chains.items():
         owed = _owed(chain.events)
         undone = [event.key for event in chain.events if isinstance(event, e.StepCompensated)]
@@ -248,7 +247,7 @@ def effects_are_taken_back(history: History) -> Iterator[tuple[str, str]]:
 
 
 def _owed(events: Sequence[e.Event]) -> list[str]:
-    """The effects that can be taken back, in the order in which they were begun, as far as they were done."""
+    """The committed effects that can be compensated, in the order in which they were started."""
     begun = {event.key: None for event in events if isinstance(event, e.EffectStarted) and event.compensate}
     done = {event.key for event in events if isinstance(event, EFFECT) and _says_done(event)}
     return [key for key in begun if key in done]
@@ -259,7 +258,7 @@ def _asked_to(events: Sequence[e.Event]) -> bool:
 
 
 def children_come_once(history: History) -> Iterator[tuple[str, str]]:
-    """What a job has begun is a job of its own, and its parent hears of its end once, and as it was."""
+    """Each child is a job of its own, and its parent records its end once, with the same result."""
     for job_id, chain in history.chains.items():
         begun = {event.child_job_id for event in chain.events if isinstance(event, e.ChildStarted)}
         heard = [event for event in chain.events if isinstance(event, e.ChildCompleted)]

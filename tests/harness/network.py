@@ -1,7 +1,7 @@
-"""A network of its own for one member, so that it can be cut off without a word.
+"""A network of its own for one member of a suite, so that it can be cut off silently.
 
     host 10.x.y.1 ──── veth ──── 10.x.y.2 namespace
-           └─ link down: what either side sends is lost, nobody is told, and both go on living
+           └─ link down: packets are lost in both directions, and no connection is closed
 
 Needs the right to make network namespaces; `refused` says why there is none.
 """
@@ -19,20 +19,20 @@ import psutil
 
 
 class Namespace:
-    """`with Namespace() as far:` makes it and takes it down again."""
+    """`with Namespace() as far:` makes one and deletes it again."""
 
     def __init__(self) -> None:
         number = os.getpid()
         self.name = f"aetheris-{number}"
         self._link = f"ae{number}"
         network = f"10.{192 + number % 63}.{number // 63 % 256}"
-        # Where those outside listen, and where the member inside finds them.
+        # The address outside, at which the services listen for the member inside.
         self.host = f"{network}.1"
         self._inside = f"{network}.2"
 
     @property
     def prefix(self) -> Sequence[str]:
-        """What runs a command in there."""
+        """Put before a command, it runs the command inside."""
         return ("ip", "netns", "exec", self.name)
 
     def cut(self) -> None:
@@ -60,13 +60,13 @@ class Namespace:
         self._delete()
 
     def _delete(self) -> None:
-        # The link goes with it; one that was never moved in goes by itself.
+        # Deleting the namespace deletes its end of the link, and with it the link; else the link is deleted by itself.
         subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", self._link], check=False, capture_output=True)
 
 
 def _forget_the_dead() -> None:
-    """A namespace outlives a maker that was killed; its name says who that was."""
+    """Delete the namespaces of processes that were killed; the name holds the process id."""
     for line in _ip("netns", "list").splitlines():
         name = line.split()[0] if line.split() else ""
         prefix, _, number = name.partition("-")

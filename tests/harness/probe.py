@@ -1,4 +1,4 @@
-"""A service that is nothing but the kinds of calls there are, each written in every way it can be."""
+"""A gRPC service with every kind of call, each written in every way that grpc.aio offers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def echo(request: bytes) -> bytes:
 
 
 class Probe:
-    """Every handler awaits `answer` with each request; what it raises, the handler raises."""
+    """Every handler awaits `answer` with each request, and raises what that raises."""
 
     def __init__(self, answer: Callable[[bytes], Awaitable[bytes]] = echo) -> None:
         self.answer = answer
@@ -78,12 +78,12 @@ async def probing(
             yield accepting, channels[0]
     finally:
         for channel in channels:
-            # Answers may still be on their way.
+            # Let responses that are under way arrive.
             await channel.close(5)
 
 
 async def ask(channel: Any, method: str, *requests: bytes) -> list[bytes]:
-    """All that `method` answers; where it takes one request, the first is it."""
+    """All responses of `method`. A method that takes one request gets the first."""
     path = f"/{SERVICE}/{method}"
 
     async def stream() -> AsyncIterator[bytes]:

@@ -2,8 +2,8 @@
 
     (step 1)  (both [(verified 2)] [(signal x) (sleep 3)])  (caught [(fails 4)])
 
-Every command has a number of its own, which is its argument and part of its result: taking one out of a
-program leaves the others what they were.
+Every command has a number of its own, which is its argument and part of its result: removing one command does not
+change the others.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ KINDS = {
     "sleep": 2, "signal": 3, "timeout": 1, "approval": 2, "awakeable": 1, "now": 1, "random": 1, "uuid": 1,
     "both": 3, "map": 1, "caught": 2,
 }  # fmt: skip
-# Only in the main branch: which of two branches gets which message is nobody's promise.
+# Only in the main branch: it is not defined which of two branches gets which message.
 MAIN = {**KINDS, "receive": 2, "compensate": 1}
 SIGNALS = ("x", "y")
 DEPTH_MAX = 2
@@ -117,7 +117,7 @@ def _drawn(dice: random.Random, size: int, numbers: _Numbers, depth: int) -> Pro
 
 
 def smaller(program: Program) -> Iterator[Program]:
-    """The same with one command less, or with a block replaced by what is in it."""
+    """The same program with one command less, or with a block replaced by its content."""
     for place, command in enumerate(program):
         before, after = program[:place], program[place + 1 :]
         yield before + after
@@ -130,7 +130,7 @@ def smaller(program: Program) -> Iterator[Program]:
 
 
 class Changed(Protocol):
-    """The world: what a tool does to it, and what it is asked."""
+    """The outside world: tools change it and read it."""
 
     results: dict[str, Any]
 
@@ -138,11 +138,11 @@ class Changed(Protocol):
 
 
 class Declined(Unchanged):
-    """The other side will not."""
+    """The provider declines for good."""
 
 
 class Busy(Unchanged):
-    """The other side will not now."""
+    """The provider declines for now."""
 
 
 # No jitter: the same program takes the same time in every run.
@@ -266,7 +266,8 @@ def agent_of(program: Program, world: Changed) -> AgentDefinition[Any]:
             case "compensate":
                 return await compensate()
             case "now" | "random" | "uuid":
-                # Another in every run, so it is not returned; recorded as an argument, it must come back.
+                # The value differs in every run, so the agent does not return it. It is recorded as a step's argument,
+                # so that a resumed run which gets another value is caught.
                 return await Steps.durable(number, await _value(command.kind))
             case "both":
                 return list(await gather(*(run(branch) for branch in command.branches)))

@@ -1,7 +1,7 @@
-"""One random program through whatever may befall it, and what must be true of it afterwards.
+"""Runs one random program under faults, and checks what must be true of every run.
 
-crash-free run ──► what it returns, what it does to the world
-any other run  ──► the same; each effect at most once; a whole chain; a replay that executes nothing
+run without faults ──► its result and its side effects are the reference
+any other run      ──► the same; each effect at most once; a whole chain; a replay that executes nothing
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ INPUT = b'{"args":[]}'
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What befalls a run. One fuse for each process, and then none crashes any more."""
+    """The faults of one run. Each runner process gets the next of `fuses`; when all are used, no process crashes."""
 
     fuses: tuple[tuple[int, bool], ...] = ()
-    # Every park forgets what was in memory.
+    # Every park drops the run from memory.
     cold: bool = False
-    # Signals that are there before anybody waits.
+    # Signals that are sent before the agent waits for them.
     early: tuple[str, ...] = ()
-    # Before which of its appends each process stands still, until another has taken over.
+    # Before which of its appends each process freezes, until another process has taken over.
     freezes: tuple[int, ...] = ()
-    # After which write somebody cancels the job.
+    # The job is cancelled after this write.
     cancel: int = -1
 
 
@@ -59,7 +59,7 @@ class Ended:
 
     @property
     def did(self) -> list[str]:
-        """What was done to the world, however often."""
+        """The side effects, each once, however often it was made."""
         return sorted(self.world.outside.results.values())
 
     @property
@@ -73,7 +73,7 @@ class Ended:
 
 
 class _Journal(MemoryJournal):
-    """Stands still before its n-th append, with all that depends on it."""
+    """Freezes before its n-th append: from then on no append is answered."""
 
     def __init__(self, world: World, process: Process, at: int) -> None:
         super().__init__(world.store, process)
@@ -89,7 +89,7 @@ class _Journal(MemoryJournal):
 
 
 class _Fuse(Fuse):
-    """Burns as told; and after one of its writes somebody cancels the job."""
+    """Crashes as `Fuse` does, and after one of the writes calls `act`, which cancels the job."""
 
     def __init__(self, step: int, after: bool, cancel: int, act: Callable[[], None]) -> None:
         super().__init__(step, after=after)
@@ -103,7 +103,7 @@ class _Fuse(Fuse):
 
 @dataclass(slots=True)
 class _Runner:
-    """One process: what it writes with, and its run of the job, if it has begun one."""
+    """One runner process: its journal, and its run of the job once it has one."""
 
     process: Process
     journal: _Journal
@@ -163,7 +163,7 @@ class _ScenarioRun:
         return _Runner(process, journal, replace(services, journal=journal))
 
     async def _hold(self, runner: _Runner, run: Run, assignment: ports.Assignment) -> ports.Outcome | None:
-        """How the lease ended; None where its holder died or froze."""
+        """How the lease ended; None if the runner crashed or froze."""
         runner.hold = asyncio.ensure_future(run.hold(assignment))
         await self._stopped(runner, runner.journal.frozen)
         if runner.process.crashed.is_set():
@@ -174,15 +174,15 @@ class _ScenarioRun:
             self.world.crashes += 1
             return None
         if runner.journal.frozen.is_set():
-            # Whatever it was allowed to do before it froze, it has done.
+            # Let the run do everything for which it had permission before it froze.
             await turns()
             self.frozen.append(runner)
             return None
-        assert runner.hold.done(), "the run stands still"
+        assert runner.hold.done(), "the run hangs"
         return runner.hold.result()
 
     async def _stopped(self, runner: _Runner, *otherwise: asyncio.Event) -> None:
-        """Its run has ended, or its process has, or it takes too long."""
+        """Wait until the run has ended or its process has crashed, but no longer than STILL_S."""
         assert runner.hold is not None
         ends = [asyncio.ensure_future(end.wait()) for end in (runner.process.crashed, *otherwise)]
         anything: set[asyncio.Future[Any]] = {runner.hold, *ends}
@@ -191,7 +191,7 @@ class _ScenarioRun:
             end.cancel()
 
     async def _resume_frozen(self) -> None:
-        """Whoever has been succeeded goes on, and learns it from the ledger."""
+        """Let frozen runners go on after another runner took the job over: the ledger must refuse their appends."""
         commits = self.world.commits(JOB)
         for old in [old for old in self.frozen if commits and commits[-1].lease > old.lease]:
             self.frozen.remove(old)
@@ -203,13 +203,15 @@ class _ScenarioRun:
                 old.hold.cancel()
                 await asyncio.wait({old.hold})
             else:
-                assert old.hold.done(), "a fenced runner stands still"
-                assert isinstance(old.hold.exception(), Fenced), f"a runner that was succeeded got on: {old.hold}"
+                assert old.hold.done(), "a fenced runner hangs"
+                assert isinstance(old.hold.exception(), Fenced), (
+                    f"a runner that lost its job was not refused: {old.hold}"
+                )
                 self.fenced += 1
             await old.run.close()
 
     async def _meanwhile(self, parked: ports.Parked) -> None:
-        """What the world does while the job waits: a person decides, a sender sends, or time passes."""
+        """While the job is parked: a person decides, a sender sends, or else time passes."""
         resolved, answered = await self._resolved(), self._answered()
         if resolved or answered:
             return
@@ -240,13 +242,13 @@ class _ScenarioRun:
         return len(notes.get(JOB, [])) > before
 
     async def _resolved(self) -> bool:
-        """A person looks at the world for every effect in doubt."""
+        """An operator resolves every effect in doubt by looking at the outside world; true if there was one."""
         world, decided = self.world, False
         for (_, key), row in list(world.store.rows.items()):
             if row.state is not EffectState.IN_DOUBT:
                 continue
             if row.resolution is not None:
-                # Whoever saw its outcome too late has had the job handed to a runner again.
+                # A late outcome resolved it already, and made the job ready again.
                 decided = True
                 continue
             found = world.outside.results.get(key)
@@ -269,7 +271,7 @@ async def run(program: Program, scenario: Scenario = Scenario()) -> Ended:
 
 
 async def check_run(reference: Ended, program: Program, scenario: Scenario) -> Ended:
-    """Run it so, and refuse with AssertionError whatever is not as it would be without a fault."""
+    """Run the program in this scenario; AssertionError unless the run did the same as the reference did."""
     ended = await run(program, scenario)
     world = ended.world
     outside = world.outside
@@ -299,7 +301,7 @@ async def check_run(reference: Ended, program: Program, scenario: Scenario) -> E
 
 
 def _undone(program: Program, ended: Ended, events: list[e.Event]) -> None:
-    """A job that ends badly has taken back all that it could, each once, newest first."""
+    """A job that failed or was cancelled has compensated every effect that it could, each once, newest first."""
     undone = [event.path for event in events if isinstance(event, e.StepCompensated)]
     assert len(set(undone)) == len(undone), "taken back twice"
     owed = {event.path for event in events if isinstance(event, e.EffectStarted) and event.compensate}
@@ -326,7 +328,7 @@ def every_crash(writes: int) -> Iterator[Scenario]:
 
 
 def random_scenarios(seed: int, writes: int, count: int) -> Iterator[Scenario]:
-    """Several crashes, freezes and early signals, or a cancel among crashes, as the seed has it."""
+    """Random combinations of crashes, freezes, early signals and a cancel; the same seed gives the same ones."""
     dice = random.Random(seed)
     for _ in range(count):
         crashes = dice.randint(0, 5)
@@ -343,7 +345,7 @@ Scenarios = Callable[[int], Iterable[Scenario]]
 
 
 async def first_failure(program: Program, scenarios: Scenarios) -> str:
-    """What goes wrong first, in words; empty where nothing does."""
+    """The first scenario that fails and why, as text; empty if all pass."""
     where = "without a fault"
     try:
         reference = await check_run(await run(program), program, Scenario())
@@ -356,7 +358,7 @@ async def first_failure(program: Program, scenarios: Scenarios) -> str:
 
 
 async def shrunk(program: Program, fails: Callable[[Program], Awaitable[str]]) -> Program:
-    """As little of it as still fails: greedily, one command at a time."""
+    """The smallest program found that still fails: commands are removed one at a time."""
     while True:
         for less in smaller(program):
             if await fails(less):
@@ -367,7 +369,7 @@ async def shrunk(program: Program, fails: Callable[[Program], Awaitable[str]]) -
 
 
 async def check_program(seed: int, program: Program, scenarios: Scenarios) -> None:
-    """AssertionError with the seed and the least program that fails, unless nothing goes wrong."""
+    """AssertionError with the seed and the smallest program that fails, unless every scenario passes."""
     wrong = await first_failure(program, scenarios)
     if not wrong:
         return

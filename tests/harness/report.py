@@ -1,4 +1,4 @@
-"""What a drill has to say: what it did, what there was to check, and every promise with its verdict."""
+"""The report of a chaos run: its faults, how much there was to check, and each invariant with its violations."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from harness.faults import Fault, Kind, described
 from harness.history import EFFECT, Chain, History, Link
 from harness.invariants import RULES, Violation, check
 
-# Shown of a broken promise; the rest is in the file.
+# How many violations of an invariant are shown; the file has all.
 _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """From a fault to the next commit of each job that it interrupted."""
+    """The time from a fault to the next commit of each job that it interrupted."""
 
     fault: str
     jobs: int
@@ -99,7 +99,7 @@ def reported(
 
 
 def tally(history: History) -> dict[str, int]:
-    """How much there was to check: a promise about nothing is kept by anybody."""
+    """How much there was to check: an invariant about nothing always holds."""
     events = [event for chain in history.chains.values() for event in chain.events]
     kinds = Counter(type(event) for event in events)
     said_again = sum(len(signal.answers) - 1 for signal in history.signals)
@@ -152,7 +152,7 @@ def _interrupted_for(chain: Chain, fault: Fault) -> float | None:
 
 
 def _waiting(links: Sequence[Link]) -> bool:
-    """It stands still of its own accord."""
+    """Whether the job waits for a timer, a signal or a person, and not for a runner."""
     waits: set[str] = set()
     for link in links:
         for event in link.events:

@@ -1,4 +1,4 @@
-"""What a package's migrations add up to, as text; its `sql/schema.sql` is the same for people.
+"""The schema that a package's migrations make, as text; its `sql/schema.sql` shows the same to people.
 
     PYTHONPATH=tests .venv/bin/python -m harness.schema aetheris_ledger …
 
@@ -19,7 +19,7 @@ from aetheris_chassis.queries import SNAPSHOT
 from harness.postgres import Server, fresh_database, throwaway_server
 
 _HEADER = "-- The sum of the migrations, for reading. Written by `python -m harness.schema {package}`.\n\n"
-# What pg_dump says about itself and its session, and headings that repeat the statement below them.
+# pg_dump's comments and session settings.
 _NOISE = re.compile(r"^(--.*|SET .*|SELECT pg_catalog\.set_config.*|\\(un)?restrict .*)$", re.MULTILINE)
 
 
@@ -34,14 +34,14 @@ async def migrated_schema(server: Server, package: str) -> str:
 
 
 async def snapshot_schema(server: Server, package: str) -> str:
-    """What its snapshot makes of one."""
+    """What the package's `schema.sql` makes of an empty database."""
     async with fresh_database(server) as dsn:
         server.run("psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={snapshot_path(package)}", dsn)
         return _dump(server, dsn)
 
 
 def _dump(server: Server, dsn: str) -> str:
-    """Canonical text, without the table that remembers migrations."""
+    """Canonical text, without the table of applied migrations."""
     dump = server.run(
         "pg_dump", "--schema-only", "--no-owner", "--no-privileges", "--exclude-schema=aetheris", f"--dbname={dsn}"
     )

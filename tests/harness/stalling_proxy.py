@@ -1,12 +1,12 @@
-"""A passage that both directions of a connection go through, and either can be held up in.
+"""A TCP proxy that can stall either direction of its connections without closing them.
 
     async with StallingProxy(to="unix:/…/scheduler.sock") as proxy:
-        proxy.hold(Way.BACK)       what the server says arrives no more; what it is told does
-        proxy.release()            and what was held goes on its way
-        proxy.hold_answer_to(b"COMMIT")    the next time that is said, the server hears it and nobody its answer
+        proxy.hold(Way.BACK)               nothing from the server arrives any more; what the client sends does
+        proxy.release()                    what was held is delivered
+        proxy.hold_answer_to(b"COMMIT")    the next COMMIT reaches the server, and its answer does not come back
 
-Nothing is lost and nothing is closed: it is a peer that has become silent, in one direction or in both. New
-connections are accepted and get the same treatment.
+Nothing is lost and nothing is closed: to each side the other one has fallen silent. New connections are accepted and
+stalled as well.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Way(Enum):
 
 
 class StallingProxy:
-    """`listen` is host:port or unix:/path; with port 0, `address` has the real one. Without `ends`, nobody is told
-    that the other side has closed."""
+    """`listen` is host:port or unix:/path; with port 0, `address` has the real one. Without `ends`, the
+    end of one side's connection is not passed on to the other side."""
 
     def __init__(self, to: str, listen: str = "127.0.0.1:0", *, ends: bool = True) -> None:
         self._to = parse_address(to, setting="to")
@@ -53,7 +53,7 @@ class StallingProxy:
             self._open[way].clear()
 
     def hold_answer_to(self, *words: bytes) -> None:
-        """Hold the way back once all of `words` were said, in this order; `answer_held` is set then."""
+        """Stall the way back once the client has sent all of `words`, in this order; `answer_held` is set then."""
         self.answer_held.clear()
         self._words = list(words)
 
@@ -85,7 +85,7 @@ class StallingProxy:
         try:
             await self._pass(reader, writer)
         except (OSError, asyncio.CancelledError):
-            # Of either side; the other one is told by the end of its connection.
+            # One side broke its connection; closing the other one passes that on.
             pass
         finally:
             self._connections.discard(task)
@@ -114,7 +114,7 @@ class StallingProxy:
                 self._heed(chunk)
             writer.write(chunk)
             await writer.drain()
-        # The end of a connection is a word, too.
+        # The end of a connection is stalled like data.
         await self._open[way].wait()
         if not self._ends:
             await asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""The whole suite as real processes, for whatever kills, stops or measures them.
+"""The four services as real processes, for tests and benches that kill, stop or measure them.
 
     async with Suite(folder, runners=2, agents=["agent.py"]) as suite:
         suite.kill("runner-1", signal.SIGKILL)
@@ -42,10 +42,10 @@ _LOOK_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How one member is started, where that differs from all others of its kind."""
+    """How one member is started, where that differs from the others of its kind."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
-    # Another module in the service's place, for one that shall misbehave.
+    # Another module to start instead of the service's, for one that misbehaves.
     module: str = ""
     # What comes before the command, e.g. `ip netns exec far`.
     prefix: Sequence[str] = ()
@@ -56,8 +56,8 @@ class Suite:
 
     `environment` has more settings, by member: {"scheduler": {"AETHERIS_LEASE_S": "1"}, "runner": {…}};
     "runner" is for every runner. `host` is an address of this machine that the services listen on, for
-    runners that are not to share its network; without it they meet at sockets. `launches` is for
-    members whose start differs in more.
+    runners that do not share its network; without it the services listen on socket files. `launches` is for
+    members whose start differs in more than that.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Suite:
 
     @property
     def members(self) -> list[str]:
-        """Those that run."""
+        """The names of the members that run."""
         return [name for name, process in self._members.items() if process.returncode is None]
 
     @property
@@ -109,7 +109,7 @@ class Suite:
         return self._members[name].pid
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal; `ended` waits for what it does."""
+        """Send a signal; `ended` waits until the member has ended."""
         os.kill(self.pid(name), number)
 
     async def ended(self, name: str) -> int:
@@ -132,10 +132,10 @@ class Suite:
         return name
 
     async def stop(self, name: str) -> int:
-        """End it as an operator would; its exit code."""
+        """SIGTERM, and SIGKILL if that takes too long; its exit code."""
         process = self._members[name]
         if process.returncode is None:
-            # One that was stopped by SIGSTOP hears nothing else before this.
+            # A process that SIGSTOP stopped gets no other signal before this one.
             process.send_signal(signal.SIGCONT)
             process.terminate()
             try:
@@ -153,7 +153,7 @@ class Suite:
         path = self.logs / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    # From beginning to end.
+    # Start and end of all.
 
     async def __aenter__(self) -> Self:
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ class Suite:
                 self.dsn = self.server.dsn()
             for package in SCHEMAS:
                 await migrate(self.dsn, package)
-            # Each finds its peers when they are there, so all may start at once.
+            # Each service waits for its peers, so all may start at once.
             async with asyncio.TaskGroup() as starting:
                 for name in ("ledger", "scheduler", "gateway"):
                     starting.create_task(self.start(name))
@@ -180,7 +180,7 @@ class Suite:
         await self._end()
 
     async def _end(self) -> None:
-        # Who calls stops before who is called, so that each can still say what it has to say.
+        # Callers stop before the services they call, so that they can still report.
         for group in (self.runners, ["gateway"], ["scheduler", "ledger"]):
             await asyncio.gather(*(self.stop(name) for name in group if name in self._members))
         if self.server is not None:
@@ -243,7 +243,7 @@ class Suite:
 
 
 def free_ports(count: int) -> list[int]:
-    """Free now. Somebody else may take one before it is used; nothing else can be known of a port beforehand."""
+    """Ports that are free now. Another process may take one before it is used."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

@@ -1,10 +1,10 @@
-"""A world for runs: a ledger in memory, an inbox, an outside that counts, and crashes anywhere.
+"""A simulated world for one job: a ledger and a gateway in memory, an outside world that counts, crashes anywhere.
 
     World ──► MemoryJournal ──► aetheris_ledger.store.memory.MemoryStore   the disk: survives every crash
       │          (its appends, the outside's calls and the inbox's settlements share one Fuse)
       └─► drive(): lease, hold, crash or outcome, lease again … until the job has ended
 
-The runner under test is the real one; only what carries its words is replaced.
+The runner's code is the real one; only its connections to the services are replaced.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ JOB = UUID("018f0000-0000-7000-8000-000000000001")
 
 
 async def turns(count: int = 50) -> None:
-    """Let everything that can run, run."""
+    """Let every task that can run do so."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 class Outside:
-    """The world beyond the runner. Its counts are the only witness of a side effect."""
+    """The world outside the runner, which tools change. Its counts are the only proof of a side effect."""
 
     def __init__(self, store: MemoryStore) -> None:
         self.calls: Counter[str] = Counter()
@@ -63,7 +63,7 @@ class Outside:
         self.process: Process | None = None
 
     async def do(self, key: str, result: Any) -> Any:
-        """A side effect. A crash may come just before the world changes, or just after."""
+        """A side effect. A crash can come just before it, or just after."""
         row = self._store.rows.get(("default", key))
         if row is None or row.state is not EffectState.STARTED:
             self.without_intent.append(key)
@@ -75,7 +75,7 @@ class Outside:
             self.results[key] = result
             self.process.then(number)
         except Crash:
-            # A dead process does not go on, nor does it unwind.
+            # A crashed process does nothing more, not even its `finally` blocks.
             await asyncio.get_running_loop().create_future()
         return result
 
@@ -91,12 +91,12 @@ def python_run(
 
 
 class MemoryJournal:
-    """`ports.Journal` on a memory store, in one process's life."""
+    """`ports.Journal` on a memory store, for one runner process: its writes fail once that has crashed."""
 
     def __init__(self, store: MemoryStore, process: Process) -> None:
         self._store, self._process = store, process
         self._tasks: set[asyncio.Task[None]] = set()
-        # Held back, as by a slow or absent ledger, until it is set.
+        # While cleared, appends wait, as for a slow or absent ledger.
         self.open = asyncio.Event()
         self.open.set()
 
@@ -155,7 +155,7 @@ class MemoryLateOutcomes:
 
 
 class NoChildren:
-    """A scheduler that is away, for jobs that have no children: `cluster_simulation` has one."""
+    """No scheduler, for jobs without children. `cluster_simulation` has one."""
 
     async def submit(self, parent: ports.Assignment, child: ChildRecord) -> None:
         raise Unavailable("no scheduler here")
@@ -179,13 +179,13 @@ class World:
     inbox: MemoryInbox = field(default_factory=MemoryInbox)
     gateway: FakeGateway = field(init=False)
     crashes: int = 0
-    # Everything a runner ever waited for in vain is answered by this signal's payload.
+    # Sent when the job parks while it waits for a signal of that name.
     signals: dict[str, bytes] = field(default_factory=dict)
-    # What the world does while the job is parked. True where it said something to the job, so that no time passes.
+    # Called while the job is parked. Returns true if it sent something to the job; else time passes until its timer.
     meanwhile: Callable[[ports.Parked], bool] = lambda parked: False
-    # The jobs that begin with the history of another.
+    # The jobs that are forks.
     forks: dict[UUID, Fork] = field(default_factory=dict)
-    # Why somebody wants the job to end, once somebody does.
+    # The reason given for cancelling the job; empty until then.
     cancelled: str = ""
     running: Run | None = None
     # How a run of an agent is made, and how its record is replayed: other kinds of program have ways of their own.
@@ -204,7 +204,7 @@ class World:
         return replace(assigned, cancel_requested=bool(self.cancelled), cancel_reason=self.cancelled)
 
     def cancel(self, reason: str) -> None:
-        """As the scheduler does: whoever holds the job is told, and so is whoever holds it next."""
+        """As the scheduler does: the run that holds the job is told, and later assignments say so."""
         self.cancelled = reason
         if self.running is not None:
             self.running.cancel(reason)
@@ -242,8 +242,8 @@ class World:
         *,
         cold: bool = False,
     ) -> ports.Outcome:
-        """Run the job to its end. Each process in turn gets one of `fuses`, and then none crashes any more.
-        `cold` forgets the run at every park."""
+        """Run the job to its end. Each process gets the next of `fuses`; when all are used, no process crashes.
+        With `cold` every park drops the run from memory."""
         lit = chain(fuses, repeat(Fuse(-1)))
         process, _, services = self.process(next(lit))
         run: Run | None = None
@@ -270,7 +270,7 @@ class World:
         raise AssertionError(f"no end after {LEASES_MAX} leases")
 
     async def replayed(self, agent: AgentDefinition[Any], job_id: UUID) -> None:
-        """Whatever crashed on its way, the record of a job replays to the same end with nobody who executes."""
+        """The record of a job replays to the same end, also after crashes, and nothing is executed."""
         calls = self.outside.calls.total()
         await self.replay(agent, self.events(job_id), job_id)
         assert self.outside.calls.total() == calls
