@@ -33,8 +33,12 @@ demo: setup ## Kill a runner in the middle of a payment and count the charges
 
 # The workers must collect the same tests in the same order, and a set of strings has another order in each process.
 # Tests wait more than they work: three workers keep two cores busy.
-test: setup-dev ## Run the tests (ARGS="-k name" narrows)
-	@PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+TEST := PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: setup-dev ## Run the tests, but not the slow ones (ARGS="-k name" narrows)
+	@$(TEST) $(ARGS)
+
+test-all: setup-dev ## Run the slow tests as well; what CI runs
+	@$(TEST) -m "not chaos" $(ARGS)
 
 chaos: setup-dev ## Kill real processes under load, then check the record (CHAOS_S=180 CHAOS_SEED=7, ARGS="--json out.json")
 	@$(BIN)/python -m pytest -m chaos --timeout 300 tests/chaos $(ARGS)
@@ -42,8 +46,8 @@ chaos: setup-dev ## Kill real processes under load, then check the record (CHAOS
 histories: setup-dev ## Record what this version's jobs look like, for the versions after it to replay
 	@$(BIN)/python tests/replay/sdk/record.py $(ARGS)
 
-bench: setup-dev ## Measure steps and jobs per second with separate processes (ARGS="--quick --json out.json")
-	@$(BIN)/python bench/throughput.py $(ARGS)
+bench: setup-dev ## Measure steps and jobs per second with separate processes (BASE=<commit> compares with it; ARGS="--quick --json out.json")
+	@$(BIN)/python bench/$(if $(BASE),compare.py $(BASE),throughput.py) $(ARGS)
 
 bench-aeterna: setup-dev ## Count what upgrades cost beside plain restarts (ARGS as bench/upgrades.py --help says)
 	@$(BIN)/python bench/upgrades.py $(ARGS)
