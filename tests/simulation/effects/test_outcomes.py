@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from aetheris import Retry, Unchanged, agent, signal, step, tool
+from aetheris_api.statuses import StepOutcome
 from aetheris_engine import metrics, ports
-from aetheris_gateway.core.steps import Outcome
 from aetheris_gateway.core.trace import trace_of
 
 from harness.world import JOB, World
@@ -71,14 +71,14 @@ async def test_s2_each_of_the_five_outcomes_is_shown_and_counted():
 
     assert isinstance(parked, ports.Parked)
     assert isinstance(ended, ports.Failed)
-    assert retrying["retryable"] is Outcome.RETRYABLE
+    assert retrying["retryable"] is StepOutcome.RETRYABLE
     assert shown == {
-        "pure": Outcome.PURE,
-        "committed": Outcome.SIDE_EFFECT_COMMITTED,
-        "compensated": Outcome.COMPENSATED,
-        "retryable": Outcome.SIDE_EFFECT_COMMITTED,
-        "permanent": Outcome.PERMANENT_FAILURE,
-        "undo": Outcome.SIDE_EFFECT_COMMITTED,
+        "pure": StepOutcome.PURE,
+        "committed": StepOutcome.SIDE_EFFECT_COMMITTED,
+        "compensated": StepOutcome.COMPENSATED,
+        "retryable": StepOutcome.SIDE_EFFECT_COMMITTED,
+        "permanent": StepOutcome.PERMANENT_FAILURE,
+        "undo": StepOutcome.SIDE_EFFECT_COMMITTED,
     }
     grown = {outcome: value - before.get(outcome, 0) for outcome, value in counted().items()}
     assert grown == {
@@ -87,7 +87,7 @@ async def test_s2_each_of_the_five_outcomes_is_shown_and_counted():
 
 
 def test_s2_there_are_five_and_no_sixth():
-    assert {str(outcome) for outcome in Outcome if outcome} == FIVE
+    assert {str(outcome) for outcome in StepOutcome if outcome} == FIVE
     assert set(counted()) <= FIVE
 
 
@@ -117,5 +117,5 @@ async def test_s2_a_failure_that_may_be_retried_writes_no_terminal_event(raises:
     assert isinstance(outcome, ports.Parked)
     assert outcome.wake_at is not None
     (shown,) = trace_of(world.events(JOB)).steps
-    assert (shown.outcome, shown.tries[0].retry_at) == (Outcome.RETRYABLE, outcome.wake_at)
-    assert trace_of(world.events(JOB)).ending == ""
+    assert (shown.outcome, shown.tries[0].retry_at) == (StepOutcome.RETRYABLE, outcome.wake_at)
+    assert trace_of(world.events(JOB)).ending is None
