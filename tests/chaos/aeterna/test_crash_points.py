@@ -184,6 +184,10 @@ def strike(directory: Path, point: Point) -> None:
     client.check(point.kept)
 
 
+# Ten were run for the figures in docs/guarantees/hot-relay.md.
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "3"))
+
+
 @pytest.mark.parametrize("name", SHORT)
 def test_one_process_owns_after_a_crash_of(name: str, tmp_path: Path) -> None:
     strike(tmp_path, POINTS[name])
@@ -191,8 +195,8 @@ def test_one_process_owns_after_a_crash_of(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("name", POINTS)
-def test_one_process_owns_after_each_crash_ten_times(name: str, tmp_path: Path) -> None:
-    for i in range(10):
+def test_one_process_owns_after_each_crash_again_and_again(name: str, tmp_path: Path) -> None:
+    for i in range(ROUNDS):
         (tmp_path / str(i)).mkdir()
         strike(tmp_path / str(i), POINTS[name])
 
@@ -204,8 +208,8 @@ def test_when_the_supervisor_dies_all_end_and_the_next_one_serves(state: str, tm
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("state", ["preflight", "spawning", "preparing", "soaking", "draining"])
-def test_the_next_supervisor_serves_after_ten_kills_in_every_phase(state: str, tmp_path: Path) -> None:
-    for i in range(10):
+def test_the_next_supervisor_serves_after_kills_in_every_phase(state: str, tmp_path: Path) -> None:
+    for i in range(ROUNDS):
         (tmp_path / str(i)).mkdir()
         lose_the_supervisor(state, tmp_path / str(i))
 

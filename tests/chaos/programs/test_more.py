@@ -11,7 +11,7 @@ from harness.random_runs import check_program, every_crash, random_scenarios
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1_800)]
 
-SEEDS = int(os.environ.get("PROGRAM_SEEDS", "2000"))
+SEEDS = int(os.environ.get("PROGRAM_SEEDS", "400"))
 FIRST = int(os.environ.get("PROGRAM_SEED", "100000"))
 
 

@@ -12,6 +12,7 @@ import pytest
 BENCH = Path(__file__).parents[3] / "bench" / "throughput.py"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_it_ends_with_figures_for_what_was_asked(tmp_path: Path) -> None:
     report = tmp_path / "figures.json"

@@ -17,7 +17,7 @@ from harness.embedded import alive
 from harness.environment import environment
 from harness.suite import SCHEMAS, Suite
 
-pytestmark = [pytest.mark.timeout(90), pytest.mark.migrated(*SCHEMAS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(90), pytest.mark.migrated(*SCHEMAS)]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
 
 # Fetching and building are limited by themselves, in the fixtures.
-pytestmark = pytest.mark.timeout(60, func_only=True)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60, func_only=True)]
 
 
 def run_in(environment: Path, script: str, dist: Path) -> str:

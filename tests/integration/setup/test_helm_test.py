@@ -40,6 +40,7 @@ async def run(script: str) -> tuple[int | None, str]:
     return process.returncode, errors.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60, func_only=True)
 @pytest.mark.migrated(*SCHEMAS)
 async def test_helm_test_passes_when_a_job_completes_and_fails_without_a_gateway(

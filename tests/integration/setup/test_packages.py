@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / ".ci" / "packages.py"
-pytestmark = pytest.mark.timeout(60, func_only=True)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60, func_only=True)]
 
 
 def part_of_the_lock(*names: str) -> str:

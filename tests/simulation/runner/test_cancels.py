@@ -1,4 +1,4 @@
-"""J9: a cancel ends the program for good, whatever its code makes of it."""
+"""J9: a cancel ends the program for good, also if its code catches it."""
 
 from __future__ import annotations
 
