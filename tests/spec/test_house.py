@@ -24,7 +24,9 @@ ALL = {
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("name", explore.PLANS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(plan, marks=[pytest.mark.slow] * (plan == explore.EVERYTHING)) for plan in explore.PLANS]
+)
 def test_every_invariant_holds_in_every_state(name: str) -> None:
     found = explore.explore(house.Rules(), explore.PLANS[name])
 

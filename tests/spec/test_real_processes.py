@@ -50,6 +50,7 @@ async def parked(api: httpx.AsyncClient, jobs: list[str]) -> None:
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_the_model_takes_what_real_processes_did(tmp_path: Path):
     world = tmp_path / "world"

@@ -77,7 +77,7 @@ class Recording(MemoryJournal):
         await self.open.wait()
         before = len(self._world.commits(JOB))
         if self._appends - 1 == self._unheard:
-            # The ledger has it, and nobody hears so: the runner's client sends the same again.
+            # The ledger has it and its answer is lost: the runner's client sends the same again.
             await super()._append(append, asyncio.get_running_loop().create_future())
             self._write_down(append, before)
             before = len(self._world.commits(JOB))

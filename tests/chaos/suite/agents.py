@@ -276,14 +276,14 @@ async def permit(number: int) -> list[object]:
 
 @agent("wait")
 async def wait(number: int) -> object:
-    """Nobody ever says what it waits for."""
+    """The signal it waits for is never sent."""
     await charge(number, 0.0)
     return await signal("never")
 
 
 @tool(verify=find_charge)
 async def charge_where_one_dies(number: int) -> int:
-    """Where somebody dies in the call, the money is taken and the answer is still out."""
+    """If a runner dies in the call, the charge is made and the answer has not arrived."""
     async with asyncio.TaskGroup() as calling:
         called = calling.create_task(call(number, 0.2))
         while not called.done():

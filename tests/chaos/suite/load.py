@@ -16,7 +16,7 @@ from harness.history import Answer, Signal, Submission
 # A client that is not answered for so long has lost something.
 PATIENCE_S = 60.0
 _AGAIN_S = 0.1
-# Whoever submits is nobody in particular, so Bob may decide.
+# The jobs have no requester, so Bob may decide.
 _BOB = {"Aetheris-Actor": "bob", "Aetheris-Roles": "clerk"}
 
 
@@ -79,7 +79,7 @@ class Load:
         self.enough = asyncio.Event()
         self.submissions: list[Submission] = []
         self.signals: list[Signal] = []
-        # Answers that nobody should have got.
+        # Answers that must not occur.
         self.surprises: list[str] = []
         self.asked_again = 0
 

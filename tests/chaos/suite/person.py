@@ -1,4 +1,4 @@
-"""The operator of a drill: looks at what nobody else can decide, asks the provider, and says what happened."""
+"""The operator of a chaos run: resolves doubts by asking the provider what happened."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def _resolve(records: LedgerStub, provider: httpx.AsyncClient, effect: led
 
 
 async def _but_for_conflicts(call: grpc.aio.UnaryUnaryCall) -> None:
-    """Somebody may have been faster: the former holder, or this one, before an answer was lost."""
+    """The former holder may have resolved it, or this operator's earlier request, whose answer was lost."""
     try:
         await call
     except grpc.aio.AioRpcError as error:

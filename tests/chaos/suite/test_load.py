@@ -32,7 +32,7 @@ LEASE_S, GRACE_S = 2.0, 0.5
 SETTLE_S = 90.0
 RUNNERS = ("runner-1", "runner-2", "runner-3")
 IDEMPOTENT = frozenset({"deliver"})
-# `busy` and `decline` raise before they call: whoever died there left a doubt that the provider can settle.
+# `busy` and `decline` raise before they call: a runner that died there left a doubt that the provider can resolve.
 ONLY_A_PERSON = frozenset({"wire", "decline"})
 
 
@@ -113,7 +113,7 @@ async def strike(
 
 
 async def without_a_session(suite: Suite) -> list[str]:
-    """Runners that live, and that nobody can give a job to. A frozen one's connection may take its pings to die."""
+    """Runners that run and have no session. The connection of a frozen runner ends only when its pings fail."""
 
     async def all_at_work() -> bool:
         return await evidence.at_work(suite) == sorted(RUNNERS)
@@ -125,7 +125,7 @@ async def without_a_session(suite: Suite) -> list[str]:
 
 
 def faults_logged(suite: Suite) -> list[str]:
-    """What a member calls a fault of its own. Nobody's death is a reason for that."""
+    """Errors with an exception in a member's log. The death of another member is no reason for one."""
     return [
         f"{name}: {line}"
         for name in (*SERVICES, *RUNNERS)
@@ -153,6 +153,7 @@ def seed_of_this_run() -> int:
     return int(os.environ.get("CHAOS_SEED") or random.randrange(2**32))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_some_seconds_of_everything_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     seed = seed_of_this_run()

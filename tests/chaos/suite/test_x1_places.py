@@ -24,7 +24,7 @@ from harness.suite import Launch, Suite
 from .conftest import AGENTS
 from .load import until
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
 PLACES = list(Place)
 
@@ -55,7 +55,7 @@ async def after(tmp_path_factory: pytest.TempPathFactory, counter: str) -> Async
 
         with contextlib.suppress(TimeoutError):
             await until(all_dead)
-        # Whoever lives has not come to its place.
+        # A runner that still runs has not reached its place.
         assert [place.value for place in PLACES if victims[place] in suite.runners] == []
         await suite.start_runner()
 
@@ -90,7 +90,7 @@ def expected(place: Place) -> list[int]:
 
 
 # The leases that wrote to the chain, and how the doubt about the effect ended, if there was one. A lease that is
-# lost is burnt: the second one is nobody's.
+# lost is used up: lease 2 writes nothing.
 RESUMED = {
     Place.BEFORE_CLAIM_ACK: ([3], None),
     Place.AFTER_CLAIM: ([1, 3], None),

@@ -24,7 +24,7 @@ async def test_x2_a_thawed_runner_writes_nothing_calls_nobody_and_works_again(tm
         await world.suite.start_runner()
         await world.all_ended()
         called = await world.calls()
-        # Not just its lease is over by now, but whatever its steps were waiting for.
+        # By now its lease is over, and so is everything its steps were waiting for.
         await asyncio.sleep(LEASE_S)
         world.suite.kill("runner-1", signal.SIGCONT)
 

@@ -1,5 +1,5 @@
-"""X4 with real processes: committed, the database's answer unheard, and the service killed. The request is
-made again, by whoever made it, and is answered as if it had been the first."""
+"""X4 with real processes: a service is killed after its commit, before it gets the database's answer. Its caller
+repeats the request, and gets the same answer as if it had been the first."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ async def proxy(server: Server) -> AsyncIterator[StallingProxy]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("member", ["scheduler", "gateway", pytest.param("ledger", marks=pytest.mark.chaos)])
 async def test_x4_killed_between_commit_and_reply(

@@ -79,7 +79,7 @@ async def test_x5_jobs_outlast_a_database_without_a_free_connection(few_connecti
         taken: list[asyncpg.Connection[asyncpg.Record]] = []
         first = await asyncpg.connect(dsn)
         taken.append(first)
-        # They come back for connections, and somebody else has them all.
+        # The services reconnect while all connections are taken.
         await first.fetch(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'aetheris%'"
         )
@@ -101,7 +101,7 @@ async def test_x5_jobs_outlast_a_database_without_a_free_connection(few_connecti
 
 
 async def _press(dsn: str, taken: list[asyncpg.Connection[asyncpg.Record]]) -> None:
-    """Whatever becomes free is taken, too."""
+    """Connections that become free are taken, too."""
     while True:
         with suppress(asyncpg.TooManyConnectionsError):
             taken.append(await asyncpg.connect(dsn))

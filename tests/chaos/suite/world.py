@@ -117,6 +117,6 @@ async def world_in(
 
 
 async def stopped_by(task: asyncio.Task[Any]) -> None:
-    """Its end, whatever it is."""
+    """The job once it has ended, in any state."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -19,7 +19,7 @@ COUNT = 10_000
 
 
 async def _accepted(http: httpx.AsyncClient, job_id: str, number: int) -> None:
-    """Say it until somebody says that it stands."""
+    """Send it until a gateway answers that it is accepted."""
     body = {"channel": "orders", "message_id": f"m{number}", "payload": number}
     while True:
         try:

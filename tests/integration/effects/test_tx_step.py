@@ -1,4 +1,4 @@
-"""A step that writes its author's own database: exactly once, whoever dies when."""
+"""A step that writes to its author's own database: exactly once, wherever a process dies."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ async def test_a_database_that_is_away_is_waited_for_with_the_job_parked():
 
 
 async def test_a_row_of_another_step_is_not_taken_for_this_ones(database: str, bookings: Booked):
-    """Code that changed under a job whose record was lost would otherwise get somebody else's result."""
+    """Otherwise changed code, for a job whose record was lost, would get the result of another step."""
     await World().drive(booking(database), JOB)
 
     @tx_step(dsn=database)

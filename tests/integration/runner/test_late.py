@@ -1,4 +1,4 @@
-"""Late outcomes over real gRPC: told until they are heard, and whoever waits for a person is moved."""
+"""Late outcomes over real gRPC: reported until the gateway answers, and a job that waits for a person is made ready."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ async def poison() -> str:
 
 @tool
 def charge(number: int, *, idempotency_key: str) -> str:
-    """In a thread, which goes on whatever becomes of the lease."""
+    """In a thread, which goes on also after the lease is lost."""
     headers = {"Idempotency-Key": idempotency_key}
     httpx.post(f"{PAYMENTS}/charges", json={"number": number}, headers=headers, timeout=30).raise_for_status()
     heartbeat(0.5, "charged")
@@ -61,6 +61,6 @@ async def after_booking() -> None:
 @agent("books")
 async def books(order_id: str) -> int:
     number = await book(order_id)
-    # The chain has not heard of the booking yet: nobody waits for a step's record.
+    # The booking is not in the chain yet: the agent goes on before a step is recorded.
     await after_booking()
     return number

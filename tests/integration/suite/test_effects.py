@@ -62,6 +62,7 @@ async def test_j8_a_job_that_kills_its_runners_is_parked_with_its_reason_and_goe
     assert (done["status"], done["result"], done["crash_count"]) == ("completed", "alive", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_e4_a_frozen_holders_late_outcome_ends_the_doubt_by_itself(
     suite: Suite, api: httpx.AsyncClient, payments: httpx.Client
@@ -93,6 +94,7 @@ async def test_e4_a_frozen_holders_late_outcome_ends_the_doubt_by_itself(
     assert (await api.get(f"/api/jobs/{job}/verify")).json()["intact"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_a_kill_between_the_authors_commit_and_the_chains_leaves_one_row_and_its_result(
     suite: Suite, api: httpx.AsyncClient, tmp_path: Path, database: str

@@ -72,6 +72,7 @@ async def test_a_killed_runners_jobs_all_complete_on_another_and_nobody_pays_twi
         assert verdict["intact"], verdict
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_a_frozen_runner_that_thaws_writes_nothing_and_charges_nobody(
     suite: Suite, api: httpx.AsyncClient, payments: httpx.Client
@@ -124,7 +125,9 @@ async def test_a_runner_that_stops_hands_its_jobs_back_at_once(
 
 
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize("member", ["ledger", "scheduler", "gateway"])
+@pytest.mark.parametrize(
+    "member", ["ledger", *(pytest.param(name, marks=pytest.mark.slow) for name in ("scheduler", "gateway"))]
+)
 async def test_a_service_killed_under_load_loses_and_doubles_nothing(
     suite: Suite, api: httpx.AsyncClient, payments: httpx.Client, member: str
 ):
@@ -147,6 +150,7 @@ async def test_a_service_killed_under_load_loses_and_doubles_nothing(
         assert (await api.get(f"/api/jobs/{job_id}/verify")).json()["intact"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_a_signal_reaches_its_job_across_the_death_of_its_runner(suite: Suite, api: httpx.AsyncClient):
     jobs = [await submit(api, "ask") for _ in range(20)]

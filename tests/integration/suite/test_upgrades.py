@@ -121,6 +121,7 @@ async def reclaimed(metrics: str) -> float:
     return float(next(line.split()[1] for line in lines if line.startswith("aetheris_scheduler_jobs_reclaimed_total")))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 async def test_an_upgraded_runner_loses_no_lease_and_its_jobs_go_on_at_once(
     tmp_path: Path, payments: httpx.Client, capsys: pytest.CaptureFixture[str]
@@ -175,7 +176,7 @@ def gateway_under_aeterna(folder: Path, suite: Suite) -> tuple[Supervised, str, 
 
 
 class Stream:
-    """Somebody who follows a job, and comes again where it ended."""
+    """A client that follows a job and reconnects where the stream ended."""
 
     def __init__(self, base: str, job: str) -> None:
         self.ids: list[str] = []
@@ -208,6 +209,7 @@ async def calls(address: str, stop: asyncio.Event, tally: Counter[str]) -> None:
                 tally["good"] += 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 async def test_an_upgraded_gateway_fails_no_request_no_call_and_cuts_no_stream(
     tmp_path: Path, payments: httpx.Client

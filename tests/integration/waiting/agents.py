@@ -71,7 +71,7 @@ async def naps(span: str) -> str:
     return "rested"
 
 
-# One agent for each state that a job can be in when somebody cancels or pauses it. Each goes on to tell.
+# One agent for each state in which a job can be cancelled or paused. Each writes a file if it goes on after that.
 
 
 @step

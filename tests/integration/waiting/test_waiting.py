@@ -123,7 +123,7 @@ async def test_h6_an_expired_question_takes_no_answer_and_the_job_goes_on_withou
 
 
 async def test_h6_of_a_yes_an_expiry_and_a_cancel_at_one_instant_one_wins_and_everybody_is_told_the_truth(api: Any):
-    """Whoever was told 200 did decide; whoever came too late was told so. A cancel ends the job in any case."""
+    """An approver who got 200 did decide; one who was too late was told so. A cancel ends the job in any case."""
     count = 30
 
     async def one(number: int) -> tuple[int, dict[str, Any], list[str]]:
@@ -224,7 +224,7 @@ async def test_j9_cancel_in_every_state_ends_in_the_chain_and_nothing_runs_after
     jobs["leased"] = await api.submit("rests", "cancel leased", "working")
     for where, job_id in jobs.items():
         await in_state(api, job_id, "running" if where in ("working", "leased") else "parked")
-    # This one while its runner holds it; the others cold: whoever ends them has not begun them.
+    # This job while its runner holds it; the others after the runner was stopped, so that another process ends them.
     assert (await api.post(f"/api/jobs/{jobs['leased']}/stop", {"reason": "enough"})).status_code == 200
     await api.job(jobs["leased"], wait=20)
     await suite.stop("runner-1")

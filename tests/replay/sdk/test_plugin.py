@@ -42,12 +42,14 @@ async def pytest_says(folder: Path, *arguments: str) -> tuple[int, str]:
         sys.executable, "-m", "pytest", *arguments, cwd=folder, env=os.environ | {"PYTEST_ADDOPTS": ""},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    async with asyncio.timeout(15):
+    # Each of these starts pytest; the limit is for a busy machine.
+    async with asyncio.timeout(60):
         out, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode()
 
 
+@pytest.mark.timeout(120)
 async def test_r7_every_history_is_a_test_and_a_failure_shows_both_sides(project: Path):
     same, said = await pytest_says(project, "--aetheris-agents", "shop_agent.py", "histories", "-q")
     changed = (HEAD + PROGRAM).replace("look_up(message)", 'look_up(message + "!")')

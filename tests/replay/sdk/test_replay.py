@@ -1,4 +1,4 @@
-"""R1 and R2: a record replays with nobody who executes, and the first place where code and record part is named."""
+"""R1 and R2: a record replays without executing anything, and the first difference between code and record is named."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SIGNALS = {"manager": b'"yes"'}
 
 async def test_r1_a_finished_job_replays_to_the_same_result_and_executes_nothing(shop: Shop):
     history = await shop.run(PROGRAM, SIGNALS)
-    # Whoever is called now says something else.
+    # The tool now returns something else.
     emptied = PROGRAM.replace('return {"order": order, "total": 42}', "raise AssertionError").replace(
         'return f"paid {total}"', "raise AssertionError"
     )

@@ -1,4 +1,4 @@
-"""A checkpoint: whoever goes on and whoever takes over do the same, and nothing before it is read again."""
+"""A checkpoint: the runner that goes on and one that takes over do the same, and neither reads what is before it."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ async def test_effects_before_a_checkpoint_are_settled() -> None:
 
 
 class CancelAt(Fuse):
-    """Somebody cancels the job after one write, and the process dies at a later one."""
+    """The job is cancelled after one write, and the process crashes at a later one."""
 
     def __init__(self, world: World, cancel: int, step: int) -> None:
         super().__init__(step)

@@ -189,7 +189,7 @@ async def test_a_parent_that_ends_takes_its_children_and_theirs_along(how: str, 
         first, middle, left = cluster.children(root)
         assert first.state is JobState.CANCELLED, where
         assert middle.state is JobState.CANCELLED, where
-        # Where nobody had come to its grandchild, there is none.
+        # If the child had not run yet, there is no grandchild.
         assert {child.state for child in cluster.children(middle.id)} <= {JobState.CANCELLED}, where
         assert left.state is JobState.COMPLETED, where
         assert "its parent has ended" in first.cancel_reason, where
@@ -253,7 +253,7 @@ async def test_a_child_that_was_cancelled_says_so_to_its_parent() -> None:
 
 
 async def test_each_child_costs_one_request() -> None:
-    """Each is asked about by name once; what ends later is read on from there, whatever woke the parent."""
+    """The parent asks about each child by name once; after that it reads on from the last end it saw, at every wake."""
 
     def build(world: World) -> list[AgentDefinition[Any]]:
         @agent("leaf")

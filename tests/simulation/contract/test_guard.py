@@ -95,7 +95,7 @@ def contract() -> Iterator[None]:
 
 
 class Written:
-    """An agent's file as somebody wrote it."""
+    """An agent's file, as an author might write it."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "shop_agent.py"

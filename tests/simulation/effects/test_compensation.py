@@ -83,7 +83,7 @@ BOOKED = ["book flight", "book hotel", "book car"]
 
 
 async def left_as_it_was(world: World, where: str) -> None:
-    """Whatever was booked was undone, once, in reverse; and the record says so."""
+    """Every booking was undone once, in reverse order, and the record says so."""
     done = happened(world)
     booked = [what.removeprefix("book ") for what in done if what.startswith("book")]
     undone = [what.removeprefix("undo ") for what in done if what.startswith("undo")]
@@ -144,7 +144,7 @@ async def test_e6_every_pair_of_crashes_leaves_every_compensation_done_once():
 
 
 async def cancelled(number: int, *fuses: Fuse, cold: bool = False) -> tuple[World, ports.Outcome]:
-    """The job is cancelled after its n-th write, in whatever state it is then."""
+    """The job is cancelled after its n-th write, in any state."""
     world = World()
     at = At(number, lambda: world.cancel("too dear"))
     outcome = await world.drive(trip(world, "waits"), JOB, fuses=[at, *fuses], cold=cold)

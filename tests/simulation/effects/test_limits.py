@@ -1,4 +1,4 @@
-"""Time limits, heartbeats and progress; and what a tool brings when nobody holds the job any more."""
+"""Time limits, heartbeats and progress; and the result of a tool whose runner has lost the job."""
 
 from __future__ import annotations
 

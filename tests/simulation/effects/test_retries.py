@@ -121,7 +121,7 @@ async def test_j7_a_provider_says_when_to_come_again_and_the_window_bounds_it():
 
 
 async def test_j7_the_moment_of_a_retry_is_recorded_and_never_drawn_again():
-    """Jitter is luck, so only the record may decide: whoever resumes waits until the same moment."""
+    """Jitter is random, so the moment is recorded: a runner that resumes the job waits until the same one."""
     world = World()
     program, _ = failing_step(1, lambda: ArithmeticError("not yet"), retry=Retry(attempts=3, jitter=1))
     said = []

@@ -20,12 +20,12 @@ from harness.programs import KINDS, Program, agent_of, commands, draw, shown
 from harness.world import World
 
 CHUNKS, CHUNK, CHILDREN = 4, 3, 3
-# What needs nobody from outside; the rest is what the other files here are about.
+# Commands that need nothing from outside; the other files here test the others.
 ALONE = set(KINDS) - {"signal", "approval", "awakeable", "plain", "idempotent", "once", "timeout", "declined"}
 
 
 def alone(seed: int) -> Program:
-    """The first program from this seed on that needs nobody."""
+    """The first program from this seed on that needs no signal, message, approval or token."""
     for each in range(seed, seed + 1_000):
         program = draw(each, 3)
         if {command.kind for command in commands(program)} <= ALONE:

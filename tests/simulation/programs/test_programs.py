@@ -80,7 +80,7 @@ async def test_fates_hold_crashes_freezes_and_cancels() -> None:
 
 
 def a_world_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`verify` says that nothing happened, whatever did."""
+    """`verify` always says that the effect did not happen."""
     made = programs.tools
 
     async def find() -> DidNotHappen:

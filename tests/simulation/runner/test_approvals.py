@@ -223,7 +223,7 @@ async def _away(job: ports.Assignment, name: str, reason: str) -> None:
     raise Refusal("away")
 
 
-# A no that nobody looks at.
+# A rejection that the agent does not look at.
 
 
 def careless(world: World, look: str) -> AgentDefinition[Any]:

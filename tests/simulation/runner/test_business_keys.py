@@ -101,7 +101,7 @@ async def test_an_effect_that_the_world_knows_is_not_made_again():
 
 
 async def test_a_business_key_whose_effect_was_taken_back_is_used_up_and_says_so():
-    """Whoever deduplicates by that key downstream would answer with what was refunded."""
+    """A provider that deduplicates by that key would answer with the charge that was refunded."""
     world = World()
 
     async def refund(*, idempotency_key: str) -> None:

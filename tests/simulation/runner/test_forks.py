@@ -1,4 +1,4 @@
-"""A fork goes on from another job's history: nothing of that is made again, whatever crashes while it is copied."""
+"""A fork goes on from another job's history: no effect of it is made again, also if runners crash during the copy."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ async def test_without_a_cut_in_the_past_the_choice_decides_about_each_call_once
 
 
 def people_say(world: World, approved: bool) -> None:
-    """Whoever is asked says this."""
+    """The approver's answer."""
 
     def meanwhile(parked: ports.Parked) -> bool:
         asked = [key for key, question in world.gateway.approvals.items() if question.state is ApprovalState.PENDING]
@@ -223,7 +223,7 @@ async def test_a_fork_of_a_job_that_waits_waits_by_itself():
 
 
 async def test_an_effect_that_was_under_way_at_the_cut_is_asked_about():
-    """Nobody knows whether the source's charge went through: the fork does not make it again by itself."""
+    """It is unknown whether the source's charge was made, so the fork does not make it again by itself."""
     world = World()
     unsure = shop(world, sure=False)
     outcome = await world.drive(unsure, SOURCE, ORDER, [Fuse(1)])
