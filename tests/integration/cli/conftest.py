@@ -59,7 +59,8 @@ def aetheris(request: pytest.FixtureRequest) -> Command:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(15):
+        # Starting takes half a second; the limit is for a busy machine.
+        async with asyncio.timeout(45):
             out, err = await process.communicate()
         assert process.returncode is not None
         said = Said(process.returncode, out.decode(), err.decode())

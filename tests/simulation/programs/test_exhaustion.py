@@ -12,7 +12,9 @@ CHUNKS, CHUNK, SIZE = 12, 8, 4
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.parametrize(
+    "chunk", [pytest.param(chunk, marks=[pytest.mark.slow] * (chunk >= CHUNKS // 2)) for chunk in range(CHUNKS)]
+)
 async def test_a_crash_at_any_write_changes_nothing(chunk: int) -> None:
     for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK):
         await check_program(seed, draw(seed, SIZE), every_crash)
