@@ -242,7 +242,7 @@ def scheduler_hears(s: House, rules: Rules, plan: Plan) -> Next:
             yield step, replace(after, words=s.words - {said})
 
 
-def somebody_cancels(s: House, rules: Rules, plan: Plan) -> Next:
+def caller_cancels(s: House, rules: Rules, plan: Plan) -> Next:
     for number, job in enumerate(s.jobs):
         if plan.cancels and not job.cancel and job.state != "ended":
             state = "ready" if job.state == "parked" else job.state
@@ -507,7 +507,7 @@ def runner_crashes(s: House, rules: Rules, plan: Plan) -> Next:
 
 TRANSITIONS = (
     scheduler_leases, scheduler_hears, scheduler_misses_a_dead_runner, scheduler_loses_a_living_runner,
-    somebody_cancels, gateway_accepts_a_signal, gateway_wakes, gateway_crashes_before_it_wakes,
+    caller_cancels, gateway_accepts_a_signal, gateway_wakes, gateway_crashes_before_it_wakes,
     sweep_finds_the_unwoken, ledger_decides, runner_reads_the_chain, runner_goes_on, runner_sends_again,
     runner_enters_the_tool, runner_looks_into_the_inbox, runner_settles_the_signal, runner_hears_news, runner_crashes,
 )  # fmt: skip

@@ -36,7 +36,7 @@ REASON = re.compile(r"\b(because|so that|alone|apart|separate|of its own|own mod
 TESTED_BY = {
     "libs/aeterna": ("aeterna", "aeterna_srp"),
     "libs/sdk": ("sdk", "sdk_client", "cli", "contract", "api"),
-    "services/runner": ("runner", "effects", "families", "child_jobs", "programs", "waiting", "engine"),
+    "services/runner": ("runner", "effects", "child_jobs", "programs", "waiting", "engine"),
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

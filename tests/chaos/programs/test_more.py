@@ -20,7 +20,7 @@ async def test_a_crash_at_any_write_of_many_programs() -> None:
         await check_program(seed, draw(seed, 3 + seed % 4), every_crash)
 
 
-async def test_whatever_befalls_many_programs() -> None:
+async def test_many_programs_under_every_fault() -> None:
     for seed in range(FIRST, FIRST + SEEDS // 2):
         await check_program(
             seed, draw(seed, 4 + seed % 30), lambda writes, seed=seed: random_scenarios(seed, writes, 8)

@@ -232,8 +232,8 @@ async def stray(number: int) -> int:
     raise ValueError(f"{number} is lost")
 
 
-@agent("family")
-async def family(number: int, after_s: float) -> list[object]:
+@agent("parent")
+async def parent(number: int, after_s: float) -> list[object]:
     """Children side by side; one of them fails."""
     leaves = [await spawn(leaf, number + each, after_s) for each in range(2)]
     lost = await spawn("stray", number + 5)

@@ -59,7 +59,7 @@ def drawn(dice: random.Random, number: int) -> Shape:
         lambda: Shape("mailbox", [len(letters := _letters(dice))], [*letters], letters=letters),
         lambda: Shape("permit", [number], [number, ["bob"]], approved=True),
         lambda: Shape("permit", [number], [False, ["bob"]], approved=False),
-        lambda: Shape("family", [number, after_s], [number, number + 1, "ValueError"]),
+        lambda: Shape("parent", [number, after_s], [number, number + 1, "ValueError"]),
         lambda: Shape("spread", [number], [number + each for each in range(5)]),
         lambda: Shape("rounds", [number], number + 3),
     ]

@@ -16,7 +16,7 @@ JOBS = 10
 
 @pytest.mark.chaos
 @pytest.mark.timeout(120)
-async def test_x2_a_thawed_runner_writes_nothing_calls_nobody_and_works_again(tmp_path: Path) -> None:
+async def test_x2_a_runner_that_was_frozen_writes_nothing_calls_no_tool_and_works_again(tmp_path: Path) -> None:
     async with world_in(tmp_path) as world:
         jobs = await world.slow(JOBS, 3.0)
         await world.charged(JOBS)

@@ -236,7 +236,7 @@ async def _kill(database: str, pid: int) -> None:
     await connection.close()
 
 
-async def test_each_round_of_an_agent_that_begins_anew_writes_its_own_row(database: str, bookings: Booked):
+async def test_each_round_of_an_agent_with_checkpoints_writes_its_own_row(database: str, bookings: Booked):
     @tx_step(dsn=database)
     async def book(tx: asyncpg.Connection, order_id: str) -> None:
         await tx.execute("INSERT INTO bookings (order_id) VALUES ($1)", order_id)

@@ -51,7 +51,7 @@ def test_stopping_twice_and_killing_what_is_dead_is_nothing(server):
     server.start()
 
 
-def test_a_pid_file_that_names_somebody_else_harms_nobody_and_stops_nothing(server):
+def test_a_pid_file_that_names_another_process_harms_and_stops_none(server):
     # Of the same user, as another PostgreSQL of this machine would be.
     with subprocess.Popen(["sleep", "1000"], user=server.data.owner()) as bystander:
         record = (server.data / "postmaster.pid").read_text().split("\n", 1)[1]

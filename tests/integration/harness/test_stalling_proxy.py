@@ -89,7 +89,7 @@ async def test_a_counter_counts_calls_refuses_the_late_and_does_once_what_is_to_
     assert found["number"] == 7
 
 
-async def test_a_call_that_nobody_waits_for_is_counted() -> None:
+async def test_a_call_without_a_waiting_caller_is_counted() -> None:
     with counting() as url:
         async with httpx.AsyncClient(base_url=url, timeout=0.1) as api:
             with pytest.raises(httpx.ReadTimeout):

@@ -80,7 +80,7 @@ asyncio.run(main())
 """
 
 
-def test_no_member_outlives_whoever_started_it(folder: Path, database: str) -> None:
+def test_no_member_outlives_the_process_that_started_it(folder: Path, database: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", CHILD, str(folder), database], env=environment(), stdout=subprocess.PIPE, text=True
     ) as parent:

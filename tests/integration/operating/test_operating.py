@@ -98,7 +98,7 @@ async def test_e4_a_person_says_on_the_command_line_that_it_did_not_happen(suite
     assert (await client.verify(job)).intact
 
 
-async def test_e4_a_person_says_over_grpc_that_nobody_will_know(suite: Suite, client: AsyncClient):
+async def test_e4_a_person_abandons_a_doubt_over_grpc(suite: Suite, client: AsyncClient):
     job, key = await doubtful(client, "grpc")
     async with open_channel(suite.gateway) as channel:
         order = pb.ResolveEffectRequest(key=key, verdict="VERDICT_ABANDONED", note="the books are lost")

@@ -41,7 +41,7 @@ def charged(payments: httpx.Client) -> dict[str, int]:
 
 
 @pytest.mark.timeout(120)
-async def test_a_killed_runners_jobs_all_complete_on_another_and_nobody_pays_twice(
+async def test_a_killed_runners_jobs_all_complete_on_another_and_no_customer_pays_twice(
     suite: Suite, api: httpx.AsyncClient, payments: httpx.Client
 ):
     jobs = [await submit(api, "pay", number, 4.0) for number in range(JOBS)]
@@ -74,7 +74,7 @@ async def test_a_killed_runners_jobs_all_complete_on_another_and_nobody_pays_twi
 
 @pytest.mark.slow
 @pytest.mark.timeout(60)
-async def test_a_frozen_runner_that_thaws_writes_nothing_and_charges_nobody(
+async def test_a_frozen_runner_that_continues_writes_nothing_and_charges_no_customer(
     suite: Suite, api: httpx.AsyncClient, payments: httpx.Client
 ):
     """X2"""

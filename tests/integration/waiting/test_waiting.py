@@ -32,7 +32,7 @@ async def in_state(api: Any, job_id: str, status: str) -> dict[str, Any]:
     return dict(await api.job(job_id))
 
 
-async def question_of(api: Any, job_id: str) -> str:
+async def approval_of(api: Any, job_id: str) -> str:
     """The id of the question that the job has put before people."""
     found: list[str] = []
 
@@ -66,9 +66,9 @@ async def test_h4_messages_arrive_in_order_and_once_across_the_death_of_the_runn
     assert await api.intact(job_id)
 
 
-async def test_h6_a_role_decides_on_edited_arguments_and_whoever_submitted_does_not(api: Any):
+async def test_h6_a_role_decides_on_edited_arguments_and_the_requester_does_not(api: Any):
     job_id = await api.submit("pays", "edited", 42, actor="carl")
-    question = await question_of(api, job_id)
+    question = await approval_of(api, job_id)
     own = await api.post(f"/api/approvals/{question}/approve", actor="carl", roles="manager")
     stranger = await api.post(f"/api/approvals/{question}/approve", actor="dora", roles="clerk")
     edited = {"arguments": {"amount": 7}, "comment": "less"}
@@ -83,7 +83,7 @@ async def test_h6_a_role_decides_on_edited_arguments_and_whoever_submitted_does_
 
 async def test_h6_two_yeses_of_two_people_one_of_them_in_anothers_place(api: Any):
     job_id = await api.submit("pays", "quorum", 42, None, 2)
-    at = f"/api/approvals/{await question_of(api, job_id)}"
+    at = f"/api/approvals/{await approval_of(api, job_id)}"
     first = await api.post(f"{at}/approve", actor="ann", roles="manager")
     again = await api.post(f"{at}/approve", actor="ann", roles="manager")
     handed = await api.post(f"{at}/delegate", {"to": "person:bob"}, actor="eve", roles="manager")
@@ -99,9 +99,9 @@ async def test_h6_two_yeses_of_two_people_one_of_them_in_anothers_place(api: Any
     assert api.told("quorum") == ["paid 42"]
 
 
-async def test_h6_a_no_that_nobody_looks_at_stops_the_job(api: Any):
+async def test_h6_a_rejection_that_the_agent_does_not_read_stops_the_job(api: Any):
     job_id = await api.submit("trusts", "trusting")
-    question = await question_of(api, job_id)
+    question = await approval_of(api, job_id)
     no = await api.post(f"/api/approvals/{question}/reject", {"comment": "never"}, actor="ann")
     job = await api.job(job_id, wait=20)
 
@@ -111,9 +111,9 @@ async def test_h6_a_no_that_nobody_looks_at_stops_the_job(api: Any):
     assert api.told("trusting") == []
 
 
-async def test_h6_an_expired_question_takes_no_answer_and_the_job_goes_on_without(api: Any):
+async def test_h6_an_expired_approval_takes_no_decision_and_the_job_goes_on_without(api: Any):
     job_id = await api.submit("pays", "expired", 42, "300ms")
-    question = await question_of(api, job_id)
+    question = await approval_of(api, job_id)
     job = await api.job(job_id, wait=20)
     late = await api.post(f"/api/approvals/{question}/approve", actor="ann", roles="manager")
 
@@ -128,7 +128,7 @@ async def test_h6_of_a_yes_an_expiry_and_a_cancel_at_one_instant_one_wins_and_ev
 
     async def one(number: int) -> tuple[int, dict[str, Any], list[str]]:
         job_id = await api.submit("pays", f"race {number}", 42, "2s")
-        question = await question_of(api, job_id)
+        question = await approval_of(api, job_id)
         found = (await api.http.get(f"/api/approvals/{question}")).json()
         deadline = datetime.fromisoformat(found["deadline"])
         instant = deadline + timedelta(milliseconds=(number % 15 - 7) * 4)
@@ -188,7 +188,7 @@ async def test_what_a_job_asks_of_a_gateway_that_is_away_is_asked_once_it_is_bac
 
     await until(asking)
     await suite.start("gateway")
-    question = await question_of(api, job_id)
+    question = await approval_of(api, job_id)
     yes = await api.post(f"/api/approvals/{question}/approve", actor="ann", roles="manager")
     job = await api.job(job_id, wait=20)
 
@@ -249,7 +249,7 @@ async def test_pause_holds_a_job_in_every_state_and_resume_lets_it_go_on(api: An
     states = ["working", "waiting", "sleeping", "asking", "retrying"]
     jobs = {where: await api.submit("goes-on", f"pause {where}", where) for where in states}
     jobs["in doubt"] = await api.submit("rests", "pause in doubt", "in doubt")
-    question = await question_of(api, jobs["asking"])
+    question = await approval_of(api, jobs["asking"])
     for where, job_id in jobs.items():
         if where in ("retrying", "in doubt"):
             await in_state(api, job_id, "parked")

@@ -43,7 +43,7 @@ def test_faults_come_in_order_within_their_time_and_each_has_a_victim_of_its_kin
     assert min(one.for_s for one in planned if one.kind is Kind.FREEZE) > 2.0
 
 
-def test_where_nobody_can_be_cut_off_nobody_is() -> None:
+def test_where_no_process_can_be_cut_off_none_is() -> None:
     planned = plan(random.Random(7), 180.0, runners=RUNNERS, lease_s=2.0)
 
     assert Kind.CUT not in {one.kind for one in planned}

@@ -223,7 +223,7 @@ BROKEN |= {
 CHILD = "job-2"
 
 
-def family(*heard: e.Event, end: e.Event = ENDED, parent: str = JOB, state: str = "completed") -> History:
+def parent_and_child(*heard: e.Event, end: e.Event = ENDED, parent: str = JOB, state: str = "completed") -> History:
     """A job that began another one."""
     begun = e.ChildStarted("0", CHILD, "pay", b"{}", at=AT)
     child = chain((1, [CREATED, leased(1), end])) if state == "completed" else chain((1, [CREATED, leased(1)]))
@@ -242,14 +242,14 @@ ONE_CHILD = "a child is one job and is heard of once"
 BROKEN |= {
     "a child was begun that is no job": (
         ONE_CHILD,
-        replace(family(told()), rows={JOB: Row("completed", "pay-1", b"7")}),
+        replace(parent_and_child(told()), rows={JOB: Row("completed", "pay-1", b"7")}),
     ),
-    "a child is another's": (ONE_CHILD, family(told(), parent="job-3")),
-    "a child's end was heard twice": (ONE_CHILD, family(told(), told())),
-    "the end of somebody else's child was heard": (ONE_CHILD, family(told(), told(child="job-3"))),
-    "a child's end was heard otherwise than it was": (ONE_CHILD, family(told(b"8"))),
-    "a child that completed was heard to have failed": (ONE_CHILD, family(told(b"", e.Failure("E", "no")))),
-    "a child was left behind": (ONE_CHILD, family(state="ready")),
+    "a child is another's": (ONE_CHILD, parent_and_child(told(), parent="job-3")),
+    "a child's end was heard twice": (ONE_CHILD, parent_and_child(told(), told())),
+    "the end of somebody else's child was heard": (ONE_CHILD, parent_and_child(told(), told(child="job-3"))),
+    "a child's end was heard otherwise than it was": (ONE_CHILD, parent_and_child(told(b"8"))),
+    "a child that completed was heard to have failed": (ONE_CHILD, parent_and_child(told(b"", e.Failure("E", "no")))),
+    "a child was left behind": (ONE_CHILD, parent_and_child(state="ready")),
 }
 
 
@@ -277,8 +277,8 @@ ALLOWED: dict[str, Callable[[], History]] = {
     ),
     "a signal that comes after the end is refused": lambda: with_answers(Answer(200, 2.5, NOTE), Answer(409, 9.0)),
     "a job that failed took back what it did, newest first": lambda: booked("b-2", "b-1"),
-    "a child's end was heard once, as it was": lambda: family(told()),
-    "nobody waited for a child": family,
+    "a child's end was heard once, as it was": lambda: parent_and_child(told()),
+    "no parent waited for a child": parent_and_child,
     "a job completed and kept what it did": lambda: booked(end=ENDED),
     "a job that must fail failed": lambda: replace(
         with_chain(*COMMITS[:2], (2, [HEARD, FAILED])),

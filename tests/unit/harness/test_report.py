@@ -46,7 +46,7 @@ def test_a_job_recovers_with_its_next_commit_and_one_that_waits_was_not_interrup
     assert seconds(Fault(Kind.RESTART_DATABASE, DATABASE, 3.0, 3.1)) == [(1, 4.0)]
 
 
-def test_a_fault_interrupts_nobody_that_another_runner_holds_or_that_has_ended() -> None:
+def test_a_fault_interrupts_no_job_that_another_runner_holds_or_that_has_ended() -> None:
     assert seconds(Fault(Kind.FREEZE, "runner-2", 2.0, 6.0)) == []
     assert seconds(Fault(Kind.KILL, "ledger", 8.0, 8.5)) == []
     assert seconds(Fault(Kind.KILL, "ledger", 0.5, 0.6)) == []

@@ -1,4 +1,4 @@
-"""S1 at rest: the linter finds what the guard refuses, and what nobody can see at run time."""
+"""S1 at rest: the linter finds what the guard refuses, and what cannot be seen at run time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain functions beside the loop: bounded, in their caller's context, and in nobody's way."""
+"""Plain functions beside the loop: bounded, in their caller's context, and no obstacle to the process's end."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class World(Api):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def suite(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Suite]:
     """The four services and a runner, each a process of its own."""
-    folder = tmp_path_factory.mktemp("families")
+    folder = tmp_path_factory.mktemp("child_jobs")
     environment = {"runner": {"FAMILIES_FOLDER": str(folder)}}
     async with Suite(folder, runners=1, agents=[AGENTS], environment=environment) as suite:
         yield suite
