@@ -1,11 +1,11 @@
--- The inbox: signals, messages and verdicts for jobs, until the job's holder has recorded them in the job's chain.
+-- The inbox: what the world says to jobs, until a job's holder has written it into the job's chain.
 
 CREATE SCHEMA gateway;
 
 CREATE TABLE gateway.notes (
     id          uuid        NOT NULL,
-    -- The order within a job. Given and committed under the job's lock (see sql/notes.sql), so a reader
-    -- that has seen an entry has seen every entry of that job before it.
+    -- The order within a job. Given and committed under the job's lock (see sql/notes.sql), so whoever
+    -- has seen a note has seen every note of that job before it.
     position    bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,
     tenant      text        NOT NULL,
     job_id      uuid        NOT NULL,
@@ -19,10 +19,10 @@ CREATE TABLE gateway.notes (
     payload     bytea       NOT NULL,
     actor       text        NOT NULL,
     accepted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- When the holder had recorded it in the chain, or when the gateway learned that no runner will read it.
-    -- The row stays, so that a repetition of the same signal or message is recognised.
+    -- When the holder had it in the chain, or when it turned out that nobody will ever ask for it.
+    -- The row stays: it is what makes the second sender of the same thing a success.
     settled_at  timestamptz,
-    -- When the scheduler had been told of it.
+    -- When the scheduler had been told.
     woken_at    timestamptz,
     CONSTRAINT notes_pkey PRIMARY KEY (id),
     CONSTRAINT notes_kind_known CHECK (kind IN (1, 2, 3)),
@@ -31,25 +31,25 @@ CREATE TABLE gateway.notes (
 
 CREATE UNIQUE INDEX notes_signal_once ON gateway.notes (job_id, tenant, name) WHERE kind = 1;
 CREATE UNIQUE INDEX notes_message_once ON gateway.notes (job_id, tenant, message_id) WHERE kind = 2;
--- For Fetch: short, however many entries a job has had.
+-- What Fetch reads: short, however many notes a job has had.
 CREATE INDEX notes_unsettled ON gateway.notes (job_id, position) WHERE settled_at IS NULL;
--- For the sweep: nearly always empty.
+-- What the sweep reads: nearly always empty.
 CREATE INDEX notes_unwoken ON gateway.notes (position) WHERE woken_at IS NULL;
 
--- Approvals, the decisions of approvers, and the keys that sign tokens.
+-- Questions to people, what they answered, and the keys that sign tokens.
 
 CREATE TABLE gateway.approvals (
     id                   uuid        NOT NULL,
     tenant               text        NOT NULL,
     job_id               uuid        NOT NULL,
-    -- The path in the job's program: with the job, the name of the approval.
+    -- Where in the job's program: with the job, the name of the question.
     path                 text        NOT NULL,
     -- A role, or person:NAME.
     approver             text        NOT NULL,
     title                text        NOT NULL,
-    -- JSON; empty if there are no details.
+    -- JSON; empty for nothing.
     detail               bytea       NOT NULL,
-    -- JSON; empty if there is nothing to edit.
+    -- JSON; empty where nothing can be edited.
     arguments            bytea       NOT NULL,
     requester            text        NOT NULL,
     requester_may_decide boolean     NOT NULL,
@@ -64,7 +64,7 @@ CREATE TABLE gateway.approvals (
     CONSTRAINT approvals_quorum_reachable CHECK (quorum >= 1)
 );
 
--- The pending approvals, oldest first. Ids are in the order in which approvals were opened.
+-- The inbox: what waits, oldest first. Ids are in the order in which questions were asked.
 CREATE INDEX approvals_pending ON gateway.approvals (tenant, id) WHERE state = 1;
 CREATE INDEX approvals_all ON gateway.approvals (tenant, id);
 
@@ -73,12 +73,12 @@ CREATE TABLE gateway.decisions (
     -- The order in which they were given, from 1.
     place       integer     NOT NULL,
     actor       text        NOT NULL,
-    -- 1 yes, 2 no, 3 delegated.
+    -- 1 yes, 2 no, 3 handed to somebody else.
     verdict     smallint    NOT NULL,
     comment     text        NOT NULL,
-    -- The arguments as this approver edited them, JSON; empty if not edited.
+    -- The arguments as this person wants them, JSON; empty for as asked.
     edited      bytea       NOT NULL,
-    -- The role or person to whom the approver delegated.
+    -- To whom it was handed.
     delegate    text        NOT NULL,
     decided_at  timestamptz NOT NULL,
     CONSTRAINT decisions_pkey PRIMARY KEY (approval_id, place),
@@ -88,11 +88,11 @@ CREATE TABLE gateway.decisions (
 
 CREATE UNIQUE INDEX decisions_once_per_person ON gateway.decisions (approval_id, actor) WHERE verdict IN (1, 2);
 
--- An approval has one verdict, so one entry of this kind.
+-- A question is decided by one note, whoever writes it.
 CREATE UNIQUE INDEX notes_decision_once ON gateway.notes (job_id, tenant, name) WHERE kind = 3;
 
 CREATE TABLE gateway.token_keys (
-    -- The newest key signs; tokens of all keys here are accepted.
+    -- The newest signs; all that are here are believed.
     id         integer     NOT NULL,
     secret     bytea       NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
