@@ -7,15 +7,13 @@ from datetime import timedelta
 
 from aetheris_journal import events as e
 from aetheris_journal.commands import MAP, RACE, CloseMap, DecideRace, OpenMap, OpenRace, Settled
-from aetheris_journal.replay import StepRecord
 
 from aetheris_engine.execution import Execution
 
 
 async def open_map(execution: Execution, path: str, command: OpenMap) -> Settled:
     """Answer with the items to run, if an earlier run recorded them."""
-    mark = execution.replay.left.get(path)
-    if not isinstance(mark, StepRecord) or mark.name != MAP:
+    if not execution.replay.marked(path, MAP):
         return Settled()
     record = await execution.recorded(lambda replay: replay.step(path, MAP, command.arguments))
     assert record is not None
@@ -42,8 +40,7 @@ class Races:
 
     async def open(self, path: str, command: OpenRace) -> Settled:
         execution = self._execution
-        mark = execution.replay.left.get(path)
-        if not isinstance(mark, StepRecord) or mark.name != RACE:
+        if not execution.replay.marked(path, RACE):
             execution.scopes.open.add(path)
             return Settled()
         record = await execution.recorded(lambda replay: replay.step(path, RACE, command.arguments))

@@ -47,8 +47,9 @@ class Block:
             try:
                 await self._until_over()
             finally:
-                for number in self._numbers:
-                    self._execution.scopes.close(f"{self._path}.{number}.")
+                if self._execution.scopes.cancelled:
+                    for number in self._numbers:
+                        self._execution.scopes.close(f"{self._path}.{number}.")
         if self._stopped is not None:
             raise self._stopped
 
@@ -57,7 +58,7 @@ class Block:
         try:
             await activity.blocked(self._over)
         except asyncio.CancelledError:
-            # The block was cancelled: cancel its branches and wait until they have ended.
+            # What cancelled the block has cancelled its branches, too. Wait until they have ended.
             if self._running:
                 self._over = asyncio.get_running_loop().create_future()
                 await activity.blocked(self._over)

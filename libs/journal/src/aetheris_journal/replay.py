@@ -166,6 +166,11 @@ class Replay:
             raise Divergence(path, str(record), str(actual))
         return record
 
+    def marked(self, path: str, name: str) -> bool:
+        """Whether the record has the step of that reserved name at the path of a parallel block."""
+        record = self._records.get(path)
+        return isinstance(record, StepRecord) and record.name == name
+
     def effect(self, path: str, name: str, arguments: bytes, key: str) -> EffectRecord | None:
         actual = EffectRecord(name, arguments, key, EffectState.STARTED, 1)
         record = self._take(path, actual)

@@ -3,9 +3,8 @@ command there. It cannot execute anything."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
-from typing import Any, assert_never
+from typing import assert_never
 from uuid import UUID
 
 from aetheris_journal import commands as c
@@ -16,17 +15,17 @@ from aetheris_journal.replay import ChildRecord, Divergence, EffectRecord, StepR
 
 from aetheris.awakeables import RESERVED
 from aetheris.replay.result import Mismatch
-from aetheris.replay.scene import Scene, checkpoint_said, here
+from aetheris.replay.scene import Scene, SceneSettler, checkpoint_said, here
 
 # The states of an effect whose outcome the agent has received.
 _SETTLED = (EffectState.COMMITTED, EffectState.COMPENSATED, EffectState.ABANDONED)
 
 
-class ReplayReader:
+class ReplayReader(SceneSettler):
     """`Settler` without anything that executes."""
 
     def __init__(self, scene: Scene, job_id: UUID) -> None:
-        self._scene, self._job_id = scene, job_id
+        super().__init__(scene, job_id)
         # The recorded ends of the races and deadlines that the agent has opened, by their paths.
         self._winners: dict[str, Settled] = {}
         self._deadlines: dict[str, Settled] = {}
@@ -63,8 +62,7 @@ class ReplayReader:
             case c.Compensate():
                 return await self._step(path, StepRecord(c.COMPENSATE, b"{}", b""))
             case c.OpenMap():
-                mark = self._scene.record.left.get(path)
-                if not isinstance(mark, StepRecord) or mark.name != c.MAP:
+                if not self._scene.record.marked(path, c.MAP):
                     return Settled()
                 return await self._step(path, StepRecord(c.MAP, command.arguments, b""))
             case c.CloseMap():
@@ -83,26 +81,6 @@ class ReplayReader:
                 return await self._step(path, StepRecord(c.CANCEL, command.arguments, b""))
             case _:
                 assert_never(command)
-
-    async def together(
-        self,
-        path: str,
-        numbers: Sequence[int],
-        start: Callable[[int], Coroutine[Any, Any, None]],
-        *,
-        limit: int | None = None,
-        more: Callable[[], bool] | None = None,
-        ended: Callable[[int], None] | None = None,
-    ) -> None:
-        # A replay takes no time, so a limit would only keep branches from replaying their record.
-        for task in await self._scene.together([start(number) for number in numbers]):
-            task.result()
-
-    def cancelled(self, prefix: str) -> bool:
-        return self._scene.covers(prefix)
-
-    def named(self, path: str) -> str:
-        return self._scene.named(path)
 
     async def _step(self, path: str, asked: StepRecord) -> Settled:
         record = await self._scene.ask(path, asked, lambda replay: replay.step(path, asked.name, asked.arguments))
@@ -139,8 +117,7 @@ class ReplayReader:
         return Settled(record.value)
 
     async def _open_race(self, path: str, command: c.OpenRace) -> Settled:
-        mark = self._scene.record.left.get(path)
-        if not isinstance(mark, StepRecord) or mark.name != c.RACE:
+        if not self._scene.record.marked(path, c.RACE):
             return Settled()
         self._winners[path] = settled = await self._step(path, StepRecord(c.RACE, command.arguments, b""))
         for number in range(command.branches):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict, deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import unified_diff
@@ -42,7 +42,7 @@ from aetheris.errors import AetherisError
 from aetheris.history import History
 from aetheris.replay.driver import drive, said
 from aetheris.replay.result import Frontier
-from aetheris.replay.scene import Scene, checkpoint_said, place_of
+from aetheris.replay.scene import Scene, SceneSettler, checkpoint_said, place_of
 from aetheris.values import canonical
 
 # The states of an effect that has an outcome for the agent.
@@ -102,11 +102,11 @@ class Answers:
         return sorted(self._unused)
 
 
-class Rehearsal:
+class Rehearsal(SceneSettler):
     """`Settler` that looks an answer up by name and arguments, not by path."""
 
     def __init__(self, scene: Scene, job_id: UUID, answers: Answers, *, live: bool) -> None:
-        self._scene, self._job_id = scene, job_id
+        super().__init__(scene, job_id)
         self.decided: dict[str, str] = {}
         self.live = 0
         self._answers, self._may_run = answers, live
@@ -158,8 +158,7 @@ class Rehearsal:
             case c.Compensate():
                 return await self._step(path, StepRecord(c.COMPENSATE, b"{}", b""), None)
             case c.OpenMap():
-                mark = self._scene.record.left.get(path)
-                if not isinstance(mark, StepRecord) or mark.name != c.MAP:
+                if not self._scene.record.marked(path, c.MAP):
                     return Settled()
                 return await self._step(path, StepRecord(c.MAP, command.arguments, b""), None)
             case c.CloseMap():
@@ -177,25 +176,6 @@ class Rehearsal:
                 return await self._step(path, StepRecord(c.CANCEL, command.arguments, b""), None)
             case _:
                 assert_never(command)
-
-    async def together(
-        self,
-        path: str,
-        numbers: Sequence[int],
-        start: Callable[[int], Coroutine[Any, Any, None]],
-        *,
-        limit: int | None = None,
-        more: Callable[[], bool] | None = None,
-        ended: Callable[[int], None] | None = None,
-    ) -> None:
-        for task in await self._scene.together([start(number) for number in numbers]):
-            task.result()
-
-    def cancelled(self, prefix: str) -> bool:
-        return self._scene.covers(prefix)
-
-    def named(self, path: str) -> str:
-        return self._scene.named(path)
 
     async def _step(self, path: str, asked: StepRecord, code: Code | None) -> Settled:
         if self._may_run and code is not None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
+from uuid import UUID
 
 from aetheris_journal import events as e
 from aetheris_journal.commands import ends_in_time
@@ -166,6 +167,33 @@ class Scene:
         finally:
             self._moving += 1
         raise AssertionError("a future that is never resolved was resolved")
+
+
+class SceneSettler:
+    """What the two settlers that execute nothing have in common: everything but how they find an answer."""
+
+    def __init__(self, scene: Scene, job_id: UUID) -> None:
+        self._scene, self._job_id = scene, job_id
+
+    async def together(
+        self,
+        path: str,
+        numbers: Sequence[int],
+        start: Callable[[int], Coroutine[Any, Any, None]],
+        *,
+        limit: int | None = None,
+        more: Callable[[], bool] | None = None,
+        ended: Callable[[int], None] | None = None,
+    ) -> None:
+        # A replay takes no time, so a limit would only keep branches from replaying their record.
+        for task in await self._scene.together([start(number) for number in numbers]):
+            task.result()
+
+    def cancelled(self, prefix: str) -> bool:
+        return self._scene.covers(prefix)
+
+    def named(self, path: str) -> str:
+        return self._scene.named(path)
 
 
 def here() -> Place | None:
