@@ -129,7 +129,8 @@ class CpuMeter:
         roots = [self._pid]
         for file in self._folder.rglob("postmaster.pid"):
             with suppress(OSError, ValueError, IndexError):
-                roots.append(int(file.read_text().split()[0]))
+                # PostgreSQL in single-user mode, which prepares a new data directory, writes its pid negated.
+                roots.append(abs(int(file.read_text().split()[0])))
         for pid in roots:
             with suppress(psutil.Error):
                 process = psutil.Process(pid)
