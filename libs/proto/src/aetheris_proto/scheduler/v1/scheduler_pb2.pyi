@@ -21,6 +21,12 @@ class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_STATE_COMPLETED: _ClassVar[JobState]
     JOB_STATE_FAILED: _ClassVar[JobState]
     JOB_STATE_CANCELLED: _ClassVar[JobState]
+
+class Feature(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FEATURE_UNSPECIFIED: _ClassVar[Feature]
+    FEATURE_END_WITHOUT_CODE: _ClassVar[Feature]
+    FEATURE_TERMINATE: _ClassVar[Feature]
 JOB_STATE_UNSPECIFIED: JobState
 JOB_STATE_READY: JobState
 JOB_STATE_LEASED: JobState
@@ -28,9 +34,12 @@ JOB_STATE_PARKED: JobState
 JOB_STATE_COMPLETED: JobState
 JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
+FEATURE_UNSPECIFIED: Feature
+FEATURE_END_WITHOUT_CODE: Feature
+FEATURE_TERMINATE: Feature
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "tenant", "agent", "queue", "priority", "state", "park_reason", "wake_time", "lease", "runner_id", "crash_count", "parent_job_id", "deadline", "idempotency_key", "input", "result", "failure", "create_time", "start_time", "finish_time", "cancel_requested", "paused", "traceparent", "actor", "fork", "progress")
+    __slots__ = ("job_id", "tenant", "agent", "queue", "priority", "state", "park_reason", "wake_time", "lease", "runner_id", "crash_count", "parent_job_id", "deadline", "idempotency_key", "input", "result", "failure", "create_time", "start_time", "finish_time", "cancel_requested", "paused", "traceparent", "actor", "fork", "progress", "version", "wants_version", "start_after", "terminate_requested", "retried_as_job_id", "concurrency_key")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +66,12 @@ class Job(_message.Message):
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     FORK_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    WANTS_VERSION_FIELD_NUMBER: _ClassVar[int]
+    START_AFTER_FIELD_NUMBER: _ClassVar[int]
+    TERMINATE_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    RETRIED_AS_JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     tenant: str
     agent: str
@@ -83,7 +98,13 @@ class Job(_message.Message):
     actor: str
     fork: Fork
     progress: Progress
-    def __init__(self, job_id: _Optional[str] = ..., tenant: _Optional[str] = ..., agent: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., park_reason: _Optional[str] = ..., wake_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lease: _Optional[int] = ..., runner_id: _Optional[str] = ..., crash_count: _Optional[int] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., input: _Optional[bytes] = ..., result: _Optional[bytes] = ..., failure: _Optional[_Union[_event_pb2.Failure, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cancel_requested: _Optional[bool] = ..., paused: _Optional[bool] = ..., traceparent: _Optional[str] = ..., actor: _Optional[str] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ...) -> None: ...
+    version: str
+    wants_version: str
+    start_after: _timestamp_pb2.Timestamp
+    terminate_requested: bool
+    retried_as_job_id: str
+    concurrency_key: str
+    def __init__(self, job_id: _Optional[str] = ..., tenant: _Optional[str] = ..., agent: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., park_reason: _Optional[str] = ..., wake_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lease: _Optional[int] = ..., runner_id: _Optional[str] = ..., crash_count: _Optional[int] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., input: _Optional[bytes] = ..., result: _Optional[bytes] = ..., failure: _Optional[_Union[_event_pb2.Failure, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cancel_requested: _Optional[bool] = ..., paused: _Optional[bool] = ..., traceparent: _Optional[str] = ..., actor: _Optional[str] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., version: _Optional[str] = ..., wants_version: _Optional[str] = ..., start_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., terminate_requested: _Optional[bool] = ..., retried_as_job_id: _Optional[str] = ..., concurrency_key: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("fraction", "note", "time")
@@ -96,7 +117,7 @@ class Progress(_message.Message):
     def __init__(self, fraction: _Optional[float] = ..., note: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
-    __slots__ = ("tenant", "agent", "input", "idempotency_key", "queue", "priority", "job_id", "parent_job_id", "deadline", "start_after", "traceparent", "actor", "fork", "input_checked")
+    __slots__ = ("tenant", "agent", "input", "idempotency_key", "queue", "priority", "job_id", "parent_job_id", "deadline", "start_after", "traceparent", "actor", "fork", "input_checked", "concurrency_key")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +132,7 @@ class SubmitRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     FORK_FIELD_NUMBER: _ClassVar[int]
     INPUT_CHECKED_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     agent: str
     input: bytes
@@ -125,19 +147,22 @@ class SubmitRequest(_message.Message):
     actor: str
     fork: Fork
     input_checked: bool
-    def __init__(self, tenant: _Optional[str] = ..., agent: _Optional[str] = ..., input: _Optional[bytes] = ..., idempotency_key: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., job_id: _Optional[str] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., traceparent: _Optional[str] = ..., actor: _Optional[str] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., input_checked: _Optional[bool] = ...) -> None: ...
+    concurrency_key: str
+    def __init__(self, tenant: _Optional[str] = ..., agent: _Optional[str] = ..., input: _Optional[bytes] = ..., idempotency_key: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., job_id: _Optional[str] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., traceparent: _Optional[str] = ..., actor: _Optional[str] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., input_checked: _Optional[bool] = ..., concurrency_key: _Optional[str] = ...) -> None: ...
 
 class Fork(_message.Message):
-    __slots__ = ("from_job_id", "at_seq", "effects", "before_path")
+    __slots__ = ("from_job_id", "at_seq", "effects", "before_path", "retry")
     FROM_JOB_ID_FIELD_NUMBER: _ClassVar[int]
     AT_SEQ_FIELD_NUMBER: _ClassVar[int]
     EFFECTS_FIELD_NUMBER: _ClassVar[int]
     BEFORE_PATH_FIELD_NUMBER: _ClassVar[int]
+    RETRY_FIELD_NUMBER: _ClassVar[int]
     from_job_id: str
     at_seq: int
     effects: str
     before_path: str
-    def __init__(self, from_job_id: _Optional[str] = ..., at_seq: _Optional[int] = ..., effects: _Optional[str] = ..., before_path: _Optional[str] = ...) -> None: ...
+    retry: bool
+    def __init__(self, from_job_id: _Optional[str] = ..., at_seq: _Optional[int] = ..., effects: _Optional[str] = ..., before_path: _Optional[str] = ..., retry: _Optional[bool] = ...) -> None: ...
 
 class SubmitResponse(_message.Message):
     __slots__ = ("job", "created")
@@ -176,32 +201,54 @@ class Refusal(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class WorkRequest(_message.Message):
-    __slots__ = ("hello", "beat", "outcomes", "credits")
+    __slots__ = ("hello", "beat", "outcomes", "credits", "suspects")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     CREDITS_FIELD_NUMBER: _ClassVar[int]
+    SUSPECTS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     beat: Beat
     outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
     credits: int
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., credits: _Optional[int] = ...) -> None: ...
+    suspects: _containers.RepeatedCompositeFieldContainer[Suspects]
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., credits: _Optional[int] = ..., suspects: _Optional[_Iterable[_Union[Suspects, _Mapping]]] = ...) -> None: ...
+
+class Suspects(_message.Message):
+    __slots__ = ("session_id", "job_ids")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_IDS_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    job_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, session_id: _Optional[str] = ..., job_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("session_id", "runner_id", "agents", "queues", "capacity", "held")
+    __slots__ = ("session_id", "runner_id", "agents", "queues", "capacity", "held", "offers", "features")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     RUNNER_ID_FIELD_NUMBER: _ClassVar[int]
     AGENTS_FIELD_NUMBER: _ClassVar[int]
     QUEUES_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
+    OFFERS_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     runner_id: str
     agents: _containers.RepeatedScalarFieldContainer[str]
     queues: _containers.RepeatedScalarFieldContainer[str]
     capacity: int
     held: _containers.RepeatedCompositeFieldContainer[Held]
-    def __init__(self, session_id: _Optional[str] = ..., runner_id: _Optional[str] = ..., agents: _Optional[_Iterable[str]] = ..., queues: _Optional[_Iterable[str]] = ..., capacity: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
+    offers: _containers.RepeatedCompositeFieldContainer[Offer]
+    features: _containers.RepeatedScalarFieldContainer[Feature]
+    def __init__(self, session_id: _Optional[str] = ..., runner_id: _Optional[str] = ..., agents: _Optional[_Iterable[str]] = ..., queues: _Optional[_Iterable[str]] = ..., capacity: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., offers: _Optional[_Iterable[_Union[Offer, _Mapping]]] = ..., features: _Optional[_Iterable[_Union[Feature, str]]] = ...) -> None: ...
+
+class Offer(_message.Message):
+    __slots__ = ("agent", "version")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    version: str
+    def __init__(self, agent: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class Held(_message.Message):
     __slots__ = ("job_id", "lease")
@@ -234,14 +281,16 @@ class Outcome(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., lease: _Optional[int] = ..., parked: _Optional[_Union[Parked, _Mapping]] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., progressed: _Optional[_Union[Progressed, _Mapping]] = ...) -> None: ...
 
 class Parked(_message.Message):
-    __slots__ = ("reason", "wake_time", "operator")
+    __slots__ = ("reason", "wake_time", "operator", "wants_version")
     REASON_FIELD_NUMBER: _ClassVar[int]
     WAKE_TIME_FIELD_NUMBER: _ClassVar[int]
     OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    WANTS_VERSION_FIELD_NUMBER: _ClassVar[int]
     reason: str
     wake_time: _timestamp_pb2.Timestamp
     operator: bool
-    def __init__(self, reason: _Optional[str] = ..., wake_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., operator: _Optional[bool] = ...) -> None: ...
+    wants_version: str
+    def __init__(self, reason: _Optional[str] = ..., wake_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., operator: _Optional[bool] = ..., wants_version: _Optional[str] = ...) -> None: ...
 
 class Ended(_message.Message):
     __slots__ = ("state", "result", "failure")
@@ -254,12 +303,16 @@ class Ended(_message.Message):
     def __init__(self, state: _Optional[_Union[JobState, str]] = ..., result: _Optional[bytes] = ..., failure: _Optional[_Union[_event_pb2.Failure, _Mapping]] = ...) -> None: ...
 
 class Released(_message.Message):
-    __slots__ = ("reason", "delay")
+    __slots__ = ("reason", "delay", "wants_version", "needs_code")
     REASON_FIELD_NUMBER: _ClassVar[int]
     DELAY_FIELD_NUMBER: _ClassVar[int]
+    WANTS_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_CODE_FIELD_NUMBER: _ClassVar[int]
     reason: str
     delay: _duration_pb2.Duration
-    def __init__(self, reason: _Optional[str] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    wants_version: str
+    needs_code: bool
+    def __init__(self, reason: _Optional[str] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., wants_version: _Optional[str] = ..., needs_code: _Optional[bool] = ...) -> None: ...
 
 class Progressed(_message.Message):
     __slots__ = ("fraction", "note")
@@ -300,12 +353,22 @@ class Renewal(_message.Message):
     def __init__(self, beat: _Optional[int] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("job", "lease_time")
+    __slots__ = ("job", "lease_time", "terminate")
     JOB_FIELD_NUMBER: _ClassVar[int]
     LEASE_TIME_FIELD_NUMBER: _ClassVar[int]
+    TERMINATE_FIELD_NUMBER: _ClassVar[int]
     job: Job
     lease_time: _timestamp_pb2.Timestamp
-    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., lease_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    terminate: Termination
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., lease_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., terminate: _Optional[_Union[Termination, _Mapping]] = ...) -> None: ...
+
+class Termination(_message.Message):
+    __slots__ = ("reason", "actor")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    actor: str
+    def __init__(self, reason: _Optional[str] = ..., actor: _Optional[str] = ...) -> None: ...
 
 class Settled(_message.Message):
     __slots__ = ("job_id", "lease", "effective")
@@ -326,11 +389,13 @@ class Notice(_message.Message):
         KIND_CANCEL: _ClassVar[Notice.Kind]
         KIND_PAUSE: _ClassVar[Notice.Kind]
         KIND_LOST: _ClassVar[Notice.Kind]
+        KIND_TERMINATE: _ClassVar[Notice.Kind]
     KIND_UNSPECIFIED: Notice.Kind
     KIND_WAKE: Notice.Kind
     KIND_CANCEL: Notice.Kind
     KIND_PAUSE: Notice.Kind
     KIND_LOST: Notice.Kind
+    KIND_TERMINATE: Notice.Kind
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -362,6 +427,22 @@ class CancelRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., reason: _Optional[str] = ..., actor: _Optional[str] = ...) -> None: ...
 
 class CancelResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
+class TerminateRequest(_message.Message):
+    __slots__ = ("job_id", "reason", "actor")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    reason: str
+    actor: str
+    def __init__(self, job_id: _Optional[str] = ..., reason: _Optional[str] = ..., actor: _Optional[str] = ...) -> None: ...
+
+class TerminateResponse(_message.Message):
     __slots__ = ("job",)
     JOB_FIELD_NUMBER: _ClassVar[int]
     job: Job
@@ -518,7 +599,7 @@ class RunnersResponse(_message.Message):
     def __init__(self, runners: _Optional[_Iterable[_Union[Runner, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Runner(_message.Message):
-    __slots__ = ("session_id", "runner_id", "agents", "capacity", "held", "lease_deadline", "draining")
+    __slots__ = ("session_id", "runner_id", "agents", "capacity", "held", "lease_deadline", "draining", "offers")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     RUNNER_ID_FIELD_NUMBER: _ClassVar[int]
     AGENTS_FIELD_NUMBER: _ClassVar[int]
@@ -526,6 +607,7 @@ class Runner(_message.Message):
     HELD_FIELD_NUMBER: _ClassVar[int]
     LEASE_DEADLINE_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    OFFERS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     runner_id: str
     agents: _containers.RepeatedScalarFieldContainer[str]
@@ -533,7 +615,76 @@ class Runner(_message.Message):
     held: int
     lease_deadline: _timestamp_pb2.Timestamp
     draining: bool
-    def __init__(self, session_id: _Optional[str] = ..., runner_id: _Optional[str] = ..., agents: _Optional[_Iterable[str]] = ..., capacity: _Optional[int] = ..., held: _Optional[int] = ..., lease_deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., draining: _Optional[bool] = ...) -> None: ...
+    offers: _containers.RepeatedCompositeFieldContainer[Offer]
+    def __init__(self, session_id: _Optional[str] = ..., runner_id: _Optional[str] = ..., agents: _Optional[_Iterable[str]] = ..., capacity: _Optional[int] = ..., held: _Optional[int] = ..., lease_deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., draining: _Optional[bool] = ..., offers: _Optional[_Iterable[_Union[Offer, _Mapping]]] = ...) -> None: ...
+
+class DeploymentsRequest(_message.Message):
+    __slots__ = ("tenant", "agent", "page_size", "page_token")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    agent: str
+    page_size: int
+    page_token: str
+    def __init__(self, tenant: _Optional[str] = ..., agent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class DeploymentsResponse(_message.Message):
+    __slots__ = ("deployments", "next_page_token")
+    DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    deployments: _containers.RepeatedCompositeFieldContainer[Deployment]
+    next_page_token: str
+    def __init__(self, deployments: _Optional[_Iterable[_Union[Deployment, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class Deployment(_message.Message):
+    __slots__ = ("agent", "version", "runners", "open_jobs", "wanted_by_jobs")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RUNNERS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_JOBS_FIELD_NUMBER: _ClassVar[int]
+    WANTED_BY_JOBS_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    version: str
+    runners: int
+    open_jobs: int
+    wanted_by_jobs: int
+    def __init__(self, agent: _Optional[str] = ..., version: _Optional[str] = ..., runners: _Optional[int] = ..., open_jobs: _Optional[int] = ..., wanted_by_jobs: _Optional[int] = ...) -> None: ...
+
+class QueueLimits(_message.Message):
+    __slots__ = ("queue", "concurrency_max", "key_concurrency_max", "leases_per_s")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENCY_MAX_FIELD_NUMBER: _ClassVar[int]
+    KEY_CONCURRENCY_MAX_FIELD_NUMBER: _ClassVar[int]
+    LEASES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    concurrency_max: int
+    key_concurrency_max: int
+    leases_per_s: float
+    def __init__(self, queue: _Optional[str] = ..., concurrency_max: _Optional[int] = ..., key_concurrency_max: _Optional[int] = ..., leases_per_s: _Optional[float] = ...) -> None: ...
+
+class SetQueueRequest(_message.Message):
+    __slots__ = ("limits",)
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    limits: QueueLimits
+    def __init__(self, limits: _Optional[_Union[QueueLimits, _Mapping]] = ...) -> None: ...
+
+class SetQueueResponse(_message.Message):
+    __slots__ = ("limits",)
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    limits: QueueLimits
+    def __init__(self, limits: _Optional[_Union[QueueLimits, _Mapping]] = ...) -> None: ...
+
+class QueuesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class QueuesResponse(_message.Message):
+    __slots__ = ("queues",)
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
+    queues: _containers.RepeatedCompositeFieldContainer[QueueLimits]
+    def __init__(self, queues: _Optional[_Iterable[_Union[QueueLimits, _Mapping]]] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
     __slots__ = ("session_id",)

@@ -60,6 +60,11 @@ class SchedulerStub:
                 request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.CancelRequest.SerializeToString,
                 response_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.CancelResponse.FromString,
                 _registered_method=True)
+        self.Terminate = channel.unary_unary(
+                '/aetheris.scheduler.v1.Scheduler/Terminate',
+                request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.TerminateRequest.SerializeToString,
+                response_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.TerminateResponse.FromString,
+                _registered_method=True)
         self.Pause = channel.unary_unary(
                 '/aetheris.scheduler.v1.Scheduler/Pause',
                 request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.PauseRequest.SerializeToString,
@@ -99,6 +104,21 @@ class SchedulerStub:
                 '/aetheris.scheduler.v1.Scheduler/Runners',
                 request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.RunnersRequest.SerializeToString,
                 response_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.RunnersResponse.FromString,
+                _registered_method=True)
+        self.Deployments = channel.unary_unary(
+                '/aetheris.scheduler.v1.Scheduler/Deployments',
+                request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DeploymentsRequest.SerializeToString,
+                response_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DeploymentsResponse.FromString,
+                _registered_method=True)
+        self.SetQueue = channel.unary_unary(
+                '/aetheris.scheduler.v1.Scheduler/SetQueue',
+                request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.SetQueueRequest.SerializeToString,
+                response_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.SetQueueResponse.FromString,
+                _registered_method=True)
+        self.Queues = channel.unary_unary(
+                '/aetheris.scheduler.v1.Scheduler/Queues',
+                request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.QueuesRequest.SerializeToString,
+                response_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.QueuesResponse.FromString,
                 _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/aetheris.scheduler.v1.Scheduler/Drain',
@@ -158,6 +178,18 @@ class SchedulerServicer:
     def Cancel(self, request, context):
         """Cancel asks for the end of a job. Its holder (it gets one if it has none) runs compensations and
         ends the chain. Cancelling twice is cancelling once.
+
+        NOT_FOUND / NOT_FOUND: no such job. FAILED_PRECONDITION / JOB_FINISHED: it has ended otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Terminate(self, request, context):
+        """Terminate ends a job without its agent's code and without compensation: effects that have started and have no
+        outcome are recorded as in doubt, committed ones stay as they are. Any runner can do it, so it also ends a job
+        whose agent no runner offers. Terminating twice is terminating once; a cancelled job that has not ended yet can be
+        terminated.
 
         NOT_FOUND / NOT_FOUND: no such job. FAILED_PRECONDITION / JOB_FINISHED: it has ended otherwise.
         """
@@ -231,6 +263,27 @@ class SchedulerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Deployments(self, request, context):
+        """Deployments lists the versions of agents: how many runners offer each, and how many open jobs it has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetQueue(self, request, context):
+        """SetQueue sets the limits of a queue for all schedulers. A limit of 0 is no limit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Queues(self, request, context):
+        """Queues lists the queues that have limits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Drain(self, request, context):
         """Drain tells a runner to take nothing more and hand back what it holds.
 
@@ -280,6 +333,11 @@ def add_SchedulerServicer_to_server(servicer, server):
                     request_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.CancelRequest.FromString,
                     response_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.CancelResponse.SerializeToString,
             ),
+            'Terminate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Terminate,
+                    request_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.TerminateRequest.FromString,
+                    response_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.TerminateResponse.SerializeToString,
+            ),
             'Pause': grpc.unary_unary_rpc_method_handler(
                     servicer.Pause,
                     request_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.PauseRequest.FromString,
@@ -319,6 +377,21 @@ def add_SchedulerServicer_to_server(servicer, server):
                     servicer.Runners,
                     request_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.RunnersRequest.FromString,
                     response_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.RunnersResponse.SerializeToString,
+            ),
+            'Deployments': grpc.unary_unary_rpc_method_handler(
+                    servicer.Deployments,
+                    request_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DeploymentsRequest.FromString,
+                    response_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DeploymentsResponse.SerializeToString,
+            ),
+            'SetQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetQueue,
+                    request_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.SetQueueRequest.FromString,
+                    response_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.SetQueueResponse.SerializeToString,
+            ),
+            'Queues': grpc.unary_unary_rpc_method_handler(
+                    servicer.Queues,
+                    request_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.QueuesRequest.FromString,
+                    response_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.QueuesResponse.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -467,6 +540,33 @@ class Scheduler:
             '/aetheris.scheduler.v1.Scheduler/Cancel',
             aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.CancelRequest.SerializeToString,
             aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.CancelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Terminate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.scheduler.v1.Scheduler/Terminate',
+            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.TerminateRequest.SerializeToString,
+            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.TerminateResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -683,6 +783,87 @@ class Scheduler:
             '/aetheris.scheduler.v1.Scheduler/Runners',
             aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.RunnersRequest.SerializeToString,
             aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.RunnersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Deployments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.scheduler.v1.Scheduler/Deployments',
+            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DeploymentsRequest.SerializeToString,
+            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DeploymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.scheduler.v1.Scheduler/SetQueue',
+            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.SetQueueRequest.SerializeToString,
+            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.SetQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Queues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.scheduler.v1.Scheduler/Queues',
+            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.QueuesRequest.SerializeToString,
+            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.QueuesResponse.FromString,
             options,
             channel_credentials,
             insecure,
