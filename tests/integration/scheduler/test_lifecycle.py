@@ -66,6 +66,8 @@ def _parked(made: Job, world: World) -> Iterator[Job]:
     # Long due, and due in a century, whichever clock the store goes by.
     yield replace(made, id=world.clock.new_id(), wake_at=now - 100 * HOUR)
     yield replace(made, id=world.clock.new_id(), wake_at=now + 876_000 * HOUR)
+    for start in (now - 100 * HOUR, now + 876_000 * HOUR):
+        yield replace(made, id=world.clock.new_id(), wake_at=start, start_after=start, lease=0)
 
 
 EVENTS: list[Event] = [
@@ -142,7 +144,7 @@ async def test_the_store_moves_every_job_as_the_table_says(world: World, event: 
 def _older(job: Job, shift: timedelta, world: World) -> Job:
     if type(world).__name__ == "MemoryWorld":
         return job
-    moved = {name: getattr(job, name) - shift for name in ("since", "created_at", "wake_at") if getattr(job, name)}
+    moved = {name: getattr(job, name) - shift for name in ("since", "created_at", "wake_at", "start_after") if getattr(job, name)}
     return replace(job, **moved)
 
 

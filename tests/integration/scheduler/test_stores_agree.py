@@ -130,7 +130,14 @@ async def jobs_of(world: World, ids: Sequence[UUID]) -> Any:
     found = (await world.store.get(ids)).values()
     moments = {"since": PAST, "created_at": PAST, "started_at": None, "progress_at": None}
     plain = [
-        replace(job, digest=b"", wake_at=job.wake_at and PAST, deadline=job.deadline and PAST, **moments)
+        replace(
+            job,
+            digest=b"",
+            wake_at=job.wake_at and PAST,
+            start_after=job.start_after and PAST,
+            deadline=job.deadline and PAST,
+            **moments,
+        )
         for job in found
     ]
     return sorted(plain, key=lambda job: job.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from aetheris_scheduler.core.job import JobState
-from aetheris_scheduler.core.lifecycle import Cancel, End, Notice, Park, Release
+from aetheris_scheduler.core.lifecycle import Cancel, End, Notice, Park, Pause, Release, Requeue, Resume, Wake
 
 from .conftest import World
 
@@ -85,3 +85,31 @@ async def test_a_look_tells_what_is_due_next(world: World) -> None:
     assert abs(look.lease_deadline - now - timedelta(seconds=30)) < timedelta(seconds=2)
     assert [(news.job, news.lease, news.kinds) for news in look.news] == [(held.id, 1, {Notice.WAKE, Notice.CANCEL})]
     assert (await world.store.look([runner.session], keep=[])).news == []
+
+
+async def test_c3_no_order_but_an_end_starts_a_job_before_its_time(world: World) -> None:
+    """Not a wake, nor a resume, nor a requeue, nor the end of a child."""
+    runner = await world.runner(lease_s=10_000)
+    start = (await world.store.look([], keep=[])).now + timedelta(minutes=10)
+    early = await world.submit(start_after=start)
+    child = await world.leased(runner, parent=early.id)
+    for order in (Wake(), Pause(), Resume(), Requeue(), Wake()):
+        await world.order(early, order)
+    await world.says(runner, child, DONE)
+    await world.sweep()
+
+    found = await world.job(early)
+    assert (found.state, found.wake_at, found.start_after) == (JobState.PARKED, start, start)
+    assert (found.park_reason, found.paused, found.wake) == ("not before its time", False, False)
+    assert await world.claim(runner, 10) == []
+    await world.pass_time(601)
+    await world.sweep()
+    assert [leased.job.id for leased in await world.claim(runner, 10)] == [early.id]
+
+
+async def test_c3_a_job_is_ended_before_its_time(world: World) -> None:
+    runner = await world.runner(lease_s=10_000)
+    early = await world.submit(start_after=(await world.store.look([], keep=[])).now + timedelta(minutes=10))
+    await world.order(early, Cancel("no longer wanted", "ada"))
+
+    assert [leased.job.id for leased in await world.claim(runner, 10)] == [early.id]

@@ -244,6 +244,7 @@ def to_job(job: Job, *, payload: bool = True) -> pb.Job:
         actor=job.actor,
         fork=None if job.fork is None else _to_fork(job.fork),
         progress=_to_progress(job) if job.has_progress else None,
+        start_after=stamp(job.start_after),
     )
 
 

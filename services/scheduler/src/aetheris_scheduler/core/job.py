@@ -82,6 +82,8 @@ class Job:
     crash_count: int = 0
     park_reason: str = ""
     wake_at: datetime | None = None
+    # No runner holds it before this moment, except to end it. Until then it is parked with a timer for this moment.
+    start_after: datetime | None = None
     deadline: datetime | None = None
     parent: UUID | None = None
     idempotency_key: str = ""
@@ -94,6 +96,12 @@ class Job:
     # The requester that submitted the job; of a child, the one that submitted its parent.
     actor: str = ""
     fork: Fork | None = None
+
+    @property
+    def early(self) -> bool:
+        """Whether it is parked until `start_after`: no runner has held it, and a timer is set. Only the timer or an order
+        to end it makes such a job ready."""
+        return self.lease == 0 and self.wake_at is not None
 
     @property
     def has_progress(self) -> bool:

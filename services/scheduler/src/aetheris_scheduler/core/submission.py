@@ -102,6 +102,7 @@ def born(submission: Submission, now: datetime) -> Job:
         created_at=now,
         park_reason="not before its time" if early else "",
         wake_at=submission.start_after if early else None,
+        start_after=submission.start_after,
         deadline=submission.deadline,
         parent=submission.parent,
         idempotency_key=submission.idempotency_key,

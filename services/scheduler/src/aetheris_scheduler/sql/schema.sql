@@ -49,6 +49,8 @@ CREATE TABLE scheduler.jobs (
     progress_at       timestamptz,
     actor           text        NOT NULL DEFAULT '',
     fork            jsonb,
+    -- No runner holds the job before this moment, except to end it.
+    start_after     timestamptz,
     CONSTRAINT jobs_pkey PRIMARY KEY (id),
     CONSTRAINT jobs_state_check CHECK (state BETWEEN 1 AND 6),
     CONSTRAINT jobs_holder_check CHECK ((state = 2) = (session IS NOT NULL)),
@@ -122,6 +124,6 @@ CREATE VIEW scheduler.heads AS
 SELECT job.id, job.tenant, job.agent, job.queue, job.priority, job.state, job.since, job.created_at, job.started_at,
     job.lease, job.session, runner.runner_id, job.wake, job.cancel, job.cancel_reason, job.cancel_actor, job.paused,
     job.operator_only, job.progressed, job.crash_count, job.park_reason, job.wake_at, job.deadline, job.parent,
-    job.idempotency_key, job.digest, job.traceparent, job.failure, job.actor, job.fork
+    job.idempotency_key, job.digest, job.traceparent, job.failure, job.actor, job.fork, job.start_after
 FROM scheduler.jobs AS job
 LEFT JOIN scheduler.runners AS runner ON runner.session = job.session;

@@ -3,6 +3,9 @@
 --
 -- The first array of an unnest is a sub-select, here and in the other files: from a bare parameter the planner
 -- learns its length, and then makes a new plan for each length, which takes longer than the statement itself.
+--
+-- A job that was never leased and has a timer is parked until its `start_after`: it stays so, no matter what comes for it,
+-- until the timer fires or it is to be ended.
 
 -- name: settle
 -- Outcomes, each as long as the session still has the lease. A job with the wake flag that is parked becomes ready:
@@ -32,7 +35,7 @@ RETURNING job.id, job.lease, job.state, job.parent;
 -- The parents of children that have just ended, woken as by `wake`. Their rows are locked in any case, so that the
 -- ends are numbered one after the other. A parent that has ended itself is not woken.
 WITH parent AS (
-    SELECT job.id, job.state
+    SELECT job.id, job.state, job.operator_only OR (job.lease = 0 AND job.wake_at IS NOT NULL) AS stays
     FROM unnest((SELECT $1::uuid[])) AS asked (id)
     JOIN scheduler.jobs AS job ON job.id = asked.id
     WHERE scheduler.by_index(job.id) AND job.state <= 3
@@ -40,10 +43,10 @@ WITH parent AS (
     FOR UPDATE OF job
 )
 UPDATE scheduler.jobs AS job SET
-    state = CASE WHEN job.state = 3 AND NOT job.operator_only THEN 1 ELSE job.state END,
-    since = CASE WHEN job.state = 3 AND NOT job.operator_only THEN now() ELSE job.since END,
-    wake_at = NULL,
-    park_reason = CASE WHEN job.operator_only THEN job.park_reason ELSE '' END,
+    state = CASE WHEN job.state = 3 AND NOT parent.stays THEN 1 ELSE job.state END,
+    since = CASE WHEN job.state = 3 AND NOT parent.stays THEN now() ELSE job.since END,
+    wake_at = CASE WHEN parent.stays THEN job.wake_at END,
+    park_reason = CASE WHEN parent.stays THEN job.park_reason ELSE '' END,
     wake = job.wake OR job.state = 2 OR job.operator_only
 FROM parent
 WHERE job.id = parent.id AND scheduler.by_index(job.id)
@@ -111,7 +114,8 @@ WITH alive AS (
     FOR KEY SHARE SKIP LOCKED
 )
 INSERT INTO scheduler.jobs (id, tenant, agent, queue, priority, parent, deadline, idempotency_key, digest,
-                            traceparent, input, actor, fork, state, session, lease, started_at, wake_at, park_reason)
+                            traceparent, input, actor, fork, state, session, lease, started_at, wake_at, park_reason,
+                            start_after)
 SELECT asked.id, asked.tenant, asked.agent, asked.queue, asked.priority, asked.parent, asked.deadline,
     asked.idempotency_key, asked.digest, asked.traceparent, asked.input, asked.actor, asked.fork,
     CASE WHEN asked.start_after > now() THEN 3 WHEN alive.session IS NULL THEN 1 ELSE 2 END,
@@ -119,7 +123,8 @@ SELECT asked.id, asked.tenant, asked.agent, asked.queue, asked.priority, asked.p
     CASE WHEN alive.session IS NULL THEN 0 ELSE 1 END,
     CASE WHEN alive.session IS NULL THEN NULL ELSE now() END,
     CASE WHEN asked.start_after > now() THEN asked.start_after END,
-    CASE WHEN asked.start_after > now() THEN 'not before its time' ELSE '' END
+    CASE WHEN asked.start_after > now() THEN 'not before its time' ELSE '' END,
+    asked.start_after
 FROM unnest((SELECT $1::uuid[]), $2::text[], $3::text[], $4::text[], $5::smallint[], $6::uuid[], $7::timestamptz[],
             $8::text[], $9::bytea[], $10::text[], $11::bytea[], $12::timestamptz[], $13::uuid[], $14::uuid[],
             $15::text[], $16::jsonb[])
@@ -157,7 +162,8 @@ CROSS JOIN LATERAL (
 ) AS counted;
 
 -- name: wake
--- A parked job becomes ready. A leased job, or one that waits for an operator, gets the wake flag.
+-- A parked job becomes ready, unless its time to start has not come. A leased job, or one that waits for an operator,
+-- gets the wake flag.
 UPDATE scheduler.jobs AS job SET
     state = CASE WHEN job.state = 3 AND NOT job.operator_only THEN 1 ELSE job.state END,
     since = CASE WHEN job.state = 3 AND NOT job.operator_only THEN now() ELSE job.since END,
@@ -166,6 +172,7 @@ UPDATE scheduler.jobs AS job SET
     wake = job.wake OR job.state = 2 OR job.operator_only
 FROM unnest((SELECT $1::uuid[])) AS asked (id)
 WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state IN (2, 3)
+    AND NOT (job.lease = 0 AND job.wake_at IS NOT NULL)
 RETURNING job.id, job.state, job.session, job.lease;
 
 -- name: cancel
@@ -193,16 +200,24 @@ WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state <= 3 AND NO
 RETURNING job.id, job.state, job.session, job.lease;
 
 -- name: resume
--- The job may have been parked only for the pause, so it is made ready.
+-- The job may have been parked only for the pause, so it is made ready, unless its time to start has not come.
+WITH paused AS (
+    SELECT job.id, job.operator_only OR (job.lease = 0 AND job.wake_at IS NOT NULL) AS stays
+    FROM unnest((SELECT $1::uuid[])) AS asked (id)
+    JOIN scheduler.jobs AS job ON job.id = asked.id
+    WHERE scheduler.by_index(job.id) AND job.state <= 3 AND job.paused
+    ORDER BY job.id
+    FOR UPDATE OF job
+)
 UPDATE scheduler.jobs AS job SET
-    state = CASE WHEN job.state = 3 AND NOT job.operator_only THEN 1 ELSE job.state END,
-    since = CASE WHEN job.state = 3 AND NOT job.operator_only THEN now() ELSE job.since END,
-    wake_at = NULL,
-    park_reason = CASE WHEN job.operator_only THEN job.park_reason ELSE '' END,
+    state = CASE WHEN job.state = 3 AND NOT paused.stays THEN 1 ELSE job.state END,
+    since = CASE WHEN job.state = 3 AND NOT paused.stays THEN now() ELSE job.since END,
+    wake_at = CASE WHEN paused.stays THEN job.wake_at END,
+    park_reason = CASE WHEN paused.stays THEN job.park_reason ELSE '' END,
     wake = job.wake OR job.state = 2,
     paused = false
-FROM unnest((SELECT $1::uuid[])) AS asked (id)
-WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state <= 3 AND job.paused
+FROM paused
+WHERE job.id = paused.id AND scheduler.by_index(job.id)
 RETURNING job.id, job.state, job.session, job.lease;
 
 -- name: requeue
@@ -218,6 +233,7 @@ UPDATE scheduler.jobs AS job SET
     wake = job.wake OR job.state = 2
 FROM unnest((SELECT $1::uuid[])) AS asked (id)
 WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state IN (2, 3)
+    AND NOT (job.lease = 0 AND job.wake_at IS NOT NULL)
 RETURNING job.id, job.state, job.session, job.lease;
 
 -- name: fire
