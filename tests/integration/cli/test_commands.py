@@ -42,6 +42,16 @@ async def test_submitting_prints_the_job_and_nothing_else(world, aetheris):
     assert json.loads(again.out)["created"] is False
 
 
+async def test_a_submission_may_say_when_to_start(world, aetheris):
+    said = await aetheris("submit", "checkout", "order 42", "--start-after", "2099-01-31T12:00:00+01:00", "--json")
+    shown = json.loads((await aetheris("jobs", "show", json.loads(said.out)["id"], "--json")).out)
+    wrong = await aetheris("submit", "checkout", "order 42", "--start-after", "tomorrow")
+
+    assert datetime.fromisoformat(shown["start_after"]) == datetime(2099, 1, 31, 11, tzinfo=UTC)
+    assert (shown["status"], shown["park_reason"]) == ("parked", "not before its time")
+    assert wrong.code == 2
+
+
 async def test_waiting_prints_the_result_or_says_why_there_is_none(world, aetheris):
     async with Hand(world) as hand:
         waiting = asyncio.create_task(aetheris("submit", "default", "hi", "--wait"))

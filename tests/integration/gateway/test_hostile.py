@@ -194,7 +194,8 @@ async def test_a_submission_says_one_thing(world, http, job, body):
 
 @pytest.mark.parametrize("deadline", ["soon", "2030-01-31", "2030-01-31T12:00:00", "1815-12-10T00:00:00Z", "99999"])
 async def test_a_deadline_is_a_moment(world, http, job, deadline):
-    refused(await http.post("/api/agents/tester/message", json={"message": "x", "deadline": deadline}))
+    for field in ("deadline", "start_after"):
+        refused(await http.post("/api/agents/tester/message", json={"message": "x", field: deadline}))
     assert await nothing_stored(world)
 
 
@@ -474,6 +475,7 @@ GRPC_NONSENSE = [
     ("Submit", pb.SubmitRequest(agent="a", message="x", queue="a b")),
     ("Submit", pb.SubmitRequest(agent="a", message="x", idempotency_key="k" * 257)),
     ("Submit", pb.SubmitRequest(agent="a", message="x", deadline={"seconds": 2**62})),
+    ("Submit", pb.SubmitRequest(agent="a", message="x", start_after={"seconds": 2**62})),
     ("Signal", pb.SignalRequest(job_id=JOB)),
     ("Signal", pb.SignalRequest(job_id=JOB, correlation_key=CONTROL)),
     ("Signal", pb.SignalRequest(job_id=JOB, correlation_key="k", payload=b"{")),

@@ -144,7 +144,11 @@ async def test_the_store_moves_every_job_as_the_table_says(world: World, event: 
 def _older(job: Job, shift: timedelta, world: World) -> Job:
     if type(world).__name__ == "MemoryWorld":
         return job
-    moved = {name: getattr(job, name) - shift for name in ("since", "created_at", "wake_at", "start_after") if getattr(job, name)}
+    moved = {
+        name: getattr(job, name) - shift
+        for name in ("since", "created_at", "wake_at", "start_after")
+        if getattr(job, name)
+    }
     return replace(job, **moved)
 
 

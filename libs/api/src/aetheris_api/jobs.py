@@ -88,6 +88,7 @@ class Job(Shape):
     progress: Progress | None = Field(None, description="How far it is, as its running step reports it.")
     idempotency_key: str | None = None
     deadline: datetime | None = None
+    start_after: datetime | None = Field(None, description="No runner starts it before this moment.")
     links: JobLinks = Field(default_factory=JobLinks)
 
     @property
@@ -131,6 +132,9 @@ class SubmitBody(Body):
     queue: str = Field("", max_length=128)
     priority: int = Field(0, ge=-100, le=100, description="Jobs with a higher number run first.")
     deadline: str = Field("", max_length=64, description="When it must have ended, ISO 8601 with a time zone.")
+    start_after: str = Field(
+        "", max_length=64, description="No runner starts it before this moment, ISO 8601 with a time zone."
+    )
 
 
 class CancelBody(Body):

@@ -73,6 +73,7 @@ def new_job(request: pb.SubmitRequest) -> requests.NewJob:
         queue=request.queue or "default",
         priority=request.priority,
         deadline=moment(request.deadline) if request.HasField("deadline") else None,
+        start_after=moment(request.start_after, "start_after") if request.HasField("start_after") else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -12,6 +13,8 @@ from rich.text import Text
 from aetheris.cli import output
 from aetheris.cli.options import DEFAULT_URL, AsJson, JobId, Url, connected
 from aetheris.client import AcceptedJob, Client, Job, JobFailed
+
+_MOMENTS = ["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"]
 
 app = typer.Typer(help="Look at jobs.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -64,6 +67,7 @@ def show(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
         "agent": found.agent,
         "status": found.status + (", paused" if found.paused else ""),
         "waits for": found.park_reason,
+        "starts after": output.moment(found.start_after),
         "wakes": output.moment(found.wake_at),
         "runner": found.runner_id,
         "queue": found.queue,
@@ -88,12 +92,24 @@ def submit(
     key: Annotated[str, typer.Option(help="A second submission under this key gets the same job.")] = "",
     queue: Annotated[str, typer.Option(help="The queue.")] = "",
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher first.")] = 0,
+    start_after: Annotated[
+        datetime | None,
+        typer.Option(formats=_MOMENTS, metavar="MOMENT", help="Start it no earlier, e.g. 2030-01-31T12:00:00+01:00."),
+    ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Submit a job."""
     client = connected(url)
-    job = client.submit(agent, message, idempotency_key=key or None, queue=queue, priority=priority)
+    job = client.submit(
+        agent,
+        message,
+        idempotency_key=key or None,
+        queue=queue,
+        priority=priority,
+        # A moment without a zone is of this machine's.
+        start_after=start_after and start_after.astimezone(),
+    )
     if wait:
         _wait(client, job, as_json)
         return

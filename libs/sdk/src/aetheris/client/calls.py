@@ -108,6 +108,7 @@ def submit(
     queue: str,
     priority: int,
     deadline: datetime | None,
+    start_after: datetime | None,
 ) -> Call[job_shapes.AcceptedJob]:
     if (message is None) == (input is None):
         raise ValueError('a job gets either a message or an input={"args": […], "kwargs": {…}}')
@@ -117,7 +118,12 @@ def submit(
         **content,
         # If the caller has no key, this call gets one of its own, so that it may be sent again.
         idempotency_key=idempotency_key or str(uuid.uuid4()),
-        **_given(queue=queue, priority=priority, deadline=deadline and deadline.isoformat()),
+        **_given(
+            queue=queue,
+            priority=priority,
+            deadline=deadline and deadline.isoformat(),
+            start_after=start_after and start_after.isoformat(),
+        ),
     )
     return _post(routes.SUBMIT_JOB, job_shapes.AcceptedJob, body, agent_id=agent)
 

@@ -74,10 +74,12 @@ class Client:
         queue: str = "",
         priority: int = 0,
         deadline: datetime | None = None,
+        start_after: datetime | None = None,
     ) -> AcceptedJob:
         """A new job, durable when this returns: started by a message, or like a function with
-        `input={"args": […], "kwargs": {…}}`. A second submission under one key gets the first job."""
-        return self._call(calls.submit(agent, message, input, idempotency_key, queue, priority, deadline))
+        `input={"args": […], "kwargs": {…}}`. A second submission under one key gets the first job. No runner starts the
+        job before `start_after`; the job is cancelled if it has not ended by its `deadline`."""
+        return self._call(calls.submit(agent, message, input, idempotency_key, queue, priority, deadline, start_after))
 
     def get(self, job_id: str) -> Job:
         return self._call(calls.get(job_id))

@@ -113,9 +113,9 @@ def traceparent(value: str) -> str:
     return value if _TRACEPARENT.fullmatch(value) else ""
 
 
-def deadline(at: datetime) -> datetime:
+def moment(at: datetime, field: str) -> datetime:
     if not 0 <= (at - _EPOCH).total_seconds() < YEAR_10000_S:
-        raise Invalid("the deadline is not a moment between 1970 and 9999", field="deadline")
+        raise Invalid(f"the {field} is not a moment between 1970 and 9999", field=field)
     return at
 
 

@@ -26,6 +26,7 @@ class NewJob:
     queue: str = "default"
     priority: int = 0
     deadline: datetime | None = None
+    start_after: datetime | None = None
 
     def __post_init__(self) -> None:
         intake.name(self.agent, "agent")
@@ -33,7 +34,9 @@ class NewJob:
         intake.name(self.queue, "queue")
         intake.priority(self.priority)
         if self.deadline is not None:
-            intake.deadline(self.deadline)
+            intake.moment(self.deadline, "deadline")
+        if self.start_after is not None:
+            intake.moment(self.start_after, "start_after")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,7 @@ class JobService:
             queue=new.queue,
             priority=new.priority,
             deadline=None if new.deadline is None else to_timestamp(new.deadline),
+            start_after=None if new.start_after is None else to_timestamp(new.start_after),
             actor=caller.actor,
         )
         job, created = await self.start(submission, traceparent)

@@ -99,8 +99,8 @@ class Job:
 
     @property
     def early(self) -> bool:
-        """Whether it is parked until `start_after`: no runner has held it, and a timer is set. Only the timer or an order
-        to end it makes such a job ready."""
+        """Whether it is parked until `start_after`: no runner has held it, and a timer is set. Only the timer or an
+        order to end it makes such a job ready."""
         return self.lease == 0 and self.wake_at is not None
 
     @property

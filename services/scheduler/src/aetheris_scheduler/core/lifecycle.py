@@ -5,12 +5,12 @@
              ▲                      ├─ end ─► completed | failed | cancelled     (absorbing)
              └─ lease lost, released┘
 
-Three rules decide the difficult cases. *Park and wake never miss each other*: a wake of a leased job sets its wake flag,
-and parking a job with the flag makes it ready instead. Only the next lease clears the flag, because the next holder
-reads the whole inbox. *A cancel or a resume is a wake*: it sets the same flag, so that a park that the runner sent
-before it heard of the cancel does not hide it. A holder that got the lease after the cancel finds no flag, so it may
-park the job, for a retry or for an operator, and is not leased it again at once. *No job starts before its time*: a job
-that is parked until its `start_after` becomes ready by its timer or by an order to end it, and by nothing else.
+Three rules decide the difficult cases. *Park and wake never miss each other*: a wake of a leased job sets its wake
+flag, and parking a job with the flag makes it ready instead. Only the next lease clears the flag, because the next
+holder reads the whole inbox. *A cancel or a resume is a wake*: it sets the same flag, so that a park that the runner
+sent before it heard of the cancel does not hide it. A holder that got the lease after the cancel finds no flag, so it
+may park the job, for a retry or for an operator, and is not leased it again at once. *No job starts before its time*: a
+job that is parked until its `start_after` becomes ready by its timer or by an order to end it, and by nothing else.
 
 The memory store runs this table. `sql/*.sql` writes the same rules as statements, and a test compares the two in every
 case.
@@ -232,7 +232,11 @@ TABLE: Mapping[tuple[JobState, type[Any]], tuple[Rule, ...]] = {
     # park that the runner has sent already must not hide it.
     (_L, Requeue): ((_always, Transition(adjust=(_A.SET_WAKE,), notice=Notice.WAKE, refuse=Conflict)),),
     # A job whose time has not come reads its inbox when it starts, so that a wake need not be remembered.
-    (_P, Wake): ((_early, Transition()), (_operator_only, Transition(adjust=(_A.SET_WAKE,))), (_always, Transition(_R))),
+    (_P, Wake): (
+        (_early, Transition()),
+        (_operator_only, Transition(adjust=(_A.SET_WAKE,))),
+        (_always, Transition(_R)),
+    ),
     (_P, Fire): ((_due, Transition(_R)),),
     (_P, Cancel): ((_not_cancelled, Transition(_R, adjust=_CANCELLED)),),
     (_P, Pause): ((_not_cancelled, Transition(adjust=(_A.SET_PAUSED,))),),
@@ -242,7 +246,10 @@ TABLE: Mapping[tuple[JobState, type[Any]], tuple[Rule, ...]] = {
         (_paused_for_operator, Transition(adjust=(_A.LIFT_PAUSE,))),
         (_paused, Transition(_R, adjust=(_A.LIFT_PAUSE,))),
     ),
-    (_P, Requeue): ((_early, Transition()), (_always, Transition(_R, adjust=(_A.FORGET_CRASHES,))),),
+    (_P, Requeue): (
+        (_early, Transition()),
+        (_always, Transition(_R, adjust=(_A.FORGET_CRASHES,))),
+    ),
     (JobState.COMPLETED, Cancel): ((_always, Transition(refuse=JobFinished)),),
     (JobState.FAILED, Cancel): ((_always, Transition(refuse=JobFinished)),),
     **{(ended, Pause): ((_always, Transition(refuse=JobFinished)),) for ended in ENDED},

@@ -143,7 +143,8 @@ def new_job(agent: str, sent: shapes.SubmitBody, header: str | None) -> NewJob:
         idempotency_key=sent.idempotency_key or header or "",
         queue=sent.queue or "default",
         priority=sent.priority,
-        deadline=_moment(sent.deadline) if sent.deadline else None,
+        deadline=_moment(sent.deadline, "deadline") if sent.deadline else None,
+        start_after=_moment(sent.start_after, "start_after") if sent.start_after else None,
     )
 
 
@@ -158,11 +159,11 @@ def _input(sent: shapes.SubmitBody) -> intake.Content:
     return intake.message_input(sent.content or sent.message or "")
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: str, field: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
     except ValueError as fault:
-        raise Invalid("the deadline is not an ISO 8601 moment, e.g. 2030-01-31T12:00:00Z", field="deadline") from fault
+        raise Invalid(f"the {field} is not an ISO 8601 moment, e.g. 2030-01-31T12:00:00Z", field=field) from fault
     if at.tzinfo is None:
-        raise Invalid("the deadline has no time zone; write e.g. 2030-01-31T12:00:00Z", field="deadline")
+        raise Invalid(f"the {field} has no time zone; write e.g. 2030-01-31T12:00:00Z", field=field)
     return at

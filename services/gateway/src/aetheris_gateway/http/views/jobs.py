@@ -63,6 +63,7 @@ def job(found: scheduler_pb.Job) -> shapes.Job:
         progress=_progress(found.progress) if found.HasField("progress") else None,
         idempotency_key=found.idempotency_key or None,
         deadline=time_of(found, "deadline"),
+        start_after=time_of(found, "start_after"),
         links=links(found.job_id),
     )
 
