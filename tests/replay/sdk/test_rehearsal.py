@@ -148,3 +148,23 @@ def test_answers_are_json_under_a_name():
     for wrong in ("a", "=1", "a=b"):
         with pytest.raises(AetherisError):
             Answers.read([wrong])
+
+
+async def test_branches_run_beside_the_code_that_starts_them(shop: Shop):
+    body = """
+    async with branches() as beside:
+        looking, waiting = beside.start(look_up(message)), beside.start(signal("never"))
+        verdict = await signal("manager")
+        total = await looking
+        await waiting.cancel()
+    return [verdict, total]
+"""
+    history = await shop.run(PROGRAM, SIGNALS)
+    source = PROGRAM.replace(BODY, body.lstrip("\n"))
+
+    found = await rehearse(shop.write(source), history, Answers.read(()))
+
+    assert found.decided == (
+        'step look_up({"order":"o-1"})', "signal never", "signal manager", 'step branch({"branch":"0.0."})',
+        'step cancel({"branch":"0.1."})', 'step branch({"branch":"0.1."})', 'the result ["yes",42]',
+    )  # fmt: skip

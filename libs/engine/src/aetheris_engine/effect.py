@@ -19,7 +19,7 @@ from time import monotonic
 
 from aetheris_journal import events as e
 from aetheris_journal.append import Answer, AppendOutcome
-from aetheris_journal.commands import Backoff, CallTool, Settled, abandoned
+from aetheris_journal.commands import CANCELLED, Backoff, CallTool, Settled, abandoned
 from aetheris_journal.effect import STATE_OF_RESOLUTION, EffectState, effect_key
 from aetheris_journal.replay import COMPENSATION, EffectRecord
 
@@ -35,8 +35,8 @@ from aetheris_engine.host import Raised, ToolEntry
 _LATER_S, _LATER_MAX_S = 0.25, 10.0
 
 _SPENT = "aetheris.errors:EffectSpent"
-_CANCELLED = e.Failure("Cancelled", "the job was cancelled before the tool was entered")
-_BRANCH_CANCELLED = e.Failure("Cancelled", "the branch was cancelled before the tool was entered")
+_CANCELLED = e.Failure(CANCELLED, "the job was cancelled before the tool was entered")
+_BRANCH_CANCELLED = e.Failure(CANCELLED, "the branch was cancelled before the tool was entered")
 
 
 class Effects:

@@ -15,6 +15,7 @@ from aetheris_journal import events as e
 from aetheris_journal.commands import TOO_LONG, Command, Settled
 
 from aetheris_engine import approval, checkpoint, child, compensation, mark, token, value, wait
+from aetheris_engine.branch import StartedBranches
 from aetheris_engine.child import StartedChildren
 from aetheris_engine.deadline import Deadlines
 from aetheris_engine.effect import Effects
@@ -33,6 +34,7 @@ class Engine:
         self.effects = Effects(execution, left)
         self.children = StartedChildren(execution)
         self._steps = Steps(execution)
+        self._branches = StartedBranches(execution)
         self._races, self._deadlines = Races(execution), Deadlines(execution)
 
     async def settle(self, path: str, command: Command) -> Settled:
@@ -82,6 +84,10 @@ class Engine:
                 return await self._deadlines.close(path)
             case c.CancelChild():
                 return await child.cancel(execution, self.children, path, command)
+            case c.AwaitBranch():
+                return await self._branches.wait_for(path, command)
+            case c.CancelBranch():
+                return await self._branches.cancel(path, command)
             case _:
                 assert_never(command)
 
@@ -96,6 +102,12 @@ class Engine:
         ended: Callable[[int], None] | None = None,
     ) -> None:
         await Block(self.execution, path, numbers, start, limit=limit, more=more, ended=ended).run()
+
+    def start(self, prefix: str, branch: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
+        self._branches.start(prefix, branch, ended)
+
+    async def ended(self, prefix: str) -> None:
+        await self._branches.ended(prefix)
 
     def cancelled(self, prefix: str) -> bool:
         return self.execution.scopes.covers(prefix)

@@ -237,6 +237,41 @@ class CancelChild:
         return json.dumps({"child": self.job_id}, separators=(",", ":")).encode()
 
 
+@dataclass(frozen=True, slots=True)
+class AwaitBranch:
+    """Answered when the branch whose paths begin with `prefix` has ended. The program knows how it ended."""
+
+    prefix: str
+
+    @property
+    def arguments(self) -> bytes:
+        return _branch(self.prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class CancelBranch:
+    """Cancel the branches whose paths begin with `prefix`. Each of them ends at its next command that is not
+    recorded."""
+
+    prefix: str
+
+    @property
+    def arguments(self) -> bytes:
+        return _branch(self.prefix)
+
+
+def _branch(prefix: str) -> bytes:
+    return b'{"branch":"%b"}' % prefix.encode()
+
+
+def cancelled_branch(name: str, arguments: bytes) -> str | None:
+    """The prefix of the paths that a recorded step cancels, if the step stands for a `CancelBranch`."""
+    if name != CANCEL or not arguments.startswith(b'{"branch":'):
+        return None
+    prefix: str = json.loads(arguments)["branch"]
+    return prefix
+
+
 Command = (
     RunStep
     | CallTool
@@ -258,10 +293,12 @@ Command = (
     | OpenDeadline
     | CloseDeadline
     | CancelChild
+    | AwaitBranch
+    | CancelBranch
 )
 
 # The names of the recorded steps that stand for commands of the engine and not for a step of the author.
-MAP, COMPENSATE, RACE, CANCEL = "map", "compensate", "race", "cancel"
+MAP, COMPENSATE, RACE, CANCEL, BRANCH = "map", "compensate", "race", "cancel", "branch"
 # The name of a recorded timer that belongs to a deadline.
 DEADLINE = "deadline"
 
@@ -288,6 +325,9 @@ def ends_in_time(now: datetime, span: timedelta | None) -> bool:
     """Whether the calendar has the moment `span` after `now`."""
     return span is None or span <= datetime.max - now.replace(tzinfo=None)
 
+
+# The class of the failure of a tool that a cancel kept from being entered.
+CANCELLED = "Cancelled"
 
 # The class of the failure of a tool whose effect a person has abandoned.
 ABANDONED = "aetheris.errors:EffectAbandoned"
@@ -318,6 +358,15 @@ class Settler(Protocol):
         """Run branches side by side to the end of all of them: `start(number)` for each of `numbers`, in their order,
         at most `limit` at once. With `more`, a branch that no earlier run began is begun only while `more()` holds.
         `ended(number)` is called when a branch is over, also where it was stopped before its first turn."""
+
+    def start(self, prefix: str, branch: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
+        """Run a branch, whose paths begin with `prefix`, beside the code that starts it. A branch that the record shows
+        as cancelled is answered from the record and comes no further. `ended()` is called when the branch is over, also
+        where it was stopped before its first turn."""
+
+    async def ended(self, prefix: str) -> None:
+        """Wait until every started branch whose paths begin with `prefix` has ended. Nothing interrupts this but the
+        end of the run."""
 
     def cancelled(self, prefix: str) -> bool:
         """Whether the branch whose paths begin with `prefix` is cancelled: each of its commands that is not recorded

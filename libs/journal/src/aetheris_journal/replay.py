@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from aetheris_journal import events as e
+from aetheris_journal.commands import cancelled_branch
 from aetheris_journal.effect import EffectState
 
 # The prefix that turns an effect's path into the path of its compensation: "~3" takes back "3". Compensations run in
@@ -151,6 +152,8 @@ class Replay:
         # The paths of those whose compensation has begun, and of those that were taken back or abandoned.
         self.compensating: set[str] = set()
         self.compensated: set[str] = set()
+        # The prefixes of the branches that were cancelled after they had been started.
+        self.cancelled_branches: set[str] = set()
         # How many effects have been committed.
         self.outcomes = 0
         self._records: dict[str, Record] = {}
@@ -245,7 +248,7 @@ class Replay:
         self.outcomes = 0
         for known in (
             self._records, self.signals, self.child_ends, self.open_approvals, self.undoable, self.compensating,
-            self.compensated,
+            self.compensated, self.cancelled_branches,
         ):  # fmt: skip
             known.clear()
 
@@ -312,6 +315,8 @@ class Replay:
                 self.lease = lease
             case e.StepCommitted(path=path):
                 self._records[path] = StepRecord(event.name, event.arguments, event.result)
+                if (prefix := cancelled_branch(event.name, event.arguments)) is not None:
+                    self.cancelled_branches.add(prefix)
             case e.StepFailed(path=path):
                 self._records[path] = StepRecord(
                     event.name, event.arguments, b"", event.failure, event.attempt, event.retry_at,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from aetheris.approvals import ApprovalExpired, ApprovalRejected, Verdict, approval
 from aetheris.awakeables import Awakeable, AwakeableFailed, awakeable
+from aetheris.branches import BranchCancelled, StartedBranch, branches
 from aetheris.child import Child, ChildCancelled, ChildFailed, spawn
 from aetheris.context import checkpoint, compensate, gather, now, random, receive, signal, sleep, uuid
 from aetheris.definitions import agent, step, tool
@@ -37,6 +38,7 @@ __all__ = [
     "AsyncClient",
     "Awakeable",
     "AwakeableFailed",
+    "BranchCancelled",
     "Child",
     "ChildCancelled",
     "ChildFailed",
@@ -53,6 +55,7 @@ __all__ = [
     "Permanent",
     "Retry",
     "RetryAfter",
+    "StartedBranch",
     "StepFailed",
     "Unchanged",
     "Unknown",
@@ -62,6 +65,7 @@ __all__ = [
     "agent",
     "approval",
     "awakeable",
+    "branches",
     "checkpoint",
     "compensate",
     "current_effect",

@@ -1,7 +1,7 @@
 """The commands that an agent can give beside its own steps and tools.
 
-The functions here, and those of `approvals`, `awakeables`, `child`, `mapping` and `racing`, find the runner through a
-context variable. Outside an agent it is not set, and they raise an error that says so.
+The functions here, and those of `approvals`, `awakeables`, `branches`, `child`, `mapping` and `racing`, find the runner
+through a context variable. Outside an agent it is not set, and they raise an error that says so.
 """
 
 from __future__ import annotations
@@ -44,6 +44,16 @@ class Context(Protocol):
     async def map(self, work: Any) -> list[Any]: ...
 
     async def race(self, work: tuple[Awaitable[Any], ...]) -> Any: ...
+
+    async def open_branches(self) -> Any: ...
+
+    def start_branch(self, opened: Any, work: Awaitable[Any]) -> Any: ...
+
+    async def await_branch(self, started: Any) -> Any: ...
+
+    async def cancel_branch(self, started: Any) -> None: ...
+
+    async def close_branches(self, opened: Any, error: BaseException | None) -> None: ...
 
     async def open_deadline(self, span: timedelta) -> Any: ...
 

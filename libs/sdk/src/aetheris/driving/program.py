@@ -22,6 +22,7 @@ from pydantic_core import from_json
 from aetheris import mapping
 from aetheris.approvals import Verdict, read_verdict
 from aetheris.awakeables import Awakeable, read_completion, read_token
+from aetheris.branches import BranchBlock, BranchCancelled, StartedBranch
 from aetheris.child import Child, Spawn, read_end
 from aetheris.context import current
 from aetheris.contract.frames import drives
@@ -30,7 +31,7 @@ from aetheris.driving.branch import Branch, current_branch
 from aetheris.driving.failures import UNCONTAINED, Restart, described, revived
 from aetheris.driving.input import first_arguments, write_state
 from aetheris.driving.verdicts import Verdicts
-from aetheris.errors import WaitTimedOut
+from aetheris.errors import ContractViolation, WaitTimedOut
 from aetheris.values import canonical
 
 _KINDS = {"time": ValueKind.TIME, "random": ValueKind.RANDOM, "uuid": ValueKind.UUID}
@@ -93,6 +94,8 @@ class Commands:
         self.verdicts = Verdicts()
         # The children that are cancelled with the branch that started them, with the paths where it did.
         self._started: list[tuple[str, Child]] = []
+        # How many `branches()` blocks are open.
+        self._open_blocks = 0
 
     async def step(self, definition: StepDefinition[Any], arguments: dict[str, Any]) -> Any:
         path = self._take()
@@ -108,6 +111,9 @@ class Commands:
         given = canonical(arguments, f"an argument of {definition.name!r}")
         settled = await self._settler.settle(path, tool_call(definition, arguments, given, once))
         if settled.failure is not None:
+            if settled.failure.type == c.CANCELLED and self._settler.cancelled(path):
+                # The permission came after the cancel, so the tool was not entered: as with a command that is refused.
+                raise asyncio.CancelledError
             raise revived(settled.failure) from settled.cause
         return definition.signature.result.read(settled.value)
 
@@ -165,6 +171,8 @@ class Commands:
 
     async def checkpoint(self, state: Any) -> NoReturn:
         path = self._take()
+        if self._open_blocks:
+            raise ContractViolation("checkpoint() begins the agent again: end the block of branches() first")
         await self._settler.settle(path, c.SaveCheckpoint(write_state(self._definition, path, state)))
         self.over = True
         raise Restart
@@ -225,6 +233,63 @@ class Commands:
                 await self._give_up(f"{path}.{number}.", lost)
         return mapping.unfailed(results[winner])
 
+    async def open_branches(self) -> str:
+        path = self._take()
+        self._open_blocks += 1
+        return path
+
+    def start_branch(self, opened: BranchBlock, work: Awaitable[Any]) -> StartedBranch[Any]:
+        started = StartedBranch(f"{opened.path}.{len(opened.started)}.", work)
+        opened.started.append(started)
+
+        async def branch() -> None:
+            try:
+                started.outcome = await _outcome(started.prefix, work)
+            except asyncio.CancelledError:
+                if not self._settler.cancelled(started.prefix):
+                    raise
+                started.cancelled = True
+                # An agent can fail with this text, it is recorded, and a replay compares it: it never changes.
+                started.outcome = mapping.failed(BranchCancelled("the branch was cancelled"))
+
+        self._settler.start(started.prefix, branch(), lambda: _close(work))
+        return started
+
+    async def await_branch(self, started: StartedBranch[Any]) -> Any:
+        path = self._take()
+        _refuse_itself(path, started, "awaits")
+        await self._settler.settle(path, c.AwaitBranch(started.prefix))
+        started.seen = True
+        return mapping.unfailed(started.outcome)
+
+    async def cancel_branch(self, started: StartedBranch[Any]) -> None:
+        path = self._take()
+        _refuse_itself(path, started, "cancels")
+        await self._settler.settle(path, c.CancelBranch(started.prefix))
+        started.seen = True
+        await self._settle(c.AwaitBranch(started.prefix))
+        if started.cancelled:
+            await self._give_up(started.prefix, started.work)
+
+    async def close_branches(self, opened: BranchBlock, error: BaseException | None) -> None:
+        opened.over = True
+        prefix = f"{opened.path}."
+        # Asked for the block's own path: the record may show the block's branches as cancelled already.
+        raised = isinstance(error, Exception) and not self._settler.cancelled(opened.path)
+        if raised and opened.started:
+            # The whole block, not the branches that still run: which ones do depends on their speed.
+            await self._settle(c.CancelBranch(prefix))
+        await self._settler.ended(prefix)
+        self._open_blocks -= 1
+        for started in opened.started:
+            if raised and started.cancelled:
+                await self._give_up(started.prefix, started.work)
+            if error is None and not started.seen:
+                if started.cancelled:
+                    # The block stands in a race or under a deadline that has cancelled it.
+                    raise asyncio.CancelledError
+                mapping.unfailed(started.outcome)
+
     async def open_deadline(self, span: timedelta) -> Any:
         path = self._take()
         outer = current_branch.get()
@@ -279,12 +344,17 @@ def _succeeded(settled: Settled) -> Settled:
 def _closer(work: Sequence[Awaitable[Any]]) -> Callable[[int], None]:
     """Closes the coroutine of a branch that was stopped before it could await it."""
 
-    def close(number: int) -> None:
-        branch = work[number]
-        if isinstance(branch, Coroutine):
-            branch.close()
+    return lambda number: _close(work[number])
 
-    return close
+
+def _close(work: Awaitable[Any]) -> None:
+    if isinstance(work, Coroutine):
+        work.close()
+
+
+def _refuse_itself(path: str, started: StartedBranch[Any], does: str) -> None:
+    if path.startswith(started.prefix):
+        raise ContractViolation(f"a branch {does} itself: it would wait for its own end")
 
 
 @drives

@@ -29,6 +29,8 @@ class ReplayReader(SceneSettler):
         # The recorded ends of the races and deadlines that the agent has opened, by their paths.
         self._winners: dict[str, Settled] = {}
         self._deadlines: dict[str, Settled] = {}
+        for prefix in scene.record.cancelled_branches:
+            scene.cancel(prefix)
 
     async def settle(self, path: str, command: Command) -> Settled:
         match command:
@@ -78,6 +80,12 @@ class ReplayReader(SceneSettler):
                 ended = self._deadlines.get(path)
                 return await self._scene.rest(path, "the end of its deadline") if ended is None else ended
             case c.CancelChild():
+                return await self._step(path, StepRecord(c.CANCEL, command.arguments, b""))
+            case c.AwaitBranch():
+                settled = await self._step(path, StepRecord(c.BRANCH, command.arguments, b""))
+                await self._scene.ended(command.prefix)
+                return settled
+            case c.CancelBranch():
                 return await self._step(path, StepRecord(c.CANCEL, command.arguments, b""))
             case _:
                 assert_never(command)

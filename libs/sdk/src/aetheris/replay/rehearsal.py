@@ -161,7 +161,7 @@ class Rehearsal(SceneSettler):
                 if not self._scene.record.marked(path, c.MAP):
                     return Settled()
                 return await self._step(path, StepRecord(c.MAP, command.arguments, b""), None)
-            case c.CloseMap():
+            case c.CloseMap() | c.CloseDeadline():
                 return Settled()
             case c.OpenRace():
                 return Settled()
@@ -170,10 +170,15 @@ class Rehearsal(SceneSettler):
             case c.OpenDeadline(span=span):
                 # A rehearsal takes no time, so no deadline passes.
                 return await self._wait(path, WaitRecord(e.WaitKind.TIMER, c.DEADLINE, None), span)
-            case c.CloseDeadline():
-                return Settled()
             case c.CancelChild():
                 return await self._step(path, StepRecord(c.CANCEL, command.arguments, b""), None)
+            case c.AwaitBranch():
+                settled = self._decided(path, StepRecord(c.BRANCH, command.arguments, b""))
+                await self._scene.ended(command.prefix, path)
+                return settled
+            case c.CancelBranch():
+                self._scene.cancel(command.prefix)
+                return self._decided(path, StepRecord(c.CANCEL, command.arguments, b""))
             case _:
                 assert_never(command)
 
@@ -268,6 +273,10 @@ class Rehearsal(SceneSettler):
         if found is not None or isinstance(asked, WaitRecord | ValueRecord):
             self._decide(path, asked)
         return found
+
+    def _decided(self, path: str, mark: StepRecord) -> Settled:
+        self._decide(path, mark)
+        return Settled()
 
     def _decide(self, path: str, asked: Record) -> None:
         self.decided[path] = shown(asked)

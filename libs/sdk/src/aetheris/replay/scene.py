@@ -47,6 +47,10 @@ class Scene:
         self._resting: dict[asyncio.Task[Any], str] = {}
         # The prefixes of the branches that are cancelled.
         self._cancelled: set[str] = set()
+        # The branches that run beside the code that started them, by the prefixes of their paths; and the prefixes that
+        # other branches wait for.
+        self._started: dict[str, asyncio.Task[None]] = {}
+        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
         self._over = False
 
     async def ask(self, path: str, asked: object, look: Callable[[Replay], T | None]) -> T:
@@ -147,6 +151,48 @@ class Scene:
             await asyncio.wait(tasks)
         return tasks
 
+    def start(self, prefix: str, branch: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
+        """Run a branch beside its caller."""
+
+        def over() -> None:
+            ended()
+            del self._started[prefix]
+            waiting, self._waiting = self._waiting, []
+            for awaited, future in waiting:
+                if self._runs(awaited):
+                    self._waiting.append((awaited, future))
+                elif not future.done():
+                    self._moving += 1
+                    future.set_result(None)
+
+        self._started[prefix] = self.spawn(branch, over)
+
+    async def ended(self, prefix: str, path: str | None = None) -> None:
+        """Wait until every started branch under `prefix` has ended. With `path`, the path of the command that waits, a
+        cancel of a branch with that path interrupts the wait."""
+        if not self._runs(prefix):
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((prefix, future))
+        task = asyncio.current_task()
+        assert task is not None
+        if path is not None:
+            if self.covers(path):
+                raise asyncio.CancelledError
+            self._resting[task] = path
+        self.stand()
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.cancelled():
+                self._moving += 1
+            raise
+        finally:
+            self._resting.pop(task, None)
+
+    def _runs(self, prefix: str) -> bool:
+        return any(started.startswith(prefix) for started in self._started)
+
     def stand(self) -> None:
         self._moving -= 1
         if self._moving == 0:
@@ -188,6 +234,12 @@ class SceneSettler:
         # A replay takes no time, so a limit would only keep branches from replaying their record.
         for task in await self._scene.together([start(number) for number in numbers]):
             task.result()
+
+    def start(self, prefix: str, branch: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
+        self._scene.start(prefix, branch, ended)
+
+    async def ended(self, prefix: str) -> None:
+        await self._scene.ended(prefix)
 
     def cancelled(self, prefix: str) -> bool:
         return self._scene.covers(prefix)
