@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import chain, repeat
@@ -99,6 +99,10 @@ class MemoryJournal:
         # While cleared, appends wait, as for a slow or absent ledger.
         self.open = asyncio.Event()
         self.open.set()
+        # How many effects each question for resolutions named. While `answering` is cleared, questions wait.
+        self.asked: list[int] = []
+        self.answering = asyncio.Event()
+        self.answering.set()
 
     def append(self, append: Append) -> asyncio.Future[Answer]:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -116,9 +120,15 @@ class MemoryJournal:
         (page,) = await self._store.load([Want(job_id, max(seq - 1, 0))])
         return ports.Stretch(page.commits, GENESIS if page.anchor is None else page.anchor.hash)
 
-    async def resolution(self, tenant: str, job_id: UUID, key: str) -> EffectResolution | None:
-        row = await self._store.effect(tenant, key)
-        return None if row is None else row.resolution
+    async def resolutions(self, tenant: str, job_id: UUID, keys: Sequence[str]) -> Mapping[str, EffectResolution]:
+        self.asked.append(len(keys))
+        await self.answering.wait()
+        found: dict[str, EffectResolution] = {}
+        while keys:
+            page = await self._store.resolutions(tenant, job_id, keys)
+            found.update(page.found)
+            keys = keys[page.read :]
+        return found
 
     async def _append(self, append: Append, answer: asyncio.Future[Answer]) -> None:
         await self.open.wait()

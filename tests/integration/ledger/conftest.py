@@ -197,6 +197,7 @@ class JournalClient:
         self._last = 0
         self.appended: dict[int, pb.Appended] = {}
         self.loaded: dict[int, list[pb.Loaded]] = {}
+        self.found: dict[int, list[pb.FoundResolutions]] = {}
         self.frames: list[pb.JournalResponse] = []
 
     async def send(self, appends: Sequence[Append] = (), loads: Sequence[tuple[UUID, int]] = ()) -> list[int]:
@@ -229,6 +230,8 @@ class JournalClient:
             self.appended[appended.id] = appended
         for loaded in frame.loaded:
             self.loaded.setdefault(loaded.id, []).append(loaded)
+        for found in frame.found:
+            self.found.setdefault(found.id, []).append(found)
         return True
 
     async def ask(self, *appends: Append) -> list[pb.Appended]:
@@ -253,7 +256,8 @@ class JournalClient:
         self._call.cancel()
 
     def _answered(self, correlation: int) -> bool:
-        return correlation in self.appended or any(part.complete for part in self.loaded.get(correlation, ()))
+        parts = [*self.loaded.get(correlation, ()), *self.found.get(correlation, ())]
+        return correlation in self.appended or any(part.complete for part in parts)
 
 
 def to_wire(correlation: int, append: Append) -> pb.Append:
@@ -265,6 +269,7 @@ def to_wire(correlation: int, append: Append) -> pb.Append:
         parent=append.parent,
         lease=append.lease,
         body=append.body,
+        terminal=append.terminal,
         effects=[
             pb.EffectChange(
                 key=change.key,

@@ -249,6 +249,17 @@ async def test_a_batch_without_effects_is_one_statement(database, open_store, ho
         assert log == [Q.append_commits]
 
 
+async def test_the_end_of_a_job_without_effects_is_one_statement(database, open_store, holder, happened):
+    async with open_store(database) as store:
+        jobs = [await holder().begin(store) for _ in range(5)]
+        log = await statements(store)
+
+        answers = await store.append([replace(job.next(happened.completed()), terminal=True) for job in jobs])
+
+        assert [answer.outcome for answer in answers] == [AppendOutcome.APPENDED] * 5
+        assert log == [Q.append_commits]
+
+
 async def statements(store: Any) -> list[str]:
     """All that the store asks of the writer's connection from here on; the driver's own look at types aside."""
     log: list[str] = []
@@ -289,6 +300,8 @@ PLANS = [
     ("last_checkpoint", "commits_checkpoints"),
     ("move_effects", "effects_pkey"),
     ("effects_named", "effects_pkey"),
+    ("unfinished", "effects_by_job"),
+    ("resolutions", "effects_pkey"),
     ("effects_started", "effects_by_job"),
     ("list_effects", "effects_by_state"),
 ]
@@ -335,7 +348,18 @@ async def test_the_parent_check_touches_a_few_pages_a_row_in_a_large_table(datab
     await filled(connection)
     jobs = sorted(row[0] for row in await connection.fetch("SELECT DISTINCT job_id FROM ledger.commits LIMIT 500"))
     parent = bytes.fromhex("ab" * 32)
-    values = (jobs, [61] * 500, [parent] * 500, [1] * 500, [parent] * 500, [b"x"] * 500, 1, [False] * 500)
+    values = (
+        jobs,
+        [61] * 500,
+        [parent] * 500,
+        [1] * 500,
+        [parent] * 500,
+        [b"x"] * 500,
+        1,
+        [False] * 500,
+        [False] * 500,
+        [False] * 500,
+    )
 
     explained = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {Q.append_commits}", *values)
 

@@ -109,7 +109,10 @@ def test_the_migrate_command_prepares_an_empty_database_and_says_what_it_did(pos
     finally:
         postgres_server.drop_database("ledger_command")
 
-    assert said == ["applied 0001_pre_ledger\napplied 0002_pre_checkpoints\n", "aetheris_ledger: nothing to apply\n"]
+    assert said == [
+        "applied 0001_pre_ledger\napplied 0002_pre_checkpoints\napplied 0003_pre_terminal\n",
+        "aetheris_ledger: nothing to apply\n",
+    ]
 
 
 def wire(correlation: int, append: Any) -> pb.Append:

@@ -46,7 +46,7 @@ async def resolve(
     can_verify, idempotent = command.can_verify, command.idempotent
     backoff = command.backoff or _AGAIN
     while True:
-        resolution = await execution.services.journal.resolution(execution.assignment.tenant, execution.job_id, key)
+        resolution = await execution.resolutions.of(key)
         match way_out(
             resolution, can_verify=can_verify, idempotent=idempotent, attempt=tries, attempts_max=backoff.attempts
         ):

@@ -24,6 +24,7 @@ from aetheris_engine.core.waits import Ending, InboxEntry, Wait, Waits
 from aetheris_engine.host import HostFor, Raised
 from aetheris_engine.ports import Assignment, LateOutcome, Services
 from aetheris_engine.progress import ProgressReports
+from aetheris_engine.resolutions import Resolutions
 from aetheris_engine.scope import Scopes
 
 T = TypeVar("T")
@@ -90,6 +91,7 @@ class Execution:
         # The paths of the tools that are running, or whose permission is being asked for.
         self.open_tools: set[str] = set()
         self.scopes = Scopes(self.stop)
+        self.resolutions = Resolutions(services.journal, assignment, self.spawn_listener)
         self._timer: asyncio.TimerHandle | None = None
         self._consumed: list[str] = []
         # The run is taken down, and so many commands were refused since.

@@ -6,7 +6,7 @@ All of them are protocols. The runner implements them over gRPC, the tests in me
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -59,8 +59,9 @@ class Journal(Protocol):
     async def load_last(self, job_id: UUID) -> Stretch:
         """The chain from its last checkpoint on; all of it where it has none."""
 
-    async def resolution(self, tenant: str, job_id: UUID, key: str) -> EffectResolution | None:
-        """The resolution of an effect in doubt, if a person or the former holder has given the ledger one."""
+    async def resolutions(self, tenant: str, job_id: UUID, keys: Sequence[str]) -> Mapping[str, EffectResolution]:
+        """The resolutions that people and former holders have given the ledger for these effects of the job. Never
+        gives up: the question is asked again until it is answered."""
 
 
 @dataclass(frozen=True, slots=True)

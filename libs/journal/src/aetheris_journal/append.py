@@ -49,6 +49,8 @@ class Append:
     changes: Sequence[Change] = ()
     # Whether the body holds a checkpoint. The ledger does not open the body, so the runner says it.
     checkpoint: bool = False
+    # Whether the last event of the body ends the job. The ledger accepts no append behind such a one.
+    terminal: bool = False
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ import json
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
+from uuid import UUID
 
 from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import Commit
@@ -21,10 +22,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from aetheris_ledger.core.audit import VerifyReport
 from aetheris_ledger.core.effect import Effect, check_resolution
-from aetheris_ledger.store.contract import EffectListing, Want
+from aetheris_ledger.store.contract import UNSETTLED, EffectListing, ResolutionPage, Want
 
 PAGE_DEFAULT, PAGE_MAX = 1_000, 10_000
 LIST_DEFAULT, LIST_MAX = 100, 1_000
+FIND_KEYS_MAX = 1_000
 
 _STATES = {int(state): state for state in EffectState}
 _RESOLUTIONS = {int(kind): kind for kind in Resolution}
@@ -45,6 +47,7 @@ def append(message: pb.Append) -> Append:
         body=message.body,
         changes=changes,
         checkpoint=message.checkpoint,
+        terminal=message.terminal,
     )
 
 
@@ -70,6 +73,17 @@ def want(message: pb.Load | pb.ReadRequest | pb.WatchRequest) -> Want:
     if message.after_seq >= 2**63:
         raise Invalid("no chain is that long", field="after_seq")
     return Want(job_id(message.job_id), message.after_seq)
+
+
+def find(message: pb.FindResolutions) -> tuple[str, UUID, Sequence[str]]:
+    if len(message.keys) > FIND_KEYS_MAX:
+        raise Invalid(f"one question names at most {FIND_KEYS_MAX} effects", field="keys")
+    return _name(message.tenant, "tenant"), job_id(message.job_id), [_name(key, "keys") for key in message.keys]
+
+
+def found(correlation: int, page: ResolutionPage, *, complete: bool) -> pb.FoundResolutions:
+    resolutions = [pb.FoundResolution(key=key, note=_note(resolution)) for key, resolution in page.found]
+    return pb.FoundResolutions(id=correlation, resolutions=resolutions, complete=complete)
 
 
 def page_size(message: pb.ReadRequest) -> int:
@@ -133,7 +147,7 @@ def effect(row: Effect) -> pb.Effect:
     )
     # The resolution of a settled effect is kept, so that leaving the same one again changes nothing, and not sent: the
     # job's holder has nothing left to do with it.
-    if row.resolution is not None and row.state in (EffectState.STARTED, EffectState.IN_DOUBT):
+    if row.resolution is not None and row.state in UNSETTLED:
         message.note.CopyFrom(_note(row.resolution))
     return message
 

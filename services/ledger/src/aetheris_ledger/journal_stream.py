@@ -1,7 +1,7 @@
-"""One Journal stream: frames of appends and loads in, frames of answers out.
+"""One Journal stream: frames of appends and questions in, frames of answers out.
 
     frame ─► appends ─► the one writer ──┐
-         └─► loads ──► the shared reader ┴─► outbox ─► a frame of all that queued while the last was sent
+         └─► loads, finds ─► the reader ─┴─► outbox ─► a frame of all that queued while the last was sent
 
 The requests that one stream may have open are bounded: past the bound its next frame is not read, and flow control
 stops the sender. Appends that were handed to the writer are written even if the stream ends before their answers.
@@ -28,7 +28,7 @@ from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 
 from aetheris_ledger import convert, metrics
 from aetheris_ledger.reader import ChainReader
-from aetheris_ledger.store.contract import ChainPage, Want
+from aetheris_ledger.store.contract import ChainPage, ResolutionPage, Want, resolution_bytes
 from aetheris_ledger.writer import Appends
 
 log = structlog.get_logger()
@@ -63,6 +63,7 @@ class JournalStream:
         self._open_bytes = 0
         self._appended: deque[tuple[pb.Appended, int]] = deque()
         self._loaded: deque[tuple[pb.Loaded, int]] = deque()
+        self._found: deque[tuple[pb.FoundResolutions, int]] = deque()
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._over = False
@@ -105,6 +106,9 @@ class JournalStream:
         for load in frame.loads:
             self._open += 1
             tasks.create_task(self._load(load))
+        for find in frame.finds:
+            self._open += 1
+            tasks.create_task(self._find(find))
 
     def _append(self, message: pb.Append, arrived: float) -> int:
         self._open += 1
@@ -169,6 +173,39 @@ class JournalStream:
             failed = pb.Loaded(id=message.id, complete=True, message=problem, reason=Unavailable.reason)
             self._put_loaded(failed, _ANSWER_BYTES)
 
+    async def _find(self, message: pb.FindResolutions) -> None:
+        try:
+            tenant, job, keys = convert.find(message)
+            async with self._loading:
+                while True:
+                    await self._until_room()
+                    page = await self._resolutions(tenant, job, keys)
+                    keys = keys[page.read :]
+                    self._put_found(convert.found(message.id, page, complete=not keys), page)
+                    if not keys:
+                        break
+        except Refusal as refusal:
+            self._put_unfound(message, refusal.message, refusal.reason)
+        except Exception as fault:
+            log.error("resolutions could not be read", job_id=message.job_id, exc_info=fault)
+            self._put_unfound(message, "the ledger failed; its log says more", Unavailable.reason)
+
+    async def _resolutions(self, tenant: str, job: UUID, keys: Sequence[str]) -> ResolutionPage:
+        try:
+            return await self._reader.resolutions(tenant, job, keys)
+        except Unavailable:
+            return await retrying(lambda: self._reader.resolutions(tenant, job, keys), deadline_s=_LOAD_PATIENCE_S)
+
+    def _put_found(self, found: pb.FoundResolutions, page: ResolutionPage) -> None:
+        weight = _ANSWER_BYTES + sum(resolution_bytes(resolution) for _, resolution in page.found)
+        self._open_bytes += weight
+        self._found.append((found, weight))
+        self._changed.set()
+
+    def _put_unfound(self, message: pb.FindResolutions, problem: str, reason: str) -> None:
+        unfound = pb.FoundResolutions(id=message.id, complete=True, message=problem, reason=reason)
+        self._put_found(unfound, ResolutionPage((), 0))
+
     async def _last_checkpoint(self, job: UUID) -> int:
         try:
             return await self._reader.last_checkpoint(job)
@@ -188,10 +225,11 @@ class JournalStream:
 
     async def _send(self) -> None:
         while True:
-            if self._appended or self._loaded:
+            if self._appended or self._loaded or self._found:
                 frame, weight = self._frame()
                 await self._context.write(frame)
                 self._open -= len(frame.appended) + sum(loaded.complete for loaded in frame.loaded)
+                self._open -= sum(found.complete for found in frame.found)
                 self._open_bytes -= weight
                 self._room.set()
             elif self._over and not self._open:
@@ -210,6 +248,10 @@ class JournalStream:
         while self._loaded and weight < ANSWER_BYTES_MAX:
             loaded, size = self._loaded.popleft()
             frame.loaded.append(loaded)
+            weight += size
+        while self._found and weight < ANSWER_BYTES_MAX:
+            found, size = self._found.popleft()
+            frame.found.append(found)
             weight += size
         return frame, weight
 

@@ -9,11 +9,13 @@ from aetheris_chassis.batch import BatchWriter
 from aetheris_journal.chain import GENESIS, Break, Commit, first_break
 from aetheris_kernel.errors import ChainBroken, NotFound
 
-from aetheris_ledger.store.contract import PAGE_BYTES_MAX, PAGE_COMMITS_MAX, ChainPage, Store, Want
+from aetheris_ledger.store.contract import PAGE_BYTES_MAX, PAGE_COMMITS_MAX, ChainPage, ResolutionPage, Store, Want
 
 # The most commits that one shared query reads, and the least that each of its reads may ask for.
 _QUERY_COMMITS_MAX = 5_000
 _QUERY_COMMITS_EACH_MIN = 50
+# One answer with resolutions: it ends at the first that reaches this, so it holds less than twice as much.
+RESOLUTIONS_BYTES_MAX = 1024 * 1024
 
 
 class ChainReader:
@@ -36,6 +38,10 @@ class ChainReader:
 
     async def last_checkpoint(self, job: UUID) -> int:
         return await self._store.last_checkpoint(job)
+
+    async def resolutions(self, tenant: str, job: UUID, keys: Sequence[str]) -> ResolutionPage:
+        """The first page of the resolutions of these effects."""
+        return await self._store.resolutions(tenant, job, keys, bytes_max=RESOLUTIONS_BYTES_MAX)
 
     async def pages(self, want: Want) -> AsyncIterator[ChainPage]:
         """The pages of a chain, up to its present tail. Only the last page has no `more`."""

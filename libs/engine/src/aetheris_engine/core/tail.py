@@ -110,6 +110,7 @@ class Tail:
             body=self._encode(item.event for item in self._flight),
             changes=tuple(item.change for item in self._flight if item.change is not None),
             checkpoint=any(isinstance(item.event, CheckpointSaved) for item in self._flight),
+            terminal=isinstance(self._flight[-1].event, TERMINAL),
         )
 
     def acknowledge(self, head: bytes) -> Sequence[str]:

@@ -6,7 +6,7 @@ is stored, and its effects move in the same transaction or it is not stored at a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -36,6 +36,8 @@ class CommitLink:
     lease: int
     time_us: int
     hash: bytes
+    # It ends the job.
+    terminal: bool = False
 
 
 # The outcome of a start that the state of the effect does not permit. Missing states refuse the append.
@@ -68,7 +70,10 @@ def check(append: Append) -> Sequence[EffectMove]:
         raise Invalid(f"a body has 1 to {BODY_BYTES_MAX} bytes, not {len(append.body)}", field="body")
     if not append.changes:
         return ()
-    return _check_changes(append)
+    wanted = _check_changes(append)
+    if append.terminal and any(move.last is EffectState.STARTED for move in wanted):
+        raise Invalid("the commit that ends a job starts no effect", field="effects")
+    return wanted
 
 
 def own_retry(append: Append, standing: CommitLink) -> bool:
@@ -87,10 +92,12 @@ def judge(
     standing: CommitLink | None,
     before: CommitLink | None,
     effects: Mapping[str, Effect],
+    started: Collection[str] = (),
 ) -> Answer | None:
     """The answer to an append that cannot be stored, or was stored before; None where it can be stored.
 
-    `standing` is the commit at its place, `before` the commit before that, `effects` the rows of its keys.
+    `standing` is the commit at its place, `before` the commit before that, `effects` the rows of its keys. For an
+    append that ends the job, `started` are the keys of the job's effects that are started.
     """
     if standing is not None:
         if own_retry(append, standing):
@@ -98,10 +105,19 @@ def judge(
         return Answer(AppendOutcome.FENCED)
     if append.seq > 1 and (before is None or before.hash != append.parent or before.lease > append.lease):
         return Answer(AppendOutcome.FENCED)
+    if before is not None and before.terminal:
+        return Answer(AppendOutcome.REFUSED, message="the job has ended: nothing follows the commit that ends it")
     for move in wanted:
         effect = effects.get(move.key)
         if not permits(effect, append.job_id, move.first):
             return _impossible(move, effect)
+    if append.terminal:
+        open_keys = set(started).difference(move.key for move in wanted)
+        if open_keys:
+            return Answer(
+                AppendOutcome.REFUSED,
+                message=f"the job cannot end while effect {min(open_keys)!r} is started and has no outcome",
+            )
     return None
 
 

@@ -3,15 +3,25 @@
 -- the planner may read the whole table. A lease number never falls along a chain. The first commit has no row before
 -- it, and the caller has checked that its parent is zeros. A place that is taken stays as it is and is not returned,
 -- and the caller then reads the commit there. The caller sorts the rows, so that two writers lock them in the same
--- order.
-INSERT INTO ledger.commits (seq, lease, time_us, job_id, hash, body, checkpoint)
-SELECT a.seq, a.lease, $7, a.job_id, a.hash, a.body, a.checkpoint
-FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bytea[], $8::boolean[])
-    AS a (job_id, seq, parent, lease, hash, body, checkpoint)
-WHERE a.seq = 1
-    OR a.parent = (
-        SELECT c.hash FROM ledger.commits c
-        WHERE c.job_id = a.job_id AND c.seq = a.seq - 1 AND c.lease <= a.lease
+-- order. Nothing follows a terminal commit, and `alone` marks a terminal commit that moves no effect: it is stored only
+-- where no effect of its job is started. (One that moves effects is checked by `unfinished` after they have moved.)
+-- The LIMIT keeps that check one index probe for each row, too.
+INSERT INTO ledger.commits (seq, lease, time_us, job_id, hash, body, checkpoint, terminal)
+SELECT a.seq, a.lease, $7, a.job_id, a.hash, a.body, a.checkpoint, a.terminal
+FROM unnest(
+    $1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bytea[], $8::boolean[], $9::boolean[],
+    $10::boolean[]
+) AS a (job_id, seq, parent, lease, hash, body, checkpoint, terminal, alone)
+WHERE (
+        a.seq = 1
+        OR a.parent = (
+            SELECT c.hash FROM ledger.commits c
+            WHERE c.job_id = a.job_id AND c.seq = a.seq - 1 AND c.lease <= a.lease AND NOT c.terminal
+        )
+    )
+    AND (
+        NOT a.alone
+        OR (SELECT true FROM ledger.effects e WHERE e.job_id = a.job_id AND e.state = 1 LIMIT 1) IS NULL
     )
 ON CONFLICT (job_id, seq) DO NOTHING
 RETURNING job_id, seq;
@@ -19,14 +29,15 @@ RETURNING job_id, seq;
 -- name: places
 -- The commit at each place and the one before it. LIMIT keeps the planner from turning the subqueries into joins.
 SELECT p.n, here.lease, here.time_us, here.hash,
-    before.lease AS before_lease, before.time_us AS before_time_us, before.hash AS before_hash
+    before.lease AS before_lease, before.time_us AS before_time_us, before.hash AS before_hash,
+    before.terminal AS before_terminal
 FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS p (job_id, seq, n)
 LEFT JOIN LATERAL (
     SELECT c.lease, c.time_us, c.hash FROM ledger.commits c
     WHERE c.job_id = p.job_id AND c.seq = p.seq LIMIT 1
 ) here ON true
 LEFT JOIN LATERAL (
-    SELECT c.lease, c.time_us, c.hash FROM ledger.commits c
+    SELECT c.lease, c.time_us, c.hash, c.terminal FROM ledger.commits c
     WHERE c.job_id = p.job_id AND c.seq = p.seq - 1 LIMIT 1
 ) before ON true;
 

@@ -58,6 +58,30 @@ WHERE e.job_id = $1 AND e.seq BETWEEN $2 AND $3
 ORDER BY e.seq, e.key
 LIMIT $4;
 
+-- name: unfinished
+-- The effects of these jobs that are started and have no outcome, of each job at most $2.
+SELECT j.job_id, e.key
+FROM unnest($1::uuid[]) AS j (job_id)
+CROSS JOIN LATERAL (
+    SELECT e.key FROM ledger.effects e WHERE e.job_id = j.job_id AND e.state = 1 ORDER BY e.seq LIMIT $2
+) e;
+
+-- name: resolutions
+-- The resolutions that wait for the holder of one job, among these keys, until those before a row weigh $5 bytes. $4 is
+-- what one weighs beside its result. The states are those of an effect without an outcome.
+SELECT p.n, p.key, p.note_us, p.note_verdict, p.note_source, p.note_result, p.note_actor, p.note_text
+FROM (
+    SELECT k.n, e.*, sum($4::bigint + coalesce(octet_length(e.note_result), 0)) OVER (ORDER BY k.n)
+        - $4::bigint - coalesce(octet_length(e.note_result), 0) AS ahead
+    FROM unnest($3::text[]) WITH ORDINALITY AS k (key, n)
+    CROSS JOIN LATERAL (
+        SELECT * FROM ledger.effects e WHERE e.tenant = $1 AND e.key = k.key LIMIT 1
+    ) e
+    WHERE e.job_id = $2 AND e.state IN (1, 4) AND e.note_us IS NOT NULL
+) p
+WHERE p.ahead < $5
+ORDER BY p.n;
+
 -- name: list_effects
 -- A page over several states: the newest rows of each state, merged, so that each state is one walk along the index.
 SELECT e.*

@@ -16,6 +16,8 @@ CREATE TABLE ledger.commits (
     body    bytea  NOT NULL,
     -- A hint for readers; what counts is in the body.
     checkpoint boolean NOT NULL DEFAULT false,
+    -- It ends the job: no commit is accepted behind it.
+    terminal boolean NOT NULL DEFAULT false,
     CONSTRAINT commits_pkey PRIMARY KEY (job_id, seq),
     CONSTRAINT commits_seq_check CHECK (seq >= 1),
     CONSTRAINT commits_lease_check CHECK (lease >= 1),

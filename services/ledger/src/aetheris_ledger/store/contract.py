@@ -53,6 +53,25 @@ class EffectListing:
     limit: int = 100
 
 
+# The states in which a resolution waits for the job's holder. That of a settled effect is kept and not read any more.
+UNSETTLED = (EffectState.STARTED, EffectState.IN_DOUBT)
+
+# What a resolution weighs beside its result: the actor and the text at their limits are below this.
+RESOLUTION_BYTES = 9 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ResolutionPage:
+    """The resolutions that wait for a job's holder, among the first `read` of the keys that were asked for."""
+
+    found: Sequence[tuple[str, EffectResolution]]
+    read: int
+
+
+def resolution_bytes(resolution: EffectResolution) -> int:
+    return len(resolution.result) + RESOLUTION_BYTES
+
+
 class Snapshot(Protocol):
     """Chains and effects as they stand at one moment."""
 
@@ -88,6 +107,10 @@ class Store(Protocol):
     async def effect(self, tenant: str, key: str) -> Effect | None: ...
 
     async def effects(self, listing: EffectListing) -> Sequence[Effect]: ...
+
+    async def resolutions(self, tenant: str, job: UUID, keys: Sequence[str], *, bytes_max: int = ...) -> ResolutionPage:
+        """The resolutions of those effects of `job`. A page ends before the next one, once they make up `bytes_max`
+        by `resolution_bytes`."""
 
     async def leave_resolution(self, was: Effect, resolution: EffectResolution) -> bool:
         """Put `resolution` on the row. False, and no change, unless the row is still as it `was`."""

@@ -9,13 +9,23 @@ from uuid import UUID
 
 from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import Commit, commit_hash
-from aetheris_journal.effect import EffectResolution
+from aetheris_journal.effect import EffectResolution, EffectState
 from aetheris_kernel.clock import Clock, SystemClock
 from aetheris_kernel.errors import Invalid
 
 from aetheris_ledger.core.append import CommitLink, check, judge, microseconds
 from aetheris_ledger.core.effect import Effect, moved
-from aetheris_ledger.store.contract import PAGE_BYTES_MAX, PAGE_COMMITS_MAX, ChainPage, EffectListing, Want, with_result
+from aetheris_ledger.store.contract import (
+    PAGE_BYTES_MAX,
+    PAGE_COMMITS_MAX,
+    UNSETTLED,
+    ChainPage,
+    EffectListing,
+    ResolutionPage,
+    Want,
+    resolution_bytes,
+    with_result,
+)
 
 
 class MemoryStore:
@@ -26,6 +36,8 @@ class MemoryStore:
         # Public, so that tests can read what was written and tamper with it.
         self.chains: dict[UUID, dict[int, Commit]] = {}
         self.checkpoints: dict[UUID, int] = {}
+        # The commits that end their jobs.
+        self.ends: dict[UUID, int] = {}
         self.rows: dict[tuple[str, str], Effect] = {}
 
     async def append(self, appends: Sequence[Append]) -> Sequence[Answer]:
@@ -83,6 +95,21 @@ class MemoryStore:
     async def effects_named(self, tenant: str, keys: Sequence[str]) -> Sequence[Effect]:
         return [self.rows[tenant, key] for key in set(keys) if (tenant, key) in self.rows]
 
+    async def resolutions(
+        self, tenant: str, job: UUID, keys: Sequence[str], *, bytes_max: int = PAGE_BYTES_MAX
+    ) -> ResolutionPage:
+        found: list[tuple[str, EffectResolution]] = []
+        room = bytes_max
+        for read, key in enumerate(keys):
+            row = self.rows.get((tenant, key))
+            if row is None or row.job != job or row.resolution is None or row.state not in UNSETTLED:
+                continue
+            if room <= 0:
+                return ResolutionPage(found, read)
+            found.append((key, row.resolution))
+            room -= resolution_bytes(row.resolution)
+        return ResolutionPage(found, len(keys))
+
     async def leave_resolution(self, was: Effect, resolution: EffectResolution) -> bool:
         if self.rows.get((was.tenant, was.key)) != was or was.resolution is not None:
             return False
@@ -94,15 +121,22 @@ class MemoryStore:
             wanted = check(append)
         except Invalid as refusal:
             return Answer(AppendOutcome.REFUSED, message=refusal.message)
-        chain = self.chains.get(append.job_id, {})
         rows = {move.key: row for move in wanted if (row := self.rows.get((append.tenant, move.key))) is not None}
-        answer = judge(append, wanted, _link(chain.get(append.seq)), _link(chain.get(append.seq - 1)), rows)
+        started: Sequence[str] = ()
+        if append.terminal:
+            own = (row for row in self.rows.values() if row.job == append.job_id)
+            started = [row.key for row in own if row.state is EffectState.STARTED]
+        answer = judge(
+            append, wanted, self._link(append, append.seq), self._link(append, append.seq - 1), rows, started
+        )
         if answer is None:
             digest = commit_hash(append.parent, append.job_id, append.seq, append.lease, time_us, append.body)
             commit = Commit(append.seq, append.lease, time_us, digest, append.body)
             self.chains.setdefault(append.job_id, {})[append.seq] = commit
             if append.checkpoint:
                 self.checkpoints[append.job_id] = append.seq
+            if append.terminal:
+                self.ends[append.job_id] = append.seq
             for move in wanted:
                 self.rows[append.tenant, move.key] = moved(
                     rows.get(move.key), move, tenant=append.tenant, job=append.job_id,
@@ -115,6 +149,8 @@ class MemoryStore:
             return with_result(answer, effect, None if outcome is None else outcome.body)
         return answer
 
-
-def _link(commit: Commit | None) -> CommitLink | None:
-    return None if commit is None else CommitLink(commit.lease, commit.time_us, commit.hash)
+    def _link(self, append: Append, seq: int) -> CommitLink | None:
+        commit = self.chains.get(append.job_id, {}).get(seq)
+        if commit is None:
+            return None
+        return CommitLink(commit.lease, commit.time_us, commit.hash, terminal=self.ends.get(append.job_id) == seq)

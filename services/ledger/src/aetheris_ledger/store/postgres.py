@@ -19,7 +19,16 @@ from aetheris_kernel.errors import Invalid, Unavailable
 from aetheris_ledger.core.append import check, microseconds
 from aetheris_ledger.core.effect import Effect
 from aetheris_ledger.store import rows, write
-from aetheris_ledger.store.contract import PAGE_BYTES_MAX, PAGE_COMMITS_MAX, ChainPage, EffectListing, Want
+from aetheris_ledger.store.contract import (
+    PAGE_BYTES_MAX,
+    PAGE_COMMITS_MAX,
+    RESOLUTION_BYTES,
+    ChainPage,
+    EffectListing,
+    ResolutionPage,
+    Want,
+    resolution_bytes,
+)
 from aetheris_ledger.store.write import Q
 
 # Longer than any write takes. After it the connection is dropped, and whether the batch was stored is not known.
@@ -91,6 +100,16 @@ class PostgresStore:
             else:
                 found = await connection.fetch(Q.list_job_effects, *common, listing.job)
         return [rows.to_effect(row) for row in found]
+
+    async def resolutions(
+        self, tenant: str, job: UUID, keys: Sequence[str], *, bytes_max: int = PAGE_BYTES_MAX
+    ) -> ResolutionPage:
+        async with _acquiring(self._reading) as connection:
+            found = await connection.fetch(Q.resolutions, tenant, job, keys, RESOLUTION_BYTES, bytes_max)
+        left = [(row["key"], resolution) for row in found if (resolution := rows.to_resolution(row)) is not None]
+        if sum(resolution_bytes(resolution) for _, resolution in left) < bytes_max:
+            return ResolutionPage(left, len(keys))
+        return ResolutionPage(left, found[-1]["n"])
 
     async def leave_resolution(self, was: Effect, resolution: EffectResolution) -> bool:
         async with _acquiring(self._reading) as connection:

@@ -32,7 +32,7 @@ def to_links(row: asyncpg.Record) -> tuple[CommitLink | None, CommitLink | None]
     here = None if row["hash"] is None else CommitLink(row["lease"], row["time_us"], row["hash"])
     before = None
     if row["before_hash"] is not None:
-        before = CommitLink(row["before_lease"], row["before_time_us"], row["before_hash"])
+        before = CommitLink(row["before_lease"], row["before_time_us"], row["before_hash"], row["before_terminal"])
     return here, before
 
 
@@ -49,11 +49,11 @@ def to_effect(row: asyncpg.Record) -> Effect:
         result_digest=row["result_digest"] or b"",
         outcome_seq=row["outcome_seq"],
         updated_us=row["updated_us"],
-        resolution=_to_resolution(row),
+        resolution=to_resolution(row),
     )
 
 
-def _to_resolution(row: asyncpg.Record) -> EffectResolution | None:
+def to_resolution(row: asyncpg.Record) -> EffectResolution | None:
     if row["note_us"] is None:
         return None
     return EffectResolution(

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -24,7 +25,7 @@ from aetheris_chassis.queries import load_queries
 from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import commit_hash
 
-from aetheris_ledger.core.append import judge
+from aetheris_ledger.core.append import CHANGES_MAX, judge
 from aetheris_ledger.core.effect import Effect, EffectMove
 from aetheris_ledger.store import rows
 from aetheris_ledger.store.contract import with_result
@@ -42,7 +43,7 @@ Answers = dict[int, Answer]
 
 
 class _NotMoved(Exception):
-    """An effect could not be moved: the transaction is rolled back."""
+    """An effect could not be moved, or an ended job has one without an outcome: the transaction is rolled back."""
 
 
 @dataclass(slots=True)
@@ -133,7 +134,9 @@ async def _attempt(connection: Connection, items: Sequence[Item], time_us: int, 
         try:
             async with connection.transaction():
                 stored = await _insert(connection, ordered, hashes, time_us)
-                await _move(connection, [item for item in ordered if item.place in stored], time_us)
+                moved = [item for item in ordered if item.place in stored and item.wanted]
+                await _move(connection, moved, time_us)
+                await _ended(connection, [item for item in moved if item.append.terminal])
         except _NotMoved:
             return items
     for item, digest in zip(ordered, hashes, strict=True):
@@ -156,6 +159,8 @@ async def _insert(
         [item.append.body for item in items],
         time_us,
         [item.append.checkpoint for item in items],
+        [item.append.terminal for item in items],
+        [item.append.terminal and not item.wanted for item in items],
     )
     if len(inserted) == len(items):
         return {item.place for item in items}
@@ -173,6 +178,12 @@ async def _move(connection: Connection, items: Sequence[Item], time_us: int) -> 
         raise _NotMoved
 
 
+async def _ended(connection: Connection, items: Sequence[Item]) -> None:
+    """Check the jobs that these items end, after their effects have moved."""
+    if items and await connection.fetch(Q.unfinished, [item.append.job_id for item in items], 1):
+        raise _NotMoved
+
+
 async def _judged(connection: Connection, items: Sequence[Item], answers: Answers) -> list[Item]:
     """Answer the `items` that the stored rows decide, and return the others.
 
@@ -181,13 +192,15 @@ async def _judged(connection: Connection, items: Sequence[Item], answers: Answer
     places = await connection.fetch(Q.places, [i.append.job_id for i in items], [i.append.seq for i in items])
     links = {row["n"]: rows.to_links(row) for row in places}
     effects = await _effects_of(connection, items)
+    started = await _started_of(connection, items)
     free: list[Item] = []
     taken: set[object] = set()
     recorded: list[tuple[Item, Answer, Effect]] = []
     for n, item in enumerate(items, 1):
         answer = None
         if taken.isdisjoint(item.resources()):
-            answer = judge(item.append, item.wanted, *links[n], effects[item.append.tenant])
+            rows_of_keys = effects[item.append.tenant]
+            answer = judge(item.append, item.wanted, *links[n], rows_of_keys, started[item.append.job_id])
         if answer is None:
             free.append(item)
             taken.update(item.resources())
@@ -207,6 +220,16 @@ async def _effects_of(connection: Connection, items: Sequence[Item]) -> dict[str
         tenants, keys = map(list, zip(*names, strict=True))
         for row in await connection.fetch(Q.effects_named, tenants, keys):
             found[row["tenant"]][row["key"]] = rows.to_effect(row)
+    return found
+
+
+async def _started_of(connection: Connection, items: Sequence[Item]) -> dict[UUID, list[str]]:
+    """The started effects of the jobs that an item ends: one more of each than an append may change."""
+    jobs = [item.append.job_id for item in items if item.append.terminal]
+    found: dict[UUID, list[str]] = defaultdict(list)
+    if jobs:
+        for row in await connection.fetch(Q.unfinished, jobs, CHANGES_MAX + 1):
+            found[row["job_id"]].append(row["key"])
     return found
 
 

@@ -1,19 +1,18 @@
-"""The ledger, as a runner calls it: one stream for appends, and single calls for the rest.
+"""The ledger, as a runner calls it: one stream for appends and for questions about the record.
 
-A frame carries all appends that queued while the last frame was being sent. Appends without an answer when a stream is
-lost are sent again on the next one. The ledger recognises a repeated append and answers it like the first.
+A frame carries all that queued while the last frame was being sent. What has no answer when a stream is lost is sent
+again on the next one. The ledger recognises a repeated append and answers it like the first.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import grpc
 import structlog
-from aetheris_chassis.client import retrying
 from aetheris_chassis.streams import converse
 from aetheris_engine.ports import Stretch
 from aetheris_journal.append import Answer, Append, AppendOutcome
@@ -27,7 +26,8 @@ from aetheris_proto.ledger.v1 import ledger_pb2_grpc as rpc
 log = structlog.get_logger()
 
 FRAME_BYTES_MAX = 3 * 1024 * 1024
-RESOLUTION_DEADLINE_S = 30.0
+# How many effects one question for resolutions names. The ledger takes no more.
+FIND_KEYS_MAX = 1_000
 _RECONNECT_S, _RECONNECT_MAX_S = 0.05, 0.5
 _UNAVAILABLE_PAUSE_S = 0.1
 
@@ -49,6 +49,13 @@ class _Loading:
     commits: list[Commit] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Finding:
+    message: pb.FindResolutions
+    answer: asyncio.Future[Mapping[str, EffectResolution]]
+    found: dict[str, EffectResolution] = field(default_factory=dict)
+
+
 class LedgerJournal:
     """`ports.Journal` over gRPC. `run` keeps the stream open."""
 
@@ -58,6 +65,7 @@ class LedgerJournal:
         self._answers = 0
         self._appends: dict[int, _Sent] = {}
         self._loads: dict[int, _Loading] = {}
+        self._finds: dict[int, _Finding] = {}
         self._queue: list[int] = []
         self._queued = asyncio.Event()
 
@@ -85,30 +93,39 @@ class LedgerJournal:
         finally:
             self._loads.pop(number, None)
 
-    async def resolution(self, tenant: str, job_id: UUID, key: str) -> EffectResolution | None:
-        request = pb.ListEffectsRequest(tenant=tenant, job_id=str(job_id), page_size=1_000)
-        while True:
-            page = await retrying(lambda: self._stub.ListEffects(request, timeout=5), deadline_s=RESOLUTION_DEADLINE_S)
-            for found in page.effects:
-                if found.key == key:
-                    return _to_resolution(found.note) if found.HasField("note") else None
-            if not page.next_page_token:
-                return None
-            request.page_token = page.next_page_token
+    async def resolutions(self, tenant: str, job_id: UUID, keys: Sequence[str]) -> Mapping[str, EffectResolution]:
+        found: dict[str, EffectResolution] = {}
+        for start in range(0, len(keys), FIND_KEYS_MAX):
+            some = keys[start : start + FIND_KEYS_MAX]
+            found |= await self._find(pb.FindResolutions(tenant=tenant, job_id=str(job_id), keys=some))
+        return found
+
+    async def _find(self, message: pb.FindResolutions) -> Mapping[str, EffectResolution]:
+        self._number += 1
+        number = message.id = self._number
+        answer: asyncio.Future[Mapping[str, EffectResolution]] = asyncio.get_running_loop().create_future()
+        self._finds[number] = _Finding(message, answer)
+        self._enqueue(number)
+        try:
+            return await answer
+        finally:
+            self._finds.pop(number, None)
 
     async def run(self) -> None:
         pause = _RECONNECT_S
         while True:
             # Send every unanswered append again, in the order of the first sending.
-            self._queue = sorted([*self._appends, *self._loads])
+            self._queue = sorted([*self._appends, *self._loads, *self._finds])
             for loading in self._loads.values():
                 loading.commits.clear()
                 loading.parent = GENESIS
+            for finding in self._finds.values():
+                finding.found.clear()
             if self._queue:
                 self._queued.set()
             answers = self._answers
             end = await converse(self._stub.Journal(), self._next_frame, self._answered)
-            unanswered = len(self._appends) + len(self._loads)
+            unanswered = len(self._appends) + len(self._loads) + len(self._finds)
             log.warning("journal lost", error=end.message if end else "goodbye", unanswered=unanswered)
             pause = _RECONNECT_S if self._answers > answers else min(pause * 2, _RECONNECT_MAX_S)
             await asyncio.sleep(pause)
@@ -129,6 +146,9 @@ class LedgerJournal:
             elif (loading := self._loads.get(number)) is not None:
                 frame.loads.append(loading.message)
                 size += 60
+            elif (finding := self._finds.get(number)) is not None:
+                frame.finds.append(finding.message)
+                size += finding.message.ByteSize()
             if size >= FRAME_BYTES_MAX:
                 break
         del self._queue[:taken]
@@ -156,8 +176,27 @@ class LedgerJournal:
             elif loaded.complete:
                 loading.chain.set_result(Stretch(loading.commits, loading.parent))
 
+        for found in response.found:
+            self._heard(found)
+
+    def _heard(self, found: pb.FoundResolutions) -> None:
+        finding = self._finds.get(found.id)
+        if finding is None or finding.answer.done():
+            return
+        if found.message:
+            refusal = _refusal(found)
+            if isinstance(refusal, Unavailable):
+                finding.found.clear()
+                asyncio.get_running_loop().call_later(_UNAVAILABLE_PAUSE_S, self._again, found.id)
+            else:
+                finding.answer.set_exception(refusal)
+            return
+        finding.found.update((each.key, _to_resolution(each.note)) for each in found.resolutions)
+        if found.complete:
+            finding.answer.set_result(finding.found)
+
     def _again(self, number: int) -> None:
-        if number in self._appends:
+        if number in self._appends or number in self._finds:
             self._enqueue(number)
 
 
@@ -171,6 +210,7 @@ def _to_append(number: int, append: Append) -> pb.Append:
         lease=append.lease,
         body=append.body,
         checkpoint=append.checkpoint,
+        terminal=append.terminal,
         effects=[
             pb.EffectChange(
                 key=change.key,
@@ -184,15 +224,15 @@ def _to_append(number: int, append: Append) -> pb.Append:
     )
 
 
-def _refusal(loaded: pb.Loaded) -> Refusal:
-    match loaded.reason:
+def _refusal(answer: pb.Loaded | pb.FoundResolutions) -> Refusal:
+    match answer.reason:
         case "CHAIN_BROKEN":
-            return ChainBroken(loaded.message)
+            return ChainBroken(answer.message)
         case "" | "UNAVAILABLE":
             # A ledger of an earlier version gives no reason.
-            return Unavailable(loaded.message)
+            return Unavailable(answer.message)
         case _:
-            return Conflict(loaded.message)
+            return Conflict(answer.message)
 
 
 def _from_appended(appended: pb.Appended) -> Answer:

@@ -31,15 +31,17 @@ EFFECT_STATE_ABANDONED: EffectState
 EFFECT_STATE_COMPENSATED: EffectState
 
 class JournalRequest(_message.Message):
-    __slots__ = ("appends", "loads")
+    __slots__ = ("appends", "loads", "finds")
     APPENDS_FIELD_NUMBER: _ClassVar[int]
     LOADS_FIELD_NUMBER: _ClassVar[int]
+    FINDS_FIELD_NUMBER: _ClassVar[int]
     appends: _containers.RepeatedCompositeFieldContainer[Append]
     loads: _containers.RepeatedCompositeFieldContainer[Load]
-    def __init__(self, appends: _Optional[_Iterable[_Union[Append, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[Load, _Mapping]]] = ...) -> None: ...
+    finds: _containers.RepeatedCompositeFieldContainer[FindResolutions]
+    def __init__(self, appends: _Optional[_Iterable[_Union[Append, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[Load, _Mapping]]] = ..., finds: _Optional[_Iterable[_Union[FindResolutions, _Mapping]]] = ...) -> None: ...
 
 class Append(_message.Message):
-    __slots__ = ("id", "job_id", "tenant", "seq", "parent", "lease", "body", "effects", "checkpoint")
+    __slots__ = ("id", "job_id", "tenant", "seq", "parent", "lease", "body", "effects", "checkpoint", "terminal")
     ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +51,7 @@ class Append(_message.Message):
     BODY_FIELD_NUMBER: _ClassVar[int]
     EFFECTS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    TERMINAL_FIELD_NUMBER: _ClassVar[int]
     id: int
     job_id: str
     tenant: str
@@ -58,7 +61,8 @@ class Append(_message.Message):
     body: bytes
     effects: _containers.RepeatedCompositeFieldContainer[EffectChange]
     checkpoint: bool
-    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., tenant: _Optional[str] = ..., seq: _Optional[int] = ..., parent: _Optional[bytes] = ..., lease: _Optional[int] = ..., body: _Optional[bytes] = ..., effects: _Optional[_Iterable[_Union[EffectChange, _Mapping]]] = ..., checkpoint: _Optional[bool] = ...) -> None: ...
+    terminal: bool
+    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., tenant: _Optional[str] = ..., seq: _Optional[int] = ..., parent: _Optional[bytes] = ..., lease: _Optional[int] = ..., body: _Optional[bytes] = ..., effects: _Optional[_Iterable[_Union[EffectChange, _Mapping]]] = ..., checkpoint: _Optional[bool] = ..., terminal: _Optional[bool] = ...) -> None: ...
 
 class EffectChange(_message.Message):
     __slots__ = ("key", "tool", "arguments_digest", "state", "result_digest")
@@ -86,13 +90,27 @@ class Load(_message.Message):
     from_checkpoint: bool
     def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., after_seq: _Optional[int] = ..., from_checkpoint: _Optional[bool] = ...) -> None: ...
 
+class FindResolutions(_message.Message):
+    __slots__ = ("id", "tenant", "job_id", "keys")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    tenant: str
+    job_id: str
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[int] = ..., tenant: _Optional[str] = ..., job_id: _Optional[str] = ..., keys: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class JournalResponse(_message.Message):
-    __slots__ = ("appended", "loaded")
+    __slots__ = ("appended", "loaded", "found")
     APPENDED_FIELD_NUMBER: _ClassVar[int]
     LOADED_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
     appended: _containers.RepeatedCompositeFieldContainer[Appended]
     loaded: _containers.RepeatedCompositeFieldContainer[Loaded]
-    def __init__(self, appended: _Optional[_Iterable[_Union[Appended, _Mapping]]] = ..., loaded: _Optional[_Iterable[_Union[Loaded, _Mapping]]] = ...) -> None: ...
+    found: _containers.RepeatedCompositeFieldContainer[FoundResolutions]
+    def __init__(self, appended: _Optional[_Iterable[_Union[Appended, _Mapping]]] = ..., loaded: _Optional[_Iterable[_Union[Loaded, _Mapping]]] = ..., found: _Optional[_Iterable[_Union[FoundResolutions, _Mapping]]] = ...) -> None: ...
 
 class Appended(_message.Message):
     __slots__ = ("id", "decision", "hash", "result", "holder_job_id", "message", "key")
@@ -147,6 +165,28 @@ class Loaded(_message.Message):
     reason: str
     parent: bytes
     def __init__(self, id: _Optional[int] = ..., commits: _Optional[_Iterable[_Union[Commit, _Mapping]]] = ..., complete: _Optional[bool] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ..., parent: _Optional[bytes] = ...) -> None: ...
+
+class FoundResolutions(_message.Message):
+    __slots__ = ("id", "resolutions", "complete", "message", "reason")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    RESOLUTIONS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    resolutions: _containers.RepeatedCompositeFieldContainer[FoundResolution]
+    complete: bool
+    message: str
+    reason: str
+    def __init__(self, id: _Optional[int] = ..., resolutions: _Optional[_Iterable[_Union[FoundResolution, _Mapping]]] = ..., complete: _Optional[bool] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class FoundResolution(_message.Message):
+    __slots__ = ("key", "note")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    note: EffectNote
+    def __init__(self, key: _Optional[str] = ..., note: _Optional[_Union[EffectNote, _Mapping]] = ...) -> None: ...
 
 class Commit(_message.Message):
     __slots__ = ("seq", "lease", "record_time", "hash", "body")
