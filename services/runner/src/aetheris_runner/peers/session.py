@@ -15,6 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 from uuid import UUID
 
@@ -30,6 +31,8 @@ from aetheris_kernel.errors import Conflict, Refusal
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as rpc
 
+from aetheris_runner.peers.work_frames import WorkFrames
+
 log = structlog.get_logger()
 
 _RECONNECT_S, _RECONNECT_MAX_S = 0.05, 1.0
@@ -43,6 +46,9 @@ _HANDOVER_S = 2.0
 # The part of a lease that the runner does not use, so that clocks of slightly different speed cannot make two leases
 # overlap.
 _MARGIN = 0.1
+
+# The scheduler refuses a first frame that names more jobs.
+_NAMED_MAX = 10_000
 
 
 class Jobs(Protocol):
@@ -107,7 +113,7 @@ class Session:
         self._session_id = session_id or str(uuid.uuid4())
         self.welcomed = asyncio.Event()
         self._due = asyncio.Event()
-        self._frame = pb.WorkRequest()
+        self._frames = WorkFrames()
         self._unsettled: dict[tuple[str, int], _Unsettled] = {}
         self._progressing: Counter[tuple[str, int]] = Counter()
         self._beats: dict[int, float] = {}
@@ -125,7 +131,7 @@ class Session:
         message = _to_outcome(job_id, lease, outcome)
         effective: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._unsettled[message.job_id, lease] = _Unsettled(message, effective)
-        self._frame.outcomes.append(message)
+        self._frames.outcome(message)
         self.free()
         return effective
 
@@ -133,7 +139,7 @@ class Session:
         """Report progress. It is sent only once: if it is lost, the scheduler may count one crash too many."""
         message = pb.Outcome(job_id=str(job_id), lease=lease, progressed=pb.Progressed(fraction=fraction, note=note))
         self._progressing[message.job_id, lease] += 1
-        self._frame.outcomes.append(message)
+        self._frames.outcome(message)
         self._due.set()
 
     async def cancel_reason(self, job_id: UUID) -> str:
@@ -150,7 +156,7 @@ class Session:
     def free(self) -> None:
         """Ask the scheduler for one more job."""
         if not self._leaving:
-            self._frame.credits += 1
+            self._frames.credit()
         self._due.set()
 
     async def hand_over_to(self, successor: str) -> None:
@@ -187,7 +193,7 @@ class Session:
         pause = _RECONNECT_S
         while True:
             beats = self._beat
-            self._frame = self._hello()
+            self._say_hello()
             self._due.set()
             self._call = self._stub.Work()
             end = await converse(self._call, self._next_frame, self._heard)
@@ -199,25 +205,29 @@ class Session:
             pause = _RECONNECT_S if self._beat > beats + 1 else min(pause * 2, _RECONNECT_MAX_S)
             await asyncio.sleep(pause)
 
-    def _hello(self) -> pb.WorkRequest:
+    def _say_hello(self) -> None:
         self._progressing.clear()
         held = self._jobs.held
         room = 0 if self._leaving else max(self._capacity - len(held), 0)
+        # The scheduler takes back a job that a returning session does not name. Outcomes that do not fit into the first
+        # frame come later, so their jobs are named, too.
+        named = dict.fromkeys([*((str(job_id), lease) for job_id, lease in held), *self._unsettled])
         hello = pb.Hello(
             session_id=self._session_id,
             runner_id=self._runner_id,
             agents=self._agents,
             queues=self._queues,
             capacity=self._capacity,
-            held=[pb.Held(job_id=str(job_id), lease=lease) for job_id, lease in held],
+            held=[pb.Held(job_id=job_id, lease=lease) for job_id, lease in islice(named, _NAMED_MAX)],
         )
         outcomes = [unsettled.message for unsettled in self._unsettled.values()]
-        return pb.WorkRequest(hello=hello, beat=self._next_beat(), outcomes=outcomes, credits=room)
+        self._frames.begin(hello, self._next_beat(), outcomes, room)
 
     async def _next_frame(self) -> pb.WorkRequest:
         await self._due.wait()
-        self._due.clear()
-        frame, self._frame = self._frame, pb.WorkRequest()
+        frame = self._frames.take()
+        if not self._frames.waiting:
+            self._due.clear()
         return frame
 
     def _next_beat(self) -> pb.Beat:
@@ -229,7 +239,7 @@ class Session:
         while True:
             await asyncio.sleep(self._lease_s / 4 if self._lease_s else 0.5)
             if self._lease_s:
-                self._frame.beat.CopyFrom(self._next_beat())
+                self._frames.beat(self._next_beat())
                 self._due.set()
 
     async def _watch_lease(self) -> None:
