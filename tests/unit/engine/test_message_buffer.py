@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from sys import getsizeof
 
 import pytest
 from aetheris_engine.core.message_buffer import HELD_BYTES_MAX, HELD_ENTRIES_MAX, MessageBuffer
@@ -33,7 +34,7 @@ class Reader:
             begin = 1 + next((i for i, known in enumerate(self.notes) if known.entry_id == after), -1)
             for place in range(begin, len(self.notes)):
                 if self.notes[place].name == channel:
-                    self.mail.put(self.notes[place], self.notes[place - 1].entry_id if place else "", [channel])
+                    self.mail.put_again(self.notes[place], self.notes[place - 1].entry_id if place else "", [channel])
             note = self.mail.take(channel)
         return note
 
@@ -107,3 +108,29 @@ def test_every_channel_keeps_its_order_and_loses_nothing_in_any_order_of_reads(
             got[channel].append(note)
 
     assert got == {channel: [note for note in reader.notes if note.name == channel] for channel in channels}
+
+
+def test_b7_nothing_is_remembered_of_messages_that_were_taken():
+    """A chat that has received a thousand messages needs no more memory than one that has received ten."""
+    mail: MessageBuffer[InboxEntry] = MessageBuffer()
+    sizes = []
+    for number in range(1_000):
+        mail.put(message(1_000 + number), f"n{999 + number}", ["a"])
+        assert mail.take("a") == message(1_000 + number)
+        if number in (9, 999):
+            sizes.append(sum(getsizeof(kept) for kept in vars(mail).values()))
+
+    assert sizes[0] == sizes[1]
+
+
+def test_a_message_that_was_given_back_is_never_dropped():
+    mail: MessageBuffer[InboxEntry] = MessageBuffer()
+    mail.put(message(0), "", ["a"])
+    taken = mail.take("a")
+    assert taken is not None
+    mail.put_back(taken)
+    for number in range(1, 2 * HELD_ENTRIES_MAX):
+        mail.put(message(number, "b"), f"n{number - 1}", ["b"])
+
+    assert mail.take("a") == taken
+    assert mail.missing(["a"]) == []

@@ -258,9 +258,11 @@ class Execution:
         self.record(terminal, value_bytes)
         self.life.on(lifecycle.RunEvent.TERMINAL)
 
-    def consumed(self, entry_id: str) -> None:
+    def consumed(self, entry_id: str, *, message: bool) -> None:
         """Note that an inbox entry was recorded. The inbox is told once the record is durable."""
-        self.replay.consumed.add(entry_id)
+        if not message:
+            # A message is gone once it was taken. A signal or a decision answers later waits, until a checkpoint.
+            self.replay.consumed.add(entry_id)
         self._consumed.append(entry_id)
 
     @property
@@ -273,6 +275,7 @@ class Execution:
         checkpoint."""
         self.waits.forget_facts(self.replay.consumed)
         self.replay.begin_again(saved)
+        self.writer.forget_written(len(saved.state))
 
     # Called by `job`.
 

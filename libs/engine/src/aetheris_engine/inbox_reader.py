@@ -44,6 +44,8 @@ class InboxReader:
         # settled at once. Entries that this run has recorded are settled later, because their record may not be durable
         # yet.
         self._recorded: frozenset[str] = frozenset()
+        # Those of them that the inbox has delivered again.
+        self._repeated: set[str] = set()
 
     def begin(self, recorded: Iterable[str]) -> None:
         """Note the entries that were in the chain when the job was taken over."""
@@ -107,13 +109,16 @@ class InboxReader:
             page = await self._page(after)
             more = page.more
             if not page.entries:
-                return
+                break
             fresh = [entry for entry in page.entries if entry.entry_id not in self._recorded]
             stale = [entry.entry_id for entry in page.entries if entry.entry_id in self._recorded]
             if stale:
                 execution.services.inbox.settle(execution.assignment, stale)
+                self._repeated.update(stale)
             self._after = page.entries[-1].entry_id
             execution.end(execution.waits.deliver(fresh, after))
+        # The inbox is read to its end: it has no other entry any more that was recorded before the takeover.
+        self._recorded = frozenset(self._repeated)
 
     async def _read_missing(self) -> None:
         """Read the messages again that did not fit into the buffer."""
@@ -131,7 +136,9 @@ class InboxReader:
                 more = page.more
                 if page.entries:
                     after = page.entries[-1].entry_id
-                if more and execution.waits.plenty:
+                if not more:
+                    execution.waits.reread_ended(channel)
+                elif execution.waits.plenty:
                     execution.waits.miss(channel, after)
                     break
 

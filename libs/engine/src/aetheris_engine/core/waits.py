@@ -132,7 +132,8 @@ class Waits:
         ended: list[Delivered] = []
         for entry in entries:
             if entry.kind is EntryKind.MESSAGE and entry.name == channel:
-                ended += self.deliver([entry], after)
+                self._messages.put_again(entry, after, self._listeners[EntryKind.MESSAGE])
+                ended += self._end_for(entry)
             after = entry.entry_id
         return ended
 
@@ -147,10 +148,19 @@ class Waits:
     def miss(self, channel: str, after: str) -> None:
         self._messages.miss(channel, after)
 
+    def reread_ended(self, channel: str) -> None:
+        self._messages.reread_ended(channel)
+
     @property
     def plenty(self) -> bool:
         """The buffer is half full, so reading pauses."""
         return self._messages.plenty
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the entries that are kept for later waits."""
+        facts = (*self._signals.values(), *self._decisions.values())
+        return self._messages.held_bytes + sum(len(entry.payload) for entry in facts)
 
     def forget_facts(self, read: Iterable[str]) -> None:
         """Drop the signals and decisions that ended a wait before a checkpoint, because the agent begins again behind
