@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from uuid import UUID
@@ -11,10 +12,12 @@ import pytest
 from aetheris import agent, signal, step, tool
 from aetheris.driving.program import PythonProgram
 from aetheris_engine import ports
+from aetheris_engine.job import Run
 from aetheris_journal import events as e
 from aetheris_journal.append import Answer, AppendOutcome
 from aetheris_runner.held_jobs import HeldJobs, Offered
 from aetheris_runner.hosts.python import PythonHosts
+from prometheus_client import REGISTRY
 
 from harness.crash import Fuse
 from harness.world import MemoryJournal, World
@@ -66,6 +69,7 @@ class Bench:
         self.go = asyncio.Event()
         self.stopped = asyncio.Event()
         _, journal, services = self.world.process(Fuse(-1))
+        self.services = services
         self.journal: MemoryJournal = journal
         hosts = PythonHosts()
         self.agents = {
@@ -73,11 +77,10 @@ class Bench:
         }
         self.jobs = HeldJobs(self.agents, services, self.session, warm_max=2)
 
-    def assign(self, name: str, lease: int, job: UUID = JOB, crash_count: int = 0) -> None:
+    def assign(self, name: str, lease: int, job: UUID = JOB, crash_count: int = 0, note: str = "") -> None:
         now = self.world.clock.now()
-        self.jobs.assign(
-            ports.Assignment(job, "default", name, "default", b'{"args":[]}', lease, now, crash_count=crash_count)
-        )
+        given = json.dumps({"args": [note] if note else []}).encode()
+        self.jobs.assign(ports.Assignment(job, "default", name, "default", given, lease, now, crash_count=crash_count))
 
     def _agents(self):  # type: ignore[no-untyped-def]
         bench = self
@@ -100,7 +103,7 @@ class Bench:
             return str(await bench.world.outside.do(idempotency_key, "done"))
 
         @agent("waits")
-        async def waits() -> object:
+        async def waits(about: str = "") -> object:
             bench.ran.append("drive")
             await note("before")
             return await signal("go")
@@ -280,3 +283,52 @@ async def test_a_broken_chain_parks_the_job_for_an_operator(bench: Bench):
     assert isinstance(outcome, ports.Parked)
     assert outcome.operator
     assert "commit 1" in outcome.reason
+
+
+async def test_a8_a_job_whose_task_ends_without_an_outcome_is_handed_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """A lease without a task would be renewed for ever."""
+
+    async def dies(self: Run, assignment: ports.Assignment) -> ports.Outcome:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(Run, "hold", dies)
+    bench.assign("waits", 1)
+    outcome = await bench.session.next()
+
+    assert isinstance(outcome, ports.Parked)
+    assert outcome.operator
+    assert bench.jobs.held == []
+
+
+async def test_a_fenced_run_tells_the_scheduler(bench: Bench):
+    """If the scheduler believes that this runner holds the job, the job would stay leased without running."""
+
+    def fenced(append: object) -> asyncio.Future[Answer]:
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answer.set_result(Answer(AppendOutcome.FENCED))
+        return answer
+
+    bench.journal.append = fenced  # type: ignore[method-assign]
+    bench.assign("waits", 1)
+    outcome = await bench.session.next()
+
+    assert outcome == ports.Parked("fenced: another lease wrote to the chain", operator=True)
+    assert bench.jobs.held == []
+
+
+async def test_b9_warm_jobs_stay_within_their_bytes(bench: Bench):
+    """The job that parked first is rebuilt from its record; the one that parked last goes on where it stood."""
+    bench.jobs = HeldJobs(bench.agents, bench.services, bench.session, warm_max=100, warm_bytes_max=200_000)
+    for number in range(3):
+        bench.assign("waits", 1, UUID(int=JOB.int + number), note="x" * 10_000)
+        await bench.session.next()
+    kept = REGISTRY.get_sample_value("aetheris_runner_jobs_warm_bytes")
+    for number in (2, 0):
+        bench.assign("waits", 2, UUID(int=JOB.int + number), note="x" * 10_000)
+        await bench.session.next()
+
+    assert kept is not None
+    assert 100_000 < kept <= 200_000
+    assert bench.ran.count("drive") == 3 + 1

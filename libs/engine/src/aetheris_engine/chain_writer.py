@@ -42,6 +42,15 @@ class ChainWriter:
         return self._tail.lease
 
     @property
+    def written_bytes(self) -> int:
+        """The sizes of the job's commits since its last checkpoint."""
+        return self._tail.written_bytes
+
+    def forget_written(self, kept_bytes: int) -> None:
+        """The program begins again from a checkpoint, with a state of so many bytes."""
+        self._tail.written_bytes = kept_bytes
+
+    @property
     def unwritten(self) -> Sequence[Event]:
         """The events that were recorded here and that the ledger has not acknowledged."""
         return self._tail.outstanding

@@ -87,11 +87,20 @@ class Run:
         else:
             self._held.execution.leave(reason)
 
+    @property
+    def recorded_bytes(self) -> int:
+        """How many bytes of data the job has in memory, as far as its record and its inbox tell."""
+        if self._held is None:
+            return 0
+        execution = self._held.execution
+        return len(execution.assignment.input) + execution.writer.written_bytes + execution.waits.held_bytes
+
     async def close(self) -> None:
         """Forget the job. Outcomes of tools that are not in the record are reported to the ledger as evidence."""
-        if self._held is None:
+        held, self._held = self._held, None
+        if held is None:
             return
-        execution = self._held.execution
+        execution = held.execution
         writer = execution.writer
         writer.close()
         await execution.close()

@@ -10,6 +10,7 @@ REPLAYED = Counter("aetheris_runner_replayed_total", "Commands answered from the
 JOBS = Counter("aetheris_runner_jobs_total", "Leases that ended, by how.", ["outcome"])
 HELD = Gauge("aetheris_runner_jobs_held", "Jobs held now.")
 WARM = Gauge("aetheris_runner_jobs_warm", "Parked jobs kept in memory.")
+WARM_BYTES = Gauge("aetheris_runner_jobs_warm_bytes", "Memory of the parked jobs, as estimated from their records.")
 
 # Looked up once, because looking a label up costs as much as counting.
 PURE = STEPS.labels("pure")

@@ -75,7 +75,7 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
         )
         hosts = PythonHosts()
         offered = {name: Offered(program, hosts, version(program)) for name, program in programs.items()}
-        jobs = HeldJobs(offered, services, session, warm_max=settings.warm_max)
+        jobs = HeldJobs(offered, services, session, warm_max=settings.warm_max, warm_bytes_max=settings.warm_bytes_max)
         loops = [
             tasks.create_task(journal.run(), name="journal"),
             tasks.create_task(inbox.run(), name="inbox"),

@@ -7,7 +7,6 @@ next number, no other runner held the job in between.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,10 +21,15 @@ from aetheris_engine.ports import Notice, Services
 from aetheris_journal.commands import Program
 from aetheris_kernel.errors import ChainBroken, Fenced, Refusal
 
+from aetheris_runner.warm_jobs import WARM_BYTES_MAX, WarmJobs
+
 log = structlog.get_logger()
 
 # How long a job parks after this runner failed to run it for a reason that is not the job's.
 _FAULT_DELAY = timedelta(seconds=5)
+
+# Reported where a run ended in a way that should be impossible.
+_UNACCOUNTED: ports.Outcome = ports.Parked("fault in the runner: the run ended without an outcome", operator=True)
 
 
 class Reports(Protocol):
@@ -57,10 +61,18 @@ class _Holding:
 
 
 class HeldJobs:
-    def __init__(self, agents: Mapping[str, Offered], services: Services, reports: Reports, *, warm_max: int) -> None:
-        self._agents, self._services, self._reports, self._warm_max = agents, services, reports, warm_max
+    def __init__(
+        self,
+        agents: Mapping[str, Offered],
+        services: Services,
+        reports: Reports,
+        *,
+        warm_max: int,
+        warm_bytes_max: int = WARM_BYTES_MAX,
+    ) -> None:
+        self._agents, self._services, self._reports = agents, services, reports
         self._holdings: dict[UUID, _Holding] = {}
-        self._warm: OrderedDict[UUID, Run] = OrderedDict()
+        self._warm = WarmJobs(warm_max, warm_bytes_max)
         self._ending: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -72,7 +84,7 @@ class HeldJobs:
         stale = self._holdings.pop(assignment.job_id, None)
         if stale is not None:
             self._forget(stale)
-        run = self._warm.pop(assignment.job_id, None)
+        run = self._warm.pop(assignment.job_id)
         if run is not None and run.lease + 1 != assignment.lease:
             self._end(run.close())
             run = None
@@ -118,8 +130,8 @@ class HeldJobs:
     def lose_all(self) -> None:
         for job_id, lease in self.held:
             self.lose(job_id, lease)
-        while self._warm:
-            self._end(self._warm.popitem()[1].close())
+        for run in self._warm.clear():
+            self._end(run.close())
 
     def drain(self) -> None:
         """Hand every job back at its next command."""
@@ -149,46 +161,60 @@ class HeldJobs:
         holding.run.cancel(await self._reports.cancel_reason(holding.run.job_id))
 
     async def _hold(self, run: Run, assignment: ports.Assignment) -> None:
-        job_id, lease = run.job_id, assignment.lease
-        outcome = await self._outcome(run, assignment)
-        if outcome is None:
-            self._release(job_id, lease)
-            self._reports.free()
+        """Run the job under one lease, and report how the lease ended."""
+        outcome, how, reported = _UNACCOUNTED, "unaccounted", None
+        try:
+            outcome, how = await self._outcome(run, assignment)
+        finally:
+            # Also where an error came through that nothing has accounted for: a lease without a task would be renewed
+            # for ever.
+            if self._holds(run, assignment.lease):
+                reported = self._report(run, assignment.lease, outcome, how)
+        if reported is None or self._warm.get(run.job_id) is not run:
             await run.close()
-            return
-        metrics.JOBS.labels(type(outcome).__name__.lower()).inc()
-        warm = isinstance(outcome, ports.Parked) and not self._draining and not outcome.operator
-        if warm:
+        elif not await reported and self._warm.get(run.job_id) is run and run.lease == assignment.lease:
+            self._warm.pop(run.job_id)
+            await run.close()
+
+    def _holds(self, run: Run, lease: int) -> bool:
+        """Whether the lease is still this run's. It is not if the lease was lost meanwhile."""
+        holding = self._holdings.get(run.job_id)
+        return holding is not None and holding.run is run and holding.lease == lease
+
+    def _report(self, run: Run, lease: int, outcome: ports.Outcome, how: str) -> asyncio.Future[bool]:
+        metrics.JOBS.labels(how).inc()
+        if outcome is _UNACCOUNTED:
+            log.error("run ended without an outcome", job_id=str(run.job_id), lease=lease)
+            self._end(run.close())
+        if isinstance(outcome, ports.Parked) and not self._draining and not outcome.operator:
             # Removed before the outcome is reported: the scheduler's acknowledgement may bring the job's next
             # assignment.
             self._keep_warm(run)
-        self._release(job_id, lease)
-        effective = await self._reports.outcome(job_id, lease, outcome)
-        if not warm:
-            await run.close()
-        elif not effective and self._warm.get(job_id) is run and run.lease == lease:
-            del self._warm[job_id]
-            await run.close()
+        self._release(run.job_id, lease)
+        return self._reports.outcome(run.job_id, lease, outcome)
 
-    async def _outcome(self, run: Run, assignment: ports.Assignment) -> ports.Outcome | None:
-        """The outcome with which the lease ends; None if the lease was lost."""
+    async def _outcome(self, run: Run, assignment: ports.Assignment) -> tuple[ports.Outcome, str]:
+        """The outcome with which the lease ends, and how the metric names it."""
         bound = log.bind(job_id=str(run.job_id), lease=assignment.lease)
         try:
-            return await run.hold(assignment)
-        except Fenced:
+            outcome = await run.hold(assignment)
+        except Fenced as fenced:
             bound.warning("job fenced")
-            metrics.JOBS.labels("fenced").inc()
-            return None
+            # Where another runner has the lease, which is the rule, this outcome comes too late to matter. If the
+            # scheduler believes that this runner holds the job, something else has written to the chain.
+            return ports.Parked(f"fenced: {fenced.message}", operator=True), "fenced"
         except ChainBroken as broken:
             bound.error("chain broken", problem=broken.message)
-            return ports.Parked(f"chain broken: {broken.message}", operator=True)
+            return ports.Parked(f"chain broken: {broken.message}", operator=True), "parked"
         except Refusal as refusal:
             bound.warning("job handed back", reason=refusal.message)
-            return ports.Released(refusal.message, _FAULT_DELAY)
+            return ports.Released(refusal.message, _FAULT_DELAY), "released"
         except Exception as fault:
             # An unexpected error would probably come again, so the job parks until an operator requeues it.
             bound.exception("job parked after a fault")
-            return ports.Parked(f"fault in the runner: {type(fault).__name__}: {fault}"[:1_024], operator=True)
+            reason = f"fault in the runner: {type(fault).__name__}: {fault}"[:1_024]
+            return ports.Parked(reason, operator=True), "parked"
+        return outcome, type(outcome).__name__.lower()
 
     def _release(self, job_id: UUID, lease: int) -> None:
         holding = self._holdings.get(job_id)
@@ -200,9 +226,8 @@ class HeldJobs:
             holding.task.add_done_callback(self._ending.discard)
 
     def _keep_warm(self, run: Run) -> None:
-        self._warm[run.job_id] = run
-        if len(self._warm) > self._warm_max:
-            self._end(self._warm.popitem(last=False)[1].close())
+        for oldest in self._warm.keep(run):
+            self._end(oldest.close())
         self._count()
 
     def _forget(self, holding: _Holding) -> None:
@@ -222,3 +247,4 @@ class HeldJobs:
     def _count(self) -> None:
         metrics.HELD.set(len(self._holdings))
         metrics.WARM.set(len(self._warm))
+        metrics.WARM_BYTES.set(self._warm.bytes)

@@ -8,6 +8,8 @@ import socket
 from aetheris_chassis.settings import ServiceSettings
 from pydantic import Field
 
+from aetheris_runner.warm_jobs import WARM_BYTES_MAX
+
 
 class Settings(ServiceSettings):
     listen: str = Field("127.0.0.1:9092", description="Where the gRPC server listens: host:port, or unix:/path.")
@@ -22,3 +24,9 @@ class Settings(ServiceSettings):
     queues: str = Field("", description="The queues to take jobs from, separated by commas; empty for all.")
     capacity: int = Field(256, ge=1, le=10_000, description="How many jobs are held at once.")
     warm_max: int = Field(1_000, ge=0, le=100_000, description="How many parked jobs stay in memory.")
+    warm_bytes_max: int = Field(
+        WARM_BYTES_MAX,
+        ge=0,
+        description="How much memory the parked jobs may take, as estimated from their records, before the oldest is "
+        "let go.",
+    )

@@ -61,6 +61,8 @@ class Tail:
         self._flight: list[_Item] = []
         self._backlog_bytes = 0
         self._ended = False
+        # The sizes of the commits that were sent or taken over, since the last checkpoint.
+        self.written_bytes = 0
 
     @property
     def durable(self) -> int:
@@ -101,13 +103,15 @@ class Tail:
             return None
         count = self._fitting()
         self._flight, self._pending = self._pending[:count], self._pending[count:]
+        body = self._encode(item.event for item in self._flight)
+        self.written_bytes += len(body)
         return Append(
             job_id=self._job_id,
             tenant=self._tenant,
             seq=self.seq + 1,
             parent=self.head,
             lease=self.lease,
-            body=self._encode(item.event for item in self._flight),
+            body=body,
             changes=tuple(item.change for item in self._flight if item.change is not None),
             checkpoint=any(isinstance(item.event, CheckpointSaved) for item in self._flight),
             terminal=isinstance(self._flight[-1].event, TERMINAL),
