@@ -5,19 +5,26 @@ a transaction. So any pooler in transaction mode may be used, and giving a conne
 no round trip. The only thing that outlives a transaction is the cache of prepared statements; poolers
 that do not track those (PgBouncer before 1.21, or with max_prepared_statements = 0) need
 `statement_cache=False`, which sends every statement unnamed.
+
+Every wait has a limit: for a connection to each host of the DSN (`database_hosts.py`), for a free connection of the
+pool, and for each statement (`limited_connection.py`). A server that freezes therefore never holds a writer for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import TypeAlias, TypeVar
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeAlias, TypeVar, cast
+from weakref import WeakSet
 
 import asyncpg
 import structlog
 from aetheris_kernel.errors import Invalid, Unavailable
 from asyncpg.pool import PoolConnectionProxy
+
+from aetheris_chassis.database_hosts import HOST_FAULTS, DatabaseHosts
+from aetheris_chassis.limited_connection import LimitedConnection
 
 log = structlog.get_logger()
 
@@ -28,7 +35,9 @@ T = TypeVar("T")
 
 WAIT_S = 30.0
 ACQUIRE_S = 10.0
-_CONNECT_S = 5.0
+# Longer than any statement of a service takes on a database that works.
+STATEMENT_S = 10.0
+_CLOSE_S = 5.0
 
 # After these faults the same request may succeed if it is sent again.
 FAULTS: tuple[type[Exception], ...] = (
@@ -46,8 +55,7 @@ FAULTS: tuple[type[Exception], ...] = (
     asyncpg.OutdatedSchemaCacheError,
 )
 _RELEASE_FAULTS: tuple[type[Exception], ...] = (asyncpg.InterfaceError, *FAULTS)
-# While connecting, every error of the operating system means that the database cannot be reached.
-_CONNECT_FAULTS: tuple[type[Exception], ...] = (OSError, TimeoutError, *FAULTS)
+_CONNECT_FAULTS: tuple[type[Exception], ...] = (*HOST_FAULTS, *FAULTS)
 
 
 @asynccontextmanager
@@ -57,22 +65,27 @@ async def open_pool(
     size_max: int = 4,
     application_name: str = "aetheris",
     statement_cache: bool = True,
+    statement_s: float = STATEMENT_S,
     wait_s: float = WAIT_S,
 ) -> AsyncIterator[Pool]:
-    """A pool on `dsn`, once the database answers. Raises Unavailable after `wait_s`."""
+    """A pool on `dsn`, once the database answers. Raises Unavailable after `wait_s`. A statement that takes longer than
+    `statement_s` costs its connection, and raises Unavailable."""
     _require_named(dsn)
+    members = _Members(dsn, statement_s)
 
     async def opened() -> Pool:
-        return await asyncpg.create_pool(
-            dsn,
+        pool: Pool = await asyncpg.create_pool(
             min_size=1,
             max_size=size_max,
             max_queries=10_000_000,
-            timeout=_CONNECT_S,
             statement_cache_size=200 if statement_cache else 0,
             server_settings={"application_name": application_name},
+            # The stubs ask for a function of their own form; asyncpg calls it with the arguments of `connect`.
+            connect=cast("Any", members.connect),
+            connection_class=LimitedConnection,
             reset=_nothing_to_reset,
         )
+        return pool
 
     pool = await _once_answering(opened, wait_s)
     try:
@@ -83,19 +96,23 @@ async def open_pool(
 
 @asynccontextmanager
 async def connected(dsn: str, *, wait_s: float = WAIT_S) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    """One connection outside any pool, for a short task."""
+    """One connection outside any pool, for a task such as a migration. Its statements have no limit."""
     _require_named(dsn)
 
+    hosts = DatabaseHosts(dsn)
+
     async def opened() -> asyncpg.Connection[asyncpg.Record]:
-        return await asyncpg.connect(
-            dsn, timeout=_CONNECT_S, statement_cache_size=0, server_settings={"application_name": "aetheris"}
+        found: asyncpg.Connection[asyncpg.Record] = await hosts.connect(
+            statement_cache_size=0, server_settings={"application_name": "aetheris"}
         )
+        return found
 
     connection = await _once_answering(opened, wait_s)
     try:
         yield connection
     finally:
-        await connection.close()
+        with suppress(TimeoutError):
+            await connection.close(timeout=_CLOSE_S)
 
 
 @asynccontextmanager
@@ -128,6 +145,28 @@ async def acquiring(pool: Pool, *, wait_s: float = ACQUIRE_S) -> AsyncIterator[P
         raise Unavailable("the database is closing the connection") from fault
     finally:
         await _released(pool, connection)
+
+
+class _Members:
+    """The connections of one pool. If one was cut, its idle neighbours are closed: they lead to the same server."""
+
+    def __init__(self, dsn: str, statement_s: float) -> None:
+        self._hosts = DatabaseHosts(dsn)
+        self._statement_s = statement_s
+        self._open: WeakSet[LimitedConnection] = WeakSet()
+
+    async def connect(self, _: object = None, **options: Any) -> LimitedConnection:
+        made: LimitedConnection = await self._hosts.connect(**options)
+        made.statement_s = self._statement_s
+        made.on_cut = self._leave
+        self._open.add(made)
+        return made
+
+    def _leave(self) -> None:
+        self._hosts.leave()
+        for member in list(self._open):
+            if member.idle:
+                member.terminate()
 
 
 def _require_named(dsn: str) -> None:
@@ -168,7 +207,7 @@ async def _released(pool: Pool, connection: PoolConnectionProxy[asyncpg.Record])
 
 async def _closed(pool: Pool) -> None:
     try:
-        async with asyncio.timeout(_CONNECT_S):
+        async with asyncio.timeout(_CLOSE_S):
             await pool.close()
     except _CONNECT_FAULTS:
         pool.terminate()

@@ -26,6 +26,12 @@ class ServiceSettings(BaseSettings):
         description="Keep prepared statements in connections. Turn off behind a pooler in transaction mode that does "
         "not track them.",
     )
+    database_statement_s: float = Field(
+        10.0,
+        gt=0,
+        le=300,
+        description="How long one statement may take. Then its connection is closed, and the caller may try again.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
     drain_s: float = Field(20.0, ge=0, description="How long calls in flight may go on once the service stops.")
     trust_network: bool = Field(

@@ -54,6 +54,7 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
                 size_max=settings.database_pool_max,
                 application_name="aetheris-gateway",
                 statement_cache=settings.database_statement_cache,
+                statement_s=settings.database_statement_s,
             )
         )
         await require_migrated(pool, "aetheris_gateway")

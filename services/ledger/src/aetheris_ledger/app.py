@@ -37,6 +37,7 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
                     size_max=size_max,
                     application_name="aetheris-ledger",
                     statement_cache=settings.database_statement_cache,
+                    statement_s=settings.database_statement_s,
                 )
             )
             for size_max in (1, readers_max)

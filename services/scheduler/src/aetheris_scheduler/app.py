@@ -31,6 +31,7 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
         size_max=settings.database_pool_max,
         application_name="aetheris-scheduler",
         statement_cache=settings.database_statement_cache,
+        statement_s=settings.database_statement_s,
     ) as pool:
         await require_migrated(pool, PACKAGE)
         await serve_on(PostgresStore(pool), settings, SystemClock(), started=started)

@@ -8,7 +8,9 @@ ON CONFLICT ON CONSTRAINT approvals_once DO NOTHING
 RETURNING id;
 
 -- name: standing_approval
-SELECT id FROM gateway.approvals WHERE job_id = $1 AND tenant = $2 AND path = $3;
+-- The caller answers by it, so it waits until a standby has what it found, like `standing_signals`.
+SELECT id, (SELECT pg_logical_emit_message(true, 'aetheris', '')) AS confirmed
+FROM gateway.approvals WHERE job_id = $1 AND tenant = $2 AND path = $3;
 
 -- name: approval
 SELECT * FROM gateway.approvals WHERE id = $1 AND tenant = $2;

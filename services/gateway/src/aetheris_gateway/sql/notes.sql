@@ -20,15 +20,18 @@ ON CONFLICT DO NOTHING
 RETURNING id;
 
 -- name: standing_signals
--- The stored signals with these correlation keys, each with the place of its key in the request.
-SELECT asked.place, note.id
+-- The stored signals with these correlation keys, each with the place of its key in the request. The caller answers by
+-- them, and they may wait for their standby still: then a failover would take back what was answered. So this statement
+-- writes a message to the WAL, once, if it finds anything, and thereby waits until a standby has all that was visible to it.
+SELECT asked.place, note.id, (SELECT pg_logical_emit_message(true, 'aetheris', '')) AS confirmed
 FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (job_id, tenant, name, place)
 JOIN gateway.notes AS note
     ON note.job_id = asked.job_id AND note.tenant = asked.tenant AND note.name = asked.name AND note.kind = 1;
 
 -- name: standing_messages
--- The stored messages with these message ids, each with the place of its id in the request.
-SELECT asked.place, note.id
+-- The stored messages with these message ids, each with the place of its id in the request. Like `standing_signals`, it
+-- waits until a standby has what it found.
+SELECT asked.place, note.id, (SELECT pg_logical_emit_message(true, 'aetheris', '')) AS confirmed
 FROM unnest($1::uuid[], $2::text[], $3::text[]) WITH ORDINALITY AS asked (job_id, tenant, message_id, place)
 JOIN gateway.notes AS note
     ON note.job_id = asked.job_id AND note.tenant = asked.tenant AND note.message_id = asked.message_id

@@ -19,6 +19,8 @@ _sql = load_queries("aetheris_gateway")
 class TokenKeys:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        # The keys of which this process knows that a standby has them.
+        self._confirmed: set[int] = set()
 
     async def signing(self) -> tuple[int, bytes]:
         """The newest key, made if there is none."""
@@ -27,6 +29,10 @@ class TokenKeys:
             await self._add(1)
             keys = await self.all()
         newest = max(keys)
+        if newest not in self._confirmed:
+            async with acquiring(self._pool) as connection:
+                await connection.fetch(_sql.confirm_token_key, newest)
+            self._confirmed.add(newest)
         return newest, keys[newest]
 
     async def all(self) -> dict[int, bytes]:

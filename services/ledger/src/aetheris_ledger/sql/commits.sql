@@ -28,9 +28,15 @@ RETURNING job_id, seq;
 
 -- name: places
 -- The commit at each place and the one before it. LIMIT keeps the planner from turning the subqueries into joins.
+--
+-- The caller answers by what it finds here, and what is found may wait for its standby still: then a failover would take
+-- back what was answered. So this statement writes a message to the WAL, once, if it finds anything, and thereby waits
+-- until a standby has all that was visible to it.
 SELECT p.n, here.lease, here.time_us, here.hash,
     before.lease AS before_lease, before.time_us AS before_time_us, before.hash AS before_hash,
-    before.terminal AS before_terminal
+    before.terminal AS before_terminal,
+    CASE WHEN here.hash IS NOT NULL OR before.hash IS NOT NULL
+        THEN (SELECT pg_logical_emit_message(true, 'aetheris', '')) END AS confirmed
 FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS p (job_id, seq, n)
 LEFT JOIN LATERAL (
     SELECT c.lease, c.time_us, c.hash FROM ledger.commits c

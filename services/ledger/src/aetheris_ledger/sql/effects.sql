@@ -51,6 +51,14 @@ CROSS JOIN LATERAL (
     SELECT * FROM ledger.effects e WHERE e.tenant = k.tenant AND e.key = k.key LIMIT 1
 ) e;
 
+-- name: effects_confirmed
+-- The same, for a caller that answers by them. Like `places`, it waits until a standby has what it found.
+SELECT e.*, (SELECT pg_logical_emit_message(true, 'aetheris', '')) AS confirmed
+FROM unnest($1::text[], $2::text[]) AS k (tenant, key)
+CROSS JOIN LATERAL (
+    SELECT * FROM ledger.effects e WHERE e.tenant = k.tenant AND e.key = k.key LIMIT 1
+) e;
+
 -- name: effects_started
 -- The rows that name an intent in a part of a job's chain.
 SELECT * FROM ledger.effects e

@@ -89,7 +89,7 @@ class PostgresStore:
 
     async def effect(self, tenant: str, key: str) -> Effect | None:
         async with _acquiring(self._reading) as connection:
-            row = await connection.fetchrow(Q.effects_named, [tenant], [key])
+            row = await connection.fetchrow(Q.effects_confirmed, [tenant], [key])
         return None if row is None else rows.to_effect(row)
 
     async def effects(self, listing: EffectListing) -> Sequence[Effect]:

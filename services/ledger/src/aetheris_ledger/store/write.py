@@ -218,7 +218,7 @@ async def _effects_of(connection: Connection, items: Sequence[Item]) -> dict[str
     found: dict[str, dict[str, Effect]] = defaultdict(dict)
     if names:
         tenants, keys = map(list, zip(*names, strict=True))
-        for row in await connection.fetch(Q.effects_named, tenants, keys):
+        for row in await connection.fetch(Q.effects_confirmed, tenants, keys):
             found[row["tenant"]][row["key"]] = rows.to_effect(row)
     return found
 

@@ -99,8 +99,10 @@ WHERE job.id = said.id AND scheduler.by_index(job.id)
 RETURNING job.id, job.lease;
 
 -- name: standing
--- The state and lease of jobs whose outcome or order changed no row.
-SELECT job.id, job.state, job.lease
+-- The state and lease of jobs whose outcome or order changed no row. The caller answers by them, and they may wait for
+-- their standby still: then a failover would take back what was answered. So this statement writes a message to the WAL,
+-- once, if it finds anything, and thereby waits until a standby has all that was visible to it.
+SELECT job.id, job.state, job.lease, (SELECT pg_logical_emit_message(true, 'aetheris', '')) AS confirmed
 FROM unnest((SELECT $1::uuid[])) AS asked (id)
 JOIN scheduler.jobs AS job ON job.id = asked.id
 WHERE scheduler.by_index(job.id);
@@ -136,8 +138,8 @@ ON CONFLICT DO NOTHING
 RETURNING id, state, since, lease, wake_at, park_reason;
 
 -- name: known
--- The job with this key, or else with this id.
-SELECT asked.number, job.*
+-- The job with this key, or else with this id. Like `standing`, it waits until a standby has what it found.
+SELECT asked.number, job.*, (SELECT pg_logical_emit_message(true, 'aetheris', '')) AS confirmed
 FROM unnest((SELECT $1::uuid[]), $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
     AS asked (id, tenant, agent, idempotency_key, number)
 CROSS JOIN LATERAL (
