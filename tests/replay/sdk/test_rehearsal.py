@@ -8,7 +8,8 @@ import pytest
 from aetheris.errors import AetherisError
 from aetheris.replay.rehearsal import Answers, in_program_order, rehearse
 from aetheris_journal import events as e
-from aetheris_journal.replay import ASIDE, COMPENSATION, Replay
+from aetheris_journal.path import ASIDE, COMPENSATION
+from aetheris_journal.replay import Replay
 
 from tests.replay.sdk.conftest import Shop
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from aetheris_journal import events as e
 from aetheris_journal.effect import EffectState
+from aetheris_journal.path import branch_of
 from aetheris_journal.replay import Divergence, Replay
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -152,3 +154,132 @@ def test_the_last_event_says_how_the_job_ended():
     ended = e.JobCompleted(b"1", at=NOW)
 
     assert Replay([ended]).terminal == ended
+
+
+def tool(path: str, arguments: bytes = b"{}", key: str = "k") -> list[e.Event]:
+    return [
+        e.EffectStarted(path, "charge", arguments, key, 1, at=NOW),
+        e.EffectCommitted(path, key, b"1", 1, SPAN, at=NOW),
+    ]
+
+
+RACE = e.StepCommitted("0", "race", b'{"branches":2}', b"1", 1, SPAN, at=NOW)
+OPENED = e.JobWaiting("0", e.WaitKind.TIMER, "deadline", NOW, at=NOW)
+KEPT = e.WaitCompleted("0", at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "new", "shown"),
+    [
+        ([*tool("0.0.0"), *tool("0.1.0")], "0", "at 0.0.0: "),
+        ([*tool("0.0.0"), *tool("0.1.0")], "1", "at 0.0.0: "),
+        ([*tool("0.0.0"), step("1")], "0.1.0", "at 1: "),
+        ([*tool("0.0.0"), step("1")], "0.0.1", "at 1: "),
+        ([step("0.0.0"), step("1.0.0.1.0")], "0.0.1", "at 1.0.0.1.0: "),
+        ([step("1.0.0"), step("1.1.0.0.0")], "1.1.0", "at 1.1.0.0.0: "),
+        ([step("0")], "0.0.0", "at 0: "),
+        ([RACE, step("0.1.0")], "0.1.1", "at 0"),
+        ([OPENED, step("0.0.0"), KEPT], "0.0.1", "at 0"),
+    ],
+    ids=[
+        "a-block-became-a-command", "a-block-was-dropped", "a-wider-block", "a-longer-branch", "a-later-block",
+        "a-nested-block-became-a-command", "a-command-became-a-block", "more-after-winning", "more-in-a-kept-deadline",
+    ],
+)  # fmt: skip
+def test_a12_another_structure_is_a_divergence_before_anything_runs(
+    recorded: list[e.Event], new: str, shown: str
+) -> None:
+    """A command beyond the record is found out before it runs, wherever the code has changed: `new` is the path of the
+    first command that the record does not have; what stands before it was given as recorded."""
+    replay = Replay(recorded)
+    for event in recorded:
+        path = getattr(event, "path", "")
+        if new.startswith(path + ".") and path != new and not isinstance(event, e.WaitCompleted):
+            # The block that contains the new command was opened.
+            if event is RACE:
+                replay.step(path, "race", b'{"branches":2}')
+            elif event is OPENED:
+                replay.wait(path, e.WaitKind.TIMER, "deadline")
+        elif branch_of(path) == branch_of(new) and path < new:
+            if isinstance(event, e.StepCommitted):
+                replay.step(path, event.name, event.arguments)
+            elif isinstance(event, e.EffectStarted):
+                replay.effect(path, event.name, event.arguments, event.key)
+
+    with pytest.raises(Divergence, match=shown):
+        replay.effect(new, "charge_all", b'{"amount":12}', "k2")
+
+
+def test_a12_a_cancelled_branch_may_be_shorter_than_what_follows_its_block():
+    """A loser of a race gives a command that was refused in the first run, so the record does not have it; what follows
+    the race is on record."""
+    replay = Replay([RACE, step("0.1.0"), step("1")])
+    replay.cancelled = lambda path: path.startswith("0.0.")
+    replay.step("0", "race", b'{"branches":2}')
+
+    assert replay.step("0.0.0", "look_up", b"{}") is None
+
+
+def test_a12_branches_beside_their_block_and_the_code_behind_it_do_not_hinder_each_other():
+    replay = Replay([step("1.0.0"), step("1.0.1"), step("1.1.0.0.0"), step("2"), step("3")])
+    replay.unused.start_beside("1.")
+
+    assert replay.step("1.0.0", "look_up", b'{"id":1}') is not None
+    assert replay.step("1.1.0.1.0", "look_up", b"{}") is None
+    replay.step("2", "look_up", b'{"id":1}')
+    replay.step("3", "look_up", b'{"id":1}')
+    assert replay.step("4", "look_up", b"{}") is None
+    with pytest.raises(Divergence, match=r"at 1\.0\.1: .* at 1\.0\.0\.0\.0"):
+        replay.step("1.0.0.0.0", "look_up", b"{}")
+
+    replay.unused.end_beside("1.")
+
+    with pytest.raises(Divergence, match=r"at 1\.0\.1: .* at 4"):
+        replay.step("4", "look_up", b"{}")
+
+
+class Counted(dict[str, Any]):
+    """Counts the look-ups, and refuses to be walked."""
+
+    asked = 0
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked += 1
+        return super().get(key, default)
+
+    def __iter__(self) -> Any:
+        raise AssertionError("a question about one command walks all that is left")
+
+    keys = values = items = __iter__
+
+
+@pytest.mark.parametrize("width", [10, 10_000])
+def test_a9_a_command_at_the_frontier_costs_the_same_in_a_block_of_any_width(width: int):
+    replay = Replay([step(f"0.{branch}.0") for branch in range(width)])
+    unused = replay.unused
+    unused._commands, unused._below = Counted(unused._commands), Counted(unused._below)
+
+    # Each branch gives its recorded command and comes to the frontier while all later ones are unread.
+    for branch in range(width):
+        assert replay.step(f"0.{branch}.0", "look_up", b'{"id":1}') is not None
+        assert replay.step(f"0.{branch}.1", "look_up", b"{}") is None
+    assert unused._below.asked <= 4 * width
+
+
+def test_a9_a_map_and_a_business_key_ask_the_record_without_walking_it():
+    replay = Replay([*[step(f"0.{branch}.0") for branch in range(100)], *tool("1.7.0")[:1]])
+    replay.unused._commands = Counted(replay.unused._commands)
+
+    assert [replay.unused.branches_begun(block) for block in ("0", "1", "2")] == [100, 8, 0]
+    assert replay.unused.open_key("k")
+    assert not replay.unused.open_key("other")
+
+
+def test_a_key_is_open_until_its_outcome_is_recorded_or_its_call_is_given():
+    replay = Replay([*tool("0"), *tool("1", key="other")[:1]])
+
+    assert not replay.unused.open_key("k")
+    assert replay.unused.open_key("other")
+    replay.effect("0", "charge", b"{}", "k")
+    replay.effect("1", "charge", b"{}", "other")
+    assert not replay.unused.open_key("other")

@@ -14,6 +14,7 @@ from typing import Any
 
 from aetheris_journal import events as e
 from aetheris_journal.commands import BRANCH, CANCEL, AwaitBranch, CancelBranch, Settled
+from aetheris_journal.path import block_of
 
 from aetheris_engine.execution import Execution
 
@@ -36,6 +37,7 @@ class StartedBranches:
             branch.close()
             ended()
             return
+        self._execution.replay.unused.start_beside(block_of(prefix))
         task = self._running[prefix] = self._execution.spawn(branch)
         task.add_done_callback(partial(self._ended, prefix, ended))
 
@@ -48,6 +50,7 @@ class StartedBranches:
             await self._until_ended(prefix)
             raise
         self._execution.scopes.close(prefix)
+        self._execution.replay.unused.end_beside(prefix)
         for failed, fault in self._faults.items():
             if failed.startswith(prefix):
                 raise fault

@@ -1,5 +1,7 @@
 """One call at a time under one business key, also within one job.
 
+A module of its own because it is about two calls, and `effect` is about one.
+
 The ledger permits a job to start its own effect in doubt again, and it does not know of branches. So of two branches
 that call a tool under the same key the second waits until the first has an outcome; the ledger then answers the second
 with that outcome. A call that the record has open comes before every new one.
@@ -12,12 +14,9 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aetheris_journal.effect import EffectState
 from aetheris_journal.replay import EffectRecord, Replay
 
 from aetheris_engine.activity import Activity
-
-_OPEN = (EffectState.STARTED, EffectState.IN_DOUBT)
 
 
 class BusinessKeys:
@@ -28,7 +27,8 @@ class BusinessKeys:
 
     @asynccontextmanager
     async def turn(self, key: str, record: EffectRecord | None, replay: Replay) -> AsyncIterator[None]:
-        while key in self._held or (record is None and _open_elsewhere(key, replay)):
+        # A call that the record has open comes first, also where its branch has not come so far in this run.
+        while key in self._held or (record is None and replay.unused.open_key(key)):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting[key].append(turn)
             await self._activity.blocked(turn)
@@ -39,12 +39,3 @@ class BusinessKeys:
             self._held.discard(key)
             for turn in self._waiting.pop(key, ()):
                 self._activity.release(turn)
-
-
-def _open_elsewhere(key: str, replay: Replay) -> bool:
-    """Whether the record has a call under this key without an outcome, which another branch of the resumed program has
-    not reached yet."""
-    return any(
-        isinstance(record, EffectRecord) and record.key == key and record.state in _OPEN
-        for record in replay.left.values()
-    )

@@ -18,7 +18,8 @@ from time import monotonic
 from aetheris_journal import events as e
 from aetheris_journal.commands import ABANDONED, COMPENSATE, Settled
 from aetheris_journal.effect import EffectState, effect_key
-from aetheris_journal.replay import COMPENSATION, EffectRecord
+from aetheris_journal.path import COMPENSATION
+from aetheris_journal.replay import EffectRecord
 
 from aetheris_engine import metrics
 from aetheris_engine.core.text import cut

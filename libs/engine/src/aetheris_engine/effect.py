@@ -21,7 +21,8 @@ from aetheris_journal import events as e
 from aetheris_journal.append import Answer, AppendOutcome
 from aetheris_journal.commands import CANCELLED, Backoff, CallTool, Settled, abandoned
 from aetheris_journal.effect import STATE_OF_RESOLUTION, EffectState, effect_key
-from aetheris_journal.replay import COMPENSATION, EffectRecord
+from aetheris_journal.path import COMPENSATION
+from aetheris_journal.replay import EffectRecord
 
 from aetheris_engine import doubt, fork, metrics
 from aetheris_engine.business_key import BusinessKeys

@@ -92,6 +92,7 @@ class Execution:
         self.open_tools: set[str] = set()
         self.scopes = Scopes(self.stop)
         self.resolutions = Resolutions(services.journal, assignment, self.spawn_listener)
+        replay.cancelled = self.scopes.covers
         self._timer: asyncio.TimerHandle | None = None
         self._consumed: list[str] = []
         # The run is taken down, and so many commands were refused since.

@@ -18,7 +18,8 @@ from aetheris_journal import codec
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 from aetheris_journal.commands import AskApproval, CallTool
-from aetheris_journal.replay import ASIDE, Replay
+from aetheris_journal.path import ASIDE
+from aetheris_journal.replay import Replay
 from aetheris_kernel.errors import ChainBroken
 
 from aetheris_engine import approval
@@ -64,7 +65,9 @@ async def go_on_from(
         await writer.room()
         writer.record(event, _weight(event))
     record = [*own, *missing]
-    return Replay(record), LeftBehind(fork, found.rest(record))
+    replay = Replay(record)
+    replay.forked = True
+    return replay, LeftBehind(fork, found.rest(record))
 
 
 async def _history(fork: Fork, job: Assignment, services: Services) -> CopiedHistory:

@@ -33,7 +33,8 @@ class Block:
         self._execution, self._path, self._numbers, self._start = execution, path, numbers, start
         self._limit = len(numbers) if limit is None else limit
         self._more, self._told = more, ended
-        self._at_least = _begun_before(execution, path) if more is not None else len(numbers)
+        # The branches that an earlier run began, up to the last one that has a command in the record.
+        self._at_least = execution.replay.unused.branches_begun(path) if more is not None else len(numbers)
         self._next = self._running = 0
         # A branch was cancelled from outside: the block begins no more branches.
         self._stopped: BaseException | None = None
@@ -94,10 +95,3 @@ class Block:
         if self._running == 0:
             self._execution.activity.release(self._over)
         self._execution.activity.leave()
-
-
-def _begun_before(execution: Execution, path: str) -> int:
-    """The number of branches that an earlier run began: up to the last branch with an event in the record."""
-    prefix = f"{path}."
-    found = [int(each[len(prefix) :].partition(".")[0]) for each in execution.replay.left if each.startswith(prefix)]
-    return max(found, default=-1) + 1

@@ -12,20 +12,16 @@ agent's code is no longer the code that made the record.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import ClassVar
 
 from aetheris_journal import events as e
-from aetheris_journal.commands import cancelled_branch
+from aetheris_journal.commands import CANCEL, DEADLINE, MAP, RACE, cancelled_branch
 from aetheris_journal.effect import EffectState
-
-# The prefix that turns an effect's path into the path of its compensation: "~3" takes back "3". Compensations run in
-# the order of the effects' outcomes, so their paths are left out when a branch is checked for gaps.
-COMPENSATION = "~"
-
-# The prefix of the path of an approval that a fork asks for before it calls a tool: this, and the tool's path.
-ASIDE = f"{COMPENSATION}?"
+from aetheris_journal.path import ASIDE, COMPENSATION, branch_of, place_of
+from aetheris_journal.unused import Unused
 
 
 class Divergence(Exception):
@@ -38,6 +34,8 @@ class Divergence(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
+    open_key: ClassVar[str] = ""
+
     name: str
     arguments: bytes
     result: bytes
@@ -70,12 +68,19 @@ class EffectRecord:
     # If the effect is committed: its number among the job's committed effects, from 1.
     order: int = 0
 
+    @property
+    def open_key(self) -> str:
+        """The key of an effect without an outcome."""
+        return self.key if self.state in (EffectState.STARTED, EffectState.IN_DOUBT) else ""
+
     def __str__(self) -> str:
         return f"tool {self.name}({_shown(self.arguments)}) under key {self.key}"
 
 
 @dataclass(frozen=True, slots=True)
 class WaitRecord:
+    open_key: ClassVar[str] = ""
+
     kind: e.WaitKind
     name: str
     deadline: datetime | None
@@ -90,6 +95,8 @@ class WaitRecord:
 
 @dataclass(frozen=True, slots=True)
 class ValueRecord:
+    open_key: ClassVar[str] = ""
+
     kind: e.ValueKind
     value: bytes
 
@@ -99,6 +106,8 @@ class ValueRecord:
 
 @dataclass(frozen=True, slots=True)
 class ChildRecord:
+    open_key: ClassVar[str] = ""
+
     agent: str
     input: bytes
     queue: str
@@ -114,9 +123,14 @@ class CheckpointRecord:
     """Only for comparing and messages. A checkpoint is never in the record that its own round looks up, because the
     record begins behind it."""
 
+    open_key: ClassVar[str] = ""
+
     def __str__(self) -> str:
         return "a checkpoint"
 
+
+# The reserved names of the steps that say something about branches.
+_MARKS = (MAP, RACE, CANCEL)
 
 Record = StepRecord | EffectRecord | WaitRecord | ValueRecord | ChildRecord | CheckpointRecord
 
@@ -156,22 +170,28 @@ class Replay:
         self.cancelled_branches: set[str] = set()
         # How many effects have been committed.
         self.outcomes = 0
-        self._records: dict[str, Record] = {}
+        # The job is a fork: its record begins with copies of another job's.
+        self.forked = False
+        # The recorded commands that the program has not given yet.
+        self.unused: Unused[Record] = Unused()
+        # Whether a command at that path is in a cancelled scope. The settler that knows the scopes sets it.
+        self.cancelled: Callable[[str], bool] = lambda path: False
         for event in events:
-            self._apply(event)
+            self.add(event)
 
     def step(self, path: str, name: str, arguments: bytes) -> StepRecord | None:
-        actual = StepRecord(name, arguments, b"")
-        record = self._take(path, actual)
+        record = self.unused.take(path)
         if record is None:
+            if self.unused.constrains:
+                self._check_frontier(path, StepRecord(name, arguments, b""))
             return None
         if not isinstance(record, StepRecord) or (record.name, record.arguments) != (name, arguments):
-            raise Divergence(path, str(record), str(actual))
+            raise Divergence(path, str(record), str(StepRecord(name, arguments, b"")))
         return record
 
     def marked(self, path: str, name: str) -> bool:
         """Whether the record has the step of that reserved name at the path of a parallel block."""
-        record = self._records.get(path)
+        record = self.unused.get(path)
         return isinstance(record, StepRecord) and record.name == name
 
     def effect(self, path: str, name: str, arguments: bytes, key: str) -> EffectRecord | None:
@@ -194,7 +214,7 @@ class Replay:
         if not isinstance(record, EffectRecord) or not same:
             raise Divergence(path, str(record), str(actual))
         # The approval that the fork asked for before this call was decided, so its record is used up too.
-        self._records.pop(ASIDE + path, None)
+        self.unused.take(ASIDE + path)
         return record
 
     def wait(self, path: str, kind: e.WaitKind, name: str, detail: bytes = b"") -> WaitRecord | None:
@@ -219,7 +239,8 @@ class Replay:
 
     def child(self, path: str, agent: str, given: bytes, queue: str, parent_close: str) -> ChildRecord | None:
         actual = ChildRecord(agent, given, queue, parent_close)
-        record = self._take(path, actual)
+        # A fork does not copy children that had not ended at its cut: it starts its own, before commands that it has.
+        record = self.unused.take(path) if self.forked else self._take(path, actual)
         if record is None:
             return None
         if not isinstance(record, ChildRecord) or replace(record, job_id="") != actual:
@@ -231,7 +252,7 @@ class Replay:
         record = self._take(path, CheckpointRecord())
         if record is not None:
             raise Divergence(path, str(record), str(CheckpointRecord()))
-        for later, left in self._records.items():
+        for later, left in self.unused.items():
             raise Divergence(later, str(left), f"{CheckpointRecord()} at {path}")
 
     def begin_again(self, saved: e.CheckpointSaved) -> None:
@@ -247,7 +268,7 @@ class Replay:
         }
         self.outcomes = 0
         for known in (
-            self._records, self.signals, self.child_ends, self.open_approvals, self.undoable, self.compensating,
+            self.unused, self.signals, self.child_ends, self.open_approvals, self.undoable, self.compensating,
             self.compensated, self.cancelled_branches,
         ):  # fmt: skip
             known.clear()
@@ -278,60 +299,58 @@ class Replay:
         self.child_ends[completed.child_job_id] = completed
         self.children.pop(completed.child_job_id, None)
 
-    @property
-    def left(self) -> Mapping[str, Record]:
-        """The recorded commands that the program has not given yet."""
-        return self._records
-
     def finish(self) -> None:
         """Check the record when the agent has returned: a command that is left is one that the code does not give any
         more."""
-        for path, record in self._records.items():
+        for path, record in self.unused.items():
             raise Divergence(path, str(record), "the end of the agent")
 
     def _take(self, path: str, actual: Record) -> Record | None:
-        # A command without a record is the frontier of its own branch, even if the record has commands of other
-        # branches: in this run this branch may be faster than they are.
-        record = self._records.pop(path, None)
-        if record is None and self._records:
-            self._refuse_gap(path, actual)
+        record = self.unused.take(path)
+        if record is None and self.unused.constrains:
+            self._check_frontier(path, actual)
         return record
 
-    def _refuse_gap(self, path: str, actual: Record) -> None:
-        """Raise Divergence if the record has later commands of the same branch, although it has none at `path`."""
-        if path.startswith(COMPENSATION):
+    def _check_frontier(self, path: str, actual: Record) -> None:
+        """Raise Divergence unless a command that the record does not have may run at `path`."""
+        against = self.unused.against(path, self.cancelled)
+        if against is None:
             return
-        prefix, _, number = path.rpartition(".")
-        for later, record in self._records.items():
-            branch, _, place = later.rpartition(".")
-            if branch == prefix and not later.startswith(COMPENSATION) and int(place) > int(number):
-                raise Divergence(later, str(record), f"{actual} before it")
+        place, record = against
+        if record is None:
+            raise Divergence(path, f"the end of the block at {place}", str(actual))
+        if branch_of(place) == branch_of(path) and place_of(place) > place_of(path):
+            raise Divergence(place, str(record), f"{actual} before it")
+        raise Divergence(place, str(record), f"{actual} at {path}")
 
-    def _apply(self, event: e.Event) -> None:
+    def add(self, event: e.Event) -> None:
+        """Add the next event of the record."""
         match event:
             case e.JobCreated():
-                self.created = event
+                self.created, self.forked = event, bool(event.forked_from_job_id)
             case e.JobLeased(lease=lease):
                 self.lease = lease
-            case e.StepCommitted(path=path):
-                self._records[path] = StepRecord(event.name, event.arguments, event.result)
-                if (prefix := cancelled_branch(event.name, event.arguments)) is not None:
-                    self.cancelled_branches.add(prefix)
+            case e.StepCommitted(path=path, name=name):
+                self.unused.put(path, StepRecord(name, event.arguments, event.result))
+                if name in _MARKS:
+                    self._mark(path, name, event.arguments)
             case e.StepFailed(path=path):
-                self._records[path] = StepRecord(
+                failed = StepRecord(
                     event.name, event.arguments, b"", event.failure, event.attempt, event.retry_at,
                     self._began(path, event.at - event.elapsed),
                 )  # fmt: skip
+                self.unused.put(path, failed)
             case e.EffectStarted(path=path):
-                self._records[path] = EffectRecord(
+                begun = EffectRecord(
                     event.name, event.arguments, event.key, EffectState.STARTED, event.attempt,
                     began=self._began(path, event.at), compensate=event.compensate,
                 )  # fmt: skip
-                self._undoable(path)
+                self._put_effect(path, begun)
             case e.EffectCommitted(path=path, recorded_job_id=str(other)) if other:
-                self._records[path] = EffectRecord(
+                reused = EffectRecord(
                     event.name, event.arguments, event.key, EffectState.COMMITTED, event.attempt, event.result
                 )
+                self.unused.put(path, reused)
             case e.EffectCommitted(path=path):
                 self._change(path, state=EffectState.COMMITTED, result=event.result)
             case e.EffectFailed(path=path):
@@ -348,25 +367,31 @@ class Replay:
             case e.StepCompensated(path=path):
                 self._undone(path)
             case e.JobWaiting(path=path) if path:
-                self._records[path] = WaitRecord(event.kind, event.name, event.deadline, detail=event.detail)
+                self.unused.put(path, WaitRecord(event.kind, event.name, event.deadline, detail=event.detail))
                 if event.kind is e.WaitKind.APPROVAL:
                     self.open_approvals.add(path)
             case e.WaitCompleted(path=path):
                 self._complete(path, event)
             case e.ChildStarted(path=path):
-                self._records[path] = self.child_started(event)
+                self.unused.put(path, self.child_started(event))
             case e.ChildCompleted():
                 self.child_completed(event)
             case e.CheckpointSaved():
                 self.begin_again(event)
             case e.ValueRecorded(path=path):
-                self._records[path] = ValueRecord(event.kind, event.value)
+                self.unused.put(path, ValueRecord(event.kind, event.value))
             case e.JobCompleted() | e.JobFailed() | e.JobCancelled():
                 self.terminal = event
 
+    def _mark(self, path: str, name: str, arguments: bytes) -> None:
+        if name != CANCEL:
+            self.unused.end_block(path)
+        elif (prefix := cancelled_branch(name, arguments)) is not None:
+            self.cancelled_branches.add(prefix)
+
     def _began(self, path: str, now: datetime) -> datetime:
         """When the first attempt at `path` began: recorded before, or now if this is the first."""
-        record = self._records.get(path)
+        record = self.unused.get(path)
         began = record.began if isinstance(record, StepRecord | EffectRecord) else None
         return began or now
 
@@ -379,33 +404,33 @@ class Replay:
         failure: e.Failure | None = None,
         retry_at: datetime | None = None,
     ) -> None:
-        record = self._records[path]
+        record = self.unused.get(path)
         if not isinstance(record, EffectRecord):
             raise ValueError(f"the record has an effect's outcome at {path}, where it has {record}")
         order = 0
         if state is EffectState.COMMITTED:
             order = self.outcomes = self.outcomes + 1
-        self._records[path] = replace(
-            record, state=state, result=result, failure=failure, retry_at=retry_at, order=order
-        )
-        self._undoable(path)
+        changed = replace(record, state=state, result=result, failure=failure, retry_at=retry_at, order=order)
+        self._put_effect(path, changed)
 
     def _undone(self, path: str) -> None:
         """Note that the effect was taken back or abandoned. The call that did it is no command of the program, so its
         record is used up."""
         self.compensated.add(path)
-        self._records.pop(COMPENSATION + path, None)
+        self.unused.take(COMPENSATION + path)
 
-    def _undoable(self, path: str) -> None:
-        record = self._records[path]
-        if isinstance(record, EffectRecord) and record.compensate:
+    def _put_effect(self, path: str, record: EffectRecord) -> None:
+        self.unused.put(path, record)
+        if record.compensate:
             self.undoable[path] = record
 
     def _complete(self, path: str, event: e.WaitCompleted) -> None:
-        record = self._records[path]
+        record = self.unused.get(path)
         if not isinstance(record, WaitRecord):
             raise ValueError(f"the record has the end of a wait at {path}, where it has {record}")
-        self._records[path] = replace(record, completed=event)
+        self.unused.put(path, replace(record, completed=event))
+        if record.kind is e.WaitKind.TIMER and record.name == DEADLINE and not event.timed_out:
+            self.unused.end_block(path)
         self.open_approvals.discard(path)
         if event.source_id:
             self.consumed.add(event.source_id)

@@ -21,7 +21,8 @@ from uuid import UUID
 
 from aetheris_journal import events as e
 from aetheris_journal.effect import effect_key
-from aetheris_journal.replay import COMPENSATION, Replay
+from aetheris_journal.path import COMPENSATION
+from aetheris_journal.replay import Replay
 
 _BUSINESS_KEY = "once:"
 # By its class name, because the engine does not import the SDK. A runner of Python agents has the class loaded.

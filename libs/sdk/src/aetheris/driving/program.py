@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 from aetheris_journal import commands as c
 from aetheris_journal.commands import Settled, Settler
 from aetheris_journal.events import ValueKind
+from aetheris_journal.path import prefixes
 from pydantic_core import from_json
 
 from aetheris import mapping
@@ -92,8 +93,8 @@ class Commands:
         # A checkpoint is saved: the agent begins again from its start, even if it catches `Restart`.
         self.over = False
         self.verdicts = Verdicts()
-        # The children that are cancelled with the branch that started them, with the paths where it did.
-        self._started: list[tuple[str, Child]] = []
+        # The children that are cancelled with the branch that started them, by the branches and blocks that they are in.
+        self._started: dict[str, list[Child]] = {}
         # How many `branches()` blocks are open.
         self._open_blocks = 0
 
@@ -161,7 +162,8 @@ class Commands:
         )
         child = Child(settled.value.decode(), asked.result)
         if asked.on_parent_close == "cancel":
-            self._started.append((path, child))
+            for prefix in prefixes(path):
+                self._started.setdefault(prefix, []).append(child)
         return child
 
     async def child(self, child: Child) -> Any:
@@ -316,7 +318,7 @@ class Commands:
         """Clean up after a cancelled branch, whose paths begin with `prefix`: cancel the children that it started or
         waited for, and forget its verdicts."""
         self.verdicts.forget(prefix)
-        lost = [child for path, child in self._started if path.startswith(prefix)]
+        lost = list(self._started.get(prefix, ()))
         if isinstance(work, Child):
             lost.append(work)
         for child in {child.job_id: child for child in lost}.values():

@@ -30,7 +30,8 @@ class Verdicts:
 
     def forget(self, branch: str) -> None:
         """Forget the verdicts of a cancelled branch, whose paths begin with `branch`."""
-        self._unread = [unread for unread in self._unread if not unread.branch.startswith(branch)]
+        if self._unread:
+            self._unread = [unread for unread in self._unread if not unread.branch.startswith(branch)]
 
     def insist(self, branch: str = "") -> None:
         """Called before the branch whose paths begin with `branch` goes on. Raises if it has a rejection that was not

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from aetheris_journal import events as e
 from aetheris_journal.commands import Program, ProgramFailed, ProgramReturned, Settler
-from aetheris_journal.replay import COMPENSATION, Replay
+from aetheris_journal.path import COMPENSATION, place_of
+from aetheris_journal.replay import Replay
 
 from aetheris.contract.frames import Place, is_own
 from aetheris.definitions import AgentDefinition
@@ -20,7 +21,7 @@ from aetheris.errors import AetherisError
 from aetheris.history import History
 from aetheris.replay.reader import ReplayReader
 from aetheris.replay.result import Frontier, Mismatch, ReplayOutcome, ReplayResult
-from aetheris.replay.scene import Scene, checkpoint_said, place_of
+from aetheris.replay.scene import Scene, checkpoint_said
 
 _SHOWN = 2_000
 # An agent that gives no command for this long awaits something that is no command.
@@ -183,7 +184,7 @@ def _unsaved(scene: Scene) -> tuple[str, str] | None:
 
 def _left(record: Replay) -> tuple[str, str] | None:
     """The first command of the record that the agent did not give."""
-    left = {path: each for path, each in record.left.items() if not path.startswith(COMPENSATION)}
+    left = {path: each for path, each in record.unused.items() if not path.startswith(COMPENSATION)}
     first = min(left, key=place_of, default=None)
     return None if first is None else (first, str(left[first]))
 

@@ -22,8 +22,8 @@ from aetheris_journal import commands as c
 from aetheris_journal import events as e
 from aetheris_journal.commands import Command, Settled
 from aetheris_journal.effect import EffectState, effect_key
+from aetheris_journal.path import COMPENSATION, place_of
 from aetheris_journal.replay import (
-    COMPENSATION,
     ChildRecord,
     EffectRecord,
     Record,
@@ -42,7 +42,7 @@ from aetheris.errors import AetherisError
 from aetheris.history import History
 from aetheris.replay.driver import drive, said
 from aetheris.replay.result import Frontier
-from aetheris.replay.scene import Scene, SceneSettler, checkpoint_said, place_of
+from aetheris.replay.scene import Scene, SceneSettler, checkpoint_said
 from aetheris.values import canonical
 
 # The states of an effect that has an outcome for the agent.
@@ -325,7 +325,7 @@ async def rehearse(
 
 def in_program_order(record: Replay) -> list[tuple[str, Record]]:
     """The recorded commands of the agent, without those that the engine added: they are no decision of its code."""
-    own = ((path, each) for path, each in record.left.items() if not path.startswith(COMPENSATION))
+    own = ((path, each) for path, each in record.unused.items() if not path.startswith(COMPENSATION))
     return sorted(own, key=lambda each: place_of(each[0]))
 
 

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from aetheris_journal import events as e
 from aetheris_journal.commands import ends_in_time
+from aetheris_journal.path import block_of, prefixes
 from aetheris_journal.replay import Divergence, Replay
 
 from aetheris.contract.frames import Place, nearest
@@ -43,8 +44,8 @@ class Scene:
         self._advanced = advanced
         self._moving = 0
         self._tasks: set[asyncio.Task[Any]] = set()
-        # The branches that rest, with the paths of their commands.
-        self._resting: dict[asyncio.Task[Any], str] = {}
+        # The tasks that rest, by each branch and block that contains the command at which they rest.
+        self._resting: dict[str, dict[asyncio.Task[Any], None]] = {}
         # The prefixes of the branches that are cancelled.
         self._cancelled: set[str] = set()
         # The branches that run beside the code that started them, by the prefixes of their paths; and the prefixes that
@@ -52,6 +53,7 @@ class Scene:
         self._started: dict[str, asyncio.Task[None]] = {}
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
         self._over = False
+        record.cancelled = self.covers
 
     async def ask(self, path: str, asked: object, look: Callable[[Replay], T | None]) -> T:
         """The record of a command. If there is none, the branch rests for good."""
@@ -86,12 +88,11 @@ class Scene:
         """Cancel the branch whose paths begin with this: it has lost a race, or its deadline has passed. Its recorded
         commands are answered; the first command beyond them raises CancelledError."""
         self._cancelled.add(prefix)
-        for task, path in self._resting.items():
-            if path.startswith(prefix):
-                task.cancel()
+        for task in tuple(self._resting.get(prefix, ())):
+            task.cancel()
 
     def covers(self, path: str) -> bool:
-        return any(path.startswith(prefix) for prefix in self._cancelled)
+        return bool(self._cancelled) and any(prefix in self._cancelled for prefix in prefixes(path))
 
     async def rest(self, path: str, next_: str) -> NoReturn:
         """Rest for good: the record has no more for this branch."""
@@ -100,7 +101,8 @@ class Scene:
         self.frontier.append(Frontier(path, next_, here()))
         task = asyncio.current_task()
         assert task is not None
-        self._resting[task] = path
+        for prefix in prefixes(path):
+            self._resting.setdefault(prefix, {})[task] = None
         await self.for_good()
 
     async def begin_again(self) -> NoReturn:
@@ -165,13 +167,17 @@ class Scene:
                     self._moving += 1
                     future.set_result(None)
 
+        self.record.unused.start_beside(block_of(prefix))
         self._started[prefix] = self.spawn(branch, over)
 
     async def ended(self, prefix: str, path: str | None = None) -> None:
         """Wait until every started branch under `prefix` has ended. With `path`, the path of the command that waits, a
         cancel of a branch with that path interrupts the wait."""
-        if not self._runs(prefix):
-            return
+        if self._runs(prefix):
+            await self._until_ended(prefix, path)
+        self.record.unused.end_beside(prefix)
+
+    async def _until_ended(self, prefix: str, path: str | None) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((prefix, future))
         task = asyncio.current_task()
@@ -179,7 +185,8 @@ class Scene:
         if path is not None:
             if self.covers(path):
                 raise asyncio.CancelledError
-            self._resting[task] = path
+            for each in prefixes(path):
+                self._resting.setdefault(each, {})[task] = None
         self.stand()
         try:
             await future
@@ -188,7 +195,8 @@ class Scene:
                 self._moving += 1
             raise
         finally:
-            self._resting.pop(task, None)
+            for each in prefixes(path or ""):
+                self._resting[each].pop(task, None)
 
     def _runs(self, prefix: str) -> bool:
         return any(started.startswith(prefix) for started in self._started)
@@ -256,8 +264,3 @@ def here() -> Place | None:
 def checkpoint_said(state: bytes) -> str:
     text = state.decode("utf-8", "replace")
     return f"checkpoint({text if len(text) <= _SHOWN else text[:_SHOWN] + '…'})"
-
-
-def place_of(path: str) -> list[int]:
-    """A sort key for paths: the order of the program."""
-    return [int(part) for part in path.split(".") if part.isdecimal()]

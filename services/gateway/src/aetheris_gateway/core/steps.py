@@ -10,7 +10,7 @@ from itertools import groupby
 
 from aetheris_api.statuses import JobStatus, StepKind, StepOutcome, StepStatus
 from aetheris_journal.events import Failure, Resolution, Source, WaitKind
-from aetheris_journal.replay import COMPENSATION
+from aetheris_journal.path import COMPENSATION
 
 # A step in one of these is not over.
 OPEN = frozenset({StepStatus.RUNNING, StepStatus.RETRYING, StepStatus.WAITING, StepStatus.IN_DOUBT})
