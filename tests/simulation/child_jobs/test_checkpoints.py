@@ -29,7 +29,7 @@ from aetheris.replay import check
 from aetheris_engine import ports
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
-from aetheris_journal.replay import Replay
+from aetheris_journal.replay import ChildRecord, Replay
 from aetheris_scheduler.core.job import JobState
 
 from harness.cluster_simulation import ClusterSimulation
@@ -321,7 +321,17 @@ async def test_what_a_checkpoint_carries_comes_back() -> None:
     other = Replay([e.CheckpointSaved("1", b"7", carried, at=_now())])
 
     assert (other.state, other.round, other.consumed) == (b"7", 1, {"n-1", "n-2"})
-    assert other.children == record.children
+    assert other.children == {"c-1": ChildRecord("", b"", "", "cancel", "c-1", submitted=True)}
+
+
+async def test_children_carried_by_an_earlier_version_come_back_with_their_inputs() -> None:
+    children = [
+        {"job_id": "c-1", "agent": "leaf", "queue": "slow", "input": '{"args":["é"]}', "parent_close": "cancel"}
+    ]
+    carried = json.dumps({"round": 1, "notes": [], "children": children}).encode()
+    record = Replay([e.CheckpointSaved("1", b"7", carried, at=_now())])
+
+    assert record.children == {"c-1": ChildRecord("leaf", '{"args":["é"]}'.encode(), "slow", "cancel", "c-1")}
 
 
 def _now() -> Any:

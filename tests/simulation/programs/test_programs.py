@@ -99,8 +99,8 @@ def a_world_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 def a_permission_no_branch_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     intend = chain_writer.ChainWriter.intend
 
-    def at_once(self: Any, event: Any, value_bytes: int) -> Any:
-        permission = intend(self, event, value_bytes)
+    def at_once(self: Any, event: Any) -> Any:
+        permission = intend(self, event)
         if not permission.done():
             permission.set_result(Answer(AppendOutcome.APPENDED))
         return permission
@@ -111,10 +111,10 @@ def a_permission_no_branch_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
 def a_chain_whose_wait_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     record = chain_writer.ChainWriter.record
 
-    def but_not_waits(self: Any, event: Any, value_bytes: int = 0) -> int:
+    def but_not_waits(self: Any, event: Any) -> int:
         if type(event).__name__ == "WaitCompleted":
             return 0
-        return record(self, event, value_bytes)
+        return record(self, event)
 
     monkeypatch.setattr(chain_writer.ChainWriter, "record", but_not_waits)
 

@@ -116,11 +116,11 @@ def test_calls_that_the_fork_has_made_have_taken_their_answers():
 
 
 def test_a_history_begins_at_its_last_checkpoint_and_its_children_stay_the_sources():
-    carried = {"round": 4, "notes": ["n"], "children": [{"job_id": "c"}]}
+    carried = {"round": 4, "notes": ["n"], "children": [{"job_id": "c"}], "submitted": {"cancel": ["d"]}}
     saved = e.CheckpointSaved("1", b"7", json.dumps(carried).encode(), at=NOW)
     found = copied([CREATED, step("0"), saved], [intent("0")], [paid("0")])
     checkpoint, copy = found.copies
 
-    assert json.loads(checkpoint.carried) == carried | {"children": []}
+    assert json.loads(checkpoint.carried) == carried | {"children": [], "submitted": {}}
     assert copy.key == effect_key(FORK, "0@4", "pay", b"[]", None)
     assert list(found.missing([e.CheckpointSaved("3", b"8", b"{}", at=NOW)])) == [], "it is past its copies"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 from aetheris_engine.core import tail as bounds
-from aetheris_engine.core.tail import Tail
-from aetheris_journal import codec
+from aetheris_engine.core.tail import EventTooLarge, Tail
+from aetheris_journal import codec, limits
 from aetheris_journal import events as e
 from aetheris_journal.chain import GENESIS
 
@@ -17,16 +16,12 @@ JOB = UUID("018f0000-0000-7000-8000-000000000001")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def encode(events: Iterator[e.Event]) -> bytes:
-    return codec.encode(events)
-
-
 def made(**place: object) -> Tail:
-    return Tail(JOB, "default", 7, encode, **place)  # type: ignore[arg-type]
+    return Tail(JOB, "default", 7, codec.entry, **place)  # type: ignore[arg-type]
 
 
-def event(number: int = 0) -> e.Event:
-    return e.ValueRecorded(str(number), e.ValueKind.TIME, b"0", at=NOW)
+def event(number: int = 0, value_bytes: int = 1) -> e.Event:
+    return e.ValueRecorded(str(number), e.ValueKind.TIME, b"0" * value_bytes, at=NOW)
 
 
 def started(key: str) -> e.Event:
@@ -146,23 +141,23 @@ def test_an_effect_moves_once_in_a_commit():
 
 def test_a_commit_is_bounded_in_events_and_in_bytes():
     tail = made()
-    for number in range(bounds.COMMIT_EVENTS_MAX + 1):
+    for number in range(limits.COMMIT_EVENTS_MAX + 1):
         tail.record(event(number))
     by_events = tail.take()
     heavy = made()
     for number in range(3):
-        heavy.record(event(number), value_bytes=bounds.COMMIT_BYTES_MAX // 2)
+        heavy.record(event(number, limits.COMMIT_BYTES_MAX // 2))
     by_bytes = heavy.take()
 
     assert by_events is not None
     assert by_bytes is not None
-    assert len(codec.decode(by_events.body)) == bounds.COMMIT_EVENTS_MAX
+    assert len(codec.decode(by_events.body)) == limits.COMMIT_EVENTS_MAX
     assert len(codec.decode(by_bytes.body)) == 1
 
 
 def test_one_value_larger_than_a_commits_share_still_goes():
     tail = made()
-    tail.record(event(), value_bytes=bounds.COMMIT_BYTES_MAX * 2)
+    tail.record(event(0, limits.COMMIT_BYTES_MAX * 2))
 
     assert tail.take() is not None
 
@@ -181,10 +176,24 @@ def test_a_holder_far_ahead_of_its_record_is_full_until_it_is_acknowledged():
 
 def test_large_values_fill_it_as_many_events_do():
     tail = made()
-    tail.record(event(), value_bytes=bounds.BACKLOG_BYTES_MAX)
+    for number in range(2):
+        tail.record(event(number, bounds.BACKLOG_BYTES_MAX // 2))
     was = tail.full
     tail.take()
     tail.acknowledge(b"1" * 32)
 
     assert was
     assert not tail.full
+
+
+def test_an_event_that_no_commit_can_hold_is_refused_and_the_rest_goes_on():
+    tail = made()
+    tail.record(event(0))
+
+    with pytest.raises(EventTooLarge, match="ValueRecorded"):
+        tail.record(event(1, limits.EVENT_BYTES_MAX))
+    tail.record(event(2))
+    append = tail.take()
+
+    assert append is not None
+    assert list(codec.decode(append.body)) == [event(0), event(2)]

@@ -42,7 +42,7 @@ async def ask(execution: Execution, path: str, command: AskApproval) -> Settled:
     if record is None:
         deadline = deadline_after(execution, command.expires)
         waiting = e.JobWaiting(path, kind, command.approver, deadline, text, at=execution.now())
-        ticket = execution.record(waiting, value_bytes=len(text))
+        ticket = execution.record(waiting)
         execution.replay.open_approvals.add(path)
         await execution.writer.durable(ticket)
     else:

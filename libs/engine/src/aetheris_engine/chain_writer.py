@@ -14,7 +14,7 @@ from aetheris_journal.append import Answer, AppendOutcome
 from aetheris_journal.events import EffectStarted, Event
 from aetheris_kernel.errors import Fenced
 
-from aetheris_engine.core.tail import Tail
+from aetheris_engine.core.tail import EventTooLarge, Tail
 from aetheris_engine.ports import Journal
 
 
@@ -55,25 +55,24 @@ class ChainWriter:
         """The events that were recorded here and that the ledger has not acknowledged."""
         return self._tail.outstanding
 
-    def record(self, event: Event, value_bytes: int = 0) -> int:
-        ticket = self._tail.record(event, value_bytes)
+    def record(self, event: Event) -> int:
+        ticket = self._record(event)
         self.send_soon()
         return ticket
 
     def open(self, event: Event) -> None:
         """Record without sending: the event that begins a lease goes into one commit with the first that follow."""
-        self._tail.record(event)
+        self._record(event)
 
     def send_soon(self) -> None:
         if not self._due and not self._tail.in_flight:
             self._due = True
             self._loop.call_soon(self._send)
 
-    def intend(self, event: EffectStarted, value_bytes: int) -> asyncio.Future[Answer]:
+    def intend(self, event: EffectStarted) -> asyncio.Future[Answer]:
         """Record an intent. The ledger's answer is the permission to act, or the reason why not."""
-        permission = self._loop.create_future()
-        self._intents[event.key] = permission
-        self.record(event, value_bytes)
+        self.record(event)
+        permission = self._intents[event.key] = self._loop.create_future()
         return permission
 
     async def durable(self, ticket: int) -> None:
@@ -109,6 +108,14 @@ class ChainWriter:
 
     def close(self) -> None:
         self._stopped = True
+
+    def _record(self, event: Event) -> int:
+        try:
+            return self._tail.record(event)
+        except EventTooLarge as error:
+            # A record with a hole in it is worse than none: the run stops here, as at a fault.
+            self._fail(error)
+            raise
 
     def _send(self) -> None:
         self._due = False

@@ -39,7 +39,7 @@ _PARENT_CLOSED, _PARENT_CANCELS = "its parent has ended", "its parent cancelled 
 class StartedChildren:
     def __init__(self, execution: Execution) -> None:
         # The children that this run has submitted, or found submitted.
-        self.submitted: set[str] = set()
+        self.submitted = {record.job_id for record in execution.replay.children.values() if record.submitted}
         self._execution = execution
         self._up_to_date = False
         self._under_way = False
@@ -63,7 +63,7 @@ class StartedChildren:
     def ended(self, path: str, job_id: str, result: bytes, failure: e.Failure | None) -> None:
         """Record how a child ended."""
         completed = e.ChildCompleted(path, job_id, result, failure, at=self._execution.now())
-        self._execution.record(completed, value_bytes=len(result))
+        self._execution.record(completed)
         self._execution.replay.child_completed(completed)
 
     def _wanted(self) -> bool:
@@ -122,7 +122,7 @@ async def start(execution: Execution, children: StartedChildren, path: str, comm
         started = e.ChildStarted(
             path, str(new_id), command.agent, command.input, command.parent_close, command.queue, at=execution.now()
         )
-        ticket = execution.record(started, value_bytes=len(command.input))
+        ticket = execution.record(started)
         record = execution.replay.child_started(started)
         await execution.writer.durable(ticket)
     # In a cancelled scope the program is answered only from the record. The child may not be submitted yet; `cancel`
@@ -163,6 +163,13 @@ async def cancel(execution: Execution, children: StartedChildren, path: str, com
         await _close(execution, children, started, _PARENT_CANCELS)
     execution.record(e.StepCommitted(path, CANCEL, command.arguments, b"null", 1, timedelta(0), at=execution.now()))
     return Settled(b"null")
+
+
+async def submit_all(execution: Execution, children: StartedChildren, path: str) -> None:
+    """Submit the open children that may not be submitted yet, so that a checkpoint need not carry their inputs."""
+    for record in tuple(execution.replay.children.values()):
+        if record.job_id not in children.submitted:
+            await _submit(execution, children, path, record)
 
 
 async def close_all(execution: Execution, children: StartedChildren) -> None:

@@ -102,7 +102,7 @@ async def _undo(effects: Effects, made: EffectCall, *, ending: bool) -> None:
     if abandoned:
         # A person abandoned the compensation's doubt: whether the effect was taken back stays unknown.
         return
-    execution.record(e.StepCompensated(made.path, made.key, call.result, at=execution.now()), len(call.result))
+    execution.record(e.StepCompensated(made.path, made.key, call.result, at=execution.now()))
     metrics.STEPS.labels("compensated").inc()
 
 

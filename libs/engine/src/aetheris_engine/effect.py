@@ -201,8 +201,7 @@ class EffectCall:
             e.EffectResolved(
                 self.path, self.key, found.kind, found.source, found.result, found.actor, found.text,
                 at=execution.now(),
-            ),
-            len(found.result),
+            )
         )  # fmt: skip
         metrics.EFFECTS.labels("resolved").inc()
         if found.kind is e.Resolution.COMMITTED:
@@ -227,7 +226,7 @@ class EffectCall:
         started = e.EffectStarted(
             self.path, command.name, command.arguments, self.key, attempt, command.compensate, at=now
         )
-        return await self.execution.writer.intend(started, len(command.arguments))
+        return await self.execution.writer.intend(started)
 
     async def _permitted(self) -> None:
         execution = self.execution
@@ -254,8 +253,7 @@ class EffectCall:
         elapsed = timedelta(seconds=monotonic() - began)
         if isinstance(returned, bytes):
             execution.record(
-                e.EffectCommitted(self.path, self.key, returned, self.attempt, elapsed, at=execution.now()),
-                len(returned),
+                e.EffectCommitted(self.path, self.key, returned, self.attempt, elapsed, at=execution.now())
             )
             metrics.EFFECTS.labels("committed").inc()
             self._committed(returned)
@@ -285,8 +283,7 @@ class EffectCall:
             e.EffectCommitted(
                 self.path, self.key, result, 1, timedelta(0), job_id, command.name, command.arguments,
                 at=execution.now(),
-            ),
-            value_bytes=len(result) + len(command.arguments),
+            )
         )  # fmt: skip
         metrics.EFFECTS.labels("recorded").inc()
         self.state, self.result = EffectState.COMMITTED, result

@@ -67,7 +67,7 @@ class Engine:
             case c.SaveCheckpoint():
                 self._races.forget()
                 self._deadlines.forget()
-                return await checkpoint.save(execution, self.effects, path, command)
+                return await checkpoint.save(execution, self.effects, self.children, path, command)
             case c.Compensate():
                 return await compensation.compensate(self.effects, path)
             case c.OpenMap():

@@ -200,8 +200,8 @@ class Execution:
         except Divergence as divergence:
             await self.halt(divergence)
 
-    def record(self, event: Event, value_bytes: int = 0) -> int:
-        return self.writer.record(event, value_bytes)
+    def record(self, event: Event) -> int:
+        return self.writer.record(event)
 
     async def wait(self, wait: Wait) -> Ending:
         """Block until the wait has ended. The caller records the end."""
@@ -254,9 +254,9 @@ class Execution:
         self.waits, self.gated_branches = Waits(), 0
         self._futures.clear()
 
-    def end_with(self, terminal: Event, value_bytes: int = 0) -> None:
+    def end_with(self, terminal: Event) -> None:
         """Record the event that ends the job. Nothing can be recorded after it."""
-        self.record(terminal, value_bytes)
+        self.record(terminal)
         self.life.on(lifecycle.RunEvent.TERMINAL)
 
     def consumed(self, entry_id: str, *, message: bool) -> None:

@@ -63,7 +63,7 @@ async def go_on_from(
     missing = found.missing(own)
     for event in missing:
         await writer.room()
-        writer.record(event, _weight(event))
+        writer.record(event)
     record = [*own, *missing]
     replay = Replay(record)
     replay.forked = True
@@ -76,11 +76,6 @@ async def _history(fork: Fork, job: Assignment, services: Services) -> CopiedHis
     if broken is not None:
         raise ChainBroken(f"commit {broken.seq} of the job that is forked: {broken.problem}", seq=broken.seq)
     return history(fork, job.job_id, ((commit.seq, codec.decode(commit.body)) for commit in commits))
-
-
-def _weight(event: e.Event) -> int:
-    values = (getattr(event, name, b"") for name in ("arguments", "result", "payload", "detail", "value", "state"))
-    return sum(len(value) for value in values)
 
 
 async def meet(left: LeftBehind, execution: Execution, path: str, command: CallTool) -> Reused | e.Failure | None:

@@ -224,7 +224,7 @@ class _Held:
     async def _complete(self, result: bytes) -> Outcome:
         """Record the job's completion. It shares a commit with the last step, unless there are children to close."""
         await child.close_all(self.execution, self._engine.children)
-        self.execution.end_with(e.JobCompleted(result, at=self.execution.now()), len(result))
+        self.execution.end_with(e.JobCompleted(result, at=self.execution.now()))
         return ports.Completed(result)
 
     async def _fail(self, failure: e.Failure) -> Outcome:

@@ -26,7 +26,7 @@ async def close_map(execution: Execution, path: str, command: CloseMap) -> Settl
     if execution.gated:
         await execution.gate(path)
     given, begun = command.opened.arguments, command.begun
-    execution.record(e.StepCommitted(path, MAP, given, begun, 1, timedelta(0), at=execution.now()), len(begun))
+    execution.record(e.StepCommitted(path, MAP, given, begun, 1, timedelta(0), at=execution.now()))
     return Settled()
 
 
@@ -55,9 +55,7 @@ class Races:
         # Another branch may have ended while this one waited at the gate.
         if path not in self._decided:
             winner = b"%d" % command.branch
-            execution.record(
-                e.StepCommitted(path, RACE, opened.arguments, winner, 1, timedelta(0), at=execution.now()), len(winner)
-            )
+            execution.record(e.StepCommitted(path, RACE, opened.arguments, winner, 1, timedelta(0), at=execution.now()))
             self._cancel_losers(path, opened, winner)
         return Settled(self._decided[path])
 

@@ -81,8 +81,7 @@ class Steps:
         if isinstance(returned, Raised):
             return self._failed(path, command, returned, attempt, elapsed, first_began)
         ticket = execution.record(
-            e.StepCommitted(path, command.name, command.arguments, returned, attempt, elapsed, at=execution.now()),
-            value_bytes=len(command.arguments) + len(returned),
+            e.StepCommitted(path, command.name, command.arguments, returned, attempt, elapsed, at=execution.now())
         )
         metrics.PURE.inc()
         if command.durable:

@@ -50,7 +50,7 @@ async def take_over(assignment: Assignment, version: str, services: Services) ->
             await withdraw_all(services, assignment, replay)
             return ended
         seq, head = (commits[-1].seq, commits[-1].hash) if commits else (0, GENESIS)
-        tail = Tail(assignment.job_id, assignment.tenant, assignment.lease, codec.encode, seq=seq, head=head)
+        tail = Tail(assignment.job_id, assignment.tenant, assignment.lease, codec.entry, seq=seq, head=head)
         tail.written_bytes = sum(len(commit.body) for commit in commits)
         writer = ChainWriter(tail, services.journal)
         if not commits:

@@ -34,7 +34,7 @@ async def make(execution: Execution, path: str, command: MakeToken) -> Settled:
         except Refusal as refusal:
             await execution.halt(RuntimeError(f"the gateway signs no token: {refusal.message}"))
     value = _written(token, deadline)
-    execution.record(e.ValueRecorded(path, e.ValueKind.TOKEN, value, at=execution.now()), value_bytes=len(value))
+    execution.record(e.ValueRecorded(path, e.ValueKind.TOKEN, value, at=execution.now()))
     return Settled(value)
 
 

@@ -41,7 +41,7 @@ async def ended(execution: Execution, wait: Wait) -> e.WaitCompleted:
         completed = e.WaitCompleted(wait.path, entry.payload, False, entry.entry_id, entry.actor, at=execution.now())
     else:
         completed = e.WaitCompleted(wait.path, timed_out=wait.kind is not e.WaitKind.TIMER, at=execution.now())
-    execution.record(completed, value_bytes=len(completed.payload))
+    execution.record(completed)
     if completed.source_id:
         execution.consumed(completed.source_id, message=wait.kind is e.WaitKind.MESSAGE)
     return completed

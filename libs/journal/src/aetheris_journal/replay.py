@@ -113,6 +113,8 @@ class ChildRecord:
     queue: str
     parent_close: str
     job_id: str = ""
+    # Known to be submitted before the last checkpoint. Only its id and `parent_close` are known then.
+    submitted: bool = False
 
     def __str__(self) -> str:
         return f"child {self.agent}({_shown(self.input)})"
@@ -266,6 +268,9 @@ class Replay:
             )
             for told in carried.get("children", ())
         }
+        for parent_close, job_ids in carried.get("submitted", {}).items():
+            for job_id in job_ids:
+                self.children[job_id] = ChildRecord("", b"", "", parent_close, job_id, submitted=True)
         self.outcomes = 0
         for known in (
             self.unused, self.signals, self.child_ends, self.open_approvals, self.undoable, self.compensating,
@@ -275,18 +280,12 @@ class Replay:
 
     def carried(self, notes: Iterable[str]) -> bytes:
         """The state that a checkpoint saved now carries on: the round, the inbox entries (`notes`, a stored name) that
-        the inbox may deliver again, and the open children."""
-        children = [
-            {
-                "job_id": child.job_id,
-                "agent": child.agent,
-                "queue": child.queue,
-                "input": child.input.decode(),
-                "parent_close": child.parent_close,
-            }
-            for child in self.children.values()
-        ]
-        told = {"round": self.round + 1, "notes": sorted(notes), "children": children}
+        the inbox may deliver again, and the open children. All of these are submitted by now, so their ids are enough.
+        """
+        submitted: dict[str, list[str]] = {}
+        for child in self.children.values():
+            submitted.setdefault(child.parent_close, []).append(child.job_id)
+        told = {"round": self.round + 1, "notes": sorted(notes), "submitted": submitted}
         return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
 
     def child_started(self, started: e.ChildStarted) -> ChildRecord:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from aetheris_journal.commands import AskApproval
+from aetheris_journal.limits import APPROVAL_ARGUMENTS_BYTES_MAX, APPROVAL_DETAIL_BYTES_MAX
 from pydantic_core import from_json
 
 from aetheris.context import _context
@@ -18,8 +19,6 @@ from aetheris.durations import to_span
 from aetheris.errors import AetherisError, ValueRefused
 from aetheris.values import canonical
 
-ARGUMENTS_BYTES_MAX = 128 * 1024
-DETAIL_BYTES_MAX = 256 * 1024
 QUORUM_MAX = 100
 
 
@@ -140,8 +139,8 @@ async def approval(
     command = AskApproval(
         approver,
         title,
-        _json(detail, "an approval's detail", DETAIL_BYTES_MAX),
-        _json(arguments, "an approval's arguments", ARGUMENTS_BYTES_MAX),
+        _json(detail, "an approval's detail", APPROVAL_DETAIL_BYTES_MAX),
+        _json(arguments, "an approval's arguments", APPROVAL_ARGUMENTS_BYTES_MAX),
         quorum,
         requester_may_decide,
         None if expires is None else to_span(expires),

@@ -12,12 +12,11 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, get_type_hints, is_typeddict
 
+from aetheris_journal.limits import INPUT_BYTES_MAX, VALUE_BYTES_MAX
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_jsonable_python
 
 from aetheris.errors import ValueRefused
-
-VALUE_BYTES_MAX = 512 * 1024
 
 _UNTYPED = object()
 
@@ -31,7 +30,7 @@ _canonical = json.JSONEncoder(
 ).encode
 
 
-def canonical(value: object, what: str = "a value") -> bytes:
+def canonical(value: object, what: str = "a value", *, bytes_max: int = VALUE_BYTES_MAX) -> bytes:
     """One JSON text for equal values: sorted keys, no space, no NaN."""
     if value is None:
         return b"null"
@@ -39,8 +38,8 @@ def canonical(value: object, what: str = "a value") -> bytes:
         data = _canonical(value).encode()
     except (TypeError, ValueError, UnicodeEncodeError, PydanticSerializationError, RecursionError) as error:
         raise ValueRefused(f"{what} cannot be recorded as JSON: {error}") from error
-    if len(data) > VALUE_BYTES_MAX:
-        raise ValueRefused(f"{what} is {len(data):,} bytes of JSON; the most is {VALUE_BYTES_MAX:,}")
+    if len(data) > bytes_max:
+        raise ValueRefused(f"{what} is {len(data):,} bytes of JSON; the most is {bytes_max:,}")
     return data
 
 
@@ -135,7 +134,9 @@ class Signature:
         for parameter in self._bare.parameters.values():
             variadic = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
             if parameter.name in values and not variadic and values[parameter.name] is not parameter.default:
-                values[parameter.name] = self._codecs[parameter.name].read(canonical(values[parameter.name]))
+                # It came in an input, whose own limit is larger than a value's.
+                given = canonical(values[parameter.name], bytes_max=INPUT_BYTES_MAX)
+                values[parameter.name] = self._codecs[parameter.name].read(given)
         return values
 
 

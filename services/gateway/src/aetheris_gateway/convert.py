@@ -13,6 +13,7 @@ from uuid import UUID
 
 from aetheris_api.statuses import ApprovalState, ForkEffects, ResolutionChoice, Vote
 from aetheris_journal import codec
+from aetheris_journal.limits import APPROVAL_ARGUMENTS_BYTES_MAX
 from aetheris_kernel.errors import Invalid
 from aetheris_kernel.ids import parse_job_id
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
@@ -126,7 +127,7 @@ def new_decision(request: pb.DecideRequest) -> requests.NewDecision:
 
 
 def _arguments(raw: bytes) -> intake.Content | None:
-    return intake.raw_content(raw, "arguments", bytes_max=intake.ARGUMENTS_BYTES_MAX) if raw else None
+    return intake.raw_content(raw, "arguments", bytes_max=APPROVAL_ARGUMENTS_BYTES_MAX) if raw else None
 
 
 def approval_state(state: pb.Approval.State) -> ApprovalState:

@@ -23,6 +23,7 @@ import structlog
 from aetheris_chassis.client import retrying
 from aetheris_journal.append import Answer, AppendOutcome
 from aetheris_journal.chain import Commit
+from aetheris_journal.limits import FRAME_BYTES_MAX
 from aetheris_kernel.errors import Exhausted, Invalid, Refusal, Unavailable
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 
@@ -35,7 +36,6 @@ log = structlog.get_logger()
 
 Context: TypeAlias = "grpc.aio.ServicerContext[pb.JournalRequest, pb.JournalResponse]"
 
-FRAME_BYTES_MAX = 4 * 1024 * 1024
 ANSWER_BYTES_MAX = 1024 * 1024
 # The bytes of an answer beside its result or commits.
 _ANSWER_BYTES = 64

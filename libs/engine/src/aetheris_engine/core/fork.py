@@ -243,9 +243,9 @@ def _without_children(carried: bytes) -> bytes:
     """The checkpoint's carried state without children: the source's children belong to the source, and a fork neither
     waits for them nor cancels them."""
     told = json.loads(carried or b"{}")
-    if not told.get("children"):
+    if not told.get("children") and not told.get("submitted"):
         return carried
-    return json.dumps(told | {"children": []}, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(told | {"children": [], "submitted": {}}, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _last(call: _Call, event: e.Event) -> e.Event | None:

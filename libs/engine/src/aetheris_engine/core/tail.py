@@ -1,7 +1,8 @@
 """The tail of one job's chain: which events are durable, which commit is on its way, which events wait to be sent.
 
 One commit is on its way at a time; events recorded meanwhile go into the next one. The holder may be ahead of its
-durable record by a stated bound. This module does no input or output.
+durable record by a stated bound. Each event is encoded once, when it is recorded, so the size of a commit is known to
+the byte and a commit that the ledger would refuse for its size cannot be built. This module does no input or output.
 
     record() ──► pending ── take() ──► in flight ── acknowledge() ──► durable
                     ▲                      │
@@ -10,7 +11,7 @@ durable record by a stated bound. This module does no input or output.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -18,19 +19,19 @@ from aetheris_journal.append import Append
 from aetheris_journal.chain import GENESIS
 from aetheris_journal.effect import Change, EffectState, change_of
 from aetheris_journal.events import TERMINAL, CheckpointSaved, Event
+from aetheris_journal.limits import COMMIT_BYTES_MAX, COMMIT_EVENTS_MAX, EVENT_BYTES_MAX
 
-# What one commit may hold, and what a job may hold that is not durable yet.
-COMMIT_EVENTS_MAX = 500
-COMMIT_BYTES_MAX = 768 * 1024
+# What a job may hold that is not durable yet.
 BACKLOG_EVENTS_MAX = 2_000
 BACKLOG_BYTES_MAX = 2 * 1024 * 1024
-
-# The size that is assumed for an event without its values.
-_EVENT_BYTES = 160
 
 
 class AfterTheEnd(RuntimeError):
     """An event was recorded after the one that ends the job."""
+
+
+class EventTooLarge(RuntimeError):
+    """An event was recorded that no commit can hold."""
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ class _Item:
     ticket: int
     event: Event
     change: Change | None
-    weight: int
+    entry: bytes
 
 
 class Tail:
@@ -49,7 +50,7 @@ class Tail:
         job_id: UUID,
         tenant: str,
         lease: int,
-        encode: Callable[[Iterator[Event]], bytes],
+        encode: Callable[[Event], bytes],
         *,
         seq: int = 0,
         head: bytes = GENESIS,
@@ -86,15 +87,17 @@ class Tail:
         events = len(self._pending) + len(self._flight)
         return events >= BACKLOG_EVENTS_MAX or self._backlog_bytes >= BACKLOG_BYTES_MAX
 
-    def record(self, event: Event, value_bytes: int = 0) -> int:
+    def record(self, event: Event) -> int:
         """The event's ticket. Raises AfterTheEnd where the job's end is recorded: nothing may follow it."""
         if self._ended:
             raise AfterTheEnd(f"{type(event).__name__} after the end of the job")
+        entry = self._encode(event)
+        if len(entry) > EVENT_BYTES_MAX:
+            raise EventTooLarge(f"{type(event).__name__} has {len(entry)} bytes, and {EVENT_BYTES_MAX} is the most")
         self._ended = isinstance(event, TERMINAL)
         self.recorded += 1
-        weight = _EVENT_BYTES + value_bytes
-        self._pending.append(_Item(self.recorded, event, change_of(event), weight))
-        self._backlog_bytes += weight
+        self._pending.append(_Item(self.recorded, event, change_of(event), entry))
+        self._backlog_bytes += len(entry)
         return self.recorded
 
     def take(self) -> Append | None:
@@ -103,7 +106,7 @@ class Tail:
             return None
         count = self._fitting()
         self._flight, self._pending = self._pending[:count], self._pending[count:]
-        body = self._encode(item.event for item in self._flight)
+        body = b"".join([item.entry for item in self._flight])
         self.written_bytes += len(body)
         return Append(
             job_id=self._job_id,
@@ -121,7 +124,7 @@ class Tail:
         """Note that the commit on its way is durable, with the hash `head`. Returns the keys of its intents, whose
         tools may now be entered."""
         moved = [item.change for item in self._flight if item.change is not None]
-        self._backlog_bytes -= sum(item.weight for item in self._flight)
+        self._backlog_bytes -= sum(len(item.entry) for item in self._flight)
         self._flight = []
         self.seq, self.head = self.seq + 1, head
         return [change.key for change in moved if change.state is EffectState.STARTED]
@@ -132,7 +135,7 @@ class Tail:
         kept = [item for item in self._flight if item.change is None or item.change.key != key]
         if len(kept) == len(self._flight):
             raise ValueError(f"no intent for {key} is on its way")
-        self._backlog_bytes -= sum(item.weight for item in self._flight) - sum(item.weight for item in kept)
+        self._backlog_bytes -= sum(len(item.entry) for item in self._flight) - sum(len(item.entry) for item in kept)
         self._pending = kept + self._pending
         self._flight = []
 
@@ -141,7 +144,7 @@ class Tail:
         moved: set[str] = set()
         size = 0
         for count, item in enumerate(self._pending):
-            size += item.weight
+            size += len(item.entry)
             again = item.change is not None and item.change.key in moved
             if count and (count >= COMMIT_EVENTS_MAX or size > COMMIT_BYTES_MAX or again):
                 return count

@@ -12,6 +12,7 @@ import sys
 import traceback
 
 from aetheris_journal.events import Failure
+from aetheris_journal.limits import FAILURE_MESSAGE_BYTES_MAX, FAILURE_STACK_BYTES_MAX, FAILURE_TYPE_BYTES_MAX
 
 from aetheris.errors import StepFailed
 
@@ -29,9 +30,6 @@ UNCONTAINED = (asyncio.CancelledError, GeneratorExit, Restart)
 _RECORDED_AS = {"aetheris.child": "aetheris.children"}
 _FOUND_IN = {recorded: module for module, recorded in _RECORDED_AS.items()}
 
-_MESSAGE_MAX = 8 * 1024
-_STACK_MAX = 16 * 1024
-
 
 def described(error: BaseException, *, retryable: bool = False) -> Failure:
     kind = type(error)
@@ -40,7 +38,12 @@ def described(error: BaseException, *, retryable: bool = False) -> Failure:
     if isinstance(error, StepFailed) and error.error_type:
         name = error.error_type
     stack = _stack(error)
-    return Failure(name, cut(said(error), _MESSAGE_MAX), retryable, cut(stack, _STACK_MAX))
+    return Failure(
+        cut(name, FAILURE_TYPE_BYTES_MAX),
+        cut(said(error), FAILURE_MESSAGE_BYTES_MAX),
+        retryable,
+        cut(stack, FAILURE_STACK_BYTES_MAX),
+    )
 
 
 def said(error: BaseException) -> str:

@@ -17,18 +17,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from aetheris_journal.limits import INPUT_BYTES_MAX, PAYLOAD_BYTES_MAX
 from aetheris_kernel.errors import Invalid
 
 from aetheris_gateway.core.approval import PERSON
 
-INPUT_BYTES_MAX = 1024 * 1024
-PAYLOAD_BYTES_MAX = 256 * 1024
 KEY_CHARS_MAX = 256
 REASON_CHARS_MAX = 1024
 DEPTH_MAX = 64
 PRIORITY_MAX = 100
 PERSON_CHARS_MAX = 128
-ARGUMENTS_BYTES_MAX = 128 * 1024
 QUORUM_MAX = 100
 EFFECT_KEY_CHARS_MAX = 1_024
 TOKEN_CHARS_MAX = 2_048

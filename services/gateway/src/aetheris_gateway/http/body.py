@@ -10,6 +10,7 @@ import asyncio
 from typing import Any, TypeVar
 
 from aetheris_api.shape import Body
+from aetheris_journal.limits import PAYLOAD_BYTES_MAX
 from aetheris_kernel.errors import Invalid
 from fastapi import Request
 from pydantic import ValidationError
@@ -19,7 +20,7 @@ from aetheris_gateway.http.errors import BodyTooLarge, HttpRefusal, invalid_from
 
 BODY_BYTES_MAX = 1024 * 1024
 # A body that carries content: the content, its key and the JSON around them.
-CONTENT_BODY_BYTES_MAX = intake.PAYLOAD_BYTES_MAX * 2
+CONTENT_BODY_BYTES_MAX = PAYLOAD_BYTES_MAX * 2
 _READ_S = 30.0
 
 Wanted = TypeVar("Wanted", bound=Body)

@@ -13,15 +13,12 @@ from datetime import UTC, datetime, timedelta
 from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, commit_hash
 from aetheris_journal.effect import EffectState
+from aetheris_journal.limits import BODY_BYTES_MAX, EFFECT_KEY_BYTES_MAX, TENANT_BYTES_MAX, TOOL_NAME_BYTES_MAX
 from aetheris_kernel.errors import Invalid
 
 from aetheris_ledger.core.effect import Effect, EffectMove, moves, permits
 
-BODY_BYTES_MAX = 1024 * 1024
 CHANGES_MAX = 1_000
-TENANT_BYTES_MAX = 128
-KEY_BYTES_MAX = 512
-TOOL_BYTES_MAX = 256
 NUMBER_MAX = 2**63 - 1
 
 _DIGEST_BYTES = 32
@@ -140,9 +137,9 @@ def _check_changes(append: Append) -> Sequence[EffectMove]:
     if len(append.changes) > CHANGES_MAX:
         raise Invalid(f"an append changes at most {CHANGES_MAX} effects", field="effects")
     for change in append.changes:
-        _check_text(change.key, "key", KEY_BYTES_MAX)
+        _check_text(change.key, "key", EFFECT_KEY_BYTES_MAX)
         if change.state is EffectState.STARTED:
-            _check_text(change.tool, "tool", TOOL_BYTES_MAX)
+            _check_text(change.tool, "tool", TOOL_NAME_BYTES_MAX)
             _check_digest(change.arguments_digest, "arguments_digest")
         elif change.tool or change.arguments_digest:
             raise Invalid("tool and arguments_digest belong to STARTED", field="tool")

@@ -18,9 +18,9 @@ from uuid import UUID
 
 from aetheris_journal.effect import Change, EffectResolution, EffectState
 from aetheris_journal.events import Resolution
+from aetheris_journal.limits import VALUE_BYTES_MAX
 from aetheris_kernel.errors import Conflict, Invalid
 
-RESOLUTION_RESULT_BYTES_MAX = 512 * 1024
 RESOLUTION_TEXT_BYTES_MAX = 8 * 1024
 RESOLUTION_ACTOR_BYTES_MAX = 256
 
@@ -187,7 +187,7 @@ def check_resolution(resolution: EffectResolution) -> None:
             "a result belongs to the verdict COMMITTED and to no other; a null result is `null`", field="result"
         )
     for field, size, most in (
-        ("result", len(resolution.result), RESOLUTION_RESULT_BYTES_MAX),
+        ("result", len(resolution.result), VALUE_BYTES_MAX),
         ("actor", len(resolution.actor.encode()), RESOLUTION_ACTOR_BYTES_MAX),
         ("note", len(resolution.text.encode()), RESOLUTION_TEXT_BYTES_MAX),
     ):

@@ -22,7 +22,8 @@ CREATE TABLE ledger.commits (
     CONSTRAINT commits_seq_check CHECK (seq >= 1),
     CONSTRAINT commits_lease_check CHECK (lease >= 1),
     CONSTRAINT commits_hash_check CHECK (octet_length(hash) = 32),
-    CONSTRAINT commits_body_check CHECK (octet_length(body) BETWEEN 1 AND 1048576)
+    -- The limits of sizes are in aetheris_journal.limits; this one is the largest of them.
+    CONSTRAINT commits_body_bytes_check CHECK (octet_length(body) BETWEEN 1 AND 2097152)
 );
 
 CREATE INDEX commits_checkpoints ON ledger.commits (job_id, seq) WHERE checkpoint;

@@ -1,7 +1,8 @@
 """The ledger, as a runner calls it: one stream for appends and for questions about the record.
 
-A frame carries all that queued while the last frame was being sent. What has no answer when a stream is lost is sent
-again on the next one. The ledger recognises a repeated append and answers it like the first.
+A frame carries all that queued while the last frame was being sent, as far as it fits: each message's size is known
+before it is added. What has no answer when a stream is lost is sent again on the next one. The ledger recognises a
+repeated append and answers it like the first.
 """
 
 from __future__ import annotations
@@ -19,25 +20,27 @@ from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import GENESIS, Commit
 from aetheris_journal.effect import EffectResolution
 from aetheris_journal.events import Resolution, Source
+from aetheris_journal.limits import FRAME_BYTES_MAX
 from aetheris_kernel.errors import ChainBroken, Conflict, Refusal, Unavailable
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 from aetheris_proto.ledger.v1 import ledger_pb2_grpc as rpc
 
 log = structlog.get_logger()
 
-FRAME_BYTES_MAX = 3 * 1024 * 1024
 # How many effects one question for resolutions names. The ledger takes no more.
 FIND_KEYS_MAX = 1_000
 _RECONNECT_S, _RECONNECT_MAX_S = 0.05, 0.5
 _UNAVAILABLE_PAUSE_S = 0.1
+# What a message costs in a frame beside its own bytes: its tag and its length.
+_FIELD_BYTES = 8
 
 
 @dataclass(slots=True)
 class _Sent:
     """An append that waits for its answer."""
 
-    append: Append
     message: pb.Append
+    size: int
     answer: asyncio.Future[Answer]
 
 
@@ -70,9 +73,16 @@ class LedgerJournal:
         self._queued = asyncio.Event()
 
     def append(self, append: Append) -> asyncio.Future[Answer]:
-        self._number += 1
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._appends[self._number] = _Sent(append, _to_append(self._number, append), answer)
+        self._number += 1
+        message = _to_append(self._number, append)
+        size = message.ByteSize() + _FIELD_BYTES
+        if size > FRAME_BYTES_MAX:
+            # It would end the stream for every other job, and again on each next stream.
+            problem = f"an append has at most {FRAME_BYTES_MAX} bytes, not {size}"
+            answer.set_result(Answer(AppendOutcome.REFUSED, message=problem))
+            return answer
+        self._appends[self._number] = _Sent(message, size, answer)
         self._enqueue(self._number)
         return answer
 
@@ -139,18 +149,22 @@ class LedgerJournal:
         frame = pb.JournalRequest()
         size = taken = 0
         for number in self._queue:
-            taken += 1
             if (sent := self._appends.get(number)) is not None:
+                size += sent.size
+                if size > FRAME_BYTES_MAX:
+                    break
                 frame.appends.append(sent.message)
-                size += len(sent.append.body) + 200
             elif (loading := self._loads.get(number)) is not None:
+                size += loading.message.ByteSize() + _FIELD_BYTES
+                if size > FRAME_BYTES_MAX:
+                    break
                 frame.loads.append(loading.message)
-                size += 60
             elif (finding := self._finds.get(number)) is not None:
+                size += finding.message.ByteSize() + _FIELD_BYTES
+                if size > FRAME_BYTES_MAX:
+                    break
                 frame.finds.append(finding.message)
-                size += finding.message.ByteSize()
-            if size >= FRAME_BYTES_MAX:
-                break
+            taken += 1
         del self._queue[:taken]
         if not self._queue:
             self._queued.clear()

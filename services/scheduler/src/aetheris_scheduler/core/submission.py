@@ -10,11 +10,11 @@ from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
 
+from aetheris_journal.limits import INPUT_BYTES_MAX
 from aetheris_kernel.errors import Exhausted, Invalid, KeyReused
 
 from aetheris_scheduler.core.job import Fork, Job, JobState
 
-INPUT_BYTES_MAX = 1024 * 1024
 KEY_CHARS_MAX = 256
 NAME_CHARS_MAX = 128
 TRACEPARENT_CHARS_MAX = 128

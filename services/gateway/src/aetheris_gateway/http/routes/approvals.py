@@ -7,6 +7,7 @@ from typing import Annotated
 from aetheris_api import approvals as shapes
 from aetheris_api import routes
 from aetheris_api.statuses import ApprovalState
+from aetheris_journal.limits import APPROVAL_ARGUMENTS_BYTES_MAX
 from aetheris_kernel.errors import Invalid
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from fastapi import Query, Request
@@ -80,7 +81,7 @@ class ApprovalRoutes:
         sent = await body.read(request, shapes.ApproveBody, bytes_max=body.CONTENT_BODY_BYTES_MAX, optional=True)
         edited = None
         if "arguments" in sent.model_fields_set:
-            edited = intake.content(sent.arguments, "arguments", bytes_max=intake.ARGUMENTS_BYTES_MAX)
+            edited = intake.content(sent.arguments, "arguments", bytes_max=APPROVAL_ARGUMENTS_BYTES_MAX)
         new = NewDecision(
             approval_id=convert.approval_id(approval_id), approved=True, comment=sent.comment, edited=edited
         )
