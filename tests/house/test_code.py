@@ -108,6 +108,20 @@ def test_only_settings_modules_read_the_environment():
     assert [named(file) for file in asked if reads_environment(parsed(file))] == []
 
 
+def starts_a_server(tree: ast.AST) -> bool:
+    made = [call for call in calls(tree) if ast.unparse(call.func).endswith("aio.server")]
+    started = [call for call in calls(tree) if isinstance(call.func, ast.Attribute) and call.func.attr == "start"]
+    return bool(made) and any(isinstance(call.func.value, ast.Name) for call in started)  # type: ignore[attr-defined]
+
+
+def test_each_grpc_server_is_started_by_what_also_stops_it():
+    """`aeterna.grpc.started`: a server that is never stopped is collected after its loop was closed, and complains."""
+    starting = [file for file in FILES if starts_a_server(parsed(file))]
+
+    assert [named(file) for file in starting] == []
+    assert starts_a_server(ast.parse("server = grpc.aio.server()\nserver.start()"))
+
+
 CORES = [file for file in PRODUCT if {"core", "table"} & set(file.relative_to(ROOT).parts)]
 
 

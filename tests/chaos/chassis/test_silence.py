@@ -6,6 +6,7 @@ import asyncio
 
 import grpc
 import pytest
+from aeterna.grpc import started
 from aetheris_chassis.client import open_channel
 
 from harness.probe import SERVICE, Probe, probing
@@ -29,8 +30,11 @@ async def test_a_caller_notices_that_nothing_comes_back_any_more() -> None:
     handlers = {"WritingBothWays": grpc.stream_stream_rpc_method_handler(both_ways)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with StallingProxy(f"127.0.0.1:{port}") as proxy, open_channel(proxy.address) as channel:
+    async with (
+        started(server),
+        StallingProxy(f"127.0.0.1:{port}") as proxy,
+        open_channel(proxy.address) as channel,
+    ):
         call = channel.stream_stream(PATH)()
         await call.write(b"hello")
         assert await call.read() == b"here"
@@ -39,7 +43,6 @@ async def test_a_caller_notices_that_nothing_comes_back_any_more() -> None:
             await asyncio.wait_for(call.read(), PATIENCE_S)
 
         assert lost.value.code() is grpc.StatusCode.UNAVAILABLE
-    await server.stop(None)
 
 
 async def test_a_server_notices_that_a_caller_says_nothing_any_more() -> None:

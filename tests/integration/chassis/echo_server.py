@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import grpc
+from aeterna.grpc import started
 
 
 async def main(address: str) -> None:
@@ -18,10 +19,10 @@ async def main(address: str) -> None:
     handlers = {"Echo": grpc.stream_stream_rpc_method_handler(echo)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("peer", handlers),))
     server.add_insecure_port(address)
-    await server.start()
-    sys.stdout.write("serving\n")
-    sys.stdout.flush()
-    await server.wait_for_termination()
+    async with started(server):
+        sys.stdout.write("serving\n")
+        sys.stdout.flush()
+        await server.wait_for_termination()
 
 
 if __name__ == "__main__":

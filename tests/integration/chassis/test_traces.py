@@ -11,6 +11,7 @@ from harness.environment import environment
 CODE = """
 import asyncio, json
 import grpc
+from aeterna.grpc import started
 from aetheris_chassis.traces import setup_traces
 from harness.probe import METHODS, Probe, ask, probing
 from aetheris_kernel.errors import NotFound
@@ -35,7 +36,10 @@ async def main():
     collector = grpc.aio.server()
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Collector(), collector)
     port = collector.add_insecure_port("127.0.0.1:0")
-    await collector.start()
+    async with started(collector):
+        await trace(port)
+
+async def trace(port):
     stop = setup_traces("probe", f"http://127.0.0.1:{port}")
     async with probing(Probe(answer)) as (_, channel):
         for method in METHODS:
@@ -46,7 +50,6 @@ async def main():
             assert error.code() is grpc.StatusCode.NOT_FOUND
         await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     await asyncio.to_thread(stop)
-    await collector.stop(None)
     print(json.dumps([
         {
             "service": service,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +20,7 @@ import aetheris_ledger.app
 import aetheris_scheduler.app
 import grpc
 import httpx
+from aeterna.grpc import started
 from aetheris_chassis.calls import Calls
 from aetheris_chassis.client import open_channel
 from aetheris_gateway.settings import Settings as GatewaySettings
@@ -157,7 +158,7 @@ class World:
         self.dsn = dsn
         self.folder = folder
         self.scheduler = StandIn()
-        self.scheduler_server: grpc.aio.Server | None = None
+        self._scheduler_server = AsyncExitStack()
         self.running: dict[str, asyncio.Task[None]] = {}
         self.url = ""
         self.gateways = 0
@@ -172,13 +173,10 @@ class World:
         await checks.set("", health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
         server.add_insecure_port(self.address("scheduler"))
-        await server.start()
-        self.scheduler_server = server
+        await self._scheduler_server.enter_async_context(started(server))
 
     async def stop_scheduler(self) -> None:
-        if self.scheduler_server is not None:
-            await self.scheduler_server.stop(None)
-            self.scheduler_server = None
+        await self._scheduler_server.aclose()
 
     async def start_real_scheduler(self, **changes: Any) -> None:
         settings = SchedulerSettings(listen=self.address("scheduler"), database_url=self.dsn, **changes)

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import grpc
 import pytest
+from aeterna.grpc import started
 from aetheris_engine.ports import LateOutcome
 from aetheris_proto.ledger.v1 import ledger_pb2, ledger_pb2_grpc
 from aetheris_proto.scheduler.v1 import scheduler_pb2, scheduler_pb2_grpc
@@ -51,14 +52,12 @@ async def telling(peers: Peers) -> AsyncIterator[LedgerLateOutcomes]:
     ledger_pb2_grpc.add_LedgerServicer_to_server(peers, server)
     scheduler_pb2_grpc.add_SchedulerServicer_to_server(peers, server)
     port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with started(server), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         witness = LedgerLateOutcomes(channel, channel)
         loop = asyncio.ensure_future(witness.run())
         yield witness
         loop.cancel()
         await asyncio.wait([loop])
-    await server.stop(None)
 
 
 @pytest.mark.parametrize("away", [0, 3])

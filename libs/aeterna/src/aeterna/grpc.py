@@ -12,7 +12,7 @@ The price: clients reconnect every `age_s` seconds, for ever, because the age ca
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -74,6 +74,25 @@ def options(age_s: float) -> list[tuple[str, Any]]:
 
 
 @asynccontextmanager
+async def started(server: "grpc.aio.Server", stop: Callable[[], Awaitable[None]] | None = None) -> AsyncIterator[None]:
+    """Start `server`, and stop it when the block ends: by a cancellation during the start or by an exception, too.
+
+    `stop` is called instead of `server.stop(None)`. A server that still runs when its event loop is closed is stopped
+    by the garbage collector on the closed loop: gRPC then writes "Event loop is closed" to stderr.
+    """
+    # In a task of its own, and awaited to its end: gRPC can never stop a server whose start was cancelled halfway.
+    starting = asyncio.ensure_future(server.start())
+    try:
+        await asyncio.shield(starting)
+        yield
+    finally:
+        try:
+            await asyncio.wait({starting})
+        finally:
+            await (server.stop(None) if stop is None else stop())
+
+
+@asynccontextmanager
 async def serving(
     make_server: "Callable[[Options], grpc.aio.Server]",
     address: str,
@@ -88,13 +107,11 @@ async def serving(
     """
     server = make_server(options(age_s))
     port = server.add_insecure_port(address)
-    await server.start()
-    mode = await asyncio.to_thread(take_port, port) if steering else Mode.SHARED
-    running = GrpcServing(server, port, mode, 1.25 * age_s + STOP_S if drain_s is None else drain_s)
-    try:
+    running = GrpcServing(server, port, Mode.SHARED, 1.25 * age_s + STOP_S if drain_s is None else drain_s)
+    async with started(server, lambda: asyncio.shield(_leave(running))):
+        if steering:
+            running.mode = await asyncio.to_thread(take_port, port)
         yield running
-    finally:
-        await asyncio.shield(_leave(running))
 
 
 async def _leave(running: GrpcServing) -> None:

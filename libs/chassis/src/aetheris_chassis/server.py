@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import aeterna.grpc
 import grpc
 import structlog
 from aetheris_kernel.errors import Unavailable
@@ -97,15 +98,21 @@ async def serving(
             scraped = str(await stack.enter_async_context(exposed))
         bound = _bound(server, asked)
         address = str(bound)
-        await server.start()
-        await handover.take_port(settings, bound.port)
-        log.info("serving", address=address, metrics_address=scraped)
-        try:
+
+        async def stop() -> None:
+            drain_s = 0.0
+            try:
+                await handover.until_clients_moved(settings, bound.port)
+                # Not after a cancellation: it is the second one, which skips the drain.
+                drain_s = settings.drain_s
+            finally:
+                draining.set()
+                await _drained(server, calls, drain_s)
+
+        async with aeterna.grpc.started(server, stop):
+            await handover.take_port(settings, bound.port)
+            log.info("serving", address=address, metrics_address=scraped)
             yield RunningServer(address, scraped, draining)
-        finally:
-            await handover.until_clients_moved(settings, bound.port)
-            draining.set()
-            await _drained(server, calls, settings.drain_s)
 
 
 def _bound(server: grpc.aio.Server, asked: Address) -> Address:
