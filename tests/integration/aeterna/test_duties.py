@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,11 +104,20 @@ def heard(notes: Path, name: str, _status: object) -> bool:
     return notes.exists() and name in notes.read_text()
 
 
+@contextmanager
+def trapping(folder: Path, traps: str, **more: Any) -> Iterator[Supervised]:
+    """A service of shell code that has set `traps`. Before that, a signal does what it does by default."""
+    set_ = folder / "traps-are-set"
+    script = f"{traps}; : > {set_}; while :; do sleep 0.02; done"
+    with Supervised(folder, run(["sh", "-c", script], **more)) as it:
+        it.until(lambda _: set_.exists())
+        yield it
+
+
 def test_signals_go_to_the_service(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    script = "".join(f"trap 'echo {name} >> {notes}' {name}; " for name in ("USR1", "USR2", "WINCH"))
-    with Supervised(tmp_path, run(["sh", "-c", f"{script} while :; do sleep 0.02; done"])) as it:
-        it.until(lambda s: s["serving"]["uptime_s"] > 0.1)
+    traps = "; ".join(f"trap 'echo {name} >> {notes}' {name}" for name in ("USR1", "USR2", "WINCH"))
+    with trapping(tmp_path, traps) as it:
         for name in ("USR1", "USR2", "WINCH"):
             it.signal(getattr(signal, f"SIG{name}"))
             it.until(partial(heard, notes, name))
@@ -114,27 +125,20 @@ def test_signals_go_to_the_service(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT"])
 def test_the_stop_signal_is_passed_on_unchanged(tmp_path: Path, name: str) -> None:
-    script = f"trap 'exit 42' {name.removeprefix('SIG')}; while :; do sleep 0.02; done"
-    with Supervised(tmp_path, run(["sh", "-c", script])) as it:
-        it.until(lambda s: s["serving"]["uptime_s"] > 0.1)
+    with trapping(tmp_path, f"trap 'exit 42' {name.removeprefix('SIG')}") as it:
         it.signal(getattr(signal, name))
 
         assert it.wait() == 42
 
 
 def test_a_service_that_ignores_a_stop_is_killed_at_its_deadline(tmp_path: Path) -> None:
-    stubborn = run(["sh", "-c", "trap '' TERM; while :; do sleep 0.02; done"])
-    stubborn["orchestration"]["drain"] = {"timeout": "200ms"}
-    with Supervised(tmp_path, stubborn) as it:
-        it.until(lambda s: s["serving"]["uptime_s"] > 0.1)
-
+    soon = {"startup": {"warmup_delay": "10ms"}, "drain": {"timeout": "200ms"}}
+    with trapping(tmp_path, "trap '' TERM", orchestration=soon) as it:
         assert it.stop() == 128 + signal.SIGKILL
 
 
 def test_a_second_stop_does_not_wait_for_the_drain(tmp_path: Path) -> None:
-    stubborn = run(["sh", "-c", "trap '' TERM; while :; do sleep 0.02; done"])
-    with Supervised(tmp_path, stubborn) as it:
-        it.until(lambda s: s["serving"]["uptime_s"] > 0.1)
+    with trapping(tmp_path, "trap '' TERM") as it:
         it.signal(signal.SIGTERM)
         it.until(lambda s: s["state"] == "stopping")
         it.signal(signal.SIGTERM)
