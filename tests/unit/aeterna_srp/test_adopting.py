@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 from aeterna.sdk import live as module
+from aeterna.sdk.connections import accept_loop
 from aeterna.sdk.connections.connection import Connection
 from aeterna.sdk.live import LiveConnections, LiveProtocol
 
@@ -43,7 +44,7 @@ async def test_a_broken_connection_does_not_affect_the_others(monkeypatch: pytes
 async def test_without_descriptors_left_the_queue_waits(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "NO_ROOM_S", 0.01)
+    monkeypatch.setattr(accept_loop, "NO_ROOM_S", 0.01)
     live = LiveConnections(cast("Any", NoClient()), LiveProtocol)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         await live.serve(listener)

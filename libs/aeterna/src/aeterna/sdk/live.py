@@ -20,17 +20,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aeterna.sdk.async_client import AsyncAeternaClient
+from aeterna.sdk.connections.accept_loop import AcceptLoop
 from aeterna.sdk.connections.connection import Connection
 from aeterna.sdk.connections.transport import StreamTransport
-from aeterna.sdk.handover.handlers import Frozen, Resumed, log
+from aeterna.sdk.handover.handlers import Frozen, Resumed
 
 DRAIN_S = 0.5
 STAYING_S = 0.05  # the wait for connections that cannot move unless they finish at once
 DRAIN_STEP_S = 0.001
 BACKLOG = 4096
-ACCEPTED_AT_ONCE = 128  # connections in one turn of the loop
 ADOPTED_AT_ONCE = 1024  # more, because these connections stand still until they are adopted
-NO_ROOM_S = 1.0  # when accept() fails, for example without free descriptors, until the next attempt
 
 
 class LiveProtocol(asyncio.Protocol):
@@ -156,7 +155,7 @@ class LiveConnections:
         self._factory = factory
         self._listener: socket.socket | None = None
         self._accepting: socket.socket | None = None  # a copy of the listener, while connections are accepted
-        self._again: asyncio.TimerHandle | None = None
+        self._accept_loop: AcceptLoop | None = None
         self._packed: dict[Connection, LiveProtocol] = {}
         client.on_freeze(self._freeze)
         client.on_resume(self._resume)
@@ -172,19 +171,16 @@ class LiveConnections:
         if self._listener is None or self._accepting is not None:
             return
         self._accepting = self._listener.dup()
-        self._accepting.setblocking(False)
         self._accepting.listen(BACKLOG)
-        self._watch(self._accepting)
+        self._accept_loop = AcceptLoop(self._accepting, lambda sock: self._open(sock, self._new()))
+        self._accept_loop.start()
 
     def stop_accepting(self) -> None:
         """Stop accepting. Connections stay in the queue of the listener for the next process that accepts."""
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
-        if self._accepting is not None:
-            asyncio.get_running_loop().remove_reader(self._accepting)
+        if self._accept_loop is not None and self._accepting is not None:
+            self._accept_loop.stop()
             self._accepting.close()
-            self._accepting = None
+            self._accept_loop = self._accepting = None
 
     async def adopt(self, connections: Sequence[Connection]) -> None:
         for at in range(0, len(connections), ADOPTED_AT_ONCE):
@@ -193,23 +189,6 @@ class LiveConnections:
                 protocol.inherited = each
                 self._open(each.sock, protocol)
             await asyncio.sleep(0)  # serve the adopted connections before the next batch
-
-    def _watch(self, listener: socket.socket) -> None:
-        asyncio.get_running_loop().add_reader(listener, self._accept_some, listener)
-
-    def _accept_some(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
-            try:
-                sock, _ = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as problem:
-                log.error("cannot accept, and will look again in %.0f s: %s", NO_ROOM_S, problem)
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(listener)
-                self._again = loop.call_later(NO_ROOM_S, self._watch, listener)
-                return
-            self._open(sock, self._new())
 
     def _open(self, sock: socket.socket, protocol: LiveProtocol) -> None:
         try:
