@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import grpc
+from aeterna.grpc import started
 from aetheris_engine.ports import Assignment
 from aetheris_proto.gateway.v1 import signals_pb2 as pb
 from aetheris_proto.gateway.v1 import signals_pb2_grpc as rpc
@@ -49,14 +50,12 @@ async def settling(gateway: Gateway) -> AsyncIterator[GatewayInbox]:
     server = grpc.aio.server()
     rpc.add_SignalsServicer_to_server(gateway, server)
     port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with started(server), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         inbox = GatewayInbox(channel)
         loop = asyncio.ensure_future(inbox.run())
         yield inbox
         loop.cancel()
         await asyncio.wait([loop])
-    await server.stop(None)
 
 
 async def test_c6_a_refused_entry_holds_up_no_other_job_and_no_other_entry_of_its_job() -> None:

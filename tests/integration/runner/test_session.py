@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import grpc
+from aeterna.grpc import started
 from aetheris_chassis.client import open_channel
 from aetheris_chassis.server import MESSAGE_MAX_BYTES
 from aetheris_engine import ports
@@ -58,9 +59,8 @@ async def serving(scheduler: Scheduler, address: str) -> AsyncIterator[None]:
     server = grpc.aio.server(options=options)
     rpc.add_SchedulerServicer_to_server(scheduler, server)
     server.add_insecure_port(address)
-    await server.start()
-    yield
-    await server.stop(None)
+    async with started(server):
+        yield
 
 
 async def test_b3_sixty_large_results_reach_a_scheduler_that_was_away(tmp_path: Path) -> None:
