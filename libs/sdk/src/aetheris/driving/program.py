@@ -93,7 +93,7 @@ class Commands:
         # A checkpoint is saved: the agent begins again from its start, even if it catches `Restart`.
         self.over = False
         self.verdicts = Verdicts()
-        # The children that are cancelled with the branch that started them, by the branches and blocks that they are in.
+        # The children that are cancelled with the branch that started them, by the branches and blocks they are in.
         self._started: dict[str, list[Child]] = {}
         # How many `branches()` blocks are open.
         self._open_blocks = 0
