@@ -32,7 +32,7 @@ USER 10001:10001
 
 FROM service AS gateway
 COPY services/gateway/aeterna.yaml /etc/aetheris/aeterna.yaml
-EXPOSE 8080 9090
+EXPOSE 8080 9090 9094
 ENTRYPOINT ["aeterna", "start", "-c", "/etc/aetheris/aeterna.yaml"]
 
 FROM service AS scheduler

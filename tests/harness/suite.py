@@ -88,10 +88,11 @@ class Suite:
         self._host = host
         self.ledger = f"unix:{self._sockets}/ledger.sock"
         self.scheduler = f"unix:{self._sockets}/scheduler.sock"
-        http, grpc_, *others = free_ports(4)
+        http, grpc_, signals, *others = free_ports(5)
         if host:
             self.ledger, self.scheduler = (f"{host}:{port}" for port in others)
         self.gateway = f"{host or '127.0.0.1'}:{grpc_}"
+        self.signals = f"{host or '127.0.0.1'}:{signals}"
         self.http = f"http://127.0.0.1:{http}"
 
     # Processes.
@@ -209,7 +210,7 @@ class Suite:
             "AETHERIS_METRICS_LISTEN": "",
             "AETHERIS_LEDGER_ADDRESS": self.ledger,
             "AETHERIS_SCHEDULER_ADDRESS": self.scheduler,
-            "AETHERIS_GATEWAY_ADDRESS": self.gateway,
+            "AETHERIS_GATEWAY_ADDRESS": self.signals,
             "AETHERIS_TRUST_NETWORK": str(bool(self._host)).lower(),
         }
         match service:
@@ -217,7 +218,12 @@ class Suite:
                 return {**common, "AETHERIS_RUNNER_ID": name, "AETHERIS_AGENTS": self._agents}
             case "gateway":
                 http = self.http.removeprefix("http://")
-                return {**common, "AETHERIS_DATABASE_URL": self.dsn, "AETHERIS_HTTP_LISTEN": http}
+                return {
+                    **common,
+                    "AETHERIS_DATABASE_URL": self.dsn,
+                    "AETHERIS_HTTP_LISTEN": http,
+                    "AETHERIS_SIGNALS_LISTEN": self.signals,
+                }
             case _:
                 return {**common, "AETHERIS_DATABASE_URL": self.dsn}
 

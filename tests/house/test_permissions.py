@@ -16,6 +16,7 @@ from aetheris_api.permissions import Permission
 from aetheris_api.routes import ROUTES, Route
 from aetheris_api.rpcs import PEER_METHODS, PUBLIC_METHODS
 from aetheris_gateway.http.application import build
+from aetheris_gateway.http.origin import AllowedHosts
 from fastapi import FastAPI
 from starlette.routing import Route as ServedRoute
 
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 def served_routes() -> set[tuple[str, str]]:
     """Method and path of everything that the gateway answers over HTTP, pages and OpenAPI included."""
-    app = build(None, None, checks={}, draining=asyncio.Event(), streams_max=1, local=True)  # type: ignore[arg-type]
+    app = build(None, None, checks={}, draining=asyncio.Event(), hosts=AllowedHosts.parse(""))  # type: ignore[arg-type]
     inner = app._app  # type: ignore[attr-defined]
     assert isinstance(inner, FastAPI)
     return {(method, route.path) for route in below(inner) for method in (route.methods or ()) if method != "HEAD"}

@@ -53,13 +53,13 @@ securityContext:
 
 {{/*
 Each service's ports, whether it writes to PostgreSQL, and which services it calls: the architecture picture in
-one place. Deployment, Service, Job and NetworkPolicy read it.
+one place. Deployment, Service, Job and NetworkPolicy read it. `peer` is the port on which other services call it.
 */}}
 {{- define "aetheris.parts" -}}
-gateway:   {grpc: 9090, http: 8080, writes: true, calls: [scheduler, ledger]}
-scheduler: {grpc: 9091, writes: true, calls: []}
-ledger:    {grpc: 9093, writes: true, calls: []}
-runner:    {grpc: 9092, writes: false, calls: [scheduler, ledger, gateway]}
+gateway:   {grpc: 9090, peer: 9094, http: 8080, writes: true, calls: [scheduler, ledger]}
+scheduler: {grpc: 9091, peer: 9091, writes: true, calls: []}
+ledger:    {grpc: 9093, peer: 9093, writes: true, calls: []}
+runner:    {grpc: 9092, peer: 9092, writes: false, calls: [scheduler, ledger, gateway]}
 {{- end }}
 
 {{- define "aetheris.databaseEgress" -}}
@@ -69,4 +69,11 @@ runner:    {grpc: 9092, writes: false, calls: [scheduler, ledger, gateway]}
   to:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end }}
+
+{{/* The names under which REST and the pages are called. */}}
+{{- define "aetheris.httpHosts" -}}
+{{- $name := include "aetheris.name" (dict "release" .Release "part" "gateway") -}}
+{{- $space := .Release.Namespace -}}
+{{- concat (list $name (printf "%s.%s" $name $space) (printf "%s.%s.svc" $name $space) (printf "%s.%s.svc.cluster.local" $name $space)) .Values.http.hosts | join "," -}}
 {{- end }}

@@ -18,6 +18,7 @@ import asyncpg
 import httpx
 import pytest
 from aetheris_gateway.http.application import build
+from aetheris_gateway.http.origin import AllowedHosts
 from aetheris_kernel.clock import SystemClock
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 
@@ -50,7 +51,7 @@ PROSE = {"content", "message", "reason", "comment", "note"}
 
 
 def _spec() -> dict[str, Any]:
-    app = build(None, None, checks={}, draining=asyncio.Event(), streams_max=1, local=True)  # type: ignore[arg-type]
+    app = build(None, None, checks={}, draining=asyncio.Event(), hosts=AllowedHosts.parse(""))  # type: ignore[arg-type]
     return app._app.openapi()  # type: ignore[attr-defined]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -56,6 +57,8 @@ class StandIn(scheduler_pb2_grpc.SchedulerServicer):
         # So many submissions are stored and not answered.
         self.lose_answers = 0
         self.lists: list[pb.ListRequest] = []
+        # How many calls wait for the end of a job.
+        self.waits: Counter[str] = Counter()
         # Called with the method's name before each call, which is about the job `about`; may raise, or wait.
         self.about = ""
         self.before: Callable[[str], Coroutine[Any, Any, None]] | None = None
@@ -107,9 +110,11 @@ class StandIn(scheduler_pb2_grpc.SchedulerServicer):
         job = await self._job("Get", request.job_id)
         if request.HasField("wait") and job.state not in FINISHED:
             ended = self.ended.setdefault(request.job_id, asyncio.Event())
+            self.waits[request.job_id] += 1
             with suppress(TimeoutError):
                 async with asyncio.timeout(request.wait.seconds + request.wait.nanos / 1e9):
                     await ended.wait()
+            self.waits[request.job_id] -= 1
         return pb.GetResponse(job=job)
 
     async def Wake(self, request: pb.WakeRequest, context: Any) -> pb.WakeResponse:
@@ -191,6 +196,7 @@ class World:
         settings = GatewaySettings(
             **{
                 "listen": self.address(name),
+                "signals_listen": self.address(f"{name}-signals"),
                 "http_listen": self.address(f"{name}-http"),
                 "database_url": self.dsn,
                 "scheduler_address": self.address("scheduler"),
@@ -245,8 +251,11 @@ class World:
 
     @asynccontextmanager
     async def grpc(self, name: str = "gateway") -> AsyncIterator[Any]:
-        async with open_channel(self.address(name)) as channel:
-            yield Stubs(channel)
+        async with (
+            open_channel(self.address(name)) as channel,
+            open_channel(self.address(f"{name}-signals")) as signals,
+        ):
+            yield Stubs(channel, signals)
 
     async def notes(self, job_id: str) -> list[signals_pb2.Note]:
         """What the job's holder would fetch."""
@@ -304,9 +313,9 @@ def effect_changes(events: list[e.Event]) -> list[ledger_pb2.EffectChange]:
 
 
 class Stubs:
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, signals: grpc.aio.Channel) -> None:
         self.gateway = gateway_pb2_grpc.GatewayStub(channel)
-        self.signals = signals_pb2_grpc.SignalsStub(channel)
+        self.signals = signals_pb2_grpc.SignalsStub(signals)
 
 
 class Hand:

@@ -56,7 +56,7 @@ def runner_under_aeterna(folder: Path, suite: Suite, payments: httpx.Client, *, 
         "AETHERIS_AGENTS": str(AGENTS),
         "AETHERIS_LEDGER_ADDRESS": suite.ledger,
         "AETHERIS_SCHEDULER_ADDRESS": suite.scheduler,
-        "AETHERIS_GATEWAY_ADDRESS": suite.gateway,
+        "AETHERIS_GATEWAY_ADDRESS": suite.signals,
         "PAYMENTS_URL": str(payments.base_url),
     }
     config = {
@@ -150,13 +150,14 @@ async def test_an_upgraded_runner_loses_no_lease_and_its_jobs_go_on_at_once(
 
 def gateway_under_aeterna(folder: Path, suite: Suite) -> tuple[Supervised, str, str]:
     """It, and where its two doors are."""
-    http, grpc_ = (f"127.0.0.1:{port}" for port in free_ports(2))
+    http, grpc_, signals = (f"127.0.0.1:{port}" for port in free_ports(3))
     settings = {
         "AETHERIS_REPLACEABLE": "true",
         "AETHERIS_CONNECTION_AGE_S": "0.5",
         "AETHERIS_DRAIN_S": "3",
         "AETHERIS_LISTEN": grpc_,
         "AETHERIS_HTTP_LISTEN": http,
+        "AETHERIS_SIGNALS_LISTEN": signals,
         "AETHERIS_DATABASE_URL": suite.dsn,
         "AETHERIS_LEDGER_ADDRESS": suite.ledger,
         "AETHERIS_SCHEDULER_ADDRESS": suite.scheduler,

@@ -62,6 +62,14 @@ class RunningServer:
     draining: asyncio.Event
 
 
+@dataclass(frozen=True, slots=True)
+class SecondPort:
+    """Where one more server of a process listens, and the setting that says so."""
+
+    listen: str
+    setting: str
+
+
 @asynccontextmanager
 async def serving(
     settings: ServiceSettings,
@@ -70,13 +78,16 @@ async def serving(
     service_names: Sequence[str],
     *,
     draining: asyncio.Event | None = None,
+    second: SecondPort | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve what `add` registers while the block runs; then finish the calls in flight, within `drain_s`.
 
     A servicer that watches the drain needs the event before the server exists: pass the same event as `draining`.
+    `second` makes it one more server of the process, which leaves the metrics to the first.
     """
-    asked = parse_address(settings.listen, setting="AETHERIS_LISTEN")
-    require_local(asked, setting="AETHERIS_LISTEN", trust_network=settings.trust_network)
+    port = second or SecondPort(settings.listen, "AETHERIS_LISTEN")
+    asked = parse_address(port.listen, setting=port.setting)
+    require_local(asked, setting=port.setting, trust_network=settings.trust_network)
     # All lines that are logged from here on name the service, also those of its calls.
     structlog.contextvars.bind_contextvars(service=name)
     draining = draining or asyncio.Event()
@@ -89,7 +100,7 @@ async def serving(
     async with AsyncExitStack() as stack:
         # Opened before the server and so closed after it: probes can see the drain.
         scraped = ""
-        if settings.metrics_listen:
+        if settings.metrics_listen and second is None:
             exposed = exposing(
                 settings.metrics_listen,
                 trust_network=settings.trust_network,

@@ -183,6 +183,10 @@ class _Addresses:
     def ledger_address(self) -> str:
         return f"unix:{self.run_dir}/ledger.sock"
 
+    @property
+    def signals_address(self) -> str:
+        return f"unix:{self.run_dir}/signals.sock"
+
     def ledger(self) -> LedgerSettings:
         return LedgerSettings(listen=self.ledger_address, metrics_listen="", database_url=self.dsn)
 
@@ -192,6 +196,7 @@ class _Addresses:
     def gateway(self) -> GatewaySettings:
         return GatewaySettings(
             listen=self.options.grpc_listen,
+            signals_listen=self.signals_address,
             http_listen=self.options.http_listen,
             metrics_listen="",
             database_url=self.dsn,
@@ -206,7 +211,7 @@ class _Addresses:
             agents=",".join(self.options.agents),
             scheduler_address=self.scheduler_address,
             ledger_address=self.ledger_address,
-            gateway_address=self.options.grpc_listen,
+            gateway_address=self.signals_address,
         )
 
     def supervisor(self, number: int) -> Supervisor:

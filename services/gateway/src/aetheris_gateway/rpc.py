@@ -6,26 +6,51 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+from aetheris_kernel.errors import Unavailable
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.gateway.v1 import gateway_pb2_grpc, signals_pb2_grpc
 from aetheris_proto.gateway.v1 import signals_pb2 as signals_pb
 
 from aetheris_gateway import convert
-from aetheris_gateway.identity import Caller
+from aetheris_gateway.identity import Caller, Credentials
 from aetheris_gateway.service import GatewayServices
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-SERVICES = ("aetheris.gateway.v1.Gateway", "aetheris.gateway.v1.Signals")
+PUBLIC = ("aetheris.gateway.v1.Gateway",)
+SIGNALS = ("aetheris.gateway.v1.Signals",)
 
 
-def add_to(server: grpc.aio.Server, services: GatewayServices) -> None:
+def add_public(server: grpc.aio.Server, services: GatewayServices) -> None:
+    """The public API, for everyone who reaches its port."""
     gateway_pb2_grpc.add_GatewayServicer_to_server(GatewayServicer(services), server)
+    server.add_generic_rpc_handlers((_SignalsElsewhere(),))
+
+
+def add_signals(server: grpc.aio.Server, services: GatewayServices) -> None:
+    """The runners' own service, on a port that runners alone reach: it reads and settles the inbox of any job."""
     signals_pb2_grpc.add_SignalsServicer_to_server(SignalsServicer(services), server)
 
 
-def _credentials(context: Context) -> dict[str, str]:
-    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+class _SignalsElsewhere(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """Answers a runner that calls the public port, one of an earlier version or one with a wrong setting. To it the
+    gateway is away, so it waits and fails no job."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        if not handler_call_details.method.startswith(f"/{SIGNALS[0]}/"):
+            return None
+        return grpc.unary_unary_rpc_method_handler(self._refuse)
+
+    async def _refuse(self, request: bytes, context: Context) -> bytes:
+        raise Unavailable("runners reach the gateway at its port for signals: see AETHERIS_GATEWAY_ADDRESS")
+
+
+def _credentials(context: Context) -> Credentials:
+    return [(key, value) for key, value in context.invocation_metadata() or () if isinstance(value, str)]
+
+
+def _traceparent(context: Context) -> str:
+    return dict(_credentials(context)).get("traceparent", "")
 
 
 class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
@@ -36,8 +61,8 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
         return self._services.identity.caller(_credentials(context))
 
     async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
-        caller, traceparent = self._caller(context), _credentials(context).get("traceparent", "")
-        return await self._services.jobs.submit(caller, convert.new_job(request), traceparent=traceparent)
+        caller = self._caller(context)
+        return await self._services.jobs.submit(caller, convert.new_job(request), traceparent=_traceparent(context))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         return await self._services.jobs.get(self._caller(context), request)
@@ -60,9 +85,11 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
     async def WatchEvents(
         self, request: pb.WatchEventsRequest, context: Context
     ) -> AsyncIterator[pb.WatchEventsResponse]:
-        async for response in await self._services.record.watch_events(self._caller(context), request):
-            if response is not None:
-                yield response
+        caller = self._caller(context)
+        with self._services.waits.waiting(caller, stream=True):
+            async for response in await self._services.record.watch_events(caller, request):
+                if response is not None:
+                    yield response
 
     async def GetTrace(self, request: pb.GetTraceRequest, context: Context) -> pb.GetTraceResponse:
         return await self._services.record.get_trace(self._caller(context), request)
@@ -101,8 +128,8 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
         return await self._services.jobs.requeue(self._caller(context), request)
 
     async def ForkJob(self, request: pb.ForkJobRequest, context: Context) -> pb.ForkJobResponse:
-        caller, traceparent = self._caller(context), _credentials(context).get("traceparent", "")
-        return await self._services.forks.fork(caller, convert.new_fork(request), traceparent=traceparent)
+        caller = self._caller(context)
+        return await self._services.forks.fork(caller, convert.new_fork(request), traceparent=_traceparent(context))
 
     async def ListStuck(self, request: pb.ListStuckRequest, context: Context) -> pb.ListStuckResponse:
         return await self._services.jobs.stuck(self._caller(context), request)

@@ -15,7 +15,9 @@ class Settings(ServiceSettings):
     listen: str = Field("127.0.0.1:9092", description="Where the gRPC server listens: host:port, or unix:/path.")
     scheduler_address: str = Field("127.0.0.1:9091", description="The scheduler's gRPC address.")
     ledger_address: str = Field("127.0.0.1:9093", description="The ledger's gRPC address.")
-    gateway_address: str = Field("127.0.0.1:9090", description="The gateway's gRPC address, for the signal inbox.")
+    gateway_address: str = Field(
+        "127.0.0.1:9094", description="The gateway's address for runners: its AETHERIS_SIGNALS_LISTEN."
+    )
     agents: str = Field("", description="The agents to run: Python files and modules, separated by commas.")
     runner_id: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",

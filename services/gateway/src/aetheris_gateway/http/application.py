@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from aetheris_gateway.http import errors
 from aetheris_gateway.http.middleware import HttpMiddleware
+from aetheris_gateway.http.origin import AllowedHosts
 from aetheris_gateway.http.routes.approvals import ApprovalRoutes
 from aetheris_gateway.http.routes.effects import EffectRoutes
 from aetheris_gateway.http.routes.endpoint import router
@@ -35,8 +36,7 @@ def build(
     *,
     checks: Checks,
     draining: asyncio.Event,
-    streams_max: int,
-    local: bool,
+    hosts: AllowedHosts,
 ) -> ASGIApp:
     app = FastAPI(
         title="Aetheris",
@@ -54,7 +54,7 @@ def build(
     app.include_router(router(ApprovalRoutes(services), tag="people"))
     app.include_router(router(TokenRoutes(services), tag="people"))
     app.include_router(router(EffectRoutes(services), tag="effects"))
-    app.include_router(router(RecordRoutes(services, clock, streams_max=streams_max), tag="record"))
+    app.include_router(router(RecordRoutes(services, clock), tag="record"))
     app.include_router(router(OperationRoutes(services, checks=checks, draining=draining), tag="operations"))
     app.include_router(router(ReferenceRoutes(app.openapi), tag="operations"))
-    return HttpMiddleware(app, local=local)
+    return HttpMiddleware(app, hosts=hosts)

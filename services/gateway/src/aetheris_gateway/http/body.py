@@ -16,7 +16,7 @@ from fastapi import Request
 from pydantic import ValidationError
 
 from aetheris_gateway.core import intake
-from aetheris_gateway.http.errors import BodyTooLarge, HttpRefusal, invalid_from
+from aetheris_gateway.http.errors import BodyTooLarge, BodyTooSlow, HttpRefusal, invalid_from
 
 BODY_BYTES_MAX = 1024 * 1024
 # A body that carries content: the content, its key and the JSON around them.
@@ -80,5 +80,5 @@ async def _bounded(request: Request, bytes_max: int) -> bytes:
                 if len(raw) > bytes_max:
                     raise BodyTooLarge(bytes_max)
     except TimeoutError:
-        raise HttpRefusal(408, "REQUEST_TIMEOUT", f"the body did not arrive within {_READ_S:.0f} seconds") from None
+        raise BodyTooSlow(_READ_S) from None
     return bytes(raw)

@@ -34,6 +34,9 @@ _MESSAGES = {
 class HttpRefusal(Exception):
     """A refusal that exists over HTTP only, e.g. of a media type."""
 
+    # The body has not been read to its end: the connection is closed, and the client is told so.
+    unread = False
+
     def __init__(self, status: int, code: str, message: str, **facts: object) -> None:
         super().__init__(message)
         self.status = status
@@ -43,9 +46,18 @@ class HttpRefusal(Exception):
 
 
 class BodyTooLarge(HttpRefusal):
+    unread = True
+
     def __init__(self, bytes_max: int) -> None:
         message = f"the body is larger than {bytes_max} bytes"
         super().__init__(413, "BODY_TOO_LARGE", message, bytes_max=bytes_max)
+
+
+class BodyTooSlow(HttpRefusal):
+    unread = True
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(408, "REQUEST_TIMEOUT", f"the body did not arrive within {seconds:.0f} seconds")
 
 
 def error_response(
@@ -110,7 +122,7 @@ def add_to(app: FastAPI) -> None:
 
     @app.exception_handler(HttpRefusal)
     async def on_http_refusal(_: Request, refusal: HttpRefusal) -> Response:
-        if isinstance(refusal, BodyTooLarge):
+        if refusal.unread:
             body = {"error": {"code": refusal.code, "message": refusal.message, "details": refusal.facts}}
             return _Lingering(body, refusal.status, headers={"Connection": "close"})
         return error_response(refusal.status, refusal.code, refusal.message, refusal.facts)

@@ -16,6 +16,7 @@ from aetheris_gateway.service.inbox import InboxService
 from aetheris_gateway.service.jobs import JobService
 from aetheris_gateway.service.record import RecordService
 from aetheris_gateway.service.tokens import TokenService
+from aetheris_gateway.waits import WaitBudget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class GatewayServices:
     tokens: TokenService
     effects: EffectService
     identity: Identity
+    waits: WaitBudget
 
 
 __all__ = [

@@ -21,6 +21,7 @@ from aetheris_gateway.identity import Caller
 from aetheris_gateway.peers import Scheduler
 from aetheris_gateway.states import FINISHED
 from aetheris_gateway.streams import unless_draining
+from aetheris_gateway.waits import WaitBudget
 
 PAGE_ROWS = 100
 PAGE_ROWS_MAX = 1_000
@@ -37,10 +38,13 @@ _TRACE_CONTEXT = TraceContextTextMapPropagator()
 
 
 class JobService:
-    def __init__(self, scheduler: Scheduler, clock: Clock, draining: asyncio.Event) -> None:
+    def __init__(
+        self, scheduler: Scheduler, clock: Clock, draining: asyncio.Event, waits: WaitBudget | None = None
+    ) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._draining = draining
+        self._waits = waits or WaitBudget()
         # The tenant of each job that was seen lately. It never changes, so reading a record need not ask the scheduler.
         self._owners: OrderedDict[str, str] = OrderedDict()
         # The agents that connected runners offered at the time `_offers_at`.
@@ -82,6 +86,10 @@ class JobService:
             raise Invalid(f"wait is between 0 and {WAIT_MAX_S} seconds", field="wait")
         if not wait_s:
             return pb.GetJobResponse(job=await self.owned(caller, job_id))
+        with self._waits.waiting(caller):
+            return await self._ended(caller, job_id, wait_s)
+
+    async def _ended(self, caller: Caller, job_id: str, wait_s: float) -> pb.GetJobResponse:
         job = None
         if self._owners.get(job_id) != caller.tenant:
             # Ask without a wait first: a caller that may not see the job must not learn when it ends.

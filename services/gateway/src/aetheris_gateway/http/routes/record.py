@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated
 
 from aetheris_api import record as shapes
 from aetheris_api import routes
 from aetheris_api.trace import Trace
 from aetheris_kernel.clock import Clock
-from aetheris_kernel.errors import Exhausted, Invalid, Refusal, Unavailable
+from aetheris_kernel.errors import Invalid, Refusal, Unavailable
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.ledger.v1 import ledger_pb2 as ledger_pb
 from fastapi import Query, Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from aetheris_gateway.http.pages import trace as pages
 from aetheris_gateway.http.render import JsonResponse, dumps
@@ -36,11 +37,9 @@ After = Annotated[int, Query(ge=0, le=SEQ_MAX, description="The last commit alre
 
 
 class RecordRoutes:
-    def __init__(self, services: GatewayServices, clock: Clock, *, streams_max: int) -> None:
+    def __init__(self, services: GatewayServices, clock: Clock) -> None:
         self._services = services
         self._clock = clock
-        self._streams_max = streams_max
-        self._streams = 0
 
     def _caller(self, request: Request) -> Caller:
         return self._services.identity.caller(request.headers)
@@ -107,23 +106,33 @@ class RecordRoutes:
         """Each message has the commit's seq as its id and can be resumed by Last-Event-ID. After the job's
         last commit comes `end`; `reconnect` means that another replica continues from here."""
         wanted = pb.WatchEventsRequest(job_id=job_id, after_seq=_last_seen(request, after))
-        if self._streams >= self._streams_max:
-            raise Exhausted(f"{self._streams_max} streams are open already", retry_after_s=5)
-        watching = await self._services.record.watch_events(self._caller(request), wanted, tick_s=KEEPALIVE_S)
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        return StreamingResponse(self._counted(watching), media_type="text/event-stream", headers=headers)
+        caller = self._caller(request)
+        leave = self._services.waits.enter(caller, stream=True)
+        try:
+            watching = await self._services.record.watch_events(caller, wanted, tick_s=KEEPALIVE_S)
+        except BaseException:
+            leave()
+            raise
+        return _EventStream(watching, leave)
 
-    async def _counted(
-        self, watching: AsyncGenerator[pb.WatchEventsResponse | None, None]
-    ) -> AsyncGenerator[str, None]:
-        self._streams += 1
+
+class _EventStream(StreamingResponse):
+    """The answer to one reader. Its place among the waits is given back however it ends."""
+
+    def __init__(
+        self, watching: AsyncGenerator[pb.WatchEventsResponse | None, None], leave: Callable[[], None]
+    ) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(_messages(watching), media_type="text/event-stream", headers=headers)
+        self._leave = leave
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         STREAMS.inc()
         try:
-            async for text in _messages(watching):
-                yield text
+            await super().__call__(scope, receive, send)
         finally:
-            self._streams -= 1
             STREAMS.dec()
+            self._leave()
 
 
 def _last_seen(request: Request, after: int) -> int:
