@@ -26,6 +26,7 @@ from aetheris_engine.ports import Assignment, LateOutcome, Services
 from aetheris_engine.progress import ProgressReports
 from aetheris_engine.resolutions import Resolutions
 from aetheris_engine.scope import Scopes
+from aetheris_engine.turn import Turn
 
 T = TypeVar("T")
 
@@ -73,6 +74,7 @@ class Execution:
         self.writer, self.replay = writer, replay
         self.nudged = asyncio.Event()
         self.activity = Activity(self.nudged.set)
+        self.turn = Turn()
         self.life = Lifecycle()
         # The error that stops the run. The program's own error handlers cannot hold it up.
         self.fault: Exception | None = None
@@ -196,9 +198,13 @@ class Execution:
     async def recorded(self, ask: Callable[[Replay], T]) -> T:
         """The record of a command, or None. If the record has another command there, the whole run stops."""
         try:
-            return ask(self.replay)
+            found = ask(self.replay)
         except Divergence as divergence:
             await self.halt(divergence)
+        if found is not None and self.turn.over:
+            # A program that is answered from the record waits for nothing.
+            await self.turn.pass_on()
+        return found
 
     def record(self, event: Event) -> int:
         return self.writer.record(event)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from aetheris_journal import codec
 from aetheris_journal import events as e
-from aetheris_journal.chain import first_break
+from aetheris_journal.chain import GENESIS, first_break
 from aetheris_journal.commands import AskApproval, CallTool
 from aetheris_journal.path import ASIDE
 from aetheris_journal.replay import Replay
@@ -27,6 +27,7 @@ from aetheris_engine.chain_writer import ChainWriter
 from aetheris_engine.core.fork import CopiedHistory, Fork, Made, Rest, history
 from aetheris_engine.execution import Execution
 from aetheris_engine.ports import Assignment, Services
+from aetheris_engine.turn import Turn
 
 # The role that decides about a call which the source has made.
 _APPROVER = "operator"
@@ -65,17 +66,27 @@ async def go_on_from(
         await writer.room()
         writer.record(event)
     record = [*own, *missing]
-    replay = Replay(record)
+    replay, turn = Replay(), Turn()
     replay.forked = True
+    for event in record:
+        replay.add(event)
+        if turn.over:
+            await turn.pass_on()
     return replay, LeftBehind(fork, found.rest(record))
 
 
 async def _history(fork: Fork, job: Assignment, services: Services) -> CopiedHistory:
-    commits = await services.journal.load(fork.source)
-    broken = first_break(fork.source, commits)
-    if broken is not None:
-        raise ChainBroken(f"commit {broken.seq} of the job that is forked: {broken.problem}", seq=broken.seq)
-    return history(fork, job.job_id, ((commit.seq, codec.decode(commit.body)) for commit in commits))
+    turn, read = Turn(), list[tuple[int, Sequence[e.Event]]]()
+    parent, lease = GENESIS, 0
+    for commit in await services.journal.load(fork.source):
+        if turn.over:
+            await turn.pass_on()
+        broken = first_break(fork.source, (commit,), after=len(read), parent=parent, lease=lease)
+        if broken is not None:
+            raise ChainBroken(f"commit {broken.seq} of the job that is forked: {broken.problem}", seq=broken.seq)
+        read.append((commit.seq, codec.decode(commit.body)))
+        parent, lease = commit.hash, commit.lease
+    return history(fork, job.job_id, read)
 
 
 async def meet(left: LeftBehind, execution: Execution, path: str, command: CallTool) -> Reused | e.Failure | None:

@@ -8,7 +8,6 @@ frontier ──► run ──► committed, or failed for good ──► given t
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import random
@@ -26,10 +25,6 @@ from aetheris_engine.core.waits import Wait
 from aetheris_engine.execution import Execution
 from aetheris_engine.host import Raised
 
-# How long one program may occupy the event loop before other jobs get a turn.
-_TURN_S = 0.005
-
-
 @dataclass(frozen=True, slots=True)
 class _Again:
     """An attempt has failed, and another one follows."""
@@ -43,7 +38,6 @@ class Steps:
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
-        self._turn_began = monotonic()
 
     async def run(self, path: str, command: RunStep) -> Settled:
         execution = self._execution
@@ -86,9 +80,8 @@ class Steps:
         metrics.PURE.inc()
         if command.durable:
             await execution.writer.durable(ticket)
-        elif ended - self._turn_began > _TURN_S:
-            await asyncio.sleep(0)
-            self._turn_began = monotonic()
+        elif execution.turn.over:
+            await execution.turn.pass_on()
         return Settled(returned)
 
     def _failed(

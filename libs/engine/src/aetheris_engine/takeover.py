@@ -7,11 +7,12 @@ it, and the chain is read again. Once the fence is durable, the ledger accepts n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from aetheris_journal import codec
 from aetheris_journal import events as e
-from aetheris_journal.chain import GENESIS, first_break
+from aetheris_journal.chain import GENESIS, Commit, first_break
 from aetheris_journal.replay import Replay
 from aetheris_kernel.errors import ChainBroken, Fenced
 
@@ -20,6 +21,7 @@ from aetheris_engine.chain_writer import ChainWriter
 from aetheris_engine.core.tail import Tail
 from aetheris_engine.fork import LeftBehind, go_on_from
 from aetheris_engine.ports import Assignment, Cancelled, Completed, Failed, Outcome, Services, Stretch
+from aetheris_engine.turn import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +35,17 @@ async def take_over(assignment: Assignment, version: str, services: Services) ->
     """The job's record and the writer of its chain; or the job's outcome, if its chain has ended already."""
     while True:
         fresh = assignment.lease == 1
-        stretch = Stretch(()) if fresh else await _loaded(assignment, services)
-        commits = stretch.commits
-        before = commits[0].seq - 1 if commits else 0
-        broken = first_break(assignment.job_id, commits, after=before, parent=stretch.parent)
-        if broken is not None:
-            raise ChainBroken(f"commit {broken.seq}: {broken.problem}", seq=broken.seq, job_id=assignment.job_id)
-        if commits and commits[-1].lease > assignment.lease:
-            raise Fenced("a later lease is in the chain", lease=assignment.lease, actual=commits[-1].lease)
-        own = [event for commit in commits for event in codec.decode(commit.body)]
-        if before:
-            own = _from_checkpoint(own)
-        replay = Replay(own)
+        read = _Read(Replay()) if fresh else await _read(assignment, services)
+        replay, last = read.replay, read.last
         ended = _ended(replay.terminal)
         if ended is not None:
             await withdraw_all(services, assignment, replay)
             return ended
-        seq, head = (commits[-1].seq, commits[-1].hash) if commits else (0, GENESIS)
+        seq, head = (0, GENESIS) if last is None else (last.seq, last.hash)
         tail = Tail(assignment.job_id, assignment.tenant, assignment.lease, codec.entry, seq=seq, head=head)
-        tail.written_bytes = sum(len(commit.body) for commit in commits)
+        tail.written_bytes = read.bytes
         writer = ChainWriter(tail, services.journal)
-        if not commits:
+        if last is None:
             writer.open(created(assignment, services))
         writer.open(leased(assignment, version, services))
         if not fresh:
@@ -63,8 +55,53 @@ async def take_over(assignment: Assignment, version: str, services: Services) ->
                 continue
         if assignment.fork is None:
             return Taken(replay, writer)
-        replay, left = await go_on_from(assignment.fork, assignment, own, writer, services)
+        replay, left = await go_on_from(assignment.fork, assignment, read.events, writer, services)
         return Taken(replay, writer, left)
+
+
+@dataclass(slots=True)
+class _Read:
+    """A chain that was read: its record, its last commit, and of a fork its events."""
+
+    replay: Replay
+    last: Commit | None = None
+    bytes: int = 0
+    events: list[e.Event] = field(default_factory=list)
+
+
+async def _read(assignment: Assignment, services: Services) -> _Read:
+    """Check and decode the commits one by one, so that other jobs get their turns. Each is dropped when it is decoded:
+    a history of a million steps is not in memory twice."""
+    stretch = await _loaded(assignment, services)
+    read, turn, parent = _Read(Replay()), Turn(), stretch.parent
+    commits = deque(stretch.commits)
+    # Holds all the commits that are to be dropped.
+    del stretch
+    begun = not commits or commits[0].seq == 1
+    while commits:
+        last = commits.popleft()
+        if turn.over:
+            await turn.pass_on()
+        broken = first_break(
+            assignment.job_id,
+            (last,),
+            after=last.seq - 1 if read.last is None else read.last.seq,
+            parent=parent,
+            lease=0 if read.last is None else read.last.lease,
+        )
+        if broken is not None:
+            raise ChainBroken(f"commit {broken.seq}: {broken.problem}", seq=broken.seq, job_id=assignment.job_id)
+        for event in codec.decode(last.body):
+            # Events before the checkpoint in its commit belong to the part that was not read.
+            begun = begun or isinstance(event, e.CheckpointSaved)
+            if begun:
+                read.replay.add(event)
+                if assignment.fork is not None:
+                    read.events.append(event)
+        read.last, read.bytes, parent = last, read.bytes + len(last.body), last.hash
+    if read.last is not None and read.last.lease > assignment.lease:
+        raise Fenced("a later lease is in the chain", lease=assignment.lease, actual=read.last.lease)
+    return read
 
 
 async def _loaded(assignment: Assignment, services: Services) -> Stretch:
@@ -80,12 +117,6 @@ async def _loaded(assignment: Assignment, services: Services) -> Stretch:
         return stretch
     # The ledger remembers where a checkpoint is, but this commit has none: read the whole chain.
     return Stretch(await services.journal.load(assignment.job_id))
-
-
-def _from_checkpoint(events: list[e.Event]) -> list[e.Event]:
-    """The events from the checkpoint on. Events before it in the same commit belong to the part that was not read."""
-    first = next(number for number, event in enumerate(events) if isinstance(event, e.CheckpointSaved))
-    return events[first:]
 
 
 def created(assignment: Assignment, services: Services) -> e.JobCreated:

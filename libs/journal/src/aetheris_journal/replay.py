@@ -326,7 +326,7 @@ class Replay:
         """Add the next event of the record."""
         match event:
             case e.JobCreated():
-                self.created, self.forked = event, bool(event.forked_from_job_id)
+                self.created, self.forked = event, self.forked or bool(event.forked_from_job_id)
             case e.JobLeased(lease=lease):
                 self.lease = lease
             case e.StepCommitted(path=path, name=name):
