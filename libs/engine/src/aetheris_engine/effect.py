@@ -53,6 +53,9 @@ class Effects:
         execution = self.execution
         key = effect_key(execution.job_id, execution.named(path), command.name, command.arguments, command.once)
         record = await execution.recorded(lambda replay: replay.effect(path, command.name, command.arguments, key))
+        if record is not None and record.arguments != command.arguments:
+            # The same call, with sets that were recorded in another order: it keeps its key.
+            command, key = replace(command, arguments=record.arguments), record.key
         call = EffectCall(self, path, command, key)
         if command.compensate:
             self.owed[path] = call

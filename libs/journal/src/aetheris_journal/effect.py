@@ -65,15 +65,23 @@ class Change:
     result_digest: bytes = b""  # with COMMITTED
 
 
+# What a business key begins with.
+_BUSINESS = "once:"
+
+
 def effect_key(job: UUID, path: str, tool: str, arguments: bytes, once: str | None) -> str:
     """The effect's key. By default it names this call in this job, on every attempt. A business key names the thing
     that is done, in every job of the tenant."""
     if once is not None:
-        return f"once:{tool}:{once}"
+        return f"{_BUSINESS}{tool}:{once}"
     digest = sha256()
     for part in (job.bytes, path.encode(), tool.encode(), arguments):
         digest.update(len(part).to_bytes(4, "big") + part)
     return digest.hexdigest()
+
+
+def is_business_key(key: str) -> bool:
+    return key.startswith(_BUSINESS)
 
 
 def change_of(event: e.Event) -> Change | None:

@@ -19,9 +19,10 @@ from typing import ClassVar
 
 from aetheris_journal import events as e
 from aetheris_journal.commands import CANCEL, DEADLINE, MAP, RACE, cancelled_branch
-from aetheris_journal.effect import EffectState
+from aetheris_journal.effect import EffectState, is_business_key
 from aetheris_journal.path import ASIDE, COMPENSATION, branch_of, place_of
 from aetheris_journal.unused import Unused
+from aetheris_journal.value import same
 
 
 class Divergence(Exception):
@@ -187,7 +188,11 @@ class Replay:
             if self.unused.constrains:
                 self._check_frontier(path, StepRecord(name, arguments, b""))
             return None
-        if not isinstance(record, StepRecord) or (record.name, record.arguments) != (name, arguments):
+        if (
+            not isinstance(record, StepRecord)
+            or record.name != name
+            or (record.arguments != arguments and not same(record.arguments, arguments))
+        ):
             raise Divergence(path, str(record), str(StepRecord(name, arguments, b"")))
         return record
 
@@ -204,16 +209,18 @@ class Replay:
         if (
             isinstance(record, StepRecord)
             and record.failure is not None
-            and (record.name, record.arguments) == (name, arguments)
+            and record.name == name
+            and same(record.arguments, arguments)
         ):
             # The ledger refused the key, so the call has no intent: it was recorded as a failed step.
             return replace(actual, state=EffectState.FAILED, failure=record.failure)
-        same = isinstance(record, EffectRecord) and (record.name, record.arguments, record.key) == (
-            name,
-            arguments,
-            key,
-        )
-        if not isinstance(record, EffectRecord) or not same:
+        if (
+            not isinstance(record, EffectRecord)
+            or record.name != name
+            or not same(record.arguments, arguments)
+            # A key without a business key is made of the arguments. If those were written in another order, it differs.
+            or (record.key != key and (record.arguments == arguments or is_business_key(key)))
+        ):
             raise Divergence(path, str(record), str(actual))
         # The approval that the fork asked for before this call was decided, so its record is used up too.
         self.unused.take(ASIDE + path)
@@ -245,7 +252,11 @@ class Replay:
         record = self.unused.take(path) if self.forked else self._take(path, actual)
         if record is None:
             return None
-        if not isinstance(record, ChildRecord) or replace(record, job_id="") != actual:
+        if (
+            not isinstance(record, ChildRecord)
+            or (record.agent, record.queue, record.parent_close) != (agent, queue, parent_close)
+            or not same(record.input, given)
+        ):
             raise Divergence(path, str(record), str(actual))
         return record
 

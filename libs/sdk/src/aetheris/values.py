@@ -22,7 +22,7 @@ _UNTYPED = object()
 
 
 def _plain(value: object) -> object:
-    return to_jsonable_python(value, by_alias=True)
+    return sets.ordered(value, to_jsonable_python(value, by_alias=True))
 
 
 _canonical = json.JSONEncoder(
@@ -31,16 +31,17 @@ _canonical = json.JSONEncoder(
 
 
 def canonical(value: object, what: str = "a value", *, bytes_max: int = VALUE_BYTES_MAX) -> bytes:
-    """One JSON text for equal values: sorted keys, no space, no NaN."""
+    """One JSON text for equal values: sorted keys, sorted sets, no space, no NaN."""
     if value is None:
         return b"null"
+    before = sets.written
     try:
         data = _canonical(value).encode()
     except (TypeError, ValueError, UnicodeEncodeError, PydanticSerializationError, RecursionError) as error:
         raise ValueRefused(f"{what} cannot be recorded as JSON: {error}") from error
     if len(data) > bytes_max:
         raise ValueRefused(f"{what} is {len(data):,} bytes of JSON; the most is {bytes_max:,}")
-    return data
+    return data if sets.written == before else WithSets(data)
 
 
 class Codec:
