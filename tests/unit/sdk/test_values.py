@@ -11,7 +11,8 @@ from typing import Any, TypedDict
 import pytest
 from aetheris import ValueRefused, step
 from aetheris.durations import to_span
-from aetheris.values import VALUE_BYTES_MAX, canonical
+from aetheris.values import VALUE_BYTES_MAX, Codec, Signature, canonical
+from aetheris_journal.value import WithSets, same
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -132,3 +133,135 @@ def test_spans_are_written_as_people_write_them(text: Any, span: timedelta):
 def test_what_is_no_span_says_how_to_write_one(text: Any):
     with pytest.raises(ValueError, match="span of time"):
         to_span(text)
+
+
+class Tagged(BaseModel):
+    tags: set[str]
+    deeper: list[frozenset[int]] = []
+
+
+@dataclass
+class Basket:
+    fruits: set[str]
+
+
+NAMES = ["pear", "apple", "fig", "plum", "quince", "cherry"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "expression"),
+    [
+        (Any, "set(names)"),
+        (Any, "[{'a': frozenset(names)}, (set(names),)]"),
+        (set[str], "set(names)"),
+        (dict[str, Any], "{'a': [set(names)]}"),
+        (Tagged, "Tagged(tags=set(names), deeper=[frozenset({300, 20, 1})])"),
+        (list[Tagged], "[Tagged(tags=set(names))]"),
+        (Basket, "Basket(set(names))"),
+        (Any, "Tagged(tags=set(names), deeper=[frozenset({300, 20, 1})])"),
+    ],
+)
+def test_b6_a_set_has_one_json_text_in_every_process(annotation: Any, expression: str):
+    """The members' order in a set depends on their hashes, and those on the process; here on who came first."""
+    one = eval(expression, {**globals(), "names": NAMES})
+    other = eval(expression, {**globals(), "names": NAMES[::-1]})
+    codec = Codec(annotation, "it")
+
+    texts = {codec.write(one), codec.write(other)}
+    nested = {canonical({"it": one}), canonical({"it": other})}
+
+    assert len(texts) == len(nested) == 1
+    assert all(isinstance(text, WithSets) for text in texts | nested)
+    assert codec.write(codec.read(codec.write(one))) == codec.write(one)
+
+
+def test_b6_the_order_of_a_set_is_that_of_its_members_json():
+    assert canonical({10, 9, 100}) == b"[10,100,9]"
+    assert canonical([3, 1, 2]) == b"[3,1,2]"
+
+
+def test_b6_what_was_recorded_with_sets_in_another_order_is_the_same():
+    given = canonical({"tags": {"b", "a"}, "list": [2, 1]})
+
+    assert same(b'{"list":[2,1],"tags":["b","a"]}', given)
+    assert not same(b'{"list":[2,1],"tags":["b","c"]}', given)
+    # Without a set, the order of a list counts.
+    assert not same(b"[1,2]", canonical([2, 1]))
+
+
+def fresh(function: Any, /, **arguments: Any) -> dict[str, Any]:
+    return Signature(function, name="f").fresh(arguments, canonical(arguments))
+
+
+class Stubborn(BaseModel):
+    """Hands itself out as its copy."""
+
+    number: int = 7
+
+    def __deepcopy__(self, memo: object = None) -> Stubborn:
+        return self
+
+
+def test_a13_arguments_are_copies_of_the_same_types():
+    def f(messages: list[dict[str, Any]], model: Tagged, loose, number: int) -> None: ...
+
+    given = {
+        "messages": [{"z": (1, 2), "a": {"b"}}],
+        "model": Tagged(tags={"a"}),
+        "loose": [Tagged(tags={"b"}), Basket({"c"})],
+        "number": 3,
+    }
+    found = fresh(f, **given)
+
+    assert found == given
+    assert list(found["messages"][0]) == ["z", "a"]
+    assert type(found["messages"][0]["z"]) is tuple
+    for one, other in [
+        (found["messages"], given["messages"]),
+        (found["messages"][0], given["messages"][0]),
+        (found["messages"][0]["a"], given["messages"][0]["a"]),
+        (found["model"], given["model"]),
+        (found["model"].tags, given["model"].tags),
+        (found["loose"][0], given["loose"][0]),
+        (found["loose"][1].fruits, given["loose"][1].fruits),
+    ]:
+        assert one is not other
+
+
+def test_a13_arguments_that_have_changed_since_are_read_from_the_record():
+    def f(messages: list[str], model: Tagged, *rest: int) -> None: ...
+
+    arguments = {"messages": ["a"], "model": Tagged(tags={"a"}), "rest": (1, 2)}
+    given = canonical(arguments)
+    arguments["messages"].append("b")  # type: ignore[attr-defined]
+
+    found = Signature(f, name="f").fresh(arguments, given)
+
+    assert found == {"messages": ["a"], "model": Tagged(tags={"a"}), "rest": (1, 2)}
+
+
+def test_a13_an_argument_that_cannot_be_copied_is_read_from_the_record():
+    def f(it: Stubborn) -> None: ...
+
+    stubborn = Stubborn()
+    found = fresh(f, it=stubborn)
+
+    assert isinstance(found["it"], Stubborn)
+    assert found["it"] is not stubborn
+
+
+def test_a13_arguments_that_cannot_change_are_passed_as_they_are():
+    def f(text: str, many: int) -> None: ...
+
+    arguments = {"text": "a", "many": 3}
+
+    assert Signature(f, name="f").fresh(arguments, b"not even read") is arguments
+
+
+def test_a13_a_default_belongs_to_no_job():
+    async def f(history: list[str] = []) -> None: ...  # noqa: B006
+
+    signature = Signature(f, name="f")
+    signature.read_arguments([], {})["history"].append("mine")
+
+    assert signature.read_arguments([], {}) == {"history": []}

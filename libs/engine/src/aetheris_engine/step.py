@@ -25,6 +25,7 @@ from aetheris_engine.core.waits import Wait
 from aetheris_engine.execution import Execution
 from aetheris_engine.host import Raised
 
+
 @dataclass(frozen=True, slots=True)
 class _Again:
     """An attempt has failed, and another one follows."""

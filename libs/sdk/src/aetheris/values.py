@@ -9,13 +9,20 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from copy import deepcopy
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
 from functools import lru_cache
 from typing import Any, get_type_hints, is_typeddict
+from uuid import UUID
 
 from aetheris_journal.limits import INPUT_BYTES_MAX, VALUE_BYTES_MAX
+from aetheris_journal.value import WithSets
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_jsonable_python
 
+from aetheris import sets
 from aetheris.errors import ValueRefused
 
 _UNTYPED = object()
@@ -50,10 +57,12 @@ class Codec:
     def __init__(self, annotation: Any, what: str) -> None:
         self._what = what
         self._adapter: TypeAdapter[Any] | None = None
+        self._may_hold_sets = False
         # A TypedDict is a dict at run time and in JSON, so nothing has to be converted.
         if annotation not in (_UNTYPED, Any, None, type(None)) and not is_typeddict(annotation):
             try:
                 self._adapter = TypeAdapter(annotation)
+                self._may_hold_sets = sets.may_hold(self._adapter.core_schema)
             except PydanticUserError as error:
                 raise TypeError(f"{what} has a type that JSON cannot carry, {annotation!r}: {error.message}") from error
 
@@ -63,12 +72,17 @@ class Codec:
         return self._adapter is not None
 
     def write(self, value: object) -> bytes:
-        if self._adapter is not None and value is not None:
-            try:
-                value = self._adapter.dump_python(value, mode="json", by_alias=True, warnings=False)
-            except PydanticSerializationError as error:
-                raise ValueRefused(f"{self._what} cannot be recorded as JSON: {error}") from error
-        return canonical(value, self._what)
+        if self._adapter is None or value is None:
+            return canonical(value, self._what)
+        before = sets.written
+        try:
+            plain = self._adapter.dump_python(value, mode="json", by_alias=True, warnings=False)
+            if self._may_hold_sets:
+                plain = sets.ordered(value, plain)
+        except PydanticSerializationError as error:
+            raise ValueRefused(f"{self._what} cannot be recorded as JSON: {error}") from error
+        written = canonical(plain, self._what)
+        return written if sets.written == before else WithSets(written)
 
     def read(self, data: bytes) -> Any:
         if self._adapter is None:
@@ -77,6 +91,34 @@ class Codec:
             return self._adapter.validate_json(data)
         except ValidationError as error:
             raise ValueRefused(f"{self._what} is not what its annotation says: {_said(error)}") from error
+
+
+# Values of these types cannot change, so they are passed on as they are.
+_IMMUTABLE = frozenset(
+    {str, int, float, bool, type(None), bytes, datetime, date, time, timedelta, timezone, UUID, Decimal}
+)
+
+
+class _Uncopied(Exception):
+    """The value cannot be copied."""
+
+
+def _copied(value: Any) -> Any:
+    """A value that shares nothing with the given one that can change."""
+    kind = type(value)
+    if kind in _IMMUTABLE or isinstance(value, Enum):
+        return value
+    if kind is dict:
+        return {_copied(name): _copied(each) for name, each in value.items()}
+    if kind is list:
+        return [_copied(each) for each in value]
+    if kind is tuple:
+        return tuple([_copied(each) for each in value])
+    # `deepcopy` of an object is the object's own code.
+    copied = deepcopy(value)
+    if copied is value:
+        raise _Uncopied
+    return copied
 
 
 class Signature:
@@ -125,6 +167,36 @@ class Signature:
         bound = inspect.BoundArguments(self._bare, dict(arguments))
         return bound.args, bound.kwargs
 
+    def fresh(self, arguments: dict[str, Any], given: bytes) -> dict[str, Any]:
+        """The arguments for one attempt. No attempt sees what another one, or the agent, has made of them: it gets a
+        copy if that is still what the record has, and else what the record has, read by the annotations."""
+        for value in arguments.values():
+            # A loop, because every step comes here, and a generator costs three times as much.
+            if type(value) not in _IMMUTABLE:
+                break
+        else:
+            return arguments
+        try:
+            copied: dict[str, Any] = _copied(arguments)
+            if canonical(copied) == given:
+                return copied
+        except Exception:
+            # The author's objects have failed at being copied or written: the record has what they were.
+            return self._read(given)
+        return self._read(given)
+
+    def _read(self, given: bytes) -> dict[str, Any]:
+        read: dict[str, Any] = {}
+        for name, value in from_json(given).items():
+            try:
+                read[name] = self._codecs[name].read(canonical(value))
+            except ValueRefused:
+                # The annotation says something else, which Python does not mind either.
+                read[name] = value
+            if self._bare.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
+                read[name] = tuple(value)
+        return read
+
     def codec(self, name: str) -> Codec:
         """The codec of the parameter `name`."""
         return self._codecs[name]
@@ -132,6 +204,10 @@ class Signature:
     def read_arguments(self, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments that came as JSON, each read as its annotation says."""
         values = self.bind(tuple(args), kwargs)
+        for name, value in values.items():
+            if value is self._bare.parameters[name].default:
+                # A default is one object for all jobs of the process.
+                values[name] = _copied_default(value)
         for parameter in self._bare.parameters.values():
             variadic = parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
             if parameter.name in values and not variadic and values[parameter.name] is not parameter.default:
@@ -139,6 +215,14 @@ class Signature:
                 given = canonical(values[parameter.name], bytes_max=INPUT_BYTES_MAX)
                 values[parameter.name] = self._codecs[parameter.name].read(given)
         return values
+
+
+def _copied_default(value: Any) -> Any:
+    try:
+        return _copied(value)
+    except Exception:
+        # An object that marks "not given", for instance: it is meant to be one and the same.
+        return value
 
 
 def _said(error: ValidationError) -> str:

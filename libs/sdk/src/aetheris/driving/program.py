@@ -44,6 +44,10 @@ class Code(NamedTuple):
     definition: Executed[Any]
     arguments: dict[str, Any]
 
+    def fresh(self, given: bytes) -> dict[str, Any]:
+        """The arguments for one attempt; `given` is what the record has."""
+        return self.definition.signature.fresh(self.arguments, given)
+
 
 def tool_call(
     definition: ToolDefinition[Any], arguments: dict[str, Any], given: bytes, once: str | None = None

@@ -13,6 +13,7 @@ from aetheris_journal import events as e
 from aetheris_journal.commands import Program, ProgramFailed, ProgramReturned, Settler
 from aetheris_journal.path import COMPENSATION, place_of
 from aetheris_journal.replay import Replay
+from aetheris_journal.value import same
 
 from aetheris.contract.frames import Place, is_own
 from aetheris.definitions import AgentDefinition
@@ -195,7 +196,7 @@ def _same(recorded: Ending, actual: Ending) -> bool:
         # The text of a contract violation names the file, whose path may differ on this machine.
         return one.type == other.type and (one.message == other.message or one.type == _CONTRACT)
     if isinstance(recorded, e.JobCompleted) and isinstance(actual, e.JobCompleted):
-        return recorded.result == actual.result
+        return same(recorded.result, actual.result)
     return False
 
 

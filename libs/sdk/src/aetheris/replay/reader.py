@@ -12,6 +12,7 @@ from aetheris_journal import events as e
 from aetheris_journal.commands import Command, Settled
 from aetheris_journal.effect import EffectState, effect_key
 from aetheris_journal.replay import ChildRecord, Divergence, EffectRecord, StepRecord, ValueRecord, WaitRecord
+from aetheris_journal.value import same
 
 from aetheris.awakeables import RESERVED
 from aetheris.replay.result import Mismatch
@@ -160,6 +161,6 @@ class ReplayReader(SceneSettler):
             await scene.halt(Mismatch(divergence.path, divergence.recorded, divergence.actual, here()))
         if saved is None:
             await scene.rest(path, checkpoint_said(state))
-        if (saved.path, saved.state) != (path, state):
+        if saved.path != path or not same(saved.state, state):
             await scene.halt(Mismatch(saved.path, checkpoint_said(saved.state), checkpoint_said(state), here()))
         return await scene.begin_again()

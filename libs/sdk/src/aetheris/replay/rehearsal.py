@@ -187,7 +187,7 @@ class Rehearsal(SceneSettler):
             self._scene.command()
             self._decide(path, asked)
             self.live += 1
-            return await _run(code)
+            return await _run(code, asked.arguments)
         found = self._answer(path, asked, asked.name)
         if isinstance(found, bytes):
             return Settled(found)
@@ -286,13 +286,13 @@ class Rehearsal(SceneSettler):
         await self._scene.rest(path, f"{shown(asked)} has no recorded result: give {remedy}")
 
 
-async def _run(code: Code) -> Settled:
+async def _run(code: Code, given: bytes) -> Settled:
     """Run the step's own code as an ordinary function."""
     definition = code.definition
     outside = current.set(None)
     entered = enclosing_step.set(definition.name)
     try:
-        return Settled(definition.signature.result.write(await definition.call(code.arguments)))
+        return Settled(definition.signature.result.write(await definition.call(code.fresh(given))))
     except UNCONTAINED:
         raise
     except BaseException as error:

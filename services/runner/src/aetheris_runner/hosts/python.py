@@ -76,8 +76,8 @@ class PythonHost:
             if definition.plain:
                 if pulse_in_hand.get() is not self._beats:
                     pulse_in_hand.set(self._beats)
-                return definition.signature.result.write(await definition.call(code.arguments))
-            return definition.signature.result.write(await self._watched_step(code, path, attempt))
+                return definition.signature.result.write(await definition.call(code.fresh(command.arguments)))
+            return definition.signature.result.write(await self._watched_step(command, path, attempt))
         except asyncio.CancelledError:
             raise_if_cancelled()
             return _raised(definition, _from_within(definition))
@@ -100,7 +100,7 @@ class PythonHost:
         try:
             returned = await perform(
                 tool,
-                code.arguments,
+                code.fresh(command.arguments),
                 beats,
                 lambda running: self._leave_behind(tool, entry, running),
                 idempotency_key=entry.key,
@@ -128,7 +128,7 @@ class PythonHost:
         assert tool.verify is not None
         outside = current.set(None)
         try:
-            match await tool.verify.ask(code.arguments, key):
+            match await tool.verify.ask(code.fresh(command.arguments), key):
                 case Happened(result=result):
                     return host.EffectHappened(tool.signature.result.write(result))
                 case DidNotHappen():
@@ -154,13 +154,14 @@ class PythonHost:
             return Raised(described(error), said(error))
         return tool_call(tool.compensate, arguments, given)
 
-    async def _watched_step(self, code: Code, path: str, attempt: int) -> Any:
+    async def _watched_step(self, command: RunStep, path: str, attempt: int) -> Any:
         """Run a step that has a time limit or needs to know its own place (`tx_step`)."""
+        code: Code = command.code
         beats = Beats(self._job.say)
         watched = pulse_in_hand.set(beats)
         known = step_in_hand.set(StepInHand(str(self._job.job_id), path, attempt, self._job.lease))
         try:
-            return await perform(code.definition, code.arguments, beats)
+            return await perform(code.definition, code.fresh(command.arguments), beats)
         finally:
             step_in_hand.reset(known)
             pulse_in_hand.reset(watched)
