@@ -94,6 +94,9 @@ class ProcessHost:
             await self._hosts.ask(tool=command.name, arguments=json.loads(command.arguments), key=entry.key)
         )
 
+    def withdraw(self) -> None:
+        """Nothing waits for its turn here."""
+
     def inside(self, key: str) -> bool:
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -99,11 +100,14 @@ def a_world_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 def a_permission_no_branch_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     intend = chain_writer.ChainWriter.intend
 
-    def at_once(self: Any, event: Any) -> Any:
-        permission = intend(self, event)
-        if not permission.done():
-            permission.set_result(Answer(AppendOutcome.APPENDED))
-        return permission
+    asking = set()
+
+    async def at_once(self: Any, event: Any, decided: Any) -> Any:
+        answer = Answer(AppendOutcome.APPENDED)
+        decided(answer)
+        asking.add(asyncio.ensure_future(intend(self, event, lambda _: None)))
+        await asyncio.sleep(0)
+        return answer
 
     monkeypatch.setattr(chain_writer.ChainWriter, "intend", at_once)
 

@@ -16,11 +16,11 @@ import structlog
 from aetheris_journal import events as e
 from aetheris_journal.commands import AskApproval, Settled
 from aetheris_journal.replay import Replay
-from aetheris_kernel.errors import Refusal, Unavailable
+from aetheris_kernel.errors import Refusal
 
 from aetheris_engine.core.waits import Wait
 from aetheris_engine.execution import Execution
-from aetheris_engine.ports import Assignment, Services
+from aetheris_engine.ports import UNANSWERED, Assignment, Services
 from aetheris_engine.wait import away, deadline_after, ended, settled
 
 log = structlog.get_logger()
@@ -51,7 +51,7 @@ async def ask(execution: Execution, path: str, command: AskApproval) -> Settled:
         try:
             await execution.services.approvals.open(execution.assignment, name, command, deadline)
             break
-        except Unavailable:
+        except UNANSWERED:
             await away(execution, path, f"approval: {command.approver}")
         except Refusal as refusal:
             await execution.halt(RuntimeError(f"the gateway refuses the approval at {path}: {refusal.message}"))

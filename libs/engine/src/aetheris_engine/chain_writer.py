@@ -18,6 +18,10 @@ from aetheris_engine.core.tail import EventTooLarge, Tail
 from aetheris_engine.ports import Journal
 
 
+class RecordClosed(RuntimeError):
+    """An event was recorded although nothing is written any more: the lease is lost, or the run was taken down."""
+
+
 class ChainWriter:
     """When nothing can be written any more, the error goes to every command that waits and, once, to `on_stop`."""
 
@@ -29,7 +33,8 @@ class ChainWriter:
         self._due = False
         self._stopped = False
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._intents: dict[str, asyncio.Future[Answer]] = {}
+        self._intents: dict[str, Callable[[Answer], None]] = {}
+        self._asking: set[asyncio.Future[Answer]] = set()
         self._progressed: Callable[[], None] | None = None
         self._progress_due = 0.0
 
@@ -69,11 +74,26 @@ class ChainWriter:
             self._due = True
             self._loop.call_soon(self._send)
 
-    def intend(self, event: EffectStarted) -> asyncio.Future[Answer]:
-        """Record an intent. The ledger's answer is the permission to act, or the reason why not."""
+    @property
+    def stopped(self) -> bool:
+        """Nothing is written any more."""
+        return self._stopped
+
+    async def intend(self, event: EffectStarted, decided: Callable[[Answer], None]) -> Answer:
+        """Record an intent. The ledger's answer is the permission to act, or the reason why not. `decided` gets it even
+        if the caller is cancelled before it comes."""
         self.record(event)
-        permission = self._intents[event.key] = self._loop.create_future()
-        return permission
+        permission: asyncio.Future[Answer] = self._loop.create_future()
+        self._asking.add(permission)
+        permission.add_done_callback(self._asking.discard)
+
+        def answered(answer: Answer) -> None:
+            decided(answer)
+            if not permission.done():
+                permission.set_result(answer)
+
+        self._intents[event.key] = answered
+        return await permission
 
     async def durable(self, ticket: int) -> None:
         """Return when `ticket` and everything before it is safe."""
@@ -110,6 +130,8 @@ class ChainWriter:
         self._stopped = True
 
     def _record(self, event: Event) -> int:
+        if self._stopped:
+            raise RecordClosed(f"{type(event).__name__} after this run has lost its record") from self._error
         try:
             return self._tail.record(event)
         except EventTooLarge as error:
@@ -165,13 +187,14 @@ class ChainWriter:
                 waiter.set_result(None)
 
     def _permit(self, key: str, answer: Answer) -> None:
-        permission = self._intents.pop(key, None)
-        if permission is not None and not permission.done():
-            permission.set_result(answer)
+        answered = self._intents.pop(key, None)
+        if answered is not None:
+            answered(answer)
 
     def _fail(self, error: Exception) -> None:
         self._stopped = True
-        for waiter in [waiter for _, waiter in self._waiters] + list(self._intents.values()):
+        waiters: list[asyncio.Future[None] | asyncio.Future[Answer]] = [waiter for _, waiter in self._waiters]
+        for waiter in (*waiters, *self._asking):
             if not waiter.done():
                 waiter.set_exception(error)
         self._error = error

@@ -20,10 +20,11 @@ import structlog
 from aetheris_journal import events as e
 from aetheris_journal.commands import CANCEL, AwaitChild, CancelChild, Settled, StartChild
 from aetheris_journal.replay import ChildRecord
-from aetheris_kernel.errors import JobFinished, Refusal, Unavailable
+from aetheris_kernel.errors import JobFinished, Refusal
 
 from aetheris_engine.core.waits import Wait
 from aetheris_engine.execution import Execution
+from aetheris_engine.ports import UNANSWERED
 from aetheris_engine.wait import AWAY
 
 log = structlog.get_logger()
@@ -75,7 +76,7 @@ class StartedChildren:
             while self._wanted():
                 try:
                     await self._ask()
-                except Unavailable as away:
+                except UNANSWERED as away:
                     log.warning("scheduler away", job_id=str(self._execution.job_id), problem=away.message)
                     self._up_to_date = False
                     await asyncio.sleep(_AGAIN_S)
@@ -194,7 +195,7 @@ async def _close(execution: Execution, children: StartedChildren, record: ChildR
             return
         except JobFinished:
             return
-        except Unavailable:
+        except UNANSWERED:
             await _away(execution, path)
         except Refusal as refusal:
             log.warning("child not cancelled", child_job_id=record.job_id, problem=refusal.message)
@@ -205,7 +206,7 @@ async def _submit(execution: Execution, children: StartedChildren, path: str, re
     while True:
         try:
             await execution.services.children.submit(execution.assignment, record)
-        except Unavailable:
+        except UNANSWERED:
             await _away(execution, path)
             continue
         except Refusal as refusal:

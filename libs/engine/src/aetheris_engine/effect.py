@@ -10,6 +10,7 @@ The permission to act is the ledger's answer to the intent and nothing else.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 from random import random
@@ -30,13 +31,14 @@ from aetheris_engine.core.retry import ONCE, next_attempt
 from aetheris_engine.core.text import cut
 from aetheris_engine.core.waits import Wait
 from aetheris_engine.execution import Execution
-from aetheris_engine.host import Raised, ToolEntry
+from aetheris_engine.host import NOT_ENTERED_S, NotEntered, Raised, ToolEntry
 
 # The first and the longest pause before asking again for an effect that another job is making.
 _LATER_S, _LATER_MAX_S = 0.25, 10.0
 
 _SPENT = "aetheris.errors:EffectSpent"
 _CANCELLED = e.Failure(CANCELLED, "the job was cancelled before the tool was entered")
+_NOT_ENTERED = e.Failure("NotEntered", "the runner could not enter the tool in time")
 _BRANCH_CANCELLED = e.Failure(CANCELLED, "the branch was cancelled before the tool was entered")
 
 
@@ -86,6 +88,11 @@ class EffectCall:
         self._began: datetime | None = None
         self._failure: e.Failure | None = None
         self._retry_at: datetime | None = None
+        # The permission is given, and no outcome is recorded yet.
+        self._open = False
+        self._entered = False
+        # The call waits for the permission or for the outcome. Not, if it was cancelled meanwhile.
+        self._waiting = False
         # Set if the tool must not be entered although the ledger permits it: a fork blocks the call.
         self._refused: e.Failure | None = None
 
@@ -143,6 +150,8 @@ class EffectCall:
                     await self._permitted()
                     return
             finally:
+                self._waiting = False
+                self.settle_open("the call was ended before its outcome was recorded")
                 execution.tool_closed(self.path)
             if answer.outcome is AppendOutcome.RECORDED:
                 self._reuse(answer.result, answer.holder_job_id)
@@ -163,10 +172,30 @@ class EffectCall:
         execution = self.execution
         self.state = EffectState.IN_DOUBT
         ticket = execution.record(e.EffectInDoubt(self.path, self.key, cut(reason, 1_024), at=execution.now()))
+        self._closed()
         metrics.EFFECTS.labels("in_doubt").inc()
         await execution.writer.durable(ticket)
 
+    def settle_open(self, reason: str) -> None:
+        """Record what is known of an effect that was permitted and has no outcome. However the call ends, it comes
+        here: an effect is left open only by a run that can record nothing more."""
+        execution = self.execution
+        if not self._open or execution.writer.stopped:
+            return
+        if not self._entered:
+            self._never_entered(_CANCELLED)
+            return
+        self.state = EffectState.IN_DOUBT
+        execution.record(e.EffectInDoubt(self.path, self.key, cut(reason, 1_024), at=execution.now()))
+        self._closed()
+        metrics.EFFECTS.labels("in_doubt").inc()
+
+    def _closed(self) -> None:
+        self._open = False
+        self.execution.started.pop(self.key, None)
+
     def _committed(self, result: bytes) -> None:
+        self._closed()
         replay = self.execution.replay
         replay.outcomes += 1
         self.state, self.result, self.order = EffectState.COMMITTED, result, replay.outcomes
@@ -229,11 +258,21 @@ class EffectCall:
         started = e.EffectStarted(
             self.path, command.name, command.arguments, self.key, attempt, command.compensate, at=now
         )
-        return await self.execution.writer.intend(started)
+        self._waiting, self._entered = True, False
+        return await self.execution.writer.intend(started, self._decided)
+
+    def _decided(self, answer: Answer) -> None:
+        if answer.outcome is not AppendOutcome.APPENDED:
+            return
+        self.attempt += self._refused is None
+        self._open = True
+        self.execution.started[self.key] = self
+        if not self._waiting:
+            # The call was cancelled before the permission came.
+            self.settle_open("")
 
     async def _permitted(self) -> None:
         execution = self.execution
-        self.attempt += self._refused is None
         if execution.life.halting:
             self._never_entered(_CANCELLED)
         elif execution.scopes.covers(self.path):
@@ -252,8 +291,18 @@ class EffectCall:
         began = monotonic()
         self._raised = None
         entry = ToolEntry(execution.named(self.path), self.key, execution.lease, self.attempt)
+        self._entered = True
         returned = await execution.host.tool(command, entry)
         elapsed = timedelta(seconds=monotonic() - began)
+        if not self._open:
+            # The job's end, which recorded the doubt, did not wait for the tool.
+            if not isinstance(returned, NotEntered):
+                execution.returned_late(self.key, entry.lease, returned)
+            await execution.hold()
+        if isinstance(returned, NotEntered):
+            self._entered = False
+            await self._not_entered()
+            return
         if isinstance(returned, bytes):
             execution.record(
                 e.EffectCommitted(self.path, self.key, returned, self.attempt, elapsed, at=execution.now())
@@ -270,11 +319,25 @@ class EffectCall:
             self._raised = returned
         await self._doubted(returned.reason)
 
+    async def _not_entered(self) -> None:
+        """The call was withdrawn before its turn came, or the lease was over then. That is no attempt."""
+        execution = self.execution
+        if execution.life.halting:
+            self._never_entered(_CANCELLED)
+        elif execution.scopes.covers(self.path):
+            self._never_entered(_BRANCH_CANCELLED)
+        else:
+            await asyncio.sleep(NOT_ENTERED_S)
+            self._spent += 1
+            self._retry_at = execution.now()
+            self._failed(replace(_NOT_ENTERED, retryable=True), timedelta(0))
+
     def _failed(self, failure: e.Failure, elapsed: timedelta) -> None:
         execution = self.execution
         execution.record(
             e.EffectFailed(self.path, self.key, failure, self.attempt, elapsed, self._retry_at, at=execution.now())
         )
+        self._closed()
         self.state, self._failure = EffectState.FAILED, failure
         metrics.EFFECTS.labels("failed").inc()
         metrics.STEPS.labels("permanent_failure" if self._retry_at is None else "retryable").inc()
@@ -302,3 +365,20 @@ class EffectCall:
             e.StepFailed(self.path, command.name, command.arguments, self._failure, 1, timedelta(0), at=execution.now())
         )
         metrics.STEPS.labels("permanent_failure").inc()
+
+
+def settle_open(execution: Execution) -> None:
+    """Record a doubt for each effect without an outcome, because the job ends: of calls of this run, and of calls that
+    the record has and the program has not given again."""
+    for call in tuple(execution.started.values()):
+        call.settle_open("the job ended before its outcome was recorded")
+    for path, record in tuple(execution.replay.unused.items()):
+        if not isinstance(record, EffectRecord) or record.state is not EffectState.STARTED:
+            continue
+        now = execution.now()
+        if record.attempt == fork.NOT_ENTERED:
+            execution.record(e.EffectFailed(path, record.key, fork.REFUSED, record.attempt, timedelta(0), at=now))
+            continue
+        reason = "its holder was lost before the outcome was recorded, and then the job ended"
+        execution.record(e.EffectInDoubt(path, record.key, reason, at=now))
+        metrics.EFFECTS.labels("in_doubt").inc()

@@ -38,58 +38,63 @@ class Engine:
         self._races, self._deadlines = Races(execution), Deadlines(execution)
 
     async def settle(self, path: str, command: Command) -> Settled:
+        """No error leaves here: the program would see an exception that is not on record, and a replay would not. An
+        error stops the run where it stands."""
         execution = self.execution
-        if execution.life.program_shut:
-            await execution.hold()
-        match command:
-            case c.RunStep():
-                return await self._steps.run(path, command)
-            case c.CallTool():
-                return await self.effects.call(path, command)
-            case c.Sleep(span=span):
-                return await self._wait(path, e.WaitKind.TIMER, "", span)
-            case c.WaitSignal(key=key, timeout=timeout):
-                return await self._wait(path, e.WaitKind.SIGNAL, key, timeout)
-            case c.ReceiveMessage(channel=channel, timeout=timeout):
-                return await self._wait(path, e.WaitKind.MESSAGE, channel, timeout)
-            case c.AskApproval():
-                return TOO_LONG if self._too_long(command.expires) else await approval.ask(execution, path, command)
-            case c.MakeToken():
-                return TOO_LONG if self._too_long(command.timeout) else await token.make(execution, path, command)
-            case c.AwaitToken():
-                return await token.wait(execution, path, command)
-            case c.ReadValue():
-                return await value.read(execution, path, command)
-            case c.StartChild():
-                return await child.start(execution, self.children, path, command)
-            case c.AwaitChild():
-                return await child.result(execution, path, command)
-            case c.SaveCheckpoint():
-                self._races.forget()
-                self._deadlines.forget()
-                return await checkpoint.save(execution, self.effects, self.children, path, command)
-            case c.Compensate():
-                return await compensation.compensate(self.effects, path)
-            case c.OpenMap():
-                return await mark.open_map(execution, path, command)
-            case c.CloseMap():
-                return await mark.close_map(execution, path, command)
-            case c.OpenRace():
-                return await self._races.open(path, command)
-            case c.DecideRace():
-                return await self._races.decide(path, command)
-            case c.OpenDeadline(span=span):
-                return TOO_LONG if self._too_long(span) else await self._deadlines.open(path, command)
-            case c.CloseDeadline():
-                return await self._deadlines.close(path)
-            case c.CancelChild():
-                return await child.cancel(execution, self.children, path, command)
-            case c.AwaitBranch():
-                return await self._branches.wait_for(path, command)
-            case c.CancelBranch():
-                return await self._branches.cancel(path, command)
-            case _:
-                assert_never(command)
+        try:
+            if execution.life.program_shut:
+                await execution.hold()
+            match command:
+                case c.RunStep():
+                    return await self._steps.run(path, command)
+                case c.CallTool():
+                    return await self.effects.call(path, command)
+                case c.Sleep(span=span):
+                    return await self._wait(path, e.WaitKind.TIMER, "", span)
+                case c.WaitSignal(key=key, timeout=timeout):
+                    return await self._wait(path, e.WaitKind.SIGNAL, key, timeout)
+                case c.ReceiveMessage(channel=channel, timeout=timeout):
+                    return await self._wait(path, e.WaitKind.MESSAGE, channel, timeout)
+                case c.AskApproval():
+                    return TOO_LONG if self._too_long(command.expires) else await approval.ask(execution, path, command)
+                case c.MakeToken():
+                    return TOO_LONG if self._too_long(command.timeout) else await token.make(execution, path, command)
+                case c.AwaitToken():
+                    return await token.wait(execution, path, command)
+                case c.ReadValue():
+                    return await value.read(execution, path, command)
+                case c.StartChild():
+                    return await child.start(execution, self.children, path, command)
+                case c.AwaitChild():
+                    return await child.result(execution, path, command)
+                case c.SaveCheckpoint():
+                    self._races.forget()
+                    self._deadlines.forget()
+                    return await checkpoint.save(execution, self.effects, self.children, path, command)
+                case c.Compensate():
+                    return await compensation.compensate(self.effects, path)
+                case c.OpenMap():
+                    return await mark.open_map(execution, path, command)
+                case c.CloseMap():
+                    return await mark.close_map(execution, path, command)
+                case c.OpenRace():
+                    return await self._races.open(path, command)
+                case c.DecideRace():
+                    return await self._races.decide(path, command)
+                case c.OpenDeadline(span=span):
+                    return TOO_LONG if self._too_long(span) else await self._deadlines.open(path, command)
+                case c.CloseDeadline():
+                    return await self._deadlines.close(path)
+                case c.CancelChild():
+                    return await child.cancel(execution, self.children, path, command)
+                case c.AwaitBranch():
+                    return await self._branches.wait_for(path, command)
+                case c.CancelBranch():
+                    return await self._branches.cancel(path, command)
+                case _:
+                    assert_never(command)
+        except Exception as error:
+            await execution.halt(error)
 
     async def together(
         self,

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from enum import Enum, auto
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
 from aetheris_journal.events import CheckpointSaved, Event
@@ -60,6 +60,13 @@ def _unreported(fraction: float | None, note: str) -> None:
     """Report progress to no listener."""
 
 
+class OpenCall(Protocol):
+    """A call whose effect has no outcome yet: an `EffectCall`, which this module cannot import."""
+
+    def settle_open(self, reason: str) -> None:
+        """Record what is known of the effect."""
+
+
 class Execution:
     def __init__(
         self,
@@ -92,6 +99,8 @@ class Execution:
         self.tasks: dict[asyncio.Task[Any], Role] = {}
         # The paths of the tools that are running, or whose permission is being asked for.
         self.open_tools: set[str] = set()
+        # The calls whose effects the ledger permitted in this run and that have no outcome yet, by their keys.
+        self.started: dict[str, OpenCall] = {}
         self.scopes = Scopes(self.stop)
         self.resolutions = Resolutions(services.journal, assignment, self.spawn_listener)
         replay.cancelled = self.scopes.covers
@@ -110,6 +119,14 @@ class Execution:
     @property
     def lease(self) -> int:
         return self.assignment.lease
+
+    def mine(self, lease: int) -> bool:
+        return (
+            not self._closed
+            and self.fault is None
+            and self.assignment.lease == lease
+            and self.services.lease_clock.mine(self.job_id, lease)
+        )
 
     def say(self, fraction: float | None, note: str) -> None:
         self._progress.say(fraction, note)
@@ -335,6 +352,8 @@ class Execution:
         record. A job that is already ending is not affected."""
         if self.life.on(lifecycle.RunEvent.CANCEL):
             self.cancelling = reason or "cancelled"
+        # A tool that has not got its turn is not entered any more, so the cancel need not wait for it.
+        self.host.withdraw()
         if self.life.halting and not at_rest:
             self._cancel_branches()
 
@@ -357,9 +376,16 @@ class Execution:
         if self._timer is not None:
             self._timer.cancel()
 
+    def lost(self) -> None:
+        """Note at once that the run is over: no code is entered any more, and nothing is recorded."""
+        self._closed = True
+        self.writer.close()
+        # The program's gate shuts, so an agent that suppresses its cancellation executes no further command.
+        self.life.on(lifecycle.RunEvent.FAULT)
+
     async def close(self) -> None:
         """Cancel all tasks and wait for them for a while. Nothing that they still do is recorded."""
-        self._closed = True
+        self.lost()
         self.disarm()
         self._progress.close()
         tasks = set(self.tasks)

@@ -35,6 +35,15 @@ class Raised:
 
 
 @dataclass(frozen=True, slots=True)
+class NotEntered:
+    """The code was not entered and will not be: its call was withdrawn, or the lease was over before its turn came."""
+
+
+# The pause after which code that was not entered is tried again, if the run goes on.
+NOT_ENTERED_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
 class EffectHappened:
     """`verify` found that the effect has happened; `result` is the tool's return value."""
 
@@ -72,6 +81,9 @@ class HostedJob(Protocol):
     @property
     def lease(self) -> int: ...
 
+    def mine(self, lease: int) -> bool:
+        """Whether this runner certainly holds the job under that lease now. May be called from any thread."""
+
     def say(self, fraction: float | None, note: str) -> None:
         """Report the progress of the running code. May be called from any thread."""
 
@@ -80,14 +92,17 @@ class HostedJob(Protocol):
 
 
 class Host(Protocol):
-    async def step(self, command: RunStep, path: str, attempt: int) -> bytes | Raised:
+    async def step(self, command: RunStep, path: str, attempt: int) -> bytes | Raised | NotEntered:
         """Run a step's code once."""
 
-    async def tool(self, command: CallTool, entry: ToolEntry) -> bytes | Raised:
+    async def tool(self, command: CallTool, entry: ToolEntry) -> bytes | Raised | NotEntered:
         """Enter a tool once."""
 
+    def withdraw(self) -> None:
+        """Withdraw the job's calls that wait for their turn. Each of them answers NotEntered."""
+
     def inside(self, key: str) -> bool:
-        """Whether a call under this key is still running after its time-out, and may still act."""
+        """Whether a call under this key is running on this runner, also one of an earlier run, and may still act."""
 
     async def verify(self, command: CallTool, key: str) -> EffectHappened | EffectAbsent | EffectUnclear:
         """Run the tool's `verify`, which finds out whether the effect has happened."""

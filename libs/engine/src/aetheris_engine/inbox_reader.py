@@ -17,11 +17,11 @@ from datetime import timedelta
 
 import structlog
 from aetheris_journal.events import WaitKind
-from aetheris_kernel.errors import Refusal, Unavailable
+from aetheris_kernel.errors import Refusal
 
 from aetheris_engine.core.waits import InboxEntry, Wait
 from aetheris_engine.execution import Execution
-from aetheris_engine.ports import InboxPage
+from aetheris_engine.ports import UNANSWERED, InboxPage
 
 log = structlog.get_logger()
 
@@ -82,7 +82,7 @@ class InboxReader:
                 await self._read_on()
             await self._read_missing()
             execution.inbox_away_until, self._again = None, AGAIN
-        except Unavailable as away:
+        except UNANSWERED as away:
             log.warning("inbox away", job_id=str(execution.job_id), problem=away.message, deadlines=len(contested))
             self._up_to_date = False
             execution.inbox_away_until = execution.time + self._again

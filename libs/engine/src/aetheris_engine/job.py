@@ -17,10 +17,10 @@ from collections.abc import Coroutine
 from typing import Any
 
 from aetheris_journal import events as e
-from aetheris_journal.commands import Program, ProgramRestarts, ProgramReturned
+from aetheris_journal.commands import CANCELLED_ITSELF, Program, ProgramRestarts, ProgramReturned
 from aetheris_journal.replay import Divergence
 
-from aetheris_engine import approval, child, compensation, ports
+from aetheris_engine import approval, child, compensation, effect, ports
 from aetheris_engine.core.waits import InboxEntry
 from aetheris_engine.engine import Engine
 from aetheris_engine.execution import Execution, Role
@@ -95,15 +95,19 @@ class Run:
         execution = self._held.execution
         return len(execution.assignment.input) + execution.writer.written_bytes + execution.waits.held_bytes
 
+    def lost(self) -> None:
+        """Note at once that the lease is lost. `close` follows."""
+        if self._held is not None:
+            self._held.execution.lost()
+
     async def close(self) -> None:
         """Forget the job. Outcomes of tools that are not in the record are reported to the ledger as evidence."""
         held, self._held = self._held, None
         if held is None:
             return
         execution = held.execution
-        writer = execution.writer
-        writer.close()
         await execution.close()
+        writer = execution.writer
         for late in late_outcomes(execution.assignment, writer.lease, writer.unwritten):
             self._services.late_outcomes.report(late)
 
@@ -224,13 +228,13 @@ class _Held:
     async def _complete(self, result: bytes) -> Outcome:
         """Record the job's completion. It shares a commit with the last step, unless there are children to close."""
         await child.close_all(self.execution, self._engine.children)
-        self.execution.end_with(e.JobCompleted(result, at=self.execution.now()))
+        self._end_with(e.JobCompleted(result, at=self.execution.now()))
         return ports.Completed(result)
 
     async def _fail(self, failure: e.Failure) -> Outcome:
         """Take back the program's effects, then record the job's failure."""
         await self._undo()
-        self.execution.end_with(e.JobFailed(failure, at=self.execution.now()))
+        self._end_with(e.JobFailed(failure, at=self.execution.now()))
         return ports.Failed(failure)
 
     async def _cancel(self) -> Outcome:
@@ -239,8 +243,14 @@ class _Held:
         await self.execution.stilled()
         await self._undo()
         reason = self.execution.cancelling or ""
-        self.execution.end_with(e.JobCancelled(reason, at=self.execution.now()))
+        self._end_with(e.JobCancelled(reason, at=self.execution.now()))
         return ports.Cancelled(reason)
+
+    def _end_with(self, terminal: e.Event) -> None:
+        """Record the job's end, behind a doubt for each effect that has no outcome: the ledger accepts no end without
+        them."""
+        effect.settle_open(self.execution)
+        self.execution.end_with(terminal)
 
     async def _undo(self) -> None:
         self.execution.unwind()
@@ -276,8 +286,7 @@ class _Held:
         if self._last.cancelled():
             if execution.life.unwinding:
                 raise RuntimeError("the task that ends the job was cancelled")
-            itself = e.Failure("CancelledError", "the agent cancelled itself")
-            self._last = self._spawn(self._cancel() if execution.life.halting else self._fail(itself))
+            self._last = self._spawn(self._cancel() if execution.life.halting else self._fail(CANCELLED_ITSELF))
             return None
         error = self._last.exception()
         if isinstance(error, Divergence):

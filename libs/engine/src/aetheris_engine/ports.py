@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
+
+# The plain function, imported before the contract guard wraps the one in the module.
+from time import monotonic
 from typing import Protocol
 from uuid import UUID
 
@@ -20,6 +23,7 @@ from aetheris_journal.effect import EffectResolution
 from aetheris_journal.events import Failure
 from aetheris_journal.replay import ChildRecord
 from aetheris_kernel.clock import Clock
+from aetheris_kernel.errors import Exhausted, Unavailable
 
 from aetheris_engine.core import waits
 from aetheris_engine.core.fork import Fork
@@ -201,6 +205,27 @@ class Released:
 Outcome = Parked | Completed | Failed | Cancelled | Released
 
 
+# The refusals of a service that cannot answer now: the same call is made again later. A run waits for such a service,
+# and gives its program no error.
+UNANSWERED = (Unavailable, Exhausted)
+
+
+class LeaseClock:
+    """Until when this runner's leases last for certain, by `time.monotonic`. The session with the scheduler sets it,
+    and any thread may ask. Code is entered only if its lease lasts at that moment."""
+
+    def __init__(self) -> None:
+        self._until = float("inf")
+
+    def lasts_until(self, moment: float) -> None:
+        self._until = moment
+
+    def mine(self, job_id: UUID, lease: int) -> bool:
+        """Whether that lease certainly lasts now, as far as time decides. A run knows by itself whether it has lost its
+        lease for another reason."""
+        return monotonic() < self._until
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The services that all runs of one runner share."""
@@ -212,3 +237,4 @@ class Services:
     late_outcomes: LateOutcomes
     approvals: Approvals
     children: ChildJobs
+    lease_clock: LeaseClock = field(default_factory=LeaseClock)

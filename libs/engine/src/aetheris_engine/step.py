@@ -8,6 +8,7 @@ frontier ──► run ──► committed, or failed for good ──► given t
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from random import random
@@ -23,7 +24,7 @@ from aetheris_engine import metrics
 from aetheris_engine.core.retry import ONCE, next_attempt
 from aetheris_engine.core.waits import Wait
 from aetheris_engine.execution import Execution
-from aetheris_engine.host import Raised
+from aetheris_engine.host import NOT_ENTERED_S, NotEntered, Raised
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class _Again:
 
     at: datetime
     first_began: datetime
+    # The attempts so far.
+    failed: int
 
 
 class Steps:
@@ -58,8 +61,10 @@ class Steps:
             ended = await self._attempt(path, command, failed + 1, first_began)
             if not isinstance(ended, _Again):
                 return ended
-            failed, first_began = failed + 1, ended.first_began
-            await self._pause(path, command, ended.at)
+            first_began = ended.first_began
+            if ended.failed > failed:
+                await self._pause(path, command, ended.at)
+            failed = ended.failed
 
     async def _attempt(
         self, path: str, command: RunStep, attempt: int, first_began: datetime | None
@@ -75,6 +80,9 @@ class Steps:
         elapsed = timedelta(seconds=ended - began)
         if isinstance(returned, Raised):
             return self._failed(path, command, returned, attempt, elapsed, first_began)
+        if isinstance(returned, NotEntered):
+            await asyncio.sleep(NOT_ENTERED_S)
+            return _Again(execution.now(), first_began or execution.now(), attempt - 1)
         ticket = execution.record(
             e.StepCommitted(path, command.name, command.arguments, returned, attempt, elapsed, at=execution.now())
         )
@@ -112,7 +120,7 @@ class Steps:
         )
         if retry_at is not None:
             metrics.STEPS.labels("retryable").inc()
-            return _Again(retry_at, first_began)
+            return _Again(retry_at, first_began, attempt)
         metrics.STEPS.labels("permanent_failure").inc()
         return Settled(failure=failure, cause=raised.cause)
 

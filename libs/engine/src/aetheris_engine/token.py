@@ -8,10 +8,11 @@ from datetime import datetime
 
 from aetheris_journal import events as e
 from aetheris_journal.commands import AwaitToken, MakeToken, Settled
-from aetheris_kernel.errors import Refusal, Unavailable
+from aetheris_kernel.errors import Refusal
 
 from aetheris_engine.core.waits import TOKEN
 from aetheris_engine.execution import Execution
+from aetheris_engine.ports import UNANSWERED
 from aetheris_engine.wait import away, deadline_after, wait_for
 
 
@@ -29,7 +30,7 @@ async def make(execution: Execution, path: str, command: MakeToken) -> Settled:
         try:
             token = await execution.services.approvals.mint(execution.assignment, key, deadline)
             break
-        except Unavailable:
+        except UNANSWERED:
             await away(execution, path, "token")
         except Refusal as refusal:
             await execution.halt(RuntimeError(f"the gateway signs no token: {refusal.message}"))

@@ -329,6 +329,10 @@ def ends_in_time(now: datetime, span: timedelta | None) -> bool:
 # The class of the failure of a tool that a cancel kept from being entered.
 CANCELLED = "Cancelled"
 
+# The failure of a job whose agent raises CancelledError although nothing has cancelled it. It is recorded, and a replay
+# compares it: it never changes.
+CANCELLED_ITSELF = Failure("CancelledError", "the agent cancelled itself")
+
 # The class of the failure of a tool whose effect a person has abandoned.
 ABANDONED = "aetheris.errors:EffectAbandoned"
 

@@ -6,7 +6,6 @@ by itself. Inside an agent the call goes to the runner.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Coroutine
@@ -55,18 +54,16 @@ class Definition(Generic[R]):
     async def call(self, arguments: dict[str, Any], **injected: Any) -> R:
         """Call the function itself. A plain function runs in a thread, so that it does not block the event loop."""
         if not self.is_async:
-            return await self.begin(arguments, **injected)
+            return await threads.start(self.bound(arguments, **injected)).result()
         args, kwargs = self.signature.spread(arguments)
         kwargs.update({name: value for name, value in injected.items() if name in self.signature.injected})
         return await self.function(*args, **kwargs)  # type: ignore[no-any-return]
 
-    def begin(self, arguments: dict[str, Any], **injected: Any) -> asyncio.Future[R]:
-        """Start the function: as a task, or in a thread, which cannot be stopped."""
-        if self.is_async:
-            return asyncio.get_running_loop().create_task(self.call(arguments, **injected))
+    def bound(self, arguments: dict[str, Any], **injected: Any) -> Callable[[], R]:
+        """The call of a plain function."""
         args, kwargs = self.signature.spread(arguments)
         kwargs.update({name: value for name, value in injected.items() if name in self.signature.injected})
-        return threads.start(partial(self.function, *args, **kwargs))
+        return partial(self.function, *args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

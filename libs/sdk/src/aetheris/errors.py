@@ -72,5 +72,10 @@ class WaitTimedOut(AetherisError, TimeoutError):
     """The signal, message or token did not come in time."""
 
 
+class ThreadsHeld(AetherisError):
+    """Too many plain functions of this job took longer than their time limit and hold a thread each. The step or tool
+    was not entered."""
+
+
 class DeadlineExceeded(AetherisError, TimeoutError):
     """The code under a `deadline()` was not done in time."""

@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from aetheris.context import _context
 from aetheris.contract.frames import drives
+from aetheris.driving.failures import said, short_name
 from aetheris.errors import AetherisError
 from aetheris.values import canonical
 
@@ -48,7 +49,7 @@ class Work:
             # An agent can fail with this text, it is recorded, and a replay compares it: it never changes.
             raise MapFailed(
                 f"{len(failures)} of {len(self.items)} items failed, and {self.tolerated} are tolerated; "
-                f"the first with {type(first).__name__}: {first}",
+                f"the first with {short_name(first)}: {said(first)}",
                 {number: failed.error for number, failed in failures.items()},
             )
         return [found.error if isinstance(found, _Failed) else found for _, found in sorted(results.items())]

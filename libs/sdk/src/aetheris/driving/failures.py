@@ -6,24 +6,23 @@ one that is made from the record: from its class and its text.
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import sys
 import traceback
+from collections.abc import Callable
+from types import TracebackType
 
 from aetheris_journal.events import Failure
 from aetheris_journal.limits import FAILURE_MESSAGE_BYTES_MAX, FAILURE_STACK_BYTES_MAX, FAILURE_TYPE_BYTES_MAX
 
+from aetheris.driving.boundary import Returned, Threw, contained, is_a
 from aetheris.errors import StepFailed
 
-
-class Restart(BaseException):
-    """Unwinds the agent after a checkpoint. Not an Exception, so that the agent's error handlers do not catch it."""
-
-
-# Exceptions that pass through the code of agents, steps and tools unchanged. Every other BaseException that such code
-# raises is recorded as its error: SystemExit too, because the process belongs to all of its jobs.
-UNCONTAINED = (asyncio.CancelledError, GeneratorExit, Restart)
+# The class's own facts. A metaclass of the author may answer anything where they are asked for as attributes.
+_name_of: Callable[[type], object] = type.__dict__["__name__"].__get__
+_module_of: Callable[[type], object] = type.__dict__["__module__"].__get__
+_qualname_of: Callable[[type], object] = type.__dict__["__qualname__"].__get__
+traceback_of: Callable[[BaseException], TracebackType | None] = BaseException.__dict__["__traceback__"].__get__
 
 # A recorded error is known by the module that had its class when it was first released. These modules were renamed
 # since; records keep the first name, because a replay compares it and older runners look the class up by it.
@@ -32,49 +31,72 @@ _FOUND_IN = {recorded: module for module, recorded in _RECORDED_AS.items()}
 
 
 def described(error: BaseException, *, retryable: bool = False) -> Failure:
-    kind = type(error)
-    module = _RECORDED_AS.get(kind.__module__, kind.__module__)
-    name = kind.__qualname__ if module == "builtins" else f"{module}:{kind.__qualname__}"
-    if isinstance(error, StepFailed) and error.error_type:
-        name = error.error_type
-    stack = _stack(error)
+    name = class_name(error)
+    if is_a(error, StepFailed):
+        recorded = contained(getattr, error, "error_type", "")
+        if isinstance(recorded, Returned) and type(recorded.value) is str and recorded.value:
+            name = recorded.value
     return Failure(
         cut(name, FAILURE_TYPE_BYTES_MAX),
         cut(said(error), FAILURE_MESSAGE_BYTES_MAX),
         retryable,
-        cut(stack, FAILURE_STACK_BYTES_MAX),
+        cut(_stack(error), FAILURE_STACK_BYTES_MAX),
     )
 
 
 def said(error: BaseException) -> str:
     """The text of an error, also if `str(error)` raises."""
-    try:
-        return str(error)
-    except Exception as broken:
-        return f"(its text cannot be had: {type(broken).__name__})"
+    text = contained(str, error)
+    if isinstance(text, Threw):
+        return f"(its text cannot be had: {short_name(text.error)})"
+    # `str()` may return an object of a subclass, whose methods are the author's.
+    return str.__str__(text.value)
+
+
+def class_name(error: BaseException) -> str:
+    """The name under which the class of an error is recorded."""
+    module, qualname = _fact(_module_of, error), _fact(_qualname_of, error)
+    module = _RECORDED_AS.get(module, module)
+    return qualname if module == "builtins" else f"{module}:{qualname}"
+
+
+def short_name(error: BaseException) -> str:
+    """What `type(error).__name__` is for any ordinary class."""
+    return _fact(_name_of, error)
+
+
+def _fact(of: Callable[[type], object], error: BaseException) -> str:
+    found = contained(of, type(error))
+    if isinstance(found, Returned) and issubclass(type(found.value), str):
+        return str.__str__(found.value)
+    return "?"
 
 
 def _stack(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(error))
-    except Exception:
+    found = contained(lambda: "".join(traceback.format_exception(error)))
+    if isinstance(found, Threw):
         # The text of the error, or of one of its causes, raises.
-        return "".join(traceback.format_tb(error.__traceback__))
+        found = contained(lambda: "".join(traceback.format_tb(traceback_of(error))))
+    return found.value if isinstance(found, Returned) else ""
 
 
 def revived(failure: Failure) -> Exception:
     """The error from the record. It has the recorded class, if that is loaded and can be made from a message; otherwise
     it is a StepFailed."""
-    kind = _class(failure.type)
-    if kind is not None:
-        try:
-            error = kind.__new__(kind)
-            error.args = (failure.message,)
-            str(error)
-        except Exception:
-            return StepFailed(failure.message, failure.type)
-        return error
+    made = contained(_made, failure)
+    if isinstance(made, Returned) and made.value is not None:
+        return made.value
     return StepFailed(failure.message, failure.type)
+
+
+def _made(failure: Failure) -> Exception | None:
+    kind = _class(failure.type)
+    if kind is None:
+        return None
+    error = kind.__new__(kind)
+    error.args = (failure.message,)
+    str(error)
+    return error if is_a(error, kind) else None
 
 
 def _class(name: str) -> type[Exception] | None:
@@ -90,4 +112,4 @@ def _class(name: str) -> type[Exception] | None:
 def cut(text: str, bytes_max: int) -> str:
     """The beginning of `text` that can be recorded: at most `bytes_max` bytes of valid UTF-8."""
     # A lone surrogate (half a character) in a message would make the whole commit impossible to encode.
-    return text.encode("utf-8", "replace")[:bytes_max].decode("utf-8", "ignore")
+    return text[:bytes_max].encode("utf-8", "replace")[:bytes_max].decode("utf-8", "ignore")

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, cast
 
 from aetheris_journal import commands as c
 from aetheris_journal.commands import Settled, Settler
@@ -28,8 +28,9 @@ from aetheris.child import Child, Spawn, read_end
 from aetheris.context import current
 from aetheris.contract.frames import drives
 from aetheris.definitions import AgentDefinition, Executed, StepDefinition, ToolDefinition
+from aetheris.driving.boundary import AgentCrossing, Restart, contained, is_a
 from aetheris.driving.branch import Branch, current_branch
-from aetheris.driving.failures import UNCONTAINED, Restart, described, revived
+from aetheris.driving.failures import described, revived
 from aetheris.driving.input import first_arguments, write_state
 from aetheris.driving.verdicts import Verdicts
 from aetheris.errors import ContractViolation, WaitTimedOut
@@ -76,17 +77,16 @@ class PythonProgram:
         commands = Commands(settler, definition)
         current.set(commands)
         try:
-            result = await definition.call(first_arguments(definition, given, state))
-            if commands.over:
-                return c.ProgramRestarts()
-            commands.verdicts.insist()
-            return c.ProgramReturned(definition.signature.result.write(result))
+            with AgentCrossing() as crossing:
+                result = await definition.call(first_arguments(definition, given, state))
+                if commands.over:
+                    return c.ProgramRestarts()
+                commands.verdicts.insist()
+                return c.ProgramReturned(definition.signature.result.write(result))
         except Restart:
             return c.ProgramRestarts()
-        except UNCONTAINED:
-            raise
-        except BaseException as error:
-            return c.ProgramRestarts() if commands.over else c.ProgramFailed(described(error), error)
+        error = crossing.error
+        return c.ProgramRestarts() if commands.over else c.ProgramFailed(described(error), error)
 
 
 class Commands:
@@ -354,8 +354,8 @@ def _closer(work: Sequence[Awaitable[Any]]) -> Callable[[int], None]:
 
 
 def _close(work: Awaitable[Any]) -> None:
-    if isinstance(work, Coroutine):
-        work.close()
+    # A coroutine that was begun runs its `finally` blocks here, and what it raises must not reach the engine.
+    contained(lambda: work.close() if isinstance(work, Coroutine) else None)
 
 
 def _refuse_itself(path: str, started: StartedBranch[Any], does: str) -> None:
@@ -367,11 +367,7 @@ def _refuse_itself(path: str, started: StartedBranch[Any], does: str) -> None:
 async def _outcome(prefix: str, work: Awaitable[Any]) -> Any:
     """The result of a branch; or its error, marked as a failure."""
     current_branch.set(Branch(prefix))
-    try:
+    with AgentCrossing() as crossing:
         return await work
-    except UNCONTAINED:
-        raise
-    except Exception as error:
-        return mapping.failed(error)
-    except BaseException as error:
-        return mapping.failed(revived(described(error)))
+    error = crossing.error
+    return mapping.failed(cast(Exception, error) if is_a(error, Exception) else revived(described(error)))

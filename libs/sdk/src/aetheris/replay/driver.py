@@ -10,13 +10,14 @@ from typing import Any
 from uuid import UUID
 
 from aetheris_journal import events as e
-from aetheris_journal.commands import Program, ProgramFailed, ProgramReturned, Settler
+from aetheris_journal.commands import CANCELLED_ITSELF, Program, ProgramFailed, ProgramReturned, Settler
 from aetheris_journal.path import COMPENSATION, place_of
 from aetheris_journal.replay import Replay
 from aetheris_journal.value import same
 
 from aetheris.contract.frames import Place, is_own
 from aetheris.definitions import AgentDefinition
+from aetheris.driving.failures import traceback_of
 from aetheris.driving.program import PythonProgram
 from aetheris.errors import AetherisError
 from aetheris.history import History
@@ -129,7 +130,13 @@ async def drive(scene: Scene, program: Program, settler: Settler) -> tuple[Endin
     """Run the agent from its start to its end: how it ends, and the line on which it raises, if it does."""
     created = scene.record.created
     assert created is not None
-    ended = await program.run(settler, created.input, scene.record.state)
+    try:
+        ended = await program.run(settler, created.input, scene.record.state)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return e.JobFailed(CANCELLED_ITSELF, at=created.at), None
     match ended:
         case ProgramReturned(result=result):
             return e.JobCompleted(result, at=created.at), None
@@ -214,8 +221,8 @@ def said(ending: e.Event | None) -> str:
 
 def _raised_at(error: BaseException) -> Place | None:
     """The innermost line of the author's code in an error's traceback."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if is_own(frame)]
-    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if is_own(frame)]
+    frames = [frame for frame, _ in traceback.walk_tb(traceback_of(error)) if is_own(frame)]
+    lines = [line for frame, line in traceback.walk_tb(traceback_of(error)) if is_own(frame)]
     if not frames:
         return None
     code = frames[-1].f_code

@@ -36,7 +36,8 @@ from aetheris_journal.replay import (
 from aetheris.awakeables import RESERVED, write_token
 from aetheris.context import current, enclosing_step
 from aetheris.definitions import AgentDefinition
-from aetheris.driving.failures import UNCONTAINED, described
+from aetheris.driving.boundary import Crossing, recordable
+from aetheris.driving.failures import described
 from aetheris.driving.program import Code, PythonProgram
 from aetheris.errors import AetherisError
 from aetheris.history import History
@@ -292,10 +293,9 @@ async def _run(code: Code, given: bytes) -> Settled:
     outside = current.set(None)
     entered = enclosing_step.set(definition.name)
     try:
-        return Settled(definition.signature.result.write(await definition.call(code.fresh(given))))
-    except UNCONTAINED:
-        raise
-    except BaseException as error:
+        with Crossing() as crossing:
+            return Settled(definition.signature.result.write(await definition.call(code.fresh(given))))
+        error = recordable(crossing.error, definition.name)
         return Settled(failure=described(error), cause=error)
     finally:
         enclosing_step.reset(entered)

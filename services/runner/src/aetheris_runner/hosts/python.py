@@ -1,10 +1,13 @@
 """The host of Python agents: steps and tools run in the runner's own process.
 
-    begin ──► ended by itself ──► what it returned or raised
-          ├─► over its time, or silent for too long ──► TimeoutError
-          └─► its branch is cancelled ──► so is the code
+    begin ──► queued ──► entered ──► ended by itself ──► what it returned or raised
+                 │          ├─► over its time, or silent for too long ──► TimeoutError
+                 │          └─► its branch is cancelled ──► so is the code
+                 └─► withdrawn, or the lease is over ──► NotEntered
 
-A coroutine is cancelled. A thread cannot be cancelled: it is left behind, and its outcome is reported when it ends.
+A coroutine is entered at once, and can be cancelled. A plain function waits for a thread, and its time begins when the
+thread enters it. A thread cannot be cancelled: it is left behind, and its outcome is reported when it ends. So is a
+coroutine that does not end when it is cancelled.
 """
 
 from __future__ import annotations
@@ -12,50 +15,44 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+
+# The plain function, imported before the contract guard wraps the one in the module.
 from time import monotonic
 from typing import Any
 
 from aetheris.context import current, enclosing_step
 from aetheris.definitions import Executed, ToolDefinition
-from aetheris.driving.failures import UNCONTAINED, described, revived, said
+from aetheris.driving.boundary import Crossing, Returned, Threw, contained, is_a, recordable
+from aetheris.driving.failures import described, said, short_name
 from aetheris.driving.program import Code, tool_call
-from aetheris.errors import Unchanged, ValueRefused
+from aetheris.errors import ThreadsHeld, Unchanged
 from aetheris.outcomes import DidNotHappen, Effect, Happened, StepInHand, effect_in_hand, step_in_hand
 from aetheris.progress import pulse_in_hand
 from aetheris.retry import asked_pause
+from aetheris.threads import Threads, Withdrawn, threads
 from aetheris.values import canonical
 from aetheris_engine import host
 from aetheris_engine.host import HostedJob, Raised, ToolEntry
 from aetheris_journal.commands import CallTool, RunStep
 
-# How long code may take to unwind after its time limit before it is left behind.
-_UNWIND_S = 1.0
+from aetheris_runner.hosts.calls import CodeCall, CoroutineCall, Ended, InsideTools, ThreadCall
 
-Left = Callable[[asyncio.Future[Any]], None]
+# How long code may take to unwind after its time limit, or after its cancellation, before it is left behind.
+_UNWIND_S = 1.0
+# The pause before a tool is tried again that was not entered because too many threads of its job hang.
+_HELD_PAUSE = timedelta(seconds=10)
 
 
 class PythonHosts:
-    """Makes a host for each job and remembers the threads that earlier hosts left behind."""
+    """Makes a host for each job. Knows which tools are running in this process, also for runs that are over."""
 
-    def __init__(self) -> None:
-        # The calls that were left behind after a time-out and still run, by the keys of their effects.
-        self._inside: dict[str, set[asyncio.Future[Any]]] = {}
+    def __init__(self, pool: Threads = threads) -> None:
+        self.pool = pool
+        self.inside = InsideTools()
 
     def __call__(self, job: HostedJob) -> PythonHost:
         return PythonHost(job, self)
-
-    def leave(self, key: str, running: asyncio.Future[Any]) -> None:
-        self._inside.setdefault(key, set()).add(running)
-        running.add_done_callback(lambda ended: self._came_out(key, ended))
-
-    def inside(self, key: str) -> bool:
-        return key in self._inside
-
-    def _came_out(self, key: str, ended: asyncio.Future[Any]) -> None:
-        left = self._inside[key]
-        left.discard(ended)
-        if not left:
-            del self._inside[key]
 
 
 class PythonHost:
@@ -65,61 +62,60 @@ class PythonHost:
         self._job, self._hosts = job, hosts
         # Used by every step without a heartbeat limit: its heartbeats are only shown to people.
         self._beats = Beats(job.say)
+        # The calls of plain functions that are waiting for a thread, or in one.
+        self._waiting: set[ThreadCall] = set()
 
-    async def step(self, command: RunStep, path: str, attempt: int) -> bytes | Raised:
+    async def step(self, command: RunStep, path: str, attempt: int) -> bytes | Raised | host.NotEntered:
         code: Code = command.code
         definition = code.definition
         # No agent's context inside a step: the steps and tools that it calls are ordinary functions.
         outside = current.set(None)
         entered = enclosing_step.set(definition.name)
         try:
-            if definition.plain:
-                if pulse_in_hand.get() is not self._beats:
-                    pulse_in_hand.set(self._beats)
-                return definition.signature.result.write(await definition.call(code.fresh(command.arguments)))
-            return definition.signature.result.write(await self._watched_step(command, path, attempt))
-        except asyncio.CancelledError:
-            raise_if_cancelled()
-            return _raised(definition, _from_within(definition))
-        except UNCONTAINED:
-            raise
-        except BaseException as error:
-            return _raised(definition, error)
+            with Crossing() as crossing:
+                if definition.plain:
+                    if pulse_in_hand.get() is not self._beats:
+                        pulse_in_hand.set(self._beats)
+                    return definition.signature.result.write(await definition.call(code.fresh(command.arguments)))
+                ended = await self._watched_step(command, path, attempt)
+                if isinstance(ended, Withdrawn):
+                    return host.NotEntered()
+                if isinstance(ended, Returned):
+                    return definition.signature.result.write(ended.value)
+                return _raised(definition, ended.error)
+            return _raised(definition, crossing.error)
         finally:
             enclosing_step.reset(entered)
             current.reset(outside)
 
-    async def tool(self, command: CallTool, entry: ToolEntry) -> bytes | Raised:
+    async def tool(self, command: CallTool, entry: ToolEntry) -> bytes | Raised | host.NotEntered:
         code: Code = command.code
         tool = code.definition
         assert isinstance(tool, ToolDefinition)
         beats = Beats(self._job.say)
+        arguments = contained(code.fresh, command.arguments)
+        if isinstance(arguments, Threw):
+            return _not_acted(arguments.error)
         outside = current.set(None)
         watched = pulse_in_hand.set(beats)
         entered = effect_in_hand.set(Effect(entry.key, entry.lease, entry.attempt, str(self._job.job_id)))
         try:
-            returned = await perform(
-                tool,
-                code.fresh(command.arguments),
-                beats,
-                lambda running: self._leave_behind(tool, entry, running),
-                idempotency_key=entry.key,
-            )
-            return tool.signature.result.write(returned)
-        except asyncio.CancelledError:
-            raise_if_cancelled()
-            return _tool_raised(tool, _from_within(tool))
-        except UNCONTAINED:
-            raise
-        except BaseException as error:
-            return _tool_raised(tool, error)
+            ended = await self._run(tool, arguments.value, beats, entry)
         finally:
             effect_in_hand.reset(entered)
             pulse_in_hand.reset(watched)
             current.reset(outside)
+        if isinstance(ended, Threw) and is_a(ended.error, ThreadsHeld):
+            return _not_acted(ended.error, _HELD_PAUSE)
+        return host.NotEntered() if isinstance(ended, Withdrawn) else _brought(tool, ended)
+
+    def withdraw(self) -> None:
+        for call in tuple(self._waiting):
+            if call.entered_at is None:
+                call.give_up()
 
     def inside(self, key: str) -> bool:
-        return self._hosts.inside(key)
+        return key in self._hosts.inside
 
     async def verify(self, command: CallTool, key: str) -> host.EffectHappened | host.EffectAbsent | host.EffectUnclear:
         code: Code = command.code
@@ -128,17 +124,16 @@ class PythonHost:
         assert tool.verify is not None
         outside = current.set(None)
         try:
-            match await tool.verify.ask(code.fresh(command.arguments), key):
-                case Happened(result=result):
-                    return host.EffectHappened(tool.signature.result.write(result))
-                case DidNotHappen():
-                    return host.EffectAbsent()
-                case answer:
-                    return host.EffectUnclear(repr(answer))
-        except UNCONTAINED:
-            raise
-        except BaseException as error:
-            return host.EffectUnclear(f"{type(error).__name__}: {said(error)}")
+            with Crossing() as crossing:
+                match await tool.verify.ask(code.fresh(command.arguments), key):
+                    case Happened(result=result):
+                        return host.EffectHappened(tool.signature.result.write(result))
+                    case DidNotHappen():
+                        return host.EffectAbsent()
+                    case answer:
+                        return host.EffectUnclear(repr(answer))
+            error = recordable(crossing.error, f"verify of {tool.name}")
+            return host.EffectUnclear(f"{short_name(error)}: {said(error)}")
         finally:
             current.reset(outside)
 
@@ -146,61 +141,126 @@ class PythonHost:
         code: Code = command.code
         tool = code.definition
         assert isinstance(tool, ToolDefinition)
-        assert tool.compensate is not None
-        try:
-            arguments = tool.undoing(command.arguments, result)
-            given = canonical(arguments, f"an argument of {tool.compensate.name!r}")
-        except Exception as error:
-            return Raised(described(error), said(error))
-        return tool_call(tool.compensate, arguments, given)
+        compensate = tool.compensate
+        assert compensate is not None
 
-    async def _watched_step(self, command: RunStep, path: str, attempt: int) -> Any:
-        """Run a step that has a time limit or needs to know its own place (`tx_step`)."""
+        def made() -> CallTool:
+            arguments = tool.undoing(command.arguments, result)
+            given = canonical(arguments, f"an argument of {compensate.name!r}")
+            return tool_call(compensate, arguments, given)
+
+        undone = contained(made)
+        return undone.value if isinstance(undone, Returned) else Raised(described(undone.error), said(undone.error))
+
+    async def _watched_step(self, command: RunStep, path: str, attempt: int) -> Ended:
+        """Run a step that has a time limit, is a plain function, or needs to know its own place (`tx_step`)."""
         code: Code = command.code
         beats = Beats(self._job.say)
         watched = pulse_in_hand.set(beats)
         known = step_in_hand.set(StepInHand(str(self._job.job_id), path, attempt, self._job.lease))
         try:
-            return await perform(code.definition, code.fresh(command.arguments), beats)
+            return await self._run(code.definition, code.fresh(command.arguments), beats, None)
         finally:
             step_in_hand.reset(known)
             pulse_in_hand.reset(watched)
 
-    def _leave_behind(self, tool: ToolDefinition[Any], entry: ToolEntry, running: asyncio.Future[Any]) -> None:
-        self._hosts.leave(entry.key, running)
+    async def _run(
+        self, definition: Executed[Any], arguments: dict[str, Any], beats: Beats, entry: ToolEntry | None
+    ) -> Ended:
+        """Run the code once, within its limits. `entry` is that of a tool."""
+        late = None if entry is None else partial(self._returned_late, definition, entry)
+        if definition.plain:
+            return await self._code(definition, arguments, entry)
+        if definition.is_async:
+            return await _watched(CoroutineCall(self._code(definition, arguments, entry), late), definition, beats)
+        began = contained(
+            self._hosts.pool.start,
+            self._function(definition, arguments, entry),
+            owner=self._job.job_id,
+            may_enter=partial(self._job.mine, self._job.lease),
+        )
+        if isinstance(began, Threw):
+            return began
+        call = ThreadCall(began.value, late)
+        self._waiting.add(call)
+        try:
+            return await _watched(call, definition, beats)
+        finally:
+            self._waiting.discard(call)
 
-        def ended(running: asyncio.Future[Any]) -> None:
-            if not running.cancelled():
-                self._job.returned_late(entry.key, entry.lease, _brought(tool, running))
+    async def _code(self, definition: Executed[Any], arguments: dict[str, Any], entry: ToolEntry | None) -> Ended:
+        """A coroutine function. Of a tool, it is known to its real end that it may still act."""
+        with Crossing() as crossing:
+            if entry is None:
+                return Returned(await definition.call(arguments))
+            with self._hosts.inside.entered(entry.key):
+                return Returned(await definition.call(arguments, idempotency_key=entry.key))
+        return Threw(crossing.error)
 
-        running.add_done_callback(ended)
+    def _function(
+        self, definition: Executed[Any], arguments: dict[str, Any], entry: ToolEntry | None
+    ) -> Callable[[], Any]:
+        """The same for a plain function. The thread that enters it calls this."""
+        if entry is None:
+            return definition.bound(arguments)
+        function, inside, key = definition.bound(arguments, idempotency_key=entry.key), self._hosts.inside, entry.key
+
+        def entered() -> Any:
+            with inside.entered(key):
+                return function()
+
+        return entered
+
+    def _returned_late(self, tool: Executed[Any], entry: ToolEntry, ended: Ended) -> None:
+        if not isinstance(ended, Withdrawn):
+            self._job.returned_late(entry.key, entry.lease, _brought(tool, ended))
 
 
-def _brought(tool: ToolDefinition[Any], ended: asyncio.Future[Any]) -> bytes | Raised:
-    error = ended.exception()
-    if error is not None:
-        return _tool_raised(tool, error)
-    try:
-        return tool.signature.result.write(ended.result())
-    except ValueRefused as refused:
-        return _tool_raised(tool, refused)
+def _brought(tool: Executed[Any], ended: Returned[Any] | Threw) -> bytes | Raised:
+    """A tool's outcome. A result that cannot be written is no error of the tool, whatever its writing raised: the tool
+    has acted."""
+    if isinstance(ended, Threw):
+        return _tool_raised(tool, ended.error)
+    written = contained(tool.signature.result.write, ended.value)
+    if isinstance(written, Returned):
+        return written.value
+    failure = described(written.error)
+    return Raised(failure, f"it returned, but {said(written.error)}", unwritable=True, cause=written.error)
 
 
-def _raised(definition: Executed[Any], error: BaseException) -> Raised:
-    return Raised(described(error), final=definition.retry.hopeless(error), pause=asked_pause(error), cause=error)
+def _not_acted(error: BaseException, pause: timedelta | None = None) -> Raised:
+    """A tool that was not entered, because of an error on the way to it."""
+    return Raised(described(error), unchanged=True, pause=pause, cause=error)
 
 
-def _tool_raised(tool: ToolDefinition[Any], error: BaseException) -> Raised:
-    unwritable = isinstance(error, ValueRefused)
+def _raised(definition: Executed[Any], raised: BaseException) -> Raised:
+    error = recordable(raised, definition.name)
+    return Raised(described(error), final=_final(definition, error), pause=_pause(error), cause=error)
+
+
+def _tool_raised(tool: Executed[Any], raised: BaseException) -> Raised:
+    assert isinstance(tool, ToolDefinition)
+    error = recordable(raised, tool.name)
     return Raised(
         described(error),
-        f"it returned, but {said(error)}" if unwritable else f"it raised {type(error).__name__}: {said(error)}",
-        unchanged=isinstance(error, (Unchanged, *tool.unchanged)),
-        unwritable=unwritable,
-        final=tool.retry.hopeless(error),
-        pause=asked_pause(error),
+        f"it raised {short_name(error)}: {said(error)}",
+        unchanged=is_a(error, Unchanged, *tool.unchanged),
+        final=_final(tool, error),
+        pause=_pause(error),
         cause=error,
     )
+
+
+def _final(definition: Executed[Any], error: BaseException) -> bool:
+    """Whether the retry policy gives up on the error. The policy may be the author's own, and one that raises gives
+    up."""
+    found = contained(definition.retry.hopeless, error)
+    return not isinstance(found, Returned) or bool(found.value)
+
+
+def _pause(error: BaseException) -> timedelta | None:
+    found = contained(asked_pause, error)
+    return found.value if isinstance(found, Returned) else None
 
 
 class Beats:
@@ -215,91 +275,54 @@ class Beats:
         self._tell(fraction, note)
 
 
-def forget(running: asyncio.Future[Any]) -> None:
-    """Mark the code's error as seen. Nothing awaits the code any more, and asyncio would log its error as never
-    retrieved."""
-    running.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())
-
-
-async def perform(
-    definition: Executed[Any], arguments: dict[str, Any], beats: Beats, left: Left = forget, **injected: Any
-) -> Any:
-    """Run the code and return or raise what it does; TimeoutError if it exceeds a limit."""
-    if definition.plain:
-        return await definition.call(arguments, **injected)
-    running: asyncio.Future[Any]
-    if definition.is_async:
-        running = asyncio.get_running_loop().create_task(_contained(definition, arguments, injected))
-    else:
-        running = definition.begin(arguments, **injected)
+async def _watched(call: CodeCall, definition: Executed[Any], beats: Beats) -> Ended:
+    """How the code ended; a TimeoutError if it exceeds a limit. A cancelled branch cancels the code."""
+    unwind_s = _UNWIND_S if definition.is_async else 0.0
     try:
-        over = await _over(running, definition, beats)
+        over = await _over(call, definition, beats)
+        if over:
+            call.give_up()
+            await call.wait(unwind_s)
     except asyncio.CancelledError:
-        if not definition.is_async:
-            left(running)
-            raise
-        running.cancel()
-        await asyncio.wait({running})
-        return running.result()
-    if over:
-        await _give_up(running, definition, over, left)
-    if running.cancelled():
-        raise _from_within(definition)
-    return running.result()
-
-
-def raise_if_cancelled() -> None:
-    """Called while a CancelledError is handled. Raise it again if this task was asked to stop; otherwise the code
-    raised it by itself."""
-    task = asyncio.current_task()
-    if task is None or task.cancelling():
+        call.give_up()
+        try:
+            await call.wait(unwind_s)
+        finally:
+            if not call.by_itself:
+                call.leave_behind()
+        if call.by_itself and call.ended is not None:
+            # It has ended after all, and its outcome is better than none.
+            return call.ended
         raise
+    if over and not call.by_itself:
+        call.leave_behind()
+        return Threw(TimeoutError(over))
+    assert call.ended is not None
+    return call.ended
 
 
-def _from_within(definition: Executed[Any]) -> Exception:
-    return RuntimeError(f"{definition.name} was cancelled from within")
-
-
-async def _contained(definition: Executed[Any], arguments: dict[str, Any], injected: dict[str, Any]) -> Any:
-    try:
-        return await definition.call(arguments, **injected)
-    except (Exception, *UNCONTAINED):
-        raise
-    except BaseException as error:
-        # A task that raises SystemExit takes the event loop with it.
-        raise revived(described(error)) from error
-
-
-async def _over(running: asyncio.Future[Any], definition: Executed[Any], beats: Beats) -> str:
+async def _over(call: CodeCall, definition: Executed[Any], beats: Beats) -> str:
     """Wait for the code. Returns the limit that it exceeded, or an empty text if it ended."""
-    began = monotonic()
     timeout, heartbeat = definition.timeout, definition.heartbeat
+    limits = [limit.total_seconds() for limit in (timeout, heartbeat) if limit is not None]
     while True:
+        began, now = call.entered_at, monotonic()
         left: list[tuple[float, str]] = []
-        if timeout is not None:
-            left.append((began + timeout.total_seconds() - monotonic(), _exceeded("it takes longer than", timeout)))
-        if heartbeat is not None:
-            left.append(
-                (beats.last + heartbeat.total_seconds() - monotonic(), _exceeded("no heartbeat for", heartbeat))
-            )
+        if began is None:
+            # It waits for a thread, and its time has not begun.
+            left = [(limit, "") for limit in limits]
+        else:
+            if timeout is not None:
+                left.append((began + timeout.total_seconds() - now, _exceeded("it takes longer than", timeout)))
+            if heartbeat is not None:
+                last = max(beats.last, began)
+                left.append((last + heartbeat.total_seconds() - now, _exceeded("no heartbeat for", heartbeat)))
         least = min(left, default=None)
         if least is not None and least[0] <= 0:
             return f"{definition.name}: {least[1]}"
-        done, _ = await asyncio.wait({running}, timeout=None if least is None else least[0])
-        if done:
+        await call.wait(None if least is None else least[0])
+        if call.ended is not None:
             return ""
-
-
-async def _give_up(running: asyncio.Future[Any], definition: Executed[Any], over: str, left: Left) -> None:
-    """Cancel the code and raise TimeoutError. Returns if the code ended by itself at the last moment."""
-    if definition.is_async:
-        forget(running)
-        running.cancel()
-        await asyncio.wait({running}, timeout=_UNWIND_S)
-        if running.done() and not running.cancelled():
-            return
-    left(running)
-    raise TimeoutError(over)
 
 
 def _exceeded(limit: str, span: timedelta) -> str:
