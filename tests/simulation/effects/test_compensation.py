@@ -20,6 +20,8 @@ from aetheris_ledger.verify import verify
 from harness.crash import Fuse
 from harness.world import JOB, World, turns
 
+from .conftest import Started
+
 OTHER = UUID("018f0000-0000-7000-8000-000000000002")
 
 
@@ -186,12 +188,9 @@ def _cancelling(world: World, fuse: Fuse, number: int) -> AgentDefinition[Any]:
     return trip(world, "waits")
 
 
-async def test_e6_j9_a_waiting_job_that_no_runner_holds_is_cancelled_with_all_it_owes():
-    world = World()
+async def test_e6_j9_a_waiting_job_that_no_runner_holds_is_cancelled_with_all_it_owes(world: World, started: Started):
     program = trip(world, "waits")
-    run, assignment, _ = world.run(program, 1)
-    parked = await run.hold(assignment)
-    await run.close()
+    parked = await (await started(program)).outcome
     world.cancelled = "too dear"
 
     assert isinstance(parked, ports.Parked)
@@ -311,8 +310,7 @@ async def test_e6_a_compensation_that_fails_for_good_waits_for_an_operator_and_i
     assert attempts == [1, 1, 2, 3]
 
 
-async def test_e6_code_that_no_longer_makes_the_call_is_not_taken_for_nothing_to_undo():
-    world = World()
+async def test_e6_code_that_no_longer_makes_the_call_is_not_taken_for_nothing_to_undo(world: World, started: Started):
 
     @tool
     async def refund(*, idempotency_key: str) -> None:
@@ -331,18 +329,15 @@ async def test_e6_code_that_no_longer_makes_the_call_is_not_taken_for_nothing_to
     async def after() -> None:
         raise ValueError("new code")
 
-    run, assignment, _ = world.run(before, 1)
-    await run.hold(assignment)
-    await run.close()
+    await started(before)
     outcome = await world.drive(after, JOB)
 
     assert isinstance(outcome, ports.Parked)
     assert outcome.reason == "compensation failed: the code no longer calls charge, which is at 0"
 
 
-async def test_e6_a_cancel_in_the_last_tool_ends_the_job_once():
+async def test_e6_a_cancel_in_the_last_tool_ends_the_job_once(world: World, started: Started):
     """The chain has one end, and it is the cancel."""
-    world = World()
     inside, go = asyncio.Event(), asyncio.Event()
 
     async def undo(*, idempotency_key: str) -> None:
@@ -358,13 +353,10 @@ async def test_e6_a_cancel_in_the_last_tool_ends_the_job_once():
     async def acts() -> str:
         return await act()
 
-    run, assignment, _ = world.run(acts, 1)
-    held = asyncio.ensure_future(run.hold(assignment))
-    await inside.wait()
-    run.cancel("stop")
+    held = await started(acts, at=inside)
+    held.run.cancel("stop")
     go.set()
-    outcome = await held
-    await run.close()
+    outcome = await held.outcome
 
     assert outcome == ports.Cancelled("stop")
     assert happened(world) == ["act", "undo"]
@@ -373,9 +365,10 @@ async def test_e6_a_cancel_in_the_last_tool_ends_the_job_once():
 
 
 @pytest.mark.parametrize(("found", "expected"), [(True, ["undo"]), (False, [])])
-async def test_e6_a_doubt_is_settled_before_a_cancelled_job_ends(found: bool, expected: list[str]):
+async def test_e6_a_doubt_is_settled_before_a_cancelled_job_ends(
+    world: World, started: Started, found: bool, expected: list[str]
+):
     """Whether there is something to take back is found out first: here by the tool's verify."""
-    world = World()
 
     async def find() -> Happened | DidNotHappen:
         return Happened("there") if found else DidNotHappen()
@@ -392,13 +385,8 @@ async def test_e6_a_doubt_is_settled_before_a_cancelled_job_ends(found: bool, ex
     async def acts() -> str:
         return await act()
 
-    run, assignment, _ = world.run(acts, 1)
-    held = asyncio.ensure_future(run.hold(assignment))
-    while not world.store.rows:
-        await turns(1)
-    held.cancel()
-    await asyncio.wait([held])
-    await run.close()
+    held = await started(acts, at=lambda: world.store.rows)
+    await held.lose()
     world.cancelled = "too dear"
 
     assert await world.drive(acts, JOB) == ports.Cancelled("too dear")
@@ -431,8 +419,7 @@ async def test_a_cancel_that_comes_before_the_permission_keeps_the_tool_out():
     assert [row.state for row in world.store.rows.values()] == [EffectState.FAILED]
 
 
-async def test_e6_a_cancel_while_a_failed_job_is_taking_back_changes_nothing():
-    world = World()
+async def test_e6_a_cancel_while_a_failed_job_is_taking_back_changes_nothing(world: World, started: Started):
     inside, go = asyncio.Event(), asyncio.Event()
 
     async def undo(*, idempotency_key: str) -> None:
@@ -449,13 +436,10 @@ async def test_e6_a_cancel_while_a_failed_job_is_taking_back_changes_nothing():
         await act()
         raise ValueError("no")
 
-    run, assignment, _ = world.run(acts, 1)
-    held = asyncio.ensure_future(run.hold(assignment))
-    await inside.wait()
-    run.cancel("too late")
+    held = await started(acts, at=inside)
+    held.run.cancel("too late")
     go.set()
-    outcome = await held
-    await run.close()
+    outcome = await held.outcome
 
     assert isinstance(outcome, ports.Failed)
     assert happened(world) == ["act", "undo"]
@@ -488,9 +472,8 @@ async def test_e6_what_another_job_has_made_is_not_this_ones_to_take_back():
     assert happened(world) == ["charge"]
 
 
-async def test_e6_a_compensation_waits_out_its_retries_with_the_job_parked():
+async def test_e6_a_compensation_waits_out_its_retries_with_the_job_parked(world: World, started: Started):
     """J9: cancelled, parked for the compensation's retry, and cancelled for good when it has come through."""
-    world = World()
     refusals = 2
 
     @tool(retry=Retry(attempts=3, first="5m", factor=1, jitter=0))
@@ -510,9 +493,7 @@ async def test_e6_a_compensation_waits_out_its_retries_with_the_job_parked():
         await act()
         await signal("never")
 
-    run, assignment, _ = world.run(acts, 1)
-    await run.hold(assignment)
-    await run.close()
+    await started(acts)
     world.cancelled = "stop"
     began = world.clock.now()
 

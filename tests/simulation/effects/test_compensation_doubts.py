@@ -12,13 +12,16 @@ from aetheris_journal import events as e
 from aetheris_journal.effect import EffectResolution
 from aetheris_journal.events import Resolution, Source
 
-from harness.world import JOB, World, turns
+from harness.world import JOB, World
+
+from .conftest import Started
 
 OTHER = UUID("018f0000-0000-7000-8000-000000000002")
 
 
-async def test_e6_a_cancelled_job_does_not_end_over_a_doubt_that_it_would_have_to_take_back():
-    world = World()
+async def test_e6_a_cancelled_job_does_not_end_over_a_doubt_that_it_would_have_to_take_back(
+    world: World, started: Started
+):
 
     async def undo(result: str, *, idempotency_key: str) -> None:
         await world.outside.do(idempotency_key, f"undo {result}")
@@ -32,13 +35,8 @@ async def test_e6_a_cancelled_job_does_not_end_over_a_doubt_that_it_would_have_t
     async def acts() -> str:
         return await act()
 
-    run, assignment, _ = world.run(acts, 1)
-    held = asyncio.ensure_future(run.hold(assignment))
-    while not world.store.rows:
-        await turns(1)
-    held.cancel()
-    await asyncio.wait([held])
-    await run.close()
+    held = await started(acts, at=lambda: world.store.rows)
+    await held.lose()
     world.cancelled = "too dear"
     parked = await world.drive(acts, JOB)
     ((key, row),) = world.store.rows.items()

@@ -16,6 +16,8 @@ from aetheris_kernel.errors import Fenced
 from harness.crash import Fuse
 from harness.world import JOB, MemoryJournal, World, python_run
 
+from .conftest import Started
+
 
 async def test_a_step_over_its_time_fails_and_is_retried_by_its_policy():
     world = World()
@@ -66,11 +68,11 @@ async def test_a_plain_function_over_its_time_is_given_up_on_and_its_result_is_d
 async def test_a_step_that_beats_lives_and_one_that_falls_silent_does_not():
     world = World()
 
-    @step(heartbeat=0.2)
+    @step(heartbeat=1.5)
     async def long(beats: int) -> int:
         for number in range(beats):
             heartbeat(number / beats)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.25)
         if beats < 8:
             await asyncio.get_running_loop().create_future()
         return beats
@@ -83,7 +85,7 @@ async def test_a_step_that_beats_lives_and_one_that_falls_silent_does_not():
         except TimeoutError as error:
             return [alive, str(error)]
 
-    assert await world.drive(beats, JOB) == ports.Completed(b'[8,"long: no heartbeat for 0.2 s"]')
+    assert await world.drive(beats, JOB) == ports.Completed(b'[8,"long: no heartbeat for 1.5 s"]')
 
 
 async def test_progress_is_told_from_coroutines_and_threads_and_the_last_word_is_not_lost():
@@ -255,8 +257,7 @@ async def test_e4_a_fenced_holders_unwritten_outcome_is_told_to_the_ledger(raise
         assert list(world.outside.calls.values()) == [1]
 
 
-async def test_j6_a_lost_lease_stops_a_limited_step_too():
-    world = World()
+async def test_j6_a_lost_lease_stops_a_limited_step_too(world: World, started: Started):
     inside, stopped = asyncio.Event(), asyncio.Event()
 
     @step(timeout="1h")
@@ -271,12 +272,8 @@ async def test_j6_a_lost_lease_stops_a_limited_step_too():
     async def works() -> None:
         await long()
 
-    run, assignment, _ = world.run(works, 1)
-    held = asyncio.ensure_future(run.hold(assignment))
-    await inside.wait()
-    held.cancel()
-    await asyncio.wait([held])
-    await run.close()
+    held = await started(works, at=inside)
+    await held.lose()
 
     assert stopped.is_set()
 

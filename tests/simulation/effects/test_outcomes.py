@@ -10,6 +10,8 @@ from aetheris_gateway.core.trace import trace_of
 
 from harness.world import JOB, World
 
+from .conftest import Started
+
 FIVE = {"pure", "side_effect_committed", "retryable", "permanent_failure", "compensated"}
 
 
@@ -22,8 +24,7 @@ def counted() -> dict[str, float]:
     return {each.labels["outcome"]: each.value for each in family.samples if each.name.endswith("_total")}
 
 
-async def test_s2_each_of_the_five_outcomes_is_shown_and_counted():
-    world = World()
+async def test_s2_each_of_the_five_outcomes_is_shown_and_counted(world: World, started: Started):
     before = counted()
     refusals = 1
 
@@ -62,10 +63,8 @@ async def test_s2_each_of_the_five_outcomes_is_shown_and_counted():
         await retryable()
         await permanent()
 
-    run, assignment, _ = world.run(five, 1)
-    parked = await run.hold(assignment)
+    parked = await (await started(five)).outcome
     retrying = {each.name: each.outcome for each in trace_of(world.events(JOB)).steps}
-    await run.close()
     ended = await world.drive(five, JOB)
     shown = {each.name: each.outcome for each in trace_of(world.events(JOB)).steps}
 
@@ -92,9 +91,10 @@ def test_s2_there_are_five_and_no_sixth():
 
 
 @pytest.mark.parametrize("raises", [ValueError("bad"), Busy("later")], ids=["step", "tool"])
-async def test_s2_a_failure_that_may_be_retried_writes_no_terminal_event(raises: Exception):
+async def test_s2_a_failure_that_may_be_retried_writes_no_terminal_event(
+    world: World, started: Started, raises: Exception
+):
     """J7"""
-    world = World()
     policy = Retry(attempts=3, first="1m", jitter=0)
 
     @step(retry=policy)
@@ -110,9 +110,7 @@ async def test_s2_a_failure_that_may_be_retried_writes_no_terminal_event(raises:
         await (busy() if isinstance(raises, Busy) else flaky())
         await signal("never")
 
-    run, assignment, _ = world.run(tries, 1)
-    outcome = await run.hold(assignment)
-    await run.close()
+    outcome = await (await started(tries)).outcome
 
     assert isinstance(outcome, ports.Parked)
     assert outcome.wake_at is not None

@@ -17,6 +17,8 @@ from aetheris_journal.chain import first_break
 from harness.crash import Fuse
 from harness.world import JOB, World
 
+from .conftest import Started
+
 STEADY = Retry(attempts=4, first="10s", factor=2, most="30s", jitter=0)
 
 
@@ -120,15 +122,12 @@ async def test_j7_a_provider_says_when_to_come_again_and_the_window_bounds_it():
     assert tried == [1, 2, 3]
 
 
-async def test_j7_the_moment_of_a_retry_is_recorded_and_never_drawn_again():
+async def test_j7_the_moment_of_a_retry_is_recorded_and_never_drawn_again(world: World, started: Started):
     """Jitter is random, so the moment is recorded: a runner that resumes the job waits until the same one."""
-    world = World()
     program, _ = failing_step(1, lambda: ArithmeticError("not yet"), retry=Retry(attempts=3, jitter=1))
     said = []
     for lease in (1, 2, 3):
-        run, assignment, _ = world.run(program, lease)
-        outcome = await run.hold(assignment)
-        await run.close()
+        outcome = await (await started(program, lease=lease)).outcome
         assert isinstance(outcome, ports.Parked)
         said.append(outcome.wake_at)
 
@@ -211,12 +210,9 @@ async def test_e3_an_error_that_vouches_for_nothing_is_not_retried_but_in_doubt(
     assert calls == 1
 
 
-async def test_j9_a_job_that_waits_for_its_retry_is_cancelled_there():
-    world = World()
+async def test_j9_a_job_that_waits_for_its_retry_is_cancelled_there(world: World, started: Started):
     program, tried = failing_step(9, lambda: ArithmeticError("never"), retry=STEADY)
-    run, assignment, _ = world.run(program, 1)
-    await run.hold(assignment)
-    await run.close()
+    await started(program)
     world.cancelled = "enough"
 
     assert await world.drive(program, JOB) == ports.Cancelled("enough")
