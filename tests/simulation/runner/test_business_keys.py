@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 from uuid import UUID
 
-from aetheris import EffectSpent, Happened, agent, tool
+from aetheris import EffectKeyReused, EffectSpent, Happened, agent, gather, tool
 from aetheris_engine import ports
 from aetheris_journal import events as e
 from aetheris_journal.replay import Replay
@@ -136,3 +137,39 @@ async def test_a_business_key_whose_effect_was_taken_back_is_used_up_and_says_so
     assert first.failure is not None
     assert await run.hold(assignment) == outcome
     await run.close()
+
+
+async def test_c1_a_business_key_with_other_arguments_is_refused_and_the_refusal_is_on_record():
+    """Else a charge of 500 would get the receipt for 5."""
+    world = World()
+
+    @tool
+    async def charge(amount: int, *, idempotency_key: str) -> str:
+        return str(await world.outside.do(idempotency_key, f"charged {amount}"))
+
+    @agent("first")
+    async def first() -> str:
+        return await charge(5, once="invoice-42")
+
+    @agent("second")
+    async def second() -> list[str]:
+        async def refused(amount: int) -> str:
+            try:
+                return await charge(amount, once="invoice-42")
+            except EffectKeyReused as reused:
+                return str(reused)
+
+        return [await refused(500), *await gather(refused(5), refused(7))]
+
+    await world.drive(first, JOB)
+    outcome = await world.drive(second, OTHER, cold=True)
+
+    def told(amount: int) -> str:
+        theirs, ours = (sha256(b'{"amount":%d}' % each).hexdigest() for each in (5, amount))
+        return (
+            f"once:charge:invoice-42 was used in job {JOB} with other arguments (sha256 {theirs}) than now "
+            f"(sha256 {ours}): call it by another key"
+        )
+
+    assert outcome == ports.Completed(f'["{told(500)}","charged 5","{told(7)}"]'.encode())
+    assert world.outside.calls.total() == 1

@@ -6,7 +6,7 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
-from aetheris_journal.append import Answer, Append, AppendOutcome
+from aetheris_journal.append import Answer, Append, AppendOutcome, digests_of
 from aetheris_journal.chain import GENESIS, commit_hash
 from aetheris_journal.effect import Change, EffectState
 from aetheris_kernel.errors import Invalid
@@ -87,6 +87,17 @@ def test_a_start_is_answered_by_what_stands(state, outcome):
     assert (answer.outcome if answer else None) is outcome
     if answer and outcome is not AppendOutcome.REFUSED:
         assert (answer.key, answer.holder_job_id) == ("k", str(OTHER))
+
+
+@pytest.mark.parametrize("state", [EffectState.STARTED, EffectState.COMMITTED, EffectState.IN_DOUBT])
+def test_c1_a_business_key_with_other_arguments_is_refused_with_both_digests(state: EffectState):
+    effect = replace(EFFECT, state=state, arguments_digest=b"e" * 32)
+
+    answer = judge(APPEND, STARTS, None, PARENT, {"k": effect})
+
+    assert answer is not None
+    assert (answer.outcome, answer.key, answer.holder_job_id) == (AppendOutcome.SPENT, "k", str(OTHER))
+    assert digests_of(answer.message) == (b"e".hex() * 32, b"d".hex() * 32)
 
 
 def test_an_outcome_that_is_not_the_jobs_own_is_refused_and_says_why():

@@ -19,7 +19,7 @@ from random import random
 from time import monotonic
 
 from aetheris_journal import events as e
-from aetheris_journal.append import Answer, AppendOutcome
+from aetheris_journal.append import Answer, AppendOutcome, digests_of
 from aetheris_journal.commands import CANCELLED, Backoff, CallTool, Settled, abandoned
 from aetheris_journal.effect import STATE_OF_RESOLUTION, EffectState, effect_key
 from aetheris_journal.path import COMPENSATION
@@ -36,7 +36,7 @@ from aetheris_engine.host import NOT_ENTERED_S, NotEntered, Raised, ToolEntry
 # The first and the longest pause before asking again for an effect that another job is making.
 _LATER_S, _LATER_MAX_S = 0.25, 10.0
 
-_SPENT = "aetheris.errors:EffectSpent"
+_SPENT, _KEY_REUSED = "aetheris.errors:EffectSpent", "aetheris.errors:EffectKeyReused"
 _CANCELLED = e.Failure(CANCELLED, "the job was cancelled before the tool was entered")
 _NOT_ENTERED = e.Failure("NotEntered", "the runner could not enter the tool in time")
 _BRANCH_CANCELLED = e.Failure(CANCELLED, "the branch was cancelled before the tool was entered")
@@ -358,9 +358,19 @@ class EffectCall:
         """The key is used up: the ledger will never permit it again. No intent was recorded, so the failure is recorded
         as a failed step."""
         execution, command = self.execution, self.command
-        how = "taken back" if answer.message == "compensated" else "given up on"
-        message = f"{self.key} was {how} in job {answer.holder_job_id}: call it by another key"
-        self.state, self._failure = EffectState.FAILED, e.Failure(_SPENT, message)
+        # The texts are recorded, and a replay compares them: they never change.
+        if (digests := digests_of(answer.message)) is not None:
+            recorded, given = digests
+            message = (
+                f"{self.key} was used in job {answer.holder_job_id} with other arguments (sha256 {recorded}) than now "
+                f"(sha256 {given}): call it by another key"
+            )
+            self._failure = e.Failure(_KEY_REUSED, message)
+        else:
+            how = "taken back" if answer.message == "compensated" else "given up on"
+            message = f"{self.key} was {how} in job {answer.holder_job_id}: call it by another key"
+            self._failure = e.Failure(_SPENT, message)
+        self.state = EffectState.FAILED
         execution.record(
             e.StepFailed(self.path, command.name, command.arguments, self._failure, 1, timedelta(0), at=execution.now())
         )

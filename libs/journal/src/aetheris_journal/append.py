@@ -32,7 +32,8 @@ class AppendOutcome(IntEnum):
     REFUSED = 6
     # Not decided: send it again. The runner's ledger client does so and never shows this to a job.
     UNAVAILABLE = 7
-    # Not stored: the effect was compensated or abandoned, so its key can never be used again.
+    # Not stored: the effect was compensated or abandoned, or was made with other arguments (see `other_arguments`), so
+    # this call can never use its key.
     SPENT = 8
 
 
@@ -65,8 +66,25 @@ class Answer:
     # With RECORDED, IN_FLIGHT, IN_DOUBT and SPENT: the effect in the way, and the job that owns it.
     key: str = ""
     holder_job_id: str = ""
-    # With REFUSED and UNAVAILABLE, the reason; with SPENT, the state of the effect.
+    # With REFUSED and UNAVAILABLE, the reason; with SPENT, the state of the effect, or the digests of other arguments.
     message: str = ""
     # The ledger's own, not sent, with APPENDED: when the commit was stored, and whether this call stored it.
     time_us: int = 0
     stored: bool = False
+
+
+_OTHER_ARGUMENTS = "other arguments"
+
+
+def other_arguments(recorded: bytes, given: bytes) -> str:
+    """The message with SPENT if the key's effect was made with other arguments: the digests of both. It is no decision
+    of its own, because runners of the first release stop at a decision that they do not know."""
+    return f"{_OTHER_ARGUMENTS} {recorded.hex()} {given.hex()}"
+
+
+def digests_of(message: str) -> tuple[str, str] | None:
+    """The two digests of such a message; None of any other."""
+    if not message.startswith(_OTHER_ARGUMENTS):
+        return None
+    recorded, given = message.removeprefix(_OTHER_ARGUMENTS).split()
+    return recorded, given

@@ -60,6 +60,10 @@ class EffectSpent(AetherisError):
     """The effect under this business key was compensated or abandoned, so the key cannot be used again."""
 
 
+class EffectKeyReused(AetherisError):
+    """The effect under this business key was made with other arguments; the message names both by their digests."""
+
+
 class EffectBlocked(AetherisError):
     """This fork must not make this effect; the message says why."""
 

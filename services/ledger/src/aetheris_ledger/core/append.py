@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from aetheris_journal.append import Answer, Append, AppendOutcome
+from aetheris_journal.append import Answer, Append, AppendOutcome, other_arguments
 from aetheris_journal.chain import GENESIS, commit_hash
 from aetheris_journal.effect import EffectState
 from aetheris_journal.limits import BODY_BYTES_MAX, EFFECT_KEY_BYTES_MAX, TENANT_BYTES_MAX, TOOL_NAME_BYTES_MAX
@@ -124,6 +124,10 @@ def _impossible(move: EffectMove, effect: Effect | None) -> Answer:
     if move.first is EffectState.STARTED and effect.state in START_ANSWERS:
         outcome = START_ANSWERS[effect.state]
         message = effect.state.name.lower() if outcome is AppendOutcome.SPENT else ""
+        if not message and move.start is not None and move.start.arguments_digest != effect.arguments_digest:
+            # The business key names another call. Its result would be the answer to a question that was not asked.
+            outcome = AppendOutcome.SPENT
+            message = other_arguments(effect.arguments_digest, move.start.arguments_digest)
         return Answer(outcome, key=effect.key, holder_job_id=str(effect.job), message=message)
     return Answer(
         AppendOutcome.REFUSED,

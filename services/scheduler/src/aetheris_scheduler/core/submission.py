@@ -72,7 +72,8 @@ def checked(submission: Submission, *, input_checked: bool = False) -> Submissio
     if submission.fork is not None:
         _check_fork(submission.fork)
     _check_input(submission.input, parsed=input_checked)
-    return replace(submission, queue=queue, digest=_digest(submission, queue))
+    given = _canonical(submission.input) if submission.idempotency_key else submission.input
+    return replace(submission, queue=queue, digest=_digest(submission, queue, given))
 
 
 def check_batch(sizes: Sequence[int]) -> None:
@@ -84,7 +85,8 @@ def check_batch(sizes: Sequence[int]) -> None:
 
 def require_same(submission: Submission, existing: Job) -> None:
     """Raises KeyReused where the key or the chosen id belongs to a job that another request made."""
-    if existing.digest != submission.digest:
+    # Jobs that earlier releases stored have the digest of the input's own bytes.
+    if existing.digest not in (submission.digest, _digest(submission, submission.queue, submission.input)):
         raise KeyReused("this key belongs to another request", job_id=existing.id)
 
 
@@ -118,7 +120,16 @@ def queue_full(queue: str, limit: int) -> Exhausted:
     return Exhausted(f"{limit} jobs wait in this queue", queue=queue, retry_after_s=QUEUE_FULL_RETRY_S)
 
 
-def _digest(submission: Submission, queue: str) -> bytes:
+def _canonical(given: bytes) -> bytes:
+    """The input as JSON with sorted members and no space: the same request may be written in several ways."""
+    try:
+        return json.dumps(json.loads(given), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        # A number that Python cannot hold, for instance: only the same bytes are the same input.
+        return given
+
+
+def _digest(submission: Submission, queue: str, given: bytes) -> bytes:
     """The digest of all fields that make two submissions the same request. Left out are the moments, which a caller
     computes from its present time and so differ when it sends the request again, the trace, the chosen id and the
     requester."""
@@ -126,7 +137,7 @@ def _digest(submission: Submission, queue: str) -> bytes:
     head = f"{submission.tenant}\n{submission.agent}\n{queue}\n{submission.priority}\n{submission.parent or ''}\n"
     if (fork := submission.fork) is not None:
         head += f"fork {fork.from_job} {fork.at_seq} {fork.effects} {fork.before_path}\n"
-    return sha256(head.encode() + submission.input).digest()
+    return sha256(head.encode() + given).digest()
 
 
 def _check_name(field: str, name: str) -> None:
