@@ -26,7 +26,7 @@ from aetheris_engine.core.fork import Fork
 from aetheris_engine.core.waits import InboxEntry
 from aetheris_engine.job import Run
 from aetheris_engine.ports import Services
-from aetheris_journal import codec
+from aetheris_journal import codec, sealed
 from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import GENESIS, Commit
 from aetheris_journal.effect import EffectResolution, EffectState
@@ -95,6 +95,7 @@ class MemoryJournal:
 
     def __init__(self, store: MemoryStore, process: Process) -> None:
         self._store, self._process = store, process
+        self.body_format = sealed.FORMAT
         self._tasks: set[asyncio.Task[None]] = set()
         # While cleared, appends wait, as for a slow or absent ledger.
         self.open = asyncio.Event()
@@ -118,7 +119,8 @@ class MemoryJournal:
     async def load_last(self, job_id: UUID) -> ports.Stretch:
         seq = await self._store.last_checkpoint(job_id)
         (page,) = await self._store.load([Want(job_id, max(seq - 1, 0))])
-        return ports.Stretch(page.commits, GENESIS if page.anchor is None else page.anchor.hash)
+        parent = GENESIS if page.anchor is None else page.anchor.hash
+        return ports.Stretch(page.commits, parent, page.job_key)
 
     async def resolutions(self, tenant: str, job_id: UUID, keys: Sequence[str]) -> Mapping[str, EffectResolution]:
         self.asked.append(len(keys))

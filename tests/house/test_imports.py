@@ -16,7 +16,7 @@ PACKAGES = {
     if package.is_dir() and package.name != "aetheris_proto" and not package.name.endswith("egg-info")
 }
 # What a core may take from the journal.
-PURE = ("append", "chain", "commands", "effect", "events", "limits", "path", "replay", "unused", "value")
+PURE = ("append", "chain", "commands", "effect", "events", "limits", "path", "replay", "sealed", "unused", "value")
 PURE_JOURNAL = tuple(f"aetheris_journal.{module}" for module in PURE)
 # The names of states, as callers see them; the module needs the standard library only.
 STATUSES = "aetheris_api.statuses"

@@ -198,9 +198,9 @@ async def test_a_backend_killed_while_it_was_idle_costs_at_most_an_unavailable_a
 
 async def test_what_the_database_does_not_take_is_refused_alone(database, open_store, holder, happened, tamper):
     """A rule that the checks do not know of."""
-    await tamper(database, "ALTER TABLE ledger.commits ADD CONSTRAINT no_seven CHECK (body <> '\\x07')")
+    await tamper(database, "ALTER TABLE ledger.commits ADD CONSTRAINT no_seven CHECK (body <> '\\x0a07')")
     async with open_store(database) as store:
-        appends = [Append(holder().job, "acme", 1, GENESIS, 1, bytes([n])) for n in range(20)]
+        appends = [Append(holder().job, "acme", 1, GENESIS, 1, b"\x0a" + bytes([n])) for n in range(20)]
 
         answers = await store.append(appends)
 
@@ -359,6 +359,8 @@ async def test_the_parent_check_touches_a_few_pages_a_row_in_a_large_table(datab
         [False] * 500,
         [False] * 500,
         [False] * 500,
+        ["acme"] * 500,
+        [None] * 500,
     )
 
     explained = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {Q.append_commits}", *values)

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 from aetheris_chassis.client import open_channel
+from aetheris_chassis.migrate import migrations_of
 from aetheris_ledger.store.contract import Want
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 from aetheris_proto.ledger.v1.ledger_pb2_grpc import LedgerStub
@@ -67,6 +68,7 @@ async def test_a_kill_between_commit_and_reply_is_answered_by_the_retry_and_adds
                 await asyncio.wait_for(channel.channel_ready(), 10)
                 call = LedgerStub(channel).Journal()
                 await call.write(frame)
+                assert dict(await call.initial_metadata())["aetheris-body-format"] == "2"
                 answer = (await call.read()).appended[0]
                 await call.done_writing()
                 assert await call.read() is grpc.aio.EOF
@@ -110,7 +112,7 @@ def test_the_migrate_command_prepares_an_empty_database_and_says_what_it_did(pos
         postgres_server.drop_database("ledger_command")
 
     assert said == [
-        "applied 0001_pre_ledger\napplied 0002_pre_checkpoints\napplied 0003_pre_terminal\n",
+        "".join(f"applied {migration.name}\n" for migration in migrations_of("aetheris_ledger")),
         "aetheris_ledger: nothing to apply\n",
     ]
 

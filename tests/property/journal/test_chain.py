@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from aetheris_journal import sealed
 from aetheris_journal.chain import GENESIS, Commit, commit_hash, first_break
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,17 +14,32 @@ from hypothesis import strategies as st
 JOB = UUID("0190f1f0-aaaa-7bbb-8ccc-0123456789ab")
 
 
+JOB_KEY = b"0123456789abcdef"
+
+small = st.binary(max_size=20)
+# What a body is made of: the bytes of format 1, or the skeleton and the payloads of format 2.
+contents_of_bodies = st.binary(max_size=40) | st.tuples(small, st.lists(small, max_size=4))
+
+
+def body_of(seq: int, content: bytes | tuple[bytes, list[bytes]]) -> tuple[bytes, bytes]:
+    """The body and the commit's key."""
+    if isinstance(content, bytes):
+        return b"\x0a" + content, b""
+    key = sealed.commit_key(JOB_KEY, seq)
+    return sealed.seal("acme", key, *content), key
+
+
 @st.composite
 def chains(draw: st.DrawFn) -> list[Commit]:
-    contents = draw(
-        st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2**60), st.binary(min_size=1, max_size=40)), min_size=2)
-    )
+    """Chains with bodies of both formats."""
+    contents = draw(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2**60), contents_of_bodies), min_size=2))
     commits: list[Commit] = []
     parent, lease = GENESIS, 1
-    for seq, (rise, time_us, body) in enumerate(contents, 1):
+    for seq, (rise, time_us, content) in enumerate(contents, 1):
         lease += rise
+        body, key = body_of(seq, content)
         parent = commit_hash(parent, JOB, seq, lease, time_us, body)
-        commits.append(Commit(seq, lease, time_us, parent, body))
+        commits.append(Commit(seq, lease, time_us, parent, body, key))
     return commits
 
 
@@ -87,8 +103,10 @@ def test_a_rewritten_commit_breaks_the_next(chain, data):
     """With its own hash made to fit: then the one after it names another parent."""
     place = data.draw(st.integers(0, len(chain) - 2))
     old, parent = chain[place], chain[place - 1].hash if place else GENESIS
-    body = old.body + b"!"
-    forged = replace(old, body=body, hash=commit_hash(parent, JOB, old.seq, old.lease, old.time_us, body))
+    body, key = body_of(old.seq, (b"!", [b"!"]) if sealed.is_sealed(old.body) else old.body[1:] + b"!")
+    if body == old.body:
+        return
+    forged = replace(old, body=body, key=key, hash=commit_hash(parent, JOB, old.seq, old.lease, old.time_us, body))
 
     assert named([*chain[:place], forged, *chain[place + 1 :]]) == place + 2
 

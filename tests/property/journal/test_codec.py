@@ -9,13 +9,16 @@ from typing import Any, get_type_hints
 
 import pytest
 from aetheris_journal import events as e
+from aetheris_journal import sealed
 from aetheris_journal.codec import (
     NAMES,
+    SealedBodies,
     decode,
     encode,
     from_duration,
     from_failure,
     from_timestamp,
+    name_of_last,
     to_duration,
     to_failure,
     to_timestamp,
@@ -68,6 +71,17 @@ def test_decoding_gives_back_what_was_encoded(kind):
     check()
 
 
+@given(events=st.lists(any_event, min_size=1, max_size=20), seq=st.integers(1, 2**63 - 1))
+def test_a_sealed_body_keeps_its_events_and_their_order(events, seq):
+    bodies = SealedBodies("acme", bytes(16))
+    entries = [bodies.entry(event) for event in events]
+    body = bodies.body(seq, [entry for entry, _ in entries], [each for _, payloads in entries for each in payloads])
+
+    assert decode(body) == events
+    assert name_of_last(body) == name_of_last(encode(events)) == NAMES[type(events[-1])]
+    assert sealed.problem_of(body, sealed.commit_key(bytes(16), seq)) is None
+
+
 @given(events=st.lists(any_event, max_size=20))
 def test_a_body_keeps_its_events_and_their_order(events):
     assert decode(encode(events)) == events
@@ -96,6 +110,8 @@ def test_the_parts_survive_on_their_own(moment, span, failure):
 def test_bytes_that_are_no_body_raise_valueerror_and_nothing_else(body):
     with suppress(ValueError):
         decode(body)
+    with suppress(ValueError):
+        decode(b"\x02" + body)
 
 
 @given(event=any_event, at=st.integers(0, 2**16), bit=st.integers(0, 7))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import grpc
 import pytest
-from aetheris_engine.core.tail import Tail
+from aetheris_engine.core.tail import BodyWriter, Tail
 from aetheris_journal import codec, limits
 from aetheris_journal import events as e
 from aetheris_journal.append import Append, AppendOutcome
@@ -31,6 +32,7 @@ FAILURE = e.Failure(
     True,
     "s" * limits.FAILURE_STACK_BYTES_MAX,
 )
+SEALED = codec.SealedBodies("default", bytes(16))
 # Each kind of event with every value at its own limit.
 LARGEST: list[e.Event] = [
     e.JobCreated(
@@ -61,9 +63,9 @@ LARGEST: list[e.Event] = [
 ]
 
 
-def commits_of(events: list[e.Event]) -> list[Append]:
+def commits_of(events: list[e.Event], bodies: BodyWriter = SEALED) -> list[Append]:
     """The commits that a run makes of `events`, each acknowledged before the next is taken."""
-    tail = Tail(JOB, "default", 1, codec.entry)
+    tail = Tail(JOB, "default", 1, bodies, new_job_key=bool(bodies.job_key))
     for event in events:
         tail.record(event)
     taken = []
@@ -77,25 +79,30 @@ def test_the_table_has_every_kind_of_event():
     assert {type(event) for event in LARGEST} == set(codec.NAMES)
 
 
+@pytest.mark.parametrize("bodies", [codec.PlainBodies(), SEALED], ids=["format 1", "format 2"])
 @pytest.mark.parametrize("event", LARGEST, ids=lambda event: type(event).__name__)
-def test_a7_the_largest_event_of_each_kind_is_one_commit_that_the_ledger_takes(event):
-    (append,) = commits_of([event])
+def test_a7_the_largest_event_of_each_kind_is_one_commit_that_the_ledger_takes(event, bodies):
+    (append,) = commits_of([event], bodies)
 
     check(append)
     assert list(codec.decode(append.body)) == [event]
 
 
-unending = st.sampled_from([event for event in LARGEST if not isinstance(event, e.TERMINAL)])
+# Drawn by their numbers: a failure would print megabytes.
+unending = st.sampled_from([n for n, event in enumerate(LARGEST) if not isinstance(event, e.TERMINAL)])
 
 
 @settings(max_examples=30, suppress_health_check=list(HealthCheck))
-@given(events=st.lists(unending, min_size=1, max_size=8), end=st.sampled_from(LARGEST[-3:]))
+@given(events=st.lists(unending, min_size=1, max_size=8), end=st.sampled_from([-3, -2, -1]))
 def test_a7_any_mix_of_the_largest_is_commits_that_the_ledger_takes(events, end):
-    taken = commits_of([*events, end])
+    recorded = [LARGEST[n] for n in (*events, end)]
+
+    taken = commits_of(recorded)
 
     for append in taken:
-        check(append)
-    assert [event for append in taken for event in codec.decode(append.body)] == [*events, end]
+        # The mix has effects without an outcome, which no job ends over; this is about sizes.
+        check(replace(append, terminal=False))
+    assert [event for append in taken for event in codec.decode(append.body)] == recorded
 
 
 def test_a6_four_hundred_failures_at_one_moment_are_commits_that_the_ledger_takes():
@@ -104,7 +111,7 @@ def test_a6_four_hundred_failures_at_one_moment_are_commits_that_the_ledger_take
     taken = commits_of(failed)
 
     assert sum(len(check(append)) for append in taken) == 0
-    assert max(len(append.body) for append in taken) <= limits.COMMIT_BYTES_MAX
+    assert max(len(append.body) for append in taken) <= limits.COMMIT_BYTES_MAX + limits.BODY_HEAD_BYTES_MAX
     assert sum(len(codec.decode(append.body)) for append in taken) == 400
 
 

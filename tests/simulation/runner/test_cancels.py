@@ -80,7 +80,7 @@ async def test_an_agent_that_suppresses_its_cancellation_enters_nothing_after_it
 def test_nothing_can_be_recorded_after_the_end_of_a_job():
     at = World().clock.now()
     for last in (e.JobCompleted(b"1", at=at), e.JobCancelled("x", at=at), e.JobFailed(e.Failure("E", "x"), at=at)):
-        tail = Tail(JOB, "default", 1, codec.entry)
+        tail = Tail(JOB, "default", 1, codec.PlainBodies())
         tail.record(last)
 
         with pytest.raises(AfterTheEnd):

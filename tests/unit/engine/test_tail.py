@@ -17,7 +17,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def made(**place: object) -> Tail:
-    return Tail(JOB, "default", 7, codec.entry, **place)  # type: ignore[arg-type]
+    return Tail(JOB, "default", 7, codec.PlainBodies(), **place)  # type: ignore[arg-type]
 
 
 def event(number: int = 0, value_bytes: int = 1) -> e.Event:

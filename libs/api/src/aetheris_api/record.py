@@ -48,9 +48,14 @@ class StoredCommit(Shape):
     lease: int
     time: datetime = Field(description="When the ledger accepted it, to the microsecond.")
     hash: str = Field(
-        description="SHA-256(parent ‖ job ‖ seq ‖ lease ‖ time ‖ body), in hex; the parent of the next commit."
+        description="SHA-256(parent ‖ job ‖ seq ‖ lease ‖ time ‖ body), in hex; the parent of the next commit. Of a "
+        "body of format 2 the head is hashed."
     )
-    body: str = Field(description="The exact bytes that were hashed, in base64: an aetheris.ledger.v1.Body.")
+    body: str = Field(
+        description="The exact bytes of the commit, in base64: an aetheris.ledger.v1.Body, or, with a first byte of 2, "
+        "a body of format 2."
+    )
+    key: str = Field("", description="With a body of format 2: what its payloads are checked with, in hex.")
 
 
 class CommitPage(Shape):

@@ -51,9 +51,15 @@ class Stretch:
 
     commits: Sequence[Commit]
     parent: bytes = GENESIS
+    # The job's key, if a commit of format 2 has been stored.
+    job_key: bytes = b""
 
 
 class Journal(Protocol):
+    @property
+    def body_format(self) -> int:
+        """The format in which the ledger wants bodies to be written."""
+
     def append(self, append: Append) -> asyncio.Future[Answer]:
         """Never gives up: an append is sent again until it is answered."""
 

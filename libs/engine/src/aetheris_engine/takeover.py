@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from secrets import token_bytes
 
-from aetheris_journal import codec
+from aetheris_journal import codec, sealed
 from aetheris_journal import events as e
 from aetheris_journal.chain import GENESIS, Commit, first_break
 from aetheris_journal.replay import Replay
@@ -18,7 +19,7 @@ from aetheris_kernel.errors import ChainBroken, Fenced
 
 from aetheris_engine.approval import withdraw_all
 from aetheris_engine.chain_writer import ChainWriter
-from aetheris_engine.core.tail import Tail
+from aetheris_engine.core.tail import BodyWriter, Tail
 from aetheris_engine.fork import LeftBehind, go_on_from
 from aetheris_engine.ports import Assignment, Cancelled, Completed, Failed, Outcome, Services, Stretch
 from aetheris_engine.turn import Turn
@@ -42,8 +43,12 @@ async def take_over(assignment: Assignment, version: str, services: Services) ->
             await withdraw_all(services, assignment, replay)
             return ended
         seq, head = (0, GENESIS) if last is None else (last.seq, last.hash)
-        tail = Tail(assignment.job_id, assignment.tenant, assignment.lease, codec.entry, seq=seq, head=head)
-        tail.written_bytes = read.bytes
+        bodies = _bodies(assignment.tenant, read.job_key, services)
+        new_job_key = bool(bodies.job_key) and not read.job_key
+        tail = Tail(
+            assignment.job_id, assignment.tenant, assignment.lease, bodies, seq=seq, head=head, new_job_key=new_job_key
+        )
+        tail.written_bytes = read.size
         writer = ChainWriter(tail, services.journal)
         if last is None:
             writer.open(created(assignment, services))
@@ -64,8 +69,9 @@ class _Read:
     """A chain that was read: its record, its last commit, and of a fork its events."""
 
     replay: Replay
+    job_key: bytes = b""
     last: Commit | None = None
-    bytes: int = 0
+    size: int = 0
     events: list[e.Event] = field(default_factory=list)
 
 
@@ -73,7 +79,7 @@ async def _read(assignment: Assignment, services: Services) -> _Read:
     """Check and decode the commits one by one, so that other jobs get their turns. Each is dropped when it is decoded:
     a history of a million steps is not in memory twice."""
     stretch = await _loaded(assignment, services)
-    read, turn, parent = _Read(Replay()), Turn(), stretch.parent
+    read, turn, parent = _Read(Replay(), stretch.job_key), Turn(), stretch.parent
     commits = deque(stretch.commits)
     # Holds all the commits that are to be dropped.
     del stretch
@@ -98,7 +104,7 @@ async def _read(assignment: Assignment, services: Services) -> _Read:
                 read.replay.add(event)
                 if assignment.fork is not None:
                     read.events.append(event)
-        read.last, read.bytes, parent = last, read.bytes + len(last.body), last.hash
+        read.last, read.size, parent = last, read.size + len(last.body), last.hash
     if read.last is not None and read.last.lease > assignment.lease:
         raise Fenced("a later lease is in the chain", lease=assignment.lease, actual=read.last.lease)
     return read
@@ -107,16 +113,22 @@ async def _read(assignment: Assignment, services: Services) -> _Read:
 async def _loaded(assignment: Assignment, services: Services) -> Stretch:
     """The chain from its last checkpoint on. Of a fork the whole chain, which is needed to see which calls of the
     source it has answered."""
-    if assignment.fork is not None:
-        return Stretch(await services.journal.load(assignment.job_id))
     stretch = await services.journal.load_last(assignment.job_id)
     first = stretch.commits[0] if stretch.commits else None
     if first is None or first.seq == 1:
         return stretch
-    if any(isinstance(event, e.CheckpointSaved) for event in codec.decode(first.body)):
+    # The ledger remembers where a checkpoint is. If this commit has none, read the whole chain.
+    begins = any(isinstance(event, e.CheckpointSaved) for event in codec.decode(first.body))
+    if begins and assignment.fork is None:
         return stretch
-    # The ledger remembers where a checkpoint is, but this commit has none: read the whole chain.
-    return Stretch(await services.journal.load(assignment.job_id))
+    return Stretch(await services.journal.load(assignment.job_id), job_key=stretch.job_key)
+
+
+def _bodies(tenant: str, job_key: bytes, services: Services) -> BodyWriter:
+    """How the commits of this run are written: as the ledger asks."""
+    if services.journal.body_format < sealed.FORMAT:
+        return codec.PlainBodies()
+    return codec.SealedBodies(tenant, job_key or token_bytes(sealed.JOB_KEY_BYTES))
 
 
 def created(assignment: Assignment, services: Services) -> e.JobCreated:

@@ -50,6 +50,9 @@ class Append:
     changes: Sequence[Change] = ()
     # Whether the body holds a checkpoint. The ledger does not open the body, so the runner says it.
     checkpoint: bool = False
+    # With a body of format 2: the job's key, and whether the ledger has to store it (until a commit with it is stored).
+    job_key: bytes = b""
+    new_job_key: bool = False
     # Whether the last event of the body ends the job. The ledger accepts no append behind such a one.
     terminal: bool = False
 

@@ -4,6 +4,8 @@
 
 parent is 32 bytes, job the UUID's 16, the numbers 8 bytes big-endian, time in microseconds since
 1970. Everything before the body has a fixed width, so no two different commits share an input.
+
+That is format 1. Of a body of format 2 the hash covers the head, and the head covers the payloads (see `sealed`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from uuid import UUID
+
+from aetheris_journal.sealed import hashed, is_sealed, problem_of
 
 GENESIS = bytes(32)
 
@@ -26,6 +30,8 @@ class Commit:
     time_us: int
     hash: bytes
     body: bytes
+    # With a body of format 2: the key from which the salts of its payloads follow.
+    key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class Break:
 
 
 def commit_hash(parent: bytes, job: UUID, seq: int, lease: int, time_us: int, body: bytes) -> bytes:
-    return sha256(_PREFIX.pack(parent, job.bytes, seq, lease, time_us) + body).digest()
+    return sha256(_PREFIX.pack(parent, job.bytes, seq, lease, time_us) + hashed(body)).digest()
 
 
 def first_break(
@@ -55,5 +61,7 @@ def first_break(
             return Break(expected, f"lease {commit.lease} follows lease {lease}")
         if commit.hash != commit_hash(parent, job, commit.seq, commit.lease, commit.time_us, commit.body):
             return Break(expected, "the hash does not match the commit's content and its parent")
+        if is_sealed(commit.body) and (problem := problem_of(commit.body, commit.key)) is not None:
+            return Break(expected, problem)
         parent, lease = commit.hash, commit.lease
     return None

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from operator import attrgetter
@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aetheris_journal import events as e
+from aetheris_journal import sealed
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -77,6 +78,11 @@ def _fill_failure(message: pb.Failure, failure: e.Failure) -> None:
     message.stack = failure.stack
 
 
+def _fill_failure_without_texts(message: pb.Failure, failure: e.Failure) -> None:
+    message.type = failure.type
+    message.retryable = failure.retryable
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     """A field that is a message of its own. If the message may be absent, the event has None."""
@@ -95,10 +101,24 @@ class _Kind:
     event: type[e.Event]
     wire: str  # the field of the oneof
     message: Callable[[Any], Any]
-    plain: tuple[tuple[str, Callable[[Any], Any]], ...]  # the wire's name, our value
+    plain: tuple[str, ...]  # the fields that have the same name and the same value on both sides
+    fill: Callable[[Any, Any], None]  # of a message, from an event: these fields
     parts: tuple[_Part, ...]
     values: Callable[[Any], tuple[Any, ...]]  # of a message, in the order of the event's arguments
     enums: tuple[tuple[int, type[IntEnum]], ...]
+    # For bodies of format 2: the payloads, in order, and how to put one back into the message.
+    payloads: Callable[[Any], tuple[bytes, ...]]
+    put: tuple[Callable[[Any, bytes], None], ...]
+
+    def without_payloads(self) -> _Kind:
+        """The same, as the skeleton has it."""
+        names = _PAYLOADS[self.event]
+        parts = [
+            replace(part, fill=_fill_failure_without_texts) if f"{part.wire}.message" in names else part
+            for part in self.parts
+        ]
+        plain = tuple(name for name in self.plain if name not in names)
+        return replace(self, plain=plain, fill=_filler(plain), parts=tuple(parts))
 
 
 _MESSAGES: dict[str, tuple[Callable[[Any, Any], None], Callable[[Any], Any]]] = {
@@ -112,6 +132,66 @@ _ENUMS: dict[str, type[IntEnum]] = {
     "aetheris.ledger.v1.EffectResolved.Verdict": e.Resolution,
     "aetheris.ledger.v1.EffectResolved.Source": e.Source,
 }
+
+
+_FAILURE = ("failure.message", "failure.stack")
+# The fields that are payloads in format 2, in the order in which they stand there. It is stored, so it is for ever: a
+# field that an event gets later goes to the end of its row, and each such event says how many payloads it has.
+_PAYLOADS: dict[type[e.Event], tuple[str, ...]] = {
+    e.JobCreated: ("input",),
+    e.JobLeased: (),
+    e.PlanGenerated: ("plan",),
+    e.StepCommitted: ("arguments", "result"),
+    e.StepFailed: ("arguments", *_FAILURE),
+    e.EffectStarted: ("arguments",),
+    e.EffectCommitted: ("result", "arguments"),
+    e.EffectFailed: _FAILURE,
+    e.EffectInDoubt: ("reason",),
+    e.EffectResolved: ("result", "note"),
+    e.JobWaiting: ("name", "detail"),
+    e.WaitCompleted: ("payload",),
+    e.MessageReceived: ("payload",),
+    e.CheckpointSaved: ("state", "carried"),
+    e.ValueRecorded: ("value",),
+    e.ChildStarted: ("input",),
+    e.ChildCompleted: ("result", *_FAILURE),
+    e.CompensationStarted: (),
+    e.StepCompensated: ("result",),
+    e.JobCancelled: ("reason",),
+    e.JobFailed: _FAILURE,
+    e.JobCompleted: ("result",),
+}
+
+
+def _payloads(event: type[e.Event]) -> Callable[[Any], tuple[bytes, ...]]:
+    names = _PAYLOADS[event]
+    kinds = {f.name: f.type for f in fields(event)}
+    if all(kinds.get(name) == "bytes" for name in names):
+        return _all_of(names) if names else lambda _: ()
+    getters = [_payload(name) for name in names]
+    return lambda event: tuple([get(event) for get in getters])
+
+
+def _payload(name: str) -> Callable[[Any], bytes]:
+    part, _, inner = name.rpartition(".")
+
+    def get(event: Any) -> bytes:
+        holder = getattr(event, part) if part else event
+        value: str | bytes = b"" if holder is None else getattr(holder, inner)
+        return value.encode() if isinstance(value, str) else value
+
+    return get
+
+
+def _put(name: str) -> Callable[[Any, bytes], None]:
+    part, _, inner = name.rpartition(".")
+
+    def put(message: Any, payload: bytes) -> None:
+        holder = getattr(message, part) if part else message
+        text = holder.DESCRIPTOR.fields_by_name[inner].type == FieldDescriptor.TYPE_STRING
+        setattr(holder, inner, payload.decode() if text else payload)
+
+    return put
 
 
 def _kind(event: type[e.Event]) -> _Kind:
@@ -130,11 +210,24 @@ def _kind(event: type[e.Event]) -> _Kind:
             required = given[ours].default is MISSING
             parts.append(_Part(place, theirs, required, attrgetter(theirs), attrgetter(ours), fill, read))
             continue
-        plain.append((theirs, attrgetter(ours)))
+        plain.append(ours)
         if descriptor.enum_type is not None:
             enums.append((place, _ENUMS[descriptor.enum_type.full_name]))
     values = _all_of([theirs for _, theirs in pairs])
-    return _Kind(event, wire, attrgetter(wire), tuple(plain), tuple(parts), values, tuple(enums))
+    put = tuple(_put(name) for name in _PAYLOADS[event])
+    return _Kind(
+        event, wire, attrgetter(wire), tuple(plain), _filler(plain), tuple(parts), values, tuple(enums),
+        _payloads(event), put,
+    )  # fmt: skip
+
+
+def _filler(names: Sequence[str]) -> Callable[[Any, Any], None]:
+    """A function that copies these fields from an event to a message. It is compiled, as `dataclass` compiles its
+    `__init__`: a loop over the names takes twice as long, and every step passes here."""
+    lines = [f"    message.{name} = event.{name}" for name in names] or ["    pass"]
+    made: dict[str, Callable[[Any, Any], None]] = {}
+    exec("\n".join(["def fill(message, event):", *lines]), made)
+    return made["fill"]
 
 
 def _all_of(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
@@ -152,6 +245,7 @@ def _events() -> list[type[e.Event]]:
 
 _KINDS = [_kind(event) for event in _events()]
 _BY_EVENT = {kind.event: kind for kind in _KINDS}
+_SKELETONS = {kind.event: kind.without_payloads() for kind in _KINDS}
 _BY_WIRE = {kind.wire: kind for kind in _KINDS}
 
 # The name under which an event is known outside: "step_committed".
@@ -161,7 +255,7 @@ NAMES: dict[type[e.Event], str] = {kind.event: kind.wire for kind in _KINDS}
 class _Template:
     """The message of one kind of event, filled again for each event. Every field is written each time."""
 
-    __slots__ = ("message", "serialize", "stamp")
+    __slots__ = ("fill", "message", "parts", "payloads", "serialize", "stamp")
 
     def __init__(self, kind: _Kind) -> None:
         body = pb.Body()
@@ -170,55 +264,112 @@ class _Template:
         # An event without fields of its own is present all the same.
         self.message.SetInParent()
         self.serialize = body.SerializeToString
+        self.fill, self.parts, self.payloads = kind.fill, kind.parts, kind.payloads
+
+    def entry(self, event: e.Event) -> bytes:
+        """The event as an entry of a body. Entries behind each other are the Body of their events."""
+        _fill_timestamp(self.stamp, event.at)
+        message = self.message
+        self.fill(message, event)
+        for part in self.parts:
+            given = part.value(event)
+            if given is None:
+                message.ClearField(part.wire)
+            else:
+                part.fill(part.message(message), given)
+        return self.serialize()
 
 
 class _Templates(threading.local):
     """A message that one thread fills must not be filled by another, so each thread has its own."""
 
     def __init__(self) -> None:
-        self.of: dict[type[e.Event], _Template] = {}
+        self.whole: dict[type[e.Event], _Template] = {}
+        self.skeletons: dict[type[e.Event], _Template] = {}
 
 
 _templates = _Templates()
 
 
-def entry(event: e.Event) -> bytes:
-    """The event as an entry of a body. Entries behind each other are the body of the commit that holds their events."""
-    template = _filled(event, _BY_EVENT[type(event)])
-    return template.serialize()
-
-
 def encode(events: Iterable[e.Event]) -> bytes:
-    """The body of the commit that holds `events`."""
-    return b"".join(map(entry, events))
+    """The body of the commit that holds `events`, in format 1."""
+    return b"".join([_template(event, _BY_EVENT, _templates.whole).entry(event) for event in events])
 
 
-def _filled(event: e.Event, kind: _Kind) -> _Template:
-    template = _templates.of.get(kind.event)
+class PlainBodies:
+    """Writes bodies of format 1: the entries of the events, joined."""
+
+    job_key = b""
+
+    def entry(self, event: e.Event) -> tuple[bytes, tuple[bytes, ...]]:
+        return _template(event, _BY_EVENT, _templates.whole).entry(event), ()
+
+    def body(self, seq: int, entries: Iterable[bytes], payloads: Sequence[bytes]) -> bytes:
+        return b"".join(entries)
+
+
+class SealedBodies:
+    """Writes bodies of format 2 for one job."""
+
+    def __init__(self, tenant: str, job_key: bytes) -> None:
+        self._tenant, self.job_key = tenant, job_key
+
+    def entry(self, event: e.Event) -> tuple[bytes, tuple[bytes, ...]]:
+        """The event as an entry of the skeleton, and its payloads."""
+        template = _template(event, _SKELETONS, _templates.skeletons)
+        return template.entry(event), template.payloads(event)
+
+    def body(self, seq: int, entries: Iterable[bytes], payloads: Sequence[bytes]) -> bytes:
+        return sealed.seal(self._tenant, sealed.commit_key(self.job_key, seq), b"".join(entries), payloads)
+
+
+def _template(event: e.Event, kinds: Mapping[type[e.Event], _Kind], known: dict[type[e.Event], _Template]) -> _Template:
+    kind = type(event)
+    template = known.get(kind)
     if template is None:
-        template = _templates.of[kind.event] = _Template(kind)
-    _fill_timestamp(template.stamp, event.at)
-    message = template.message
-    for wire, value in kind.plain:
-        setattr(message, wire, value(event))
-    for part in kind.parts:
-        given = part.value(event)
-        if given is None:
-            message.ClearField(part.wire)
-        else:
-            part.fill(part.message(message), given)
+        template = known[kind] = _Template(kinds[kind])
     return template
 
 
 def decode(body: bytes) -> Sequence[e.Event]:
-    """The events of a commit. Raises ValueError for an event that cannot be read or that this version does not know: a
-    runner that skipped it would act on half a history."""
+    """The events of a commit, in either format. Raises ValueError for an event that cannot be read or that this version
+    does not know: a runner that skipped it would act on half a history."""
     try:
-        return [_read(event) for event in pb.Body.FromString(body).events]
+        return [_read(event) for event in _messages(body)]
     except DecodeError as fault:
         raise ValueError("the body is not a serialized Body") from fault
     except OverflowError as fault:
         raise ValueError("an event lies beyond the calendar") from fault
+
+
+def name_of_last(body: bytes) -> str:
+    """The name of a body's last event, without reading the payloads. Empty for a body that cannot be read."""
+    try:
+        skeleton = sealed.head_of(body).skeleton if sealed.is_sealed(body) else body
+        events = pb.Body.FromString(skeleton).events
+    except (ValueError, DecodeError):
+        return ""
+    return (events[-1].WhichOneof("payload") or "") if events else ""
+
+
+def _messages(body: bytes) -> Iterable[pb.Event]:
+    if not sealed.is_sealed(body):
+        return pb.Body.FromString(body).events
+    head = sealed.head_of(body)
+    events = pb.Body.FromString(head.skeleton).events
+    payloads, at = sealed.payloads_of(body, head), 0
+    for event in events:
+        kind = _BY_WIRE.get(event.WhichOneof("payload") or "")
+        if kind is None:
+            # `_read` refuses it.
+            break
+        own = payloads[at : at + (event.payloads or len(kind.put))]
+        at += len(own)
+        message = kind.message(event)
+        for put, payload in zip(kind.put, own, strict=False):
+            if payload:
+                put(message, payload)
+    return events
 
 
 def _read(event: pb.Event) -> e.Event:

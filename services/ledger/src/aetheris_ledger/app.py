@@ -54,6 +54,7 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
             watches,
             clock,
             bounds=Bounds(settings.stream_requests_max, settings.stream_bytes_max, settings.stream_loads_max),
+            body_format=settings.body_format,
             verifies_max=max(1, readers_max // 2),
             draining=draining,
         )

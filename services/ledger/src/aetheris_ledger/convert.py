@@ -44,10 +44,12 @@ def append(message: pb.Append) -> Append:
         seq=message.seq,
         parent=message.parent,
         lease=message.lease,
-        body=message.body,
+        body=message.sealed_body or message.body,
         changes=changes,
         checkpoint=message.checkpoint,
         terminal=message.terminal,
+        job_key=message.job_key,
+        new_job_key=message.new_job_key,
     )
 
 
@@ -97,6 +99,7 @@ def commit(commit: Commit) -> pb.Commit:
         record_time=_timestamp(commit.time_us),
         hash=commit.hash,
         body=commit.body,
+        key=commit.key,
     )
 
 

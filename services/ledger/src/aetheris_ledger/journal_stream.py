@@ -157,6 +157,7 @@ class JournalStream:
                     await self._until_room()
                     page = await self._page(want)
                     for loaded, weight in _chunks(message.id, page):
+                        loaded.job_key = page.job_key
                         if begins and page.anchor is not None:
                             loaded.parent, begins = page.anchor.hash, False
                         self._put_loaded(loaded, weight)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from aetheris_journal.sealed import BODY_FORMAT
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import NotFound, Stale
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
@@ -35,6 +36,7 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServicer):
         clock: Clock,
         *,
         bounds: Bounds,
+        body_format: int,
         verifies_max: int,
         draining: asyncio.Event,
     ) -> None:
@@ -44,10 +46,13 @@ class LedgerServicer(ledger_pb2_grpc.LedgerServicer):
         self._watches = watches
         self._clock = clock
         self._bounds = bounds
+        self._body_format = body_format
         self._verifying = asyncio.Semaphore(verifies_max)
         self._draining = draining
 
     async def Journal(self, request_iterator: Any, context: Context) -> None:
+        # Sent at once, so that a runner knows it before it builds its first commit.
+        await context.send_initial_metadata(((BODY_FORMAT, str(self._body_format)),))
         await JournalStream(context, self._appends, self._reader, self._bounds).run(self._draining)
 
     async def Read(self, request: pb.ReadRequest, context: Any) -> pb.ReadResponse:

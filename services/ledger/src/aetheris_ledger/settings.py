@@ -8,6 +8,13 @@ from pydantic import Field
 
 class Settings(ServiceSettings):
     listen: str = Field("127.0.0.1:9093", description="Where the gRPC server listens: host:port, or unix:/path.")
+    body_format: int = Field(
+        2,
+        ge=1,
+        le=2,
+        description="The format in which runners shall write commits. While runners or gateways of a version before "
+        "format 2 are still connected, 1: they cannot read the newer one.",
+    )
     database_pool_max: int = Field(
         4,
         ge=2,

@@ -16,11 +16,9 @@ from uuid import UUID
 
 import structlog
 from aetheris_journal.chain import Commit
-from aetheris_journal.codec import NAMES
+from aetheris_journal.codec import NAMES, name_of_last
 from aetheris_journal.events import TERMINAL
 from aetheris_kernel.errors import Exhausted, ReplicaDraining, Unavailable
-from aetheris_proto.ledger.v1.event_pb2 import Body
-from google.protobuf.message import DecodeError
 
 from aetheris_ledger import metrics
 from aetheris_ledger.reader import ChainReader
@@ -174,8 +172,4 @@ class Watches:
 
 def ends(commit: Commit) -> bool:
     """Whether the job has ended with this commit, by its last event. A body that cannot be decoded does not end it."""
-    try:
-        events = Body.FromString(commit.body).events
-    except DecodeError:
-        return False
-    return bool(events) and events[-1].WhichOneof("payload") in _ENDS
+    return name_of_last(commit.body) in _ENDS

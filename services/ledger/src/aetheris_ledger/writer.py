@@ -9,6 +9,7 @@ import structlog
 from aetheris_chassis.batch import BatchWriter
 from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import Commit
+from aetheris_journal.sealed import commit_key
 from aetheris_kernel.errors import Unavailable
 
 from aetheris_ledger import metrics
@@ -30,7 +31,9 @@ def append_writer(store: Store, watches: Watches, *, rows_max: int, queue_max: i
         _count(appends, answers)
         for append, answer in zip(appends, answers, strict=True):
             if answer.stored and watches.watched(append.job_id):
-                watches.tell(append.job_id, Commit(append.seq, append.lease, answer.time_us, answer.hash, append.body))
+                key = commit_key(append.job_key, append.seq) if append.job_key else b""
+                commit = Commit(append.seq, append.lease, answer.time_us, answer.hash, append.body, key)
+                watches.tell(append.job_id, commit)
         return answers
 
     return BatchWriter(write, name="ledger_appends", rows_max=rows_max, queue_max=queue_max)

@@ -11,8 +11,9 @@ the byte and a commit that the ledger would refuse for its size cannot be built.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 from aetheris_journal.append import Append
@@ -34,12 +35,28 @@ class EventTooLarge(RuntimeError):
     """An event was recorded that no commit can hold."""
 
 
+class BodyWriter(Protocol):
+    """Writes the bodies of one job's commits, in one of the formats. `codec` has both."""
+
+    @property
+    def job_key(self) -> bytes:
+        """The key that the ledger keeps beside the chain; empty where the format needs none."""
+
+    def entry(self, event: Event) -> tuple[bytes, tuple[bytes, ...]]:
+        """The event's own bytes in a body, and its payloads."""
+
+    def body(self, seq: int, entries: Iterable[bytes], payloads: Sequence[bytes]) -> bytes:
+        """The body of commit `seq`. Beside these bytes it has at most BODY_HEAD_BYTES_MAX."""
+
+
 @dataclass(slots=True)
 class _Item:
     ticket: int
     event: Event
     change: Change | None
     entry: bytes
+    payloads: tuple[bytes, ...]
+    size: int
 
 
 class Tail:
@@ -50,12 +67,15 @@ class Tail:
         job_id: UUID,
         tenant: str,
         lease: int,
-        encode: Callable[[Event], bytes],
+        bodies: BodyWriter,
         *,
         seq: int = 0,
         head: bytes = GENESIS,
+        new_job_key: bool = False,
     ) -> None:
-        self._job_id, self._tenant, self._encode = job_id, tenant, encode
+        self._job_id, self._tenant, self._bodies = job_id, tenant, bodies
+        # No commit with the job's key is stored yet.
+        self._new_job_key = new_job_key
         self.lease, self.seq, self.head = lease, seq, head
         self.recorded = 0
         self._pending: list[_Item] = []
@@ -91,13 +111,16 @@ class Tail:
         """The event's ticket. Raises AfterTheEnd where the job's end is recorded: nothing may follow it."""
         if self._ended:
             raise AfterTheEnd(f"{type(event).__name__} after the end of the job")
-        entry = self._encode(event)
-        if len(entry) > EVENT_BYTES_MAX:
-            raise EventTooLarge(f"{type(event).__name__} has {len(entry)} bytes, and {EVENT_BYTES_MAX} is the most")
+        entry, payloads = self._bodies.entry(event)
+        size = len(entry)
+        for payload in payloads:
+            size += len(payload)
+        if size > EVENT_BYTES_MAX:
+            raise EventTooLarge(f"{type(event).__name__} has {size} bytes, and {EVENT_BYTES_MAX} is the most")
         self._ended = isinstance(event, TERMINAL)
         self.recorded += 1
-        self._pending.append(_Item(self.recorded, event, change_of(event), entry))
-        self._backlog_bytes += len(entry)
+        self._pending.append(_Item(self.recorded, event, change_of(event), entry, payloads, size))
+        self._backlog_bytes += size
         return self.recorded
 
     def take(self) -> Append | None:
@@ -106,7 +129,8 @@ class Tail:
             return None
         count = self._fitting()
         self._flight, self._pending = self._pending[:count], self._pending[count:]
-        body = b"".join([item.entry for item in self._flight])
+        entries = [item.entry for item in self._flight]
+        body = self._bodies.body(self.seq + 1, entries, [each for item in self._flight for each in item.payloads])
         self.written_bytes += len(body)
         return Append(
             job_id=self._job_id,
@@ -118,14 +142,17 @@ class Tail:
             changes=tuple(item.change for item in self._flight if item.change is not None),
             checkpoint=any(isinstance(item.event, CheckpointSaved) for item in self._flight),
             terminal=isinstance(self._flight[-1].event, TERMINAL),
+            job_key=self._bodies.job_key,
+            new_job_key=self._new_job_key,
         )
 
     def acknowledge(self, head: bytes) -> Sequence[str]:
         """Note that the commit on its way is durable, with the hash `head`. Returns the keys of its intents, whose
         tools may now be entered."""
         moved = [item.change for item in self._flight if item.change is not None]
-        self._backlog_bytes -= sum(len(item.entry) for item in self._flight)
+        self._backlog_bytes -= sum(item.size for item in self._flight)
         self._flight = []
+        self._new_job_key = False
         self.seq, self.head = self.seq + 1, head
         return [change.key for change in moved if change.state is EffectState.STARTED]
 
@@ -135,7 +162,7 @@ class Tail:
         kept = [item for item in self._flight if item.change is None or item.change.key != key]
         if len(kept) == len(self._flight):
             raise ValueError(f"no intent for {key} is on its way")
-        self._backlog_bytes -= sum(len(item.entry) for item in self._flight) - sum(len(item.entry) for item in kept)
+        self._backlog_bytes -= sum(item.size for item in self._flight) - sum(item.size for item in kept)
         self._pending = kept + self._pending
         self._flight = []
 
@@ -144,7 +171,7 @@ class Tail:
         moved: set[str] = set()
         size = 0
         for count, item in enumerate(self._pending):
-            size += len(item.entry)
+            size += item.size
             again = item.change is not None and item.change.key in moved
             if count and (count >= COMMIT_EVENTS_MAX or size > COMMIT_BYTES_MAX or again):
                 return count

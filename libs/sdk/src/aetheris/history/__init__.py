@@ -1,9 +1,11 @@
 """A job's record as a file: `aetheris export` writes it, and replay reads it without a server.
 
-    {"format": "aetheris-history/1", "job_id": …, "agent": …,
-     "commits": [{"seq": 1, "lease": 1, "time": …, "hash": …, "body": …}, …]}
+    {"format": "aetheris-history/2", "job_id": …, "agent": …,
+     "commits": [{"seq": 1, "lease": 1, "time": …, "hash": …, "body": …, "key": …}, …]}
 
-`body` holds the exact bytes that were hashed, in base64. So reading finds an edited file, as it finds an edited record.
+`body` holds the exact bytes of the commit, in base64, and `key` what its payloads are checked with. So reading finds an
+edited file, as it finds an edited record. A file whose commits all have bodies of format 1 has no keys and the format
+"aetheris-history/1".
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from aetheris_journal.chain import Commit, first_break
 
 from aetheris.errors import AetherisError
 
-FORMAT = "aetheris-history/1"
+FORMAT, FORMAT_WITH_KEYS = "aetheris-history/1", "aetheris-history/2"
 SUFFIX = ".history.json"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -65,7 +67,8 @@ def of_commits(job_id: UUID, commits: Iterable[Commit], origin: str = "") -> His
 def dump(history: History) -> str:
     """The history as JSON with one commit a line, so that two histories can be compared as text."""
     lines = [json.dumps(_commit(commit), ensure_ascii=False) for commit in history.commits]
-    head = f'{{"format": "{FORMAT}", "job_id": "{history.job_id}", "agent": {json.dumps(history.agent)}, "commits": ['
+    kind = FORMAT_WITH_KEYS if any(commit.key for commit in history.commits) else FORMAT
+    head = f'{{"format": "{kind}", "job_id": "{history.job_id}", "agent": {json.dumps(history.agent)}, "commits": ['
     return head + "\n" + ",\n".join(lines) + "\n]}\n"
 
 
@@ -83,9 +86,11 @@ def parse(text: str, origin: str) -> History:
         told = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise HistoryUnreadable(f"{origin}: it is no JSON: {error}") from error
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
+    if not isinstance(told, dict) or told.get("format") not in (FORMAT, FORMAT_WITH_KEYS):
         found = told.get("format") if isinstance(told, dict) else None
-        raise HistoryUnreadable(f"{origin}: it is no history of this kind: its format is {found!r}, not {FORMAT!r}")
+        raise HistoryUnreadable(
+            f"{origin}: it is no history of this kind: its format is {found!r}, not {FORMAT_WITH_KEYS!r}"
+        )
     try:
         job_id = UUID(told["job_id"])
         commits = [read_commit(each) for each in told["commits"]]
@@ -101,15 +106,17 @@ def read_commit(told: Mapping[str, Any]) -> Commit:
         raise ValueError(f"the body of commit {told['seq']} is no base64") from error
     moment = datetime.fromisoformat(told["time"])
     time_us = (moment - _EPOCH) // timedelta(microseconds=1)
-    return Commit(int(told["seq"]), int(told["lease"]), time_us, bytes.fromhex(told["hash"]), body)
+    key = bytes.fromhex(told.get("key") or "")
+    return Commit(int(told["seq"]), int(told["lease"]), time_us, bytes.fromhex(told["hash"]), body, key)
 
 
 def _commit(commit: Commit) -> dict[str, Any]:
     moment = _EPOCH + timedelta(microseconds=commit.time_us)
-    return {
+    told = {
         "seq": commit.seq,
         "lease": commit.lease,
         "time": moment.isoformat(timespec="microseconds"),
         "hash": commit.hash.hex(),
         "body": base64.b64encode(commit.body).decode(),
     }
+    return told | {"key": commit.key.hex()} if commit.key else told

@@ -14,6 +14,7 @@ from aetheris_journal.append import Answer, Append, AppendOutcome, other_argumen
 from aetheris_journal.chain import GENESIS, commit_hash
 from aetheris_journal.effect import EffectState
 from aetheris_journal.limits import BODY_BYTES_MAX, EFFECT_KEY_BYTES_MAX, TENANT_BYTES_MAX, TOOL_NAME_BYTES_MAX
+from aetheris_journal.sealed import JOB_KEY_BYTES, head_of, is_sealed
 from aetheris_kernel.errors import Invalid
 
 from aetheris_ledger.core.effect import Effect, EffectMove, moves, permits
@@ -65,6 +66,7 @@ def check(append: Append) -> Sequence[EffectMove]:
         raise Invalid("the first commit's parent is 32 zero bytes", field="parent")
     if not 1 <= len(append.body) <= BODY_BYTES_MAX:
         raise Invalid(f"a body has 1 to {BODY_BYTES_MAX} bytes, not {len(append.body)}", field="body")
+    _check_seal(append)
     if not append.changes:
         return ()
     wanted = _check_changes(append)
@@ -134,6 +136,24 @@ def _impossible(move: EffectMove, effect: Effect | None) -> Answer:
         message=f"effect {move.key!r} of job {effect.job} is {effect.state.name.lower()} and cannot become "
         f"{move.first.name.lower()}",
     )
+
+
+def _check_seal(append: Append) -> None:
+    """A body of format 2 comes with its job's key, and its head, which is all that is hashed, names the tenant."""
+    if is_sealed(append.body) != bool(append.job_key):
+        raise Invalid("a body of format 2 comes with the key of its job, and no other body does", field="job_key")
+    if not append.job_key:
+        if append.new_job_key:
+            raise Invalid("there is no key to keep", field="new_job_key")
+        return
+    if len(append.job_key) != JOB_KEY_BYTES:
+        raise Invalid(f"a job's key has {JOB_KEY_BYTES} bytes", field="job_key")
+    try:
+        tenant = head_of(append.body).tenant
+    except ValueError as fault:
+        raise Invalid(str(fault), field="sealed_body") from fault
+    if tenant != append.tenant:
+        raise Invalid("the body names another tenant", field="tenant")
 
 
 def _check_changes(append: Append) -> Sequence[EffectMove]:

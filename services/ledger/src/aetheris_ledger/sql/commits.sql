@@ -6,12 +6,12 @@
 -- order. Nothing follows a terminal commit, and `alone` marks a terminal commit that moves no effect: it is stored only
 -- where no effect of its job is started. (One that moves effects is checked by `unfinished` after they have moved.)
 -- The LIMIT keeps that check one index probe for each row, too.
-INSERT INTO ledger.commits (seq, lease, time_us, job_id, hash, body, checkpoint, terminal)
-SELECT a.seq, a.lease, $7, a.job_id, a.hash, a.body, a.checkpoint, a.terminal
+INSERT INTO ledger.commits (seq, lease, time_us, job_id, hash, body, checkpoint, terminal, tenant, job_key)
+SELECT a.seq, a.lease, $7, a.job_id, a.hash, a.body, a.checkpoint, a.terminal, a.tenant, a.job_key
 FROM unnest(
     $1::uuid[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bytea[], $8::boolean[], $9::boolean[],
-    $10::boolean[]
-) AS a (job_id, seq, parent, lease, hash, body, checkpoint, terminal, alone)
+    $10::boolean[], $11::text[], $12::bytea[]
+) AS a (job_id, seq, parent, lease, hash, body, checkpoint, terminal, alone, tenant, job_key)
 WHERE (
         a.seq = 1
         OR a.parent = (
@@ -57,11 +57,14 @@ CROSS JOIN LATERAL (
 
 -- name: load_commits
 -- A part of each chain, from the commit at `after` on, until the bodies before a row make up $4 bytes.
-SELECT p.n, p.seq, p.lease, p.time_us, p.hash, p.body
+SELECT p.n, p.seq, p.lease, p.time_us, p.hash, p.body, p.job_key
 FROM (
-    SELECT w.n, c.seq, c.lease, c.time_us, c.hash, c.body,
+    SELECT w.n, c.seq, c.lease, c.time_us, c.hash, c.body, k.job_key,
         sum(octet_length(c.body)) OVER (ORDER BY w.n, c.seq) - octet_length(c.body) AS ahead
     FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS w (job_id, after, n)
+    LEFT JOIN LATERAL (
+        SELECT k.job_key FROM ledger.commits k WHERE k.job_id = w.job_id AND k.job_key IS NOT NULL LIMIT 1
+    ) k ON true
     CROSS JOIN LATERAL (
         SELECT c.seq, c.lease, c.time_us, c.hash, c.body FROM ledger.commits c
         WHERE c.job_id = w.job_id AND c.seq >= w.after

@@ -18,15 +18,21 @@ CREATE TABLE ledger.commits (
     checkpoint boolean NOT NULL DEFAULT false,
     -- It ends the job: no commit is accepted behind it.
     terminal boolean NOT NULL DEFAULT false,
+    -- Whose it is. NULL in commits of earlier versions, whose tenant stands in the first event of their chain.
+    tenant text COLLATE "C",
+    -- In the first commit of format 2: the job's key, from which the salts of its payloads follow.
+    job_key bytea,
     CONSTRAINT commits_pkey PRIMARY KEY (job_id, seq),
     CONSTRAINT commits_seq_check CHECK (seq >= 1),
     CONSTRAINT commits_lease_check CHECK (lease >= 1),
     CONSTRAINT commits_hash_check CHECK (octet_length(hash) = 32),
     -- The limits of sizes are in aetheris_journal.limits; this one is the largest of them.
-    CONSTRAINT commits_body_bytes_check CHECK (octet_length(body) BETWEEN 1 AND 2097152)
+    CONSTRAINT commits_body_bytes_check CHECK (octet_length(body) BETWEEN 1 AND 2097152),
+    CONSTRAINT commits_job_key_check CHECK (octet_length(job_key) = 16)
 );
 
 CREATE INDEX commits_checkpoints ON ledger.commits (job_id, seq) WHERE checkpoint;
+CREATE INDEX commits_job_keys ON ledger.commits (job_id) WHERE job_key IS NOT NULL;
 
 -- A hash does not compress, so it is never tried.
 ALTER TABLE ledger.commits ALTER COLUMN hash SET STORAGE EXTERNAL;
@@ -86,8 +92,11 @@ BEGIN
 END
 $$;
 
--- Per statement, so an insert pays nothing for them.
-CREATE TRIGGER commits_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.commits
+-- Per statement, so an insert pays nothing for them. Of a commit only the key can be taken out, to shred it: the chain
+-- still verifies then, and a payload that was removed can be guessed by no one.
+CREATE TRIGGER commits_stay
+    BEFORE UPDATE OF seq, lease, time_us, job_id, hash, body, checkpoint, terminal, tenant OR DELETE OR TRUNCATE
+    ON ledger.commits
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 CREATE TRIGGER effects_stay BEFORE DELETE OR TRUNCATE ON ledger.effects
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();

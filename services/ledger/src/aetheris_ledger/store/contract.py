@@ -40,6 +40,7 @@ class ChainPage:
     anchor: Commit | None
     commits: Sequence[Commit]
     more: bool  # True where the page was cut short; the next page may be empty all the same
+    job_key: bytes = b""  # where a commit of format 2 has been stored
 
 
 @dataclass(frozen=True, slots=True)

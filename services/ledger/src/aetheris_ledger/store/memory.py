@@ -10,6 +10,7 @@ from uuid import UUID
 from aetheris_journal.append import Answer, Append, AppendOutcome
 from aetheris_journal.chain import Commit, commit_hash
 from aetheris_journal.effect import EffectResolution, EffectState
+from aetheris_journal.sealed import commit_key, is_sealed
 from aetheris_kernel.clock import Clock, SystemClock
 from aetheris_kernel.errors import Invalid
 
@@ -39,6 +40,7 @@ class MemoryStore:
         # The commits that end their jobs.
         self.ends: dict[UUID, int] = {}
         self.rows: dict[tuple[str, str], Effect] = {}
+        self.job_keys: dict[UUID, bytes] = {}
 
     async def append(self, appends: Sequence[Append]) -> Sequence[Answer]:
         time_us = microseconds(self._clock.now())
@@ -57,7 +59,8 @@ class MemoryStore:
                     break
                 commits.append(chain[seq])
                 room -= len(chain[seq].body)
-            pages.append(ChainPage(chain.get(want.after), commits, len(commits) < len(behind)))
+            job_key = self.job_keys.get(want.job, b"")
+            pages.append(ChainPage(chain.get(want.after), commits, len(commits) < len(behind), job_key))
         return pages
 
     async def last_checkpoint(self, job: UUID) -> int:
@@ -131,7 +134,12 @@ class MemoryStore:
         )
         if answer is None:
             digest = commit_hash(append.parent, append.job_id, append.seq, append.lease, time_us, append.body)
-            commit = Commit(append.seq, append.lease, time_us, digest, append.body)
+            if append.new_job_key:
+                self.job_keys.setdefault(append.job_id, append.job_key)
+            key = b""
+            if is_sealed(append.body):
+                key = commit_key(self.job_keys[append.job_id], append.seq)
+            commit = Commit(append.seq, append.lease, time_us, digest, append.body, key)
             self.chains.setdefault(append.job_id, {})[append.seq] = commit
             if append.checkpoint:
                 self.checkpoints[append.job_id] = append.seq

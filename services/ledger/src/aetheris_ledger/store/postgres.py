@@ -154,9 +154,10 @@ async def _load(connection: Connection, wants: Sequence[Want], commits_max: int,
     spent = sum(len(commit.body) for chain in chains.values() for commit in chain) >= bytes_max
     # The query ended at its byte limit within one chain. Of the chains after that one nothing was read.
     known_to = max(chains, default=0) - 1 if spent else len(wants)
+    keys = {row["n"]: row["job_key"] or b"" for row in found}
     pages = []
     for n, want in enumerate(wants, 1):
         chain = chains.get(n, [])
         anchor = chain.pop(0) if chain and chain[0].seq == want.after else None
-        pages.append(ChainPage(anchor, chain[:commits_max], len(chain) > commits_max or n > known_to))
+        pages.append(ChainPage(anchor, chain[:commits_max], len(chain) > commits_max or n > known_to, keys.get(n, b"")))
     return pages

@@ -10,6 +10,7 @@ from aetheris_journal.append import Append
 from aetheris_journal.chain import Commit
 from aetheris_journal.effect import EffectResolution, EffectState
 from aetheris_journal.events import Resolution, Source
+from aetheris_journal.sealed import commit_key, is_sealed
 
 from aetheris_ledger.core.append import CommitLink
 from aetheris_ledger.core.effect import BY_OTHERS, BY_OWNER, Effect, EffectMove, origins
@@ -24,7 +25,9 @@ def count(status: str) -> int:
 
 
 def to_commit(row: asyncpg.Record) -> Commit:
-    return Commit(row["seq"], row["lease"], row["time_us"], row["hash"], row["body"])
+    seq, body, job_key = row["seq"], row["body"], row["job_key"]
+    key = commit_key(job_key, seq) if job_key and is_sealed(body) else b""
+    return Commit(seq, row["lease"], row["time_us"], row["hash"], body, key)
 
 
 def to_links(row: asyncpg.Record) -> tuple[CommitLink | None, CommitLink | None]:

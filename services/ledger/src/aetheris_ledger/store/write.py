@@ -161,6 +161,8 @@ async def _insert(
         [item.append.checkpoint for item in items],
         [item.append.terminal for item in items],
         [item.append.terminal and not item.wanted for item in items],
+        [item.append.tenant for item in items],
+        [item.append.job_key if item.append.new_job_key else None for item in items],
     )
     if len(inserted) == len(items):
         return {item.place for item in items}

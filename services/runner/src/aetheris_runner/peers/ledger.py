@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import grpc
@@ -21,6 +22,7 @@ from aetheris_journal.chain import GENESIS, Commit
 from aetheris_journal.effect import EffectResolution
 from aetheris_journal.events import Resolution, Source
 from aetheris_journal.limits import FRAME_BYTES_MAX
+from aetheris_journal.sealed import BODY_FORMAT
 from aetheris_kernel.errors import ChainBroken, Conflict, Refusal, Unavailable
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 from aetheris_proto.ledger.v1 import ledger_pb2_grpc as rpc
@@ -49,6 +51,7 @@ class _Loading:
     message: pb.Load
     chain: asyncio.Future[Stretch]
     parent: bytes = GENESIS
+    job_key: bytes = b""
     commits: list[Commit] = field(default_factory=list)
 
 
@@ -63,6 +66,8 @@ class LedgerJournal:
     """`ports.Journal` over gRPC. `run` keeps the stream open."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        # A ledger says at the beginning of a stream which format it wants. Until then format 1 is right with all.
+        self.body_format = 1
         self._stub = rpc.LedgerStub(channel)
         self._number = 0
         self._answers = 0
@@ -134,11 +139,24 @@ class LedgerJournal:
             if self._queue:
                 self._queued.set()
             answers = self._answers
-            end = await converse(self._stub.Journal(), self._next_frame, self._answered)
+            call = self._stub.Journal()
+            asking = asyncio.get_running_loop().create_task(self._ask_format(call))
+            try:
+                end = await converse(call, self._next_frame, self._answered)
+            finally:
+                asking.cancel()
             unanswered = len(self._appends) + len(self._loads) + len(self._finds)
             log.warning("journal lost", error=end.message if end else "goodbye", unanswered=unanswered)
             pause = _RECONNECT_S if self._answers > answers else min(pause * 2, _RECONNECT_MAX_S)
             await asyncio.sleep(pause)
+
+    async def _ask_format(self, call: Any) -> None:
+        try:
+            said = dict(await call.initial_metadata() or ())
+        except grpc.aio.AioRpcError:
+            # The stream ended first; `converse` says how.
+            return
+        self.body_format = int(said.get(BODY_FORMAT, 1))
 
     def _enqueue(self, number: int) -> None:
         self._queue.append(number)
@@ -185,11 +203,11 @@ class LedgerJournal:
                 continue
             loading.commits.extend(map(_from_commit, loaded.commits))
             loading.parent = loaded.parent or loading.parent
+            loading.job_key = loaded.job_key or loading.job_key
             if loaded.message:
                 loading.chain.set_exception(_refusal(loaded))
             elif loaded.complete:
-                loading.chain.set_result(Stretch(loading.commits, loading.parent))
-
+                loading.chain.set_result(Stretch(loading.commits, loading.parent, loading.job_key))
         for found in response.found:
             self._heard(found)
 
@@ -222,7 +240,10 @@ def _to_append(number: int, append: Append) -> pb.Append:
         seq=append.seq,
         parent=append.parent,
         lease=append.lease,
-        body=append.body,
+        body=b"" if append.job_key else append.body,
+        sealed_body=append.body if append.job_key else b"",
+        job_key=append.job_key,
+        new_job_key=append.new_job_key,
         checkpoint=append.checkpoint,
         terminal=append.terminal,
         effects=[
@@ -266,7 +287,7 @@ def _from_appended(appended: pb.Appended) -> Answer:
 
 def _from_commit(commit: pb.Commit) -> Commit:
     time_us = commit.record_time.seconds * 1_000_000 + commit.record_time.nanos // 1_000
-    return Commit(commit.seq, commit.lease, time_us, commit.hash, commit.body)
+    return Commit(commit.seq, commit.lease, time_us, commit.hash, commit.body, commit.key)
 
 
 def _to_resolution(note: pb.EffectNote) -> EffectResolution:

@@ -37,9 +37,10 @@ class Body(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("occur_time", "version", "job_created", "job_leased", "plan_generated", "step_committed", "step_failed", "effect_started", "effect_committed", "effect_failed", "effect_in_doubt", "effect_resolved", "job_waiting", "wait_completed", "message_received", "checkpoint_saved", "value_recorded", "child_started", "child_completed", "compensation_started", "step_compensated", "job_cancelled", "job_failed", "job_completed")
+    __slots__ = ("occur_time", "version", "payloads", "job_created", "job_leased", "plan_generated", "step_committed", "step_failed", "effect_started", "effect_committed", "effect_failed", "effect_in_doubt", "effect_resolved", "job_waiting", "wait_completed", "message_received", "checkpoint_saved", "value_recorded", "child_started", "child_completed", "compensation_started", "step_compensated", "job_cancelled", "job_failed", "job_completed")
     OCCUR_TIME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_FIELD_NUMBER: _ClassVar[int]
     JOB_CREATED_FIELD_NUMBER: _ClassVar[int]
     JOB_LEASED_FIELD_NUMBER: _ClassVar[int]
     PLAN_GENERATED_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +65,7 @@ class Event(_message.Message):
     JOB_COMPLETED_FIELD_NUMBER: _ClassVar[int]
     occur_time: _timestamp_pb2.Timestamp
     version: int
+    payloads: int
     job_created: JobCreated
     job_leased: JobLeased
     plan_generated: PlanGenerated
@@ -86,7 +88,7 @@ class Event(_message.Message):
     job_cancelled: JobCancelled
     job_failed: JobFailed
     job_completed: JobCompleted
-    def __init__(self, occur_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[int] = ..., job_created: _Optional[_Union[JobCreated, _Mapping]] = ..., job_leased: _Optional[_Union[JobLeased, _Mapping]] = ..., plan_generated: _Optional[_Union[PlanGenerated, _Mapping]] = ..., step_committed: _Optional[_Union[StepCommitted, _Mapping]] = ..., step_failed: _Optional[_Union[StepFailed, _Mapping]] = ..., effect_started: _Optional[_Union[EffectStarted, _Mapping]] = ..., effect_committed: _Optional[_Union[EffectCommitted, _Mapping]] = ..., effect_failed: _Optional[_Union[EffectFailed, _Mapping]] = ..., effect_in_doubt: _Optional[_Union[EffectInDoubt, _Mapping]] = ..., effect_resolved: _Optional[_Union[EffectResolved, _Mapping]] = ..., job_waiting: _Optional[_Union[JobWaiting, _Mapping]] = ..., wait_completed: _Optional[_Union[WaitCompleted, _Mapping]] = ..., message_received: _Optional[_Union[MessageReceived, _Mapping]] = ..., checkpoint_saved: _Optional[_Union[CheckpointSaved, _Mapping]] = ..., value_recorded: _Optional[_Union[ValueRecorded, _Mapping]] = ..., child_started: _Optional[_Union[ChildStarted, _Mapping]] = ..., child_completed: _Optional[_Union[ChildCompleted, _Mapping]] = ..., compensation_started: _Optional[_Union[CompensationStarted, _Mapping]] = ..., step_compensated: _Optional[_Union[StepCompensated, _Mapping]] = ..., job_cancelled: _Optional[_Union[JobCancelled, _Mapping]] = ..., job_failed: _Optional[_Union[JobFailed, _Mapping]] = ..., job_completed: _Optional[_Union[JobCompleted, _Mapping]] = ...) -> None: ...
+    def __init__(self, occur_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[int] = ..., payloads: _Optional[int] = ..., job_created: _Optional[_Union[JobCreated, _Mapping]] = ..., job_leased: _Optional[_Union[JobLeased, _Mapping]] = ..., plan_generated: _Optional[_Union[PlanGenerated, _Mapping]] = ..., step_committed: _Optional[_Union[StepCommitted, _Mapping]] = ..., step_failed: _Optional[_Union[StepFailed, _Mapping]] = ..., effect_started: _Optional[_Union[EffectStarted, _Mapping]] = ..., effect_committed: _Optional[_Union[EffectCommitted, _Mapping]] = ..., effect_failed: _Optional[_Union[EffectFailed, _Mapping]] = ..., effect_in_doubt: _Optional[_Union[EffectInDoubt, _Mapping]] = ..., effect_resolved: _Optional[_Union[EffectResolved, _Mapping]] = ..., job_waiting: _Optional[_Union[JobWaiting, _Mapping]] = ..., wait_completed: _Optional[_Union[WaitCompleted, _Mapping]] = ..., message_received: _Optional[_Union[MessageReceived, _Mapping]] = ..., checkpoint_saved: _Optional[_Union[CheckpointSaved, _Mapping]] = ..., value_recorded: _Optional[_Union[ValueRecorded, _Mapping]] = ..., child_started: _Optional[_Union[ChildStarted, _Mapping]] = ..., child_completed: _Optional[_Union[ChildCompleted, _Mapping]] = ..., compensation_started: _Optional[_Union[CompensationStarted, _Mapping]] = ..., step_compensated: _Optional[_Union[StepCompensated, _Mapping]] = ..., job_cancelled: _Optional[_Union[JobCancelled, _Mapping]] = ..., job_failed: _Optional[_Union[JobFailed, _Mapping]] = ..., job_completed: _Optional[_Union[JobCompleted, _Mapping]] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("type", "message", "retryable", "stack")

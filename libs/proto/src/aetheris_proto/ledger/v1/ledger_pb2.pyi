@@ -41,7 +41,7 @@ class JournalRequest(_message.Message):
     def __init__(self, appends: _Optional[_Iterable[_Union[Append, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[Load, _Mapping]]] = ..., finds: _Optional[_Iterable[_Union[FindResolutions, _Mapping]]] = ...) -> None: ...
 
 class Append(_message.Message):
-    __slots__ = ("id", "job_id", "tenant", "seq", "parent", "lease", "body", "effects", "checkpoint", "terminal")
+    __slots__ = ("id", "job_id", "tenant", "seq", "parent", "lease", "body", "effects", "checkpoint", "terminal", "sealed_body", "job_key", "new_job_key")
     ID_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +52,9 @@ class Append(_message.Message):
     EFFECTS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     TERMINAL_FIELD_NUMBER: _ClassVar[int]
+    SEALED_BODY_FIELD_NUMBER: _ClassVar[int]
+    JOB_KEY_FIELD_NUMBER: _ClassVar[int]
+    NEW_JOB_KEY_FIELD_NUMBER: _ClassVar[int]
     id: int
     job_id: str
     tenant: str
@@ -62,7 +65,10 @@ class Append(_message.Message):
     effects: _containers.RepeatedCompositeFieldContainer[EffectChange]
     checkpoint: bool
     terminal: bool
-    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., tenant: _Optional[str] = ..., seq: _Optional[int] = ..., parent: _Optional[bytes] = ..., lease: _Optional[int] = ..., body: _Optional[bytes] = ..., effects: _Optional[_Iterable[_Union[EffectChange, _Mapping]]] = ..., checkpoint: _Optional[bool] = ..., terminal: _Optional[bool] = ...) -> None: ...
+    sealed_body: bytes
+    job_key: bytes
+    new_job_key: bool
+    def __init__(self, id: _Optional[int] = ..., job_id: _Optional[str] = ..., tenant: _Optional[str] = ..., seq: _Optional[int] = ..., parent: _Optional[bytes] = ..., lease: _Optional[int] = ..., body: _Optional[bytes] = ..., effects: _Optional[_Iterable[_Union[EffectChange, _Mapping]]] = ..., checkpoint: _Optional[bool] = ..., terminal: _Optional[bool] = ..., sealed_body: _Optional[bytes] = ..., job_key: _Optional[bytes] = ..., new_job_key: _Optional[bool] = ...) -> None: ...
 
 class EffectChange(_message.Message):
     __slots__ = ("key", "tool", "arguments_digest", "state", "result_digest")
@@ -151,20 +157,22 @@ class Appended(_message.Message):
     def __init__(self, id: _Optional[int] = ..., decision: _Optional[_Union[Appended.Decision, str]] = ..., hash: _Optional[bytes] = ..., result: _Optional[bytes] = ..., holder_job_id: _Optional[str] = ..., message: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
 
 class Loaded(_message.Message):
-    __slots__ = ("id", "commits", "complete", "message", "reason", "parent")
+    __slots__ = ("id", "commits", "complete", "message", "reason", "parent", "job_key")
     ID_FIELD_NUMBER: _ClassVar[int]
     COMMITS_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
+    JOB_KEY_FIELD_NUMBER: _ClassVar[int]
     id: int
     commits: _containers.RepeatedCompositeFieldContainer[Commit]
     complete: bool
     message: str
     reason: str
     parent: bytes
-    def __init__(self, id: _Optional[int] = ..., commits: _Optional[_Iterable[_Union[Commit, _Mapping]]] = ..., complete: _Optional[bool] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ..., parent: _Optional[bytes] = ...) -> None: ...
+    job_key: bytes
+    def __init__(self, id: _Optional[int] = ..., commits: _Optional[_Iterable[_Union[Commit, _Mapping]]] = ..., complete: _Optional[bool] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ..., parent: _Optional[bytes] = ..., job_key: _Optional[bytes] = ...) -> None: ...
 
 class FoundResolutions(_message.Message):
     __slots__ = ("id", "resolutions", "complete", "message", "reason")
@@ -189,18 +197,20 @@ class FoundResolution(_message.Message):
     def __init__(self, key: _Optional[str] = ..., note: _Optional[_Union[EffectNote, _Mapping]] = ...) -> None: ...
 
 class Commit(_message.Message):
-    __slots__ = ("seq", "lease", "record_time", "hash", "body")
+    __slots__ = ("seq", "lease", "record_time", "hash", "body", "key")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     RECORD_TIME_FIELD_NUMBER: _ClassVar[int]
     HASH_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
     seq: int
     lease: int
     record_time: _timestamp_pb2.Timestamp
     hash: bytes
     body: bytes
-    def __init__(self, seq: _Optional[int] = ..., lease: _Optional[int] = ..., record_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., hash: _Optional[bytes] = ..., body: _Optional[bytes] = ...) -> None: ...
+    key: bytes
+    def __init__(self, seq: _Optional[int] = ..., lease: _Optional[int] = ..., record_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., hash: _Optional[bytes] = ..., body: _Optional[bytes] = ..., key: _Optional[bytes] = ...) -> None: ...
 
 class ReadRequest(_message.Message):
     __slots__ = ("job_id", "after_seq", "page_size")

@@ -88,6 +88,9 @@ class LedgerServicer:
         An append is durable when its answer says APPENDED or is an answer to its own retry. Sending the
         same append again, on this stream or another, adds nothing and is answered as the first time.
 
+        The stream's initial metadata has `aetheris-body-format`, the format in which bodies shall be written. A ledger that
+        does not say it reads format 1 only.
+
         INVALID_ARGUMENT / INVALID ends the stream: a frame that cannot be read. A single bad append is
         answered REFUSED and harms no other.
         """

@@ -68,6 +68,7 @@ def commit_page(page: pb.ReadEventsResponse) -> shapes.CommitPage:
             time=stamp_of(found.record_time),
             hash=found.hash.hex(),
             body=b64encode(found.body).decode(),
+            key=found.key.hex(),
         )
         for found in page.commits
     ]
