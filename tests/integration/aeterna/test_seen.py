@@ -249,3 +249,40 @@ def test_progress_does_not_extend_the_time_limit_of_a_client(tmp_path: Path) -> 
 
         assert (late.returncode, late.stdout) == (3, "")
         assert late.stderr.endswith("no answer in time\n")
+
+
+IMPOSTOR = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind("\\0" + sys.argv[1])
+    listener.listen()
+    print("listens", flush=True)
+    while True:
+        connection, _ = listener.accept()
+        connection.recv(65536)
+        connection.sendall(b'{"ok": true}\\n')
+"""
+
+
+def test_what_another_user_runs_under_the_name_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An abstract name belongs to the first process that takes it, whoever its user is."""
+    file = tmp_path / "aeterna.yaml"
+    name = f"aeterna-test-{os.getpid()}"
+    file.write_text(f'service: {{name: x, command: ["true"]}}\ncontrol: {{socket_path: "@{name}"}}\n')
+    root = os.geteuid() == 0
+    command = [sys.executable, "-c", IMPOSTOR, name]
+    with subprocess.Popen(
+        command if not root else ["/usr/bin/python3", *command[1:]], stdout=subprocess.PIPE, text=True,
+        user=65534 if root else None, cwd="/",
+    ) as impostor:  # fmt: skip
+        try:
+            assert impostor.stdout is not None
+            assert impostor.stdout.readline() == "listens\n"
+            if not root:
+                # This process plays another user: the impostor is run by neither it nor root.
+                monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+            codes = [main([verb, "-c", str(file)]) for verb in ("status", "stop", "reload", "rollback", "reexec")]
+        finally:
+            impostor.kill()
+
+    assert codes == [3] * 5

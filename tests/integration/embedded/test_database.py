@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from aetheris_embedded.database import Database
+from aetheris_embedded.folder import claimed
 from aetheris_kernel.errors import Unavailable
 
 Start = Callable[[], Database]
@@ -62,6 +63,22 @@ async def test_no_other_user_of_this_machine_can_connect(started: Start, folder:
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
     assert await ask(database, "SHOW listen_addresses") == ""
+
+
+def test_no_other_user_passes_through_the_folder(started: Start, folder: Path) -> None:
+    folder.chmod(0o755)
+    (folder / "postgres.log").touch(0o644)
+    with claimed(folder, "--data-dir"):
+        started()
+        modes = [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "postgres.log")]
+
+    # For root, PostgreSQL runs as another user, whose group may pass.
+    assert modes == [0o710 if os.geteuid() == 0 else 0o700, 0o600]
+
+
+def test_a_new_folder_is_for_this_user_alone(folder: Path) -> None:
+    with claimed(folder / "new", "--data-dir"):
+        assert stat.S_IMODE((folder / "new").stat().st_mode) == 0o700
 
 
 async def test_one_that_still_runs_is_used(started: Start, folder: Path) -> None:

@@ -84,7 +84,10 @@ class Database:
         """Start the server and wait until it answers. Makes the data if there is none, and uses a running server."""
         self._check_version()
         if self._owner is not None:
-            _let_pass(self._data)
+            # The folder itself is opened for the server's user alone.
+            os.chown(self._data.parent, -1, self._owner.pw_gid)
+            self._data.parent.chmod(0o710)
+            _let_pass(self._data.parent)
             _let_pass(self._programs / "postgres")
         if not self._data.exists():
             self._create()
@@ -96,7 +99,7 @@ class Database:
         self._sockets.mkdir(mode=0o700, parents=True)
         self._own(self._sockets)
         (self._data / "aetheris.conf").write_text(_SETTINGS)
-        with self._log.open("ab") as log:
+        with open(self._log, "ab", opener=_for_this_user) as log:
             self._process = process = self._spawn("postgres", "-D", self._data, "-k", self._sockets, output=log)
         deadline = time.monotonic() + _START_S
         while (left := self._postmaster()) is None or left.status != "ready":
@@ -237,9 +240,17 @@ def _system_user(name: str) -> pwd.struct_passwd:
         return pwd.getpwnam(name)
 
 
+def _for_this_user(path: str, flags: int) -> int:
+    fd = os.open(path, flags, 0o600)
+    # A log that an earlier version made is open to all users.
+    os.fchmod(fd, 0o600)
+    return fd
+
+
 def _let_pass(path: Path) -> None:
     """Let all users pass through the directories above `path`. Listing them needs the same permission as before."""
     for above in path.parents:
         mode = above.stat().st_mode
         if not mode & 0o001:
+            log.warning("a directory is opened so that PostgreSQL's user may pass through it", directory=str(above))
             above.chmod(mode | 0o011)

@@ -3,6 +3,8 @@
 .aetheris/lock        held while an Aetheris runs on this directory; names its process
 .aetheris/postgres/   the database
 .aetheris/run/        sockets and pid files, made by every start
+
+All of it is for this user alone. Only PostgreSQL's own user, who runs it where this one is root, may pass through.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ _SOCKET_PATH_MAX = 107
 @contextmanager
 def claimed(folder: Path, option: str) -> Iterator[None]:
     """Lock `folder` for this process while the block runs. The kernel releases the lock when the process dies."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _close_to_others(folder)
     with (folder / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,6 +46,13 @@ def claimed(folder: Path, option: str) -> Iterator[None]:
             yield
         finally:
             lock.truncate(0)
+
+
+def _close_to_others(folder: Path) -> None:
+    """A folder that an earlier version made is open to all users."""
+    found = folder.stat()
+    if found.st_uid == os.geteuid():
+        folder.chmod(found.st_mode & (0o710 if found.st_uid == 0 else 0o700))
 
 
 @contextmanager

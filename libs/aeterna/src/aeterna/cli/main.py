@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -78,6 +81,7 @@ def ask(
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(patience)
         connection.connect("\0" + path[1:] if path.startswith("@") else path)
+        _require_trusted(connection)
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as lines:
             while line := lines.readline():
@@ -88,6 +92,14 @@ def ask(
                 if deadline is not None:
                     connection.settimeout(max(0.001, deadline - time.monotonic()))
     raise ConnectionError("it hung up")
+
+
+def _require_trusted(connection: socket.socket) -> None:
+    """PermissionError unless this user or root runs the process at the other end. Every user of the machine may listen
+    at a name that no supervisor has, and would be believed."""
+    uid = struct.unpack("iii", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+    if uid not in (0, os.geteuid()):
+        raise PermissionError(errno.EPERM, f"user {uid} runs the process there, and neither you nor root")
 
 
 def _parser() -> argparse.ArgumentParser:
