@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Any
 
+import aetheris_gateway.core.difference as core_difference
 import aetheris_gateway.http.body
+import aetheris_gateway.store.approvals as approval_store
+import asyncpg
 import grpc
 import httpx
 import pytest
@@ -13,11 +19,14 @@ from aetheris_chassis.client import open_channel
 from aetheris_gateway.app import serve
 from aetheris_gateway.http.origin import AllowedHosts
 from aetheris_gateway.identity import Identity
+from aetheris_gateway.service.record import RecordService
 from aetheris_gateway.settings import Settings
+from aetheris_journal import events as e
 from aetheris_kernel.errors import Invalid
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.gateway.v1 import signals_pb2 as signals_pb
 from aetheris_proto.gateway.v1 import signals_pb2_grpc
+from aetheris_proto.ledger.v1 import event_pb2 as ledger_pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
 
 from .test_hostile import exchange
@@ -265,3 +274,138 @@ async def test_m3_a_body_that_drips_is_answered_and_its_connection_closed(world,
 
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"connection: close" in answer.lower()
+
+
+# --- S6: small requests that cost much
+
+
+async def edited_approval(world, http, job: str, path: str, *, elements: int = 2_000, approvers: int = 3) -> str:
+    """An approval with long arguments, which several approvers have edited; it waits for one more."""
+    arguments = json.dumps(list(range(elements)))
+    request = signals_pb.OpenApprovalRequest(
+        job_id=job, path=path, tenant="default", approver="cfo", title="Pay?", arguments=arguments.encode(),
+        quorum=approvers + 1,
+    )  # fmt: skip
+    async with world.grpc() as stubs:
+        approval = (await stubs.signals.OpenApproval(request)).approval_id
+    for n in range(approvers):
+        who = {"Aetheris-Actor": f"a{n}", "Aetheris-Roles": "cfo"}
+        edit = {"arguments": [-1, *range(1, elements)]}
+        answer = await http.post(f"/api/approvals/{approval}/approve", json=edit, headers=who)
+        assert answer.status_code == 200, answer.text
+    return approval
+
+
+async def test_s6_what_an_edit_changed_is_computed_when_it_is_made_and_not_for_each_reader(world, http, monkeypatch):
+    approval = await edited_approval(world, http, world.scheduler.add(), "0")
+
+    def again(before, after):
+        raise AssertionError("it is computed for a reader")
+
+    monkeypatch.setattr(core_difference, "difference", again)
+    shown = await http.get(f"/api/approvals/{approval}")
+    listed = await http.get("/api/approvals")
+    page = await http.get("/approvals")
+
+    assert [vote["diff"] for vote in shown.json()["decisions"]] == [[{"path": "/0", "from": 0, "to": -1}]] * 3
+    assert listed.json()["approvals"] == [shown.json()]
+    assert page.status_code == 200
+
+
+async def test_s6_a_decision_from_before_differences_were_stored_still_shows_its_own(world, http):
+    approval = await edited_approval(world, http, world.scheduler.add(), "0", elements=3, approvers=1)
+    connection = await asyncpg.connect(world.dsn)
+    try:
+        await connection.execute("UPDATE gateway.decisions SET difference = NULL")
+    finally:
+        await connection.close()
+    shown = (await http.get(f"/api/approvals/{approval}")).json()
+
+    assert shown["decisions"][0]["diff"] == [{"path": "/0", "from": 0, "to": -1}]
+
+
+async def test_s6_a_page_of_approvals_ends_at_its_bytes_and_the_pages_show_them_all(world, http, monkeypatch):
+    monkeypatch.setattr(approval_store, "PAGE_BYTES_MAX", 30_000)
+    job = world.scheduler.add()
+    made = [await edited_approval(world, http, job, str(n), approvers=0) for n in range(6)]
+    for states in ([], ["pending", "approved"]):
+        found: list[str] = []
+        sizes: list[int] = []
+        cursor = ""
+        while True:
+            answer = (await http.get("/api/approvals", params={"state": states, "cursor": cursor})).json()
+            found += [each["id"] for each in answer["approvals"]]
+            sizes.append(len(answer["approvals"]))
+            cursor = answer["next_cursor"] or ""
+            if not cursor:
+                break
+
+        assert found == made
+        assert max(sizes) == 3, "each has some 11 kB"
+
+
+async def test_s6_the_page_of_doubts_reads_commits_and_no_whole_record(world, http, monkeypatch):
+    """Twenty traces of 6 MB each took the gateway to a gigabyte."""
+    job = world.scheduler.add(scheduler_pb.JOB_STATE_PARKED)
+    now = datetime.now(UTC)
+    await world.append(job, [e.JobCreated("tester", "default", "default", b"{}", at=now)])
+    for n in range(5):
+        await world.append(job, [e.EffectStarted(str(n), f"tool-{n}", b"[%d]" % n, f"key-{n}", 1, at=now)])
+    await world.append(job, [e.EffectInDoubt(str(n), f"key-{n}", f"reason-{n}", at=now) for n in range(5)])
+    read: list[int] = []
+    real = RecordService._page
+
+    async def noted(self, job_id, after_seq, size):
+        read.append(size)
+        return await real(self, job_id, after_seq, size)
+
+    monkeypatch.setattr(RecordService, "_page", noted)
+    page = (await http.get("/effects")).text
+
+    assert all(f"tool-{n}" in page and f"reason-{n}" in page for n in range(5))
+    assert read == [1] * 10
+
+
+# --- S5: the database's owner changes what readers see
+
+
+CREATED = {"input": b'{"args":[100]}', "actor": "alice", "idempotency_key": "k", "parent_job_id": ""}
+
+
+@pytest.mark.parametrize(
+    ("end", "changed", "seq"),
+    [
+        ("completed", {}, 0),
+        ("failed", {}, 0),
+        ("completed", {"result": b'{"paid":999}'}, 2),
+        ("completed", {"result": b""}, 2),
+        ("failed", {"failure": ledger_pb.Failure(type="Refused", message="the customer asked for it")}, 2),
+        ("failed", {"state": scheduler_pb.JOB_STATE_COMPLETED}, 3),
+        ("completed", {"input": b'{"args":[1]}'}, 1),
+        ("completed", {"actor": "mallory"}, 1),
+        ("completed", {"agent": "other"}, 1),
+        ("completed", {"parent_job_id": "019b0000-0000-7000-8000-000000000000"}, 1),
+        ("completed", {"idempotency_key": ""}, 1),
+    ],
+)
+async def test_s5_a_row_that_says_something_else_than_the_chain_is_named(world, http, end, changed, seq):
+    now = datetime.now(UTC)
+    last = (
+        e.JobCompleted(b'{"paid":100}', at=now)
+        if end == "completed"
+        else e.JobFailed(e.Failure("Refused", "no money"), at=now)
+    )
+    row: dict[str, Any] = {**CREATED, "agent": "tester"}
+    if end == "completed":
+        row |= {"state": scheduler_pb.JOB_STATE_COMPLETED, "result": b'{"paid":100}'}
+    else:
+        row |= {
+            "state": scheduler_pb.JOB_STATE_FAILED,
+            "failure": ledger_pb.Failure(type="Refused", message="no money"),
+        }
+    job = world.scheduler.add(**{**row, **changed})
+    created = e.JobCreated("tester", "default", "default", CREATED["input"], idempotency_key="k", actor="alice", at=now)
+    await world.append(job, [created, e.JobLeased(1, "r", at=now)], [last])
+    verdict = (await http.get(f"/api/jobs/{job}/verify")).json()
+
+    assert (verdict["intact"], verdict["bad_seq"] or 0) == (seq == 0, seq), verdict

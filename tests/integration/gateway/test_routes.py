@@ -271,7 +271,7 @@ async def test_a_trace_shows_the_steps_as_seed_snippets_read_them(world, http):
 
 
 async def test_a_chain_is_verified_and_a_cut_off_tail_is_seen(world, http):
-    whole = world.scheduler.add(scheduler_pb.JOB_STATE_COMPLETED)
+    whole = world.scheduler.add(scheduler_pb.JOB_STATE_COMPLETED, result=b"1")
     cut = world.scheduler.add(scheduler_pb.JOB_STATE_COMPLETED)
     gone = world.scheduler.add(scheduler_pb.JOB_STATE_FAILED)
     other = world.scheduler.add(scheduler_pb.JOB_STATE_CANCELLED)

@@ -64,7 +64,8 @@ class StandIn(scheduler_pb2_grpc.SchedulerServicer):
         self.before: Callable[[str], Coroutine[Any, Any, None]] | None = None
 
     def add(self, state: pb.JobState = pb.JOB_STATE_PARKED, *, tenant: str = "default", **fields: Any) -> str:
-        job = pb.Job(job_id=str(CLOCK.new_id()), tenant=tenant, agent="tester", queue="default", state=state, **fields)
+        given: dict[str, Any] = {"agent": "tester", "queue": "default", "input": b'{"message":"hi"}', **fields}
+        job = pb.Job(job_id=str(CLOCK.new_id()), tenant=tenant, state=state, **given)
         job.create_time.FromDatetime(datetime.now(UTC))
         self.jobs[job.job_id] = job
         return job.job_id

@@ -22,7 +22,8 @@ from aetheris_proto.ledger.v1 import event_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aetheris_gateway.core import intake, requests
-from aetheris_gateway.core.approval import ApprovalRequest
+from aetheris_gateway.core.approval import ApprovalRequest, Decision
+from aetheris_gateway.core.difference import json_difference
 from aetheris_gateway.core.steps import TracedStep
 from aetheris_gateway.store.approvals import StoredApproval
 from aetheris_gateway.store.inbox import EntryKind, InboxEntry
@@ -214,6 +215,7 @@ def approval_to_wire(stored: StoredApproval, now: datetime) -> pb.Approval:
                 edited=decision.edited,
                 decide_time=codec.to_timestamp(decision.at),
                 delegate=decision.delegate,
+                difference=_difference(request.arguments, decision),
             )
             for decision in stored.approval.decisions
         ],
@@ -223,6 +225,12 @@ def approval_to_wire(stored: StoredApproval, now: datetime) -> pb.Approval:
         requester_may_decide=request.requester_may_decide,
         tenant=stored.tenant,
     )
+
+
+def _difference(arguments: bytes, decision: Decision) -> bytes:
+    if not decision.edited or decision.difference:
+        return decision.difference
+    return json_difference(arguments, decision.edited)
 
 
 def step_to_wire(step: TracedStep) -> pb.TraceStep:

@@ -147,6 +147,7 @@ def effect(row: Effect) -> pb.Effect:
         result_digest=row.result_digest,
         lease=row.lease,
         update_time=_timestamp(updated_us),
+        outcome_seq=row.outcome_seq,
     )
     # The resolution of a settled effect is kept, so that leaving the same one again changes nothing, and not sent: the
     # job's holder has nothing left to do with it.

@@ -64,6 +64,8 @@ class Decision:
     at: datetime
     edited: bytes = b""  # the arguments as the approver edited them; empty if not edited
     delegate: str = ""
+    # What the edit changed, JSON. Empty without an edit, and in decisions from before it was stored.
+    difference: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +95,18 @@ class Approval:
 
 
 def decide(
-    approval: Approval, person: Person, *, approved: bool, comment: str, edited: bytes, now: datetime
+    approval: Approval,
+    person: Person,
+    *,
+    approved: bool,
+    comment: str,
+    edited: bytes,
+    difference: bytes = b"",
+    now: datetime,
 ) -> Approval:
     """The approval with this person's vote and the state that follows. Repeating the same vote changes nothing."""
     if edited == approval.request.arguments:
-        edited = b""
+        edited = difference = b""
     vote = Vote.YES if approved else Vote.NO
     if any((earlier.actor, earlier.vote, earlier.edited) == (person.actor, vote, edited) for earlier in approval.votes):
         return approval
@@ -107,7 +116,7 @@ def decide(
         raise Invalid("this approval has no arguments to edit", field="arguments")
     if edited and not approved:
         raise Invalid("only a yes can edit the arguments", field="arguments")
-    decided = _with(approval, Decision(person.actor, vote, comment, now, edited))
+    decided = _with(approval, Decision(person.actor, vote, comment, now, edited, difference=difference))
     if not approved:
         return replace(decided, state=ApprovalState.REJECTED)
     yeses = [decision for decision in decided.votes if decision.vote is Vote.YES]

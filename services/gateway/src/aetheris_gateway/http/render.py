@@ -37,6 +37,11 @@ def embed(raw: bytes) -> Json | str | None:
     return Json(text)
 
 
+def checked_json(raw: bytes) -> Json | None:
+    """How JSON stands in an answer that was checked when it was accepted. It is not parsed again for each reader."""
+    return Json(raw.decode()) if raw else None
+
+
 def moment(at: datetime) -> str:
     """A moment in UTC, always with six digits of a second, so that such texts sort as the moments do."""
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")

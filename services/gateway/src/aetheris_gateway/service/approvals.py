@@ -9,7 +9,6 @@ and the others are refused with the state that it left.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from uuid import UUID
 
@@ -24,7 +23,7 @@ from aetheris_gateway import convert
 from aetheris_gateway.core import approval as core
 from aetheris_gateway.core import intake
 from aetheris_gateway.core.approval import Approval
-from aetheris_gateway.core.difference import difference
+from aetheris_gateway.core.difference import NO_CHANGES, json_difference
 from aetheris_gateway.core.requests import NewDecision
 from aetheris_gateway.identity import Caller
 from aetheris_gateway.metrics import APPROVALS
@@ -57,18 +56,18 @@ class ApprovalService:
 
     async def list(self, caller: Caller, request: pb.ListApprovalsRequest) -> pb.ListApprovalsResponse:
         size, now = page_size(request.page_size), self._clock.now()
-        found = await self._store.list(
+        found, more = await self._store.list(
             caller.tenant,
             states=[convert.approval_state(state) for state in request.states] or [ApprovalState.PENDING],
             now=now,
             job_id=parse_job_id(request.job_id) if request.job_id else None,
             approver=intake.approver(request.approver, "approver") if request.approver else "",
             after=_cursor(request.page_token),
-            limit=size + 1,
+            limit=size,
         )
-        token = str(found[size - 1].approval_id) if len(found) > size else ""
         return pb.ListApprovalsResponse(
-            approvals=[convert.approval_to_wire(stored, now) for stored in found[:size]], next_page_token=token
+            approvals=[convert.approval_to_wire(stored, now) for stored in found],
+            next_page_token=str(found[-1].approval_id) if more else "",
         )
 
     async def decide(self, caller: Caller, new: NewDecision) -> pb.DecideResponse:
@@ -78,9 +77,15 @@ class ApprovalService:
             before, now = stored.approval, self._clock.now()
             if new.delegate:
                 return core.delegate(before, caller.person, to=new.delegate, comment=new.comment, now=now), None
-            edited = _unless_the_same(new.edited.raw if new.edited else b"", before.request.arguments)
+            edited, changes = _edit(before.request.arguments, new.edited.raw if new.edited else b"")
             after = core.decide(
-                before, caller.person, approved=new.approved, comment=new.comment, edited=edited, now=now
+                before,
+                caller.person,
+                approved=new.approved,
+                comment=new.comment,
+                edited=edited,
+                difference=changes,
+                now=now,
             )
             closes = after is not before and after.state is not ApprovalState.PENDING
             return after, self._entry(stored, after, caller) if closes else None
@@ -161,7 +166,9 @@ class ApprovalService:
 def verdict_of(approval: Approval) -> bytes:
     """The verdict that the job receives: JSON, with the arguments byte for byte as they were asked or edited."""
     arguments = approval.arguments
-    changes = intake.dump(_difference(approval.request.arguments, arguments))
+    # The yes that edited the arguments has the difference; one from before it was stored has not.
+    edit = next((vote for vote in approval.votes if vote.edited and vote.edited == arguments), None)
+    changes = (edit.difference if edit else b"") or json_difference(approval.request.arguments, arguments)
     decisions = intake.dump(
         [
             {
@@ -182,13 +189,12 @@ def verdict_of(approval: Approval) -> bytes:
     )
 
 
-def _difference(before: bytes, edited: bytes) -> list[dict[str, object]]:
-    return [] if before == edited else difference(json.loads(before), json.loads(edited))
-
-
-def _unless_the_same(edited: bytes, before: bytes) -> bytes:
-    """The edited arguments; nothing, if they are the same value in another spelling."""
-    return b"" if edited and before and not _difference(before, edited) else edited
+def _edit(before: bytes, edited: bytes) -> tuple[bytes, bytes]:
+    """The edited arguments and what they change; nothing, if they are the same value in another spelling."""
+    if not edited or not before:
+        return edited, b""
+    changes = json_difference(before, edited)
+    return (b"", b"") if changes == NO_CHANGES else (edited, changes)
 
 
 def _cursor(token: str) -> UUID | None:

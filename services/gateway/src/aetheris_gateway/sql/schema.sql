@@ -99,3 +99,7 @@ CREATE TABLE gateway.token_keys (
     CONSTRAINT token_keys_pkey PRIMARY KEY (id),
     CONSTRAINT token_keys_are_long CHECK (octet_length(secret) >= 32)
 );
+
+-- What an edit of the arguments changed, JSON, computed once, when the decision is made. It is NULL in rows that are older
+-- than this column, and for those it is computed when they are read.
+ALTER TABLE gateway.decisions ADD COLUMN difference bytea;

@@ -21,6 +21,9 @@ from aetheris_kernel.errors import NotFound
 from aetheris_gateway.core.approval import Approval, ApprovalRequest, Decision
 from aetheris_gateway.store.inbox import EntryDraft, write_entries
 
+# A page of approvals fits into one gRPC message.
+PAGE_BYTES_MAX = 8 * 1024 * 1024
+
 _sql = load_queries("aetheris_gateway")
 
 _STATE_CODES = {
@@ -91,14 +94,17 @@ class ApprovalStore:
         approver: str,
         after: UUID | None,
         limit: int,
-    ) -> list[StoredApproval]:
+    ) -> tuple[list[StoredApproval], bool]:
+        """A page, which ends at `limit` approvals or at PAGE_BYTES_MAX, and whether more follow."""
+        page = (limit + 1, PAGE_BYTES_MAX)
         async with acquiring(self._pool) as connection:
             if list(states) == [ApprovalState.PENDING]:
-                rows = await connection.fetch(_sql.pending_approvals, tenant, after, now, job_id, approver, limit)
+                rows = await connection.fetch(_sql.pending_approvals, tenant, after, now, job_id, approver, *page)
             else:
                 codes = [_STATE_CODES[state] for state in states]
-                rows = await connection.fetch(_sql.approvals, tenant, after, now, codes, job_id, approver, limit)
-            return await _with_decisions(connection, rows)
+                rows = await connection.fetch(_sql.approvals, tenant, after, now, codes, job_id, approver, *page)
+            more = bool(rows) and rows[0]["found"] > len(rows[:limit])
+            return await _with_decisions(connection, rows[:limit]), more
 
     async def change(
         self, tenant: str, approval_id: UUID, decide: Callable[[StoredApproval], tuple[Approval, EntryDraft | None]]
@@ -120,6 +126,7 @@ class ApprovalStore:
                     decision.edited,
                     decision.delegate,
                     decision.at,
+                    decision.difference,
                 )
             if after.state is not before.approval.state:
                 await connection.execute(_sql.set_approval_state, approval_id, _STATE_CODES[after.state])
@@ -150,6 +157,7 @@ async def _with_decisions(connection: Any, rows: Sequence[Any]) -> list[StoredAp
                 row["decided_at"],
                 row["edited"],
                 row["delegate"],
+                row["difference"] or b"",
             )
         )
     return [_stored(row, decisions[row["id"]]) for row in rows]

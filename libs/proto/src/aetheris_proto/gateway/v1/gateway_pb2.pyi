@@ -291,20 +291,22 @@ class Approval(_message.Message):
     def __init__(self, approval_id: _Optional[str] = ..., job_id: _Optional[str] = ..., path: _Optional[str] = ..., approver: _Optional[str] = ..., title: _Optional[str] = ..., detail: _Optional[bytes] = ..., requester: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quorum: _Optional[int] = ..., decisions: _Optional[_Iterable[_Union[Decision, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[Approval.State, str]] = ..., arguments: _Optional[bytes] = ..., requester_may_decide: _Optional[bool] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("actor", "approved", "comment", "edited", "decide_time", "delegate")
+    __slots__ = ("actor", "approved", "comment", "edited", "decide_time", "delegate", "difference")
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     APPROVED_FIELD_NUMBER: _ClassVar[int]
     COMMENT_FIELD_NUMBER: _ClassVar[int]
     EDITED_FIELD_NUMBER: _ClassVar[int]
     DECIDE_TIME_FIELD_NUMBER: _ClassVar[int]
     DELEGATE_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
     actor: str
     approved: bool
     comment: str
     edited: bytes
     decide_time: _timestamp_pb2.Timestamp
     delegate: str
-    def __init__(self, actor: _Optional[str] = ..., approved: _Optional[bool] = ..., comment: _Optional[str] = ..., edited: _Optional[bytes] = ..., decide_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delegate: _Optional[str] = ...) -> None: ...
+    difference: bytes
+    def __init__(self, actor: _Optional[str] = ..., approved: _Optional[bool] = ..., comment: _Optional[str] = ..., edited: _Optional[bytes] = ..., decide_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delegate: _Optional[str] = ..., difference: _Optional[bytes] = ...) -> None: ...
 
 class GetApprovalRequest(_message.Message):
     __slots__ = ("approval_id",)

@@ -283,7 +283,7 @@ class ExportResponse(_message.Message):
     def __init__(self, chunk: _Optional[bytes] = ...) -> None: ...
 
 class Effect(_message.Message):
-    __slots__ = ("tenant", "key", "job_id", "seq", "tool", "arguments_digest", "state", "result_digest", "lease", "note", "update_time")
+    __slots__ = ("tenant", "key", "job_id", "seq", "tool", "arguments_digest", "state", "result_digest", "lease", "note", "update_time", "outcome_seq")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
@@ -295,6 +295,7 @@ class Effect(_message.Message):
     LEASE_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_SEQ_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     key: str
     job_id: str
@@ -306,7 +307,8 @@ class Effect(_message.Message):
     lease: int
     note: EffectNote
     update_time: _timestamp_pb2.Timestamp
-    def __init__(self, tenant: _Optional[str] = ..., key: _Optional[str] = ..., job_id: _Optional[str] = ..., seq: _Optional[int] = ..., tool: _Optional[str] = ..., arguments_digest: _Optional[bytes] = ..., state: _Optional[_Union[EffectState, str]] = ..., result_digest: _Optional[bytes] = ..., lease: _Optional[int] = ..., note: _Optional[_Union[EffectNote, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    outcome_seq: int
+    def __init__(self, tenant: _Optional[str] = ..., key: _Optional[str] = ..., job_id: _Optional[str] = ..., seq: _Optional[int] = ..., tool: _Optional[str] = ..., arguments_digest: _Optional[bytes] = ..., state: _Optional[_Union[EffectState, str]] = ..., result_digest: _Optional[bytes] = ..., lease: _Optional[int] = ..., note: _Optional[_Union[EffectNote, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., outcome_seq: _Optional[int] = ...) -> None: ...
 
 class EffectNote(_message.Message):
     __slots__ = ("verdict", "source", "result", "actor", "text")

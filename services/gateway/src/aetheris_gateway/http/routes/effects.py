@@ -25,12 +25,15 @@ from aetheris_gateway.identity import Caller
 from aetheris_gateway.service import GatewayServices
 
 PAGE_ROWS = 20
-_TRACE_S = 2.0
+_RECORD_S = 2.0
+# How many commits the pages of all readers hold at once.
+_COMMITS_AT_ONCE = 4
 
 
 class EffectRoutes:
     def __init__(self, services: GatewayServices) -> None:
         self._services = services
+        self._reading = asyncio.Semaphore(_COMMITS_AT_ONCE)
 
     def _caller(self, request: Request) -> Caller:
         return self._services.identity.caller(request.headers)
@@ -52,23 +55,19 @@ class EffectRoutes:
         caller = self._caller(request)
         wanted = pb.ListEffectsRequest(state="EFFECT_STATE_IN_DOUBT", page_size=PAGE_ROWS, page_token=cursor)
         page = await self._services.effects.list(caller, wanted)
-        rows = await asyncio.gather(*(self._row(caller, effect) for effect in page.effects))
+        rows = await asyncio.gather(*(self._row(effect) for effect in page.effects))
         return pages.effects(rows, page.next_page_token or None)
 
-    async def _row(self, caller: Caller, effect: ledger_pb.Effect) -> pages.DoubtRow:
-        """The effect with its step's path, reason and arguments, if the job's trace is there within two seconds: the
-        page does not wait longer for them."""
+    async def _row(self, effect: ledger_pb.Effect) -> pages.DoubtRow:
+        """The effect with its path, reason and arguments, if the record gives them within two seconds. The page does
+        not wait longer for them."""
         shown, address = views.effect(effect), routes.RESOLVE_EFFECT.at(key=effect.key)
         try:
-            async with asyncio.timeout(_TRACE_S):
-                traced = await self._services.record.trace(caller, effect.job_id)
+            async with asyncio.timeout(_RECORD_S), self._reading:
+                doubt = await self._services.record.doubt(effect)
         except (TimeoutError, Refusal):
             return pages.DoubtRow(shown, address, "", "", None)
-        for step in traced.trace.steps:
-            if step.key == effect.key:
-                reason = step.doubts[-1].reason if step.doubts else ""
-                return pages.DoubtRow(shown, address, step.path, reason, embed(step.arguments))
-        return pages.DoubtRow(shown, address, "", "", None)
+        return pages.DoubtRow(shown, address, doubt.path, doubt.reason, embed(doubt.arguments))
 
     @endpoint(
         routes.RESOLVE_EFFECT,

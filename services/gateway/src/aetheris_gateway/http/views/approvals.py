@@ -8,8 +8,7 @@ from aetheris_api import approvals as shapes
 from aetheris_api.statuses import ApprovalState, Vote
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 
-from aetheris_gateway.core.difference import difference
-from aetheris_gateway.http.render import embed
+from aetheris_gateway.http.render import checked_json
 from aetheris_gateway.http.views.fields import stamp_of, time_of
 
 STATES: dict[pb.Approval.State, ApprovalState] = {
@@ -29,15 +28,15 @@ def approval(found: pb.Approval) -> shapes.Approval:
         state=STATES.get(found.state, "unknown"),
         approver=found.approver,
         title=found.title,
-        detail=embed(found.detail),
-        arguments=embed(found.arguments),
+        detail=checked_json(found.detail),
+        arguments=checked_json(found.arguments),
         requester=found.requester or None,
         requester_may_decide=found.requester_may_decide,
         quorum=found.quorum,
         yeses=sum(decision.approved for decision in found.decisions),
         deadline=time_of(found, "deadline"),
         created_at=stamp_of(found.create_time),
-        decisions=[_decision(decision, found.arguments) for decision in found.decisions],
+        decisions=[_decision(decision) for decision in found.decisions],
         links={
             "self": f"/api/approvals/{found.approval_id}",
             "job": f"/api/jobs/{found.job_id}",
@@ -46,14 +45,14 @@ def approval(found: pb.Approval) -> shapes.Approval:
     )
 
 
-def _decision(found: pb.Decision, arguments: bytes) -> shapes.Decision:
+def _decision(found: pb.Decision) -> shapes.Decision:
     vote = Vote.DELEGATED if found.delegate else Vote.YES if found.approved else Vote.NO
     return shapes.Decision(
         actor=found.actor,
         answer=vote,
         comment=found.comment,
-        arguments=embed(found.edited),
-        diff=difference(json.loads(arguments), json.loads(found.edited)) if found.edited else [],
+        arguments=checked_json(found.edited),
+        diff=json.loads(found.difference) if found.difference else [],
         delegate=found.delegate or None,
         at=stamp_of(found.decide_time),
     )

@@ -1,0 +1,54 @@
+"""Whether the scheduler's row of a job says what the job's chain says.
+
+The row is what readers are shown: the input, who submitted it, the result. The chain is what is protected. Each
+function returns the first difference, or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aetheris_journal.events import Event, JobCompleted, JobCreated, JobFailed
+from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
+
+
+def beginning(job: pb.Job, first: Event) -> str | None:
+    if not isinstance(first, JobCreated):
+        return "the chain does not begin with the job's creation"
+    row = {
+        "agent": job.agent,
+        "tenant": job.tenant,
+        "input": job.input,
+        "parent": job.parent_job_id,
+        "key": job.idempotency_key,
+        "actor": job.actor,
+        "source of the fork": job.fork.from_job_id,
+    }
+    chain = {
+        "agent": first.agent,
+        "tenant": first.tenant,
+        "input": first.input,
+        "parent": first.parent_job_id,
+        "key": first.idempotency_key,
+        "actor": first.actor,
+        "source of the fork": first.forked_from_job_id,
+    }
+    return _difference(row, chain)
+
+
+def end(job: pb.Job, last: Event) -> str | None:
+    match last:
+        case JobCompleted():
+            return _difference({"result": job.result}, {"result": last.result})
+        case JobFailed():
+            row = {"type of the failure": job.failure.type, "message of the failure": job.failure.message}
+            chain = {"type of the failure": last.failure.type, "message of the failure": last.failure.message}
+            return _difference(row, chain)
+        case _:
+            return None
+
+
+def _difference(row: Mapping[str, str | bytes], chain: Mapping[str, str | bytes]) -> str | None:
+    name = next((name for name in chain if row[name] != chain[name]), None)
+    # The values may be large, and are an author's text: the name is enough to look at both.
+    return None if name is None else f"the scheduler's row has another {name} than the chain"
