@@ -356,10 +356,10 @@ async def test_health_says_what_works(empty_world):
 async def test_grpc_says_the_same(world, http):
     async with world.grpc() as stubs:
         gateway = stubs.gateway
-        made = await gateway.Submit(pb.SubmitRequest(agent="default", message="hi"))
+        made = await gateway.Submit(pb.SubmitRequest(agent="tester", message="hi"))
         job = made.job.job_id
         await world.append(job, *history())
-        world.scheduler.finish(job)
+        world.scheduler.finish(job, result=b'{"total":1.10}')
         shown = await gateway.GetJob(pb.GetJobRequest(job_id=job))
         listed = await gateway.ListJobs(pb.ListJobsRequest())
         events = await gateway.ReadEvents(pb.ReadEventsRequest(job_id=job, page_size=3))

@@ -70,8 +70,9 @@ class StandIn(scheduler_pb2_grpc.SchedulerServicer):
         self.jobs[job.job_id] = job
         return job.job_id
 
-    def finish(self, job_id: str, state: pb.JobState = pb.JOB_STATE_COMPLETED) -> None:
+    def finish(self, job_id: str, state: pb.JobState = pb.JOB_STATE_COMPLETED, *, result: bytes = b"") -> None:
         self.jobs[job_id].state = state
+        self.jobs[job_id].result = result
         self.jobs[job_id].finish_time.FromDatetime(datetime.now(UTC))
         self.ended.setdefault(job_id, asyncio.Event()).set()
 

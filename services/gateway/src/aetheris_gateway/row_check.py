@@ -15,25 +15,16 @@ from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 def beginning(job: pb.Job, first: Event) -> str | None:
     if not isinstance(first, JobCreated):
         return "the chain does not begin with the job's creation"
-    row = {
-        "agent": job.agent,
-        "tenant": job.tenant,
-        "input": job.input,
-        "parent": job.parent_job_id,
-        "key": job.idempotency_key,
-        "actor": job.actor,
-        "source of the fork": job.fork.from_job_id,
-    }
-    chain = {
-        "agent": first.agent,
-        "tenant": first.tenant,
-        "input": first.input,
-        "parent": first.parent_job_id,
-        "key": first.idempotency_key,
-        "actor": first.actor,
-        "source of the fork": first.forked_from_job_id,
-    }
-    return _difference(row, chain)
+    row: dict[str, str | bytes] = {"agent": job.agent, "tenant": job.tenant, "parent": job.parent_job_id}
+    chain: dict[str, str | bytes] = {"agent": first.agent, "tenant": first.tenant, "parent": first.parent_job_id}
+    always = _difference(row | {"input": job.input}, chain | {"input": first.input})
+    if always is not None:
+        return always
+    row = {"key": job.idempotency_key, "requester": job.actor, "source of the fork": job.fork.from_job_id}
+    chain = {"key": first.idempotency_key, "requester": first.actor, "source of the fork": first.forked_from_job_id}
+    # Earlier versions did not record these.
+    recorded = {name: value for name, value in chain.items() if value}
+    return _difference(row, recorded)
 
 
 def end(job: pb.Job, last: Event) -> str | None:

@@ -65,7 +65,7 @@ class TracedJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class DoubtRecord:
     """Where in the agent's program an effect in doubt stands, why it is in doubt, and with which arguments."""
 
     path: str = ""
@@ -122,15 +122,15 @@ class RecordService:
         trace = trace_of(events) if len(events) < 500 else await asyncio.to_thread(trace_of, events)
         return TracedJob(job, trace, after, not more)
 
-    async def doubt(self, effect: ledger_pb.Effect) -> Doubt:
+    async def doubt(self, effect: ledger_pb.Effect) -> DoubtRecord:
         """What the record says about an effect in doubt, from the two commits that the effect's row names."""
         intents = [event for event in await self._commit(effect.job_id, effect.seq) if isinstance(event, EffectStarted)]
         intent = next((event for event in intents if event.key == effect.key), None)
         if intent is None:
-            return Doubt()
+            return DoubtRecord()
         ends = await self._commit(effect.job_id, effect.outcome_seq) if effect.outcome_seq else ()
         reasons = [event.reason for event in ends if isinstance(event, EffectInDoubt) and event.key == effect.key]
-        return Doubt(intent.path, reasons[-1] if reasons else "", intent.arguments)
+        return DoubtRecord(intent.path, reasons[-1] if reasons else "", intent.arguments)
 
     async def _commit(self, job_id: str, seq: int) -> Sequence[Event]:
         page = await self._page(job_id, seq - 1, 1)
