@@ -48,7 +48,7 @@ from .peer import Peer, submission
 
 COLUMNS = [field.name for field in dataclasses.fields(Job) if field.name != "runner_id"]
 T = TypeVar("T")
-TIMES = ("since", "created_at", "started_at", "wake_at", "start_after", "deadline")
+TIMES = ("since", "created_at", "started_at", "wake_at", "start_after", "deadline", "end_asked_at")
 
 
 class World:
@@ -193,6 +193,7 @@ def comparable(job: Job, before: Job) -> dict[str, Any]:
     seen["since"] = job.since != before.since
     seen["started_at"] = job.started_at is not None
     seen["progress_at"] = job.progress_at is not None
+    seen["end_asked_at"] = job.end_asked_at == before.end_asked_at
     seen["start_after"] = job.start_after == before.start_after
     seen["wake_at"] = "as before" if job.wake_at == before.wake_at else job.wake_at is not None
     return seen

@@ -88,7 +88,10 @@ async def _reads_by_index(world: PostgresWorld, *, generic: bool) -> None:
     blobs = [b"0" * 32] * 20
     cases: dict[str, tuple[Any, ...]] = {
         "claim": (sessions * 20, [runner.stream] * 20, ["agent-1"], None, 20, sessions),
-        "settle": (ids, numbers, ids, numbers, texts, now, [1.0] * 20, no, no, blobs, ["{}"] * 20),
+        "claim_ending": (sessions * 20, [runner.stream] * 20, 20, sessions),
+        "take_terminating": (5.0, 100),
+        "terminate": (ids, texts, texts),
+        "settle": (ids, numbers, ids, numbers, texts, now, [1.0] * 20, no, no, blobs, ["{}"] * 20, no),
         "progress": (ids, numbers, ids, [1.0] * 20, texts),
         "wake_parents": (ids,),
         "number_ends": (ids, ids),
@@ -111,7 +114,7 @@ async def _reads_by_index(world: PostgresWorld, *, generic: bool) -> None:
         "ended": (ids,),
         "list": ("acme", [1, 2, 3], ids[0], None, None, 100),
         "list_children": ("acme", [1, 2, 3], ids[0], None, None, 100, ids[0]),
-        "stuck": ("acme", world.clock.now(), ids[0], 300.0, 60.0, 100),
+        "stuck": ("acme", world.clock.now(), ids[0], 300.0, 60.0, 100, 10.0),
         "close_session": (runner.session, runner.stream),
         "runners": ("", ids[0], 10),
         "ready_in_queues": (["default"], 10),
@@ -223,7 +226,7 @@ async def test_what_an_operator_asks_does_not_read_the_crowd(crowded: PostgresWo
     assert await store.list_jobs(JobListing(tenant="acme", states=[JobState.FAILED], limit=100)) == []
     last = UUID(int=(1 << 128) - 1)
     asked: dict[str, list[tuple[Any, ...]]] = {
-        "stuck": [("acme", datetime(9999, 1, 1, tzinfo=UTC), last, 300.0, 60.0, 100)],
+        "stuck": [("acme", datetime(9999, 1, 1, tzinfo=UTC), last, 300.0, 60.0, 100, 10.0)],
         "list": [("acme", [state], last, None, None, 100) for state in (JobState.PARKED, JobState.FAILED)],
     }
     (row,) = await crowded.sql("SELECT pg_relation_size('scheduler.jobs') / 8192 AS blocks")

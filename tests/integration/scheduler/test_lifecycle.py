@@ -25,6 +25,7 @@ from aetheris_scheduler.core.lifecycle import (
     Requeue,
     Resume,
     Revoke,
+    Terminate,
     Wake,
 )
 from aetheris_scheduler.core.session import Hello
@@ -56,6 +57,9 @@ def every_job(world: World, holder: UUID) -> Iterator[Job]:
                     **flag,
                 )
                 yield from _parked(made, world) if state is JobState.PARKED else [made]
+                if made.cancel:
+                    made = replace(made, id=world.clock.new_id(), terminate=True, end_asked_at=now - 9 * HOUR)
+                    yield from _parked(made, world) if state is JobState.PARKED else [made]
 
 
 def _parked(made: Job, world: World) -> Iterator[Job]:
@@ -88,6 +92,8 @@ EVENTS: list[Event] = [
     Wake(),
     Fire(),
     Cancel("no longer needed", "ada"),
+    Terminate("at once", "ada"),
+    Release("owes", needs_code=True),
     Pause(),
     Resume(),
     Requeue(),
@@ -146,7 +152,7 @@ def _older(job: Job, shift: timedelta, world: World) -> Job:
         return job
     moved = {
         name: getattr(job, name) - shift
-        for name in ("since", "created_at", "wake_at", "start_after")
+        for name in ("since", "created_at", "wake_at", "start_after", "end_asked_at")
         if getattr(job, name)
     }
     return replace(job, **moved)

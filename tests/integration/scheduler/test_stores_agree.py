@@ -13,7 +13,18 @@ import pytest
 from aetheris_kernel.errors import Refusal
 from aetheris_scheduler.core.claim import Claim, Slot
 from aetheris_scheduler.core.job import JobState
-from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Pause, Progress, Release, Requeue, Resume, Wake
+from aetheris_scheduler.core.lifecycle import (
+    Cancel,
+    End,
+    Park,
+    Pause,
+    Progress,
+    Release,
+    Requeue,
+    Resume,
+    Terminate,
+    Wake,
+)
 from aetheris_scheduler.core.session import Hello, Skills
 from aetheris_scheduler.store.contract import Ends
 from aetheris_scheduler.store.tick import JobOrder, JobOutcome, Placement, Submitted, Sweep, Tick, Ticked
@@ -30,13 +41,14 @@ SAID = [
     Park("doubt", operator=True),
     Release("bye"),
     Release("away", timedelta(days=9)),
+    Release("owes", needs_code=True),
     End(JobState.COMPLETED, b"1"),
     End(JobState.FAILED),
     Progress(),
     Progress(0.5, "half"),
     Progress(note="still at it"),
 ]
-ORDERS = [Wake(), Wake(), Cancel("enough", "ada"), Pause(), Resume(), Requeue()]
+ORDERS = [Wake(), Wake(), Cancel("enough", "ada"), Terminate("now", "bob"), Pause(), Resume(), Requeue()]
 AGENTS = ["a", "b", "c"]
 
 
@@ -64,9 +76,12 @@ class Dice:
                 )
                 for job in held
             ],
-            sweep=Sweep(timers=True, deadlines=True, sessions=True, crash_limit=3) if draw.random() < 0.3 else None,
+            sweep=Sweep(timers=True, deadlines=True, sessions=True, terminations=True, crash_limit=3)
+            if draw.random() < 0.3
+            else None,
             placements=[Placement(self._submission(), self._slot()) for _ in range(draw.randrange(3))],
             orders=[JobOrder(job, draw.choice(ORDERS)) for job in some],
+            ending=[slot for slot in (self._slot(), self._slot()) if slot is not None],
             claims=[self._claim()] if self.runners and draw.random() < 0.7 else [],
         )
 
@@ -108,6 +123,7 @@ def answers(ticked: Ticked) -> Any:
         ],
         [(answer.state, _reason(answer.refused), answer.notice) for answer in ticked.ordered],
         [(leased.job.id, leased.job.session, leased.job.lease, leased.job.input) for leased in ticked.leased],
+        ticked.ending,
         ticked.claimed,
         sorted(ticked.expired),
         sorted((lost.job, lost.lease, lost.poisoned) for lost in ticked.lost),
@@ -136,6 +152,7 @@ async def jobs_of(world: World, ids: Sequence[UUID]) -> Any:
             wake_at=job.wake_at and PAST,
             start_after=job.start_after and PAST,
             deadline=job.deadline and PAST,
+            end_asked_at=job.end_asked_at and PAST,
             **moments,
         )
         for job in found
@@ -151,7 +168,8 @@ async def test_the_same_ticks_have_the_same_answers_and_leave_the_same_jobs(
     dice = Dice(seed, worlds[0])
     for number in range(STEPS):
         if dice.random.random() < 0.2:
-            hello = Hello(dice.world.clock.new_id(), dice.world.clock.new_id(), capacity=9)
+            agents = tuple(dice.random.sample(AGENTS, 2)) if dice.random.random() < 0.7 else ("*",)
+            hello = Hello(dice.world.clock.new_id(), dice.world.clock.new_id(), capacity=9, agents=agents)
             dice.runners.append(hello)
             for world in worlds:
                 await world.store.open(hello, lease_s=60)

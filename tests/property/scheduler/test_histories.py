@@ -9,7 +9,18 @@ from uuid import UUID
 
 from aetheris_scheduler.core.claim import Claim, Slot
 from aetheris_scheduler.core.job import Job, JobState
-from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Pause, Progress, Release, Requeue, Resume, Wake
+from aetheris_scheduler.core.lifecycle import (
+    Cancel,
+    End,
+    Park,
+    Pause,
+    Progress,
+    Release,
+    Requeue,
+    Resume,
+    Terminate,
+    Wake,
+)
 from aetheris_scheduler.core.session import Hello, Skills
 from aetheris_scheduler.core.submission import Submission, checked
 from aetheris_scheduler.store.memory import MemoryStore
@@ -27,7 +38,7 @@ SAID = [
     End(JobState.COMPLETED),
     Progress(),
 ]
-ORDERS = [Wake(), Cancel(), Pause(), Resume(), Requeue()]
+ORDERS = [Wake(), Cancel(), Terminate(), Pause(), Resume(), Requeue()]
 
 # What happens, with small numbers that choose among the jobs and runners there are.
 STEPS = st.lists(

@@ -24,6 +24,7 @@ from aetheris_scheduler.core.lifecycle import (
     Requeue,
     Resume,
     Revoke,
+    Terminate,
     Wake,
 )
 
@@ -33,7 +34,7 @@ HOLDER = UUID(int=7)
 EVENTS: list[Any] = [
     Lease(HOLDER), Park("x"), Park("x", LATER), Park("x", operator=True), Release(), Release("", timedelta(seconds=5)),
     *(End(state) for state in ENDED), Progress(), Lose(1), Lose(8), Revoke(), Wake(), Fire(), Cancel(), Pause(),
-    Resume(), Requeue(),
+    Resume(), Requeue(), Terminate(), Release(needs_code=True),
 ]  # fmt: skip
 
 
@@ -99,7 +100,19 @@ def test_a_cancel_is_never_forgotten_and_never_held_up(event: Any) -> None:
             assert after.state is not JobState.PARKED or job.cancel
 
 
-@pytest.mark.parametrize("news", [Wake(), Cancel(), Resume(), Requeue()], ids=str)
+@pytest.mark.parametrize("event", EVENTS, ids=str)
+def test_an_order_to_terminate_is_never_forgotten_and_is_an_order_to_end(event: Any) -> None:
+    for job in jobs(*OPEN):
+        for asked in (job, lifecycle.evolve(job, Terminate(), NOW)):
+            after = lifecycle.evolve(asked, event, LATER)
+            assert after.terminate >= asked.terminate
+            assert after.cancel >= after.terminate
+            if isinstance(event, Terminate):
+                assert after.terminate
+                assert not after.paused or job.cancel
+
+
+@pytest.mark.parametrize("news", [Wake(), Cancel(), Terminate(), Resume(), Requeue()], ids=str)
 def test_what_comes_to_a_held_job_keeps_it_from_parking_unseen(news: Any) -> None:
     for job in jobs(JobState.LEASED):
         told = lifecycle.decide(job, news).notice is not None
@@ -111,13 +124,13 @@ def test_what_comes_to_a_held_job_keeps_it_from_parking_unseen(news: Any) -> Non
 
 def test_orders_twice_are_orders_once() -> None:
     for job in jobs(*JobState):
-        for order in (Wake(), Cancel("a", "b"), Pause(), Resume()):
+        for order in (Wake(), Cancel("a", "b"), Terminate("a", "b"), Pause(), Resume()):
             once = lifecycle.evolve(job, order, LATER)
             assert lifecycle.evolve(once, order, LATER) == once
 
 
 def test_a_refusal_depends_on_the_state_alone() -> None:
-    for state, order in itertools.product(JobState, (Wake(), Cancel(), Pause(), Resume(), Requeue())):
+    for state, order in itertools.product(JobState, (Wake(), Cancel(), Terminate(), Pause(), Resume(), Requeue())):
         rules = lifecycle.TABLE.get((state, type(order)), ())
         assert len({transition.refuse for _, transition in rules}) <= 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -16,9 +16,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from aetheris_scheduler.core import outcome as outcomes
 from aetheris_scheduler.core.job import Failure, Fork, Job, JobState
-from aetheris_scheduler.core.lifecycle import Cancel, Notice, Outcome
+from aetheris_scheduler.core.lifecycle import Cancel, Notice, Outcome, Terminate
 from aetheris_scheduler.core.page import JobListing, checked_listing, job_after, page_size
-from aetheris_scheduler.core.session import Hello
+from aetheris_scheduler.core.session import Feature, Hello
 from aetheris_scheduler.core.stuck import Diagnosis
 from aetheris_scheduler.core.submission import Submission, checked
 from aetheris_scheduler.runners.outbox import WorkFrame
@@ -103,6 +103,16 @@ def cancel(request: pb.CancelRequest) -> Cancel:
     return outcomes.cancel(request.reason, request.actor)
 
 
+def terminate(request: pb.TerminateRequest) -> Terminate:
+    return outcomes.terminate(request.reason, request.actor)
+
+
+_FEATURES = {
+    pb.FEATURE_END_WITHOUT_CODE: Feature.END_WITHOUT_CODE,
+    pb.FEATURE_TERMINATE: Feature.TERMINATE,
+}
+
+
 def hello(message: pb.Hello, stream: UUID) -> Hello:
     try:
         session = UUID(message.session_id)
@@ -116,6 +126,8 @@ def hello(message: pb.Hello, stream: UUID) -> Hello:
         queues=tuple(message.queues),
         capacity=message.capacity,
         held={parse_job_id(held.job_id): held.lease for held in message.held},
+        # A feature of a later release is none that this scheduler uses.
+        features=frozenset(_FEATURES[number] for number in message.features if number in _FEATURES),
     )
 
 
@@ -136,7 +148,7 @@ def _what(message: pb.Outcome) -> Outcome:
             return outcomes.end(_STATE_OF.get(ended.state), ended.result, failure)
         case "released":
             delay = timedelta(seconds=seconds(message.released.delay, outcomes.DELAY_MAX.total_seconds()))
-            return outcomes.release(message.released.reason, delay)
+            return outcomes.release(message.released.reason, delay, needs_code=message.released.needs_code)
         case "progressed":
             progressed = message.progressed
             fraction = progressed.fraction if progressed.HasField("fraction") else None
@@ -245,6 +257,7 @@ def to_job(job: Job, *, payload: bool = True) -> pb.Job:
         fork=None if job.fork is None else _to_fork(job.fork),
         progress=_to_progress(job) if job.has_progress else None,
         start_after=stamp(job.start_after),
+        terminate_requested=job.terminate,
     )
 
 
@@ -274,19 +287,31 @@ def to_result(answer: Submitted | Refusal) -> pb.SubmitResult:
     return pb.SubmitResult(accepted=to_submitted(answer))
 
 
-def to_frame(frame: WorkFrame) -> pb.WorkResponse:
+def to_frame(frame: WorkFrame, features: Collection[Feature]) -> pb.WorkResponse:
+    terminates = Feature.TERMINATE in features
     return pb.WorkResponse(
         welcome=None if frame.welcome is None else _to_welcome(*frame.welcome),
         renewal=None if frame.renewal is None else pb.Renewal(beat=frame.renewal),
-        assignments=[pb.Assignment(job=to_job(job), lease_time=stamp(job.since)) for job in frame.assignments],
+        assignments=[_to_assignment(job, terminate=terminates and job.terminate) for job in frame.assignments],
         settled=[
             pb.Settled(job_id=str(job), lease=lease, effective=effective) for job, lease, effective in frame.settled
         ],
         notices=[
-            pb.Notice(job_id=str(job), lease=lease, kind=_NOTICES[notice]) for job, lease, notice in frame.notices
+            pb.Notice(job_id=str(job), lease=lease, kind=_kind(notice, terminates=terminates))
+            for job, lease, notice in frame.notices
         ],
         drain=frame.drain,
     )
+
+
+def _to_assignment(job: Job, *, terminate: bool) -> pb.Assignment:
+    order = pb.Termination(reason=job.cancel_reason, actor=job.cancel_actor) if terminate else None
+    return pb.Assignment(job=to_job(job), lease_time=stamp(job.since), terminate=order)
+
+
+def _kind(notice: Notice, *, terminates: bool) -> pb.Notice.Kind:
+    """A runner that cannot terminate a job gets a cancel."""
+    return _NOTICES[Notice.CANCEL if notice is Notice.TERMINATE and not terminates else notice]
 
 
 def _to_welcome(lease_s: float, lost: Sequence[tuple[UUID, int]]) -> pb.Welcome:
@@ -298,6 +323,7 @@ _NOTICES = {
     Notice.CANCEL: pb.Notice.KIND_CANCEL,
     Notice.PAUSE: pb.Notice.KIND_PAUSE,
     Notice.LOST: pb.Notice.KIND_LOST,
+    Notice.TERMINATE: pb.Notice.KIND_TERMINATE,
 }
 
 

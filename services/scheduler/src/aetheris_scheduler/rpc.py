@@ -67,6 +67,9 @@ class SchedulerServicer(grpc_api.SchedulerServicer):
     async def Cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelResponse:
         return pb.CancelResponse(job=await self._ordered(request.job_id, convert.cancel(request)))
 
+    async def Terminate(self, request: pb.TerminateRequest, context: Any) -> pb.TerminateResponse:
+        return pb.TerminateResponse(job=await self._ordered(request.job_id, convert.terminate(request)))
+
     async def Pause(self, request: pb.PauseRequest, context: Any) -> pb.PauseResponse:
         return pb.PauseResponse(job=await self._ordered(request.job_id, Pause()))
 

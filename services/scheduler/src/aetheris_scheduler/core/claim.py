@@ -11,6 +11,8 @@ from uuid import UUID
 from aetheris_scheduler.core.session import Session, Skills
 
 CLAIM_MAX = 1_000
+# The most jobs that one tick leases to be ended without their code.
+ENDING_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,17 @@ class Room:
                 if slot is not None:
                     return slot
         return None
+
+    def to_end(self) -> list[Slot]:
+        """Slots for jobs that any runner may end, at sessions that know how."""
+        slots: list[Slot] = []
+        for skills in self._by_skills:
+            while skills.ends_any and len(slots) < ENDING_MAX:
+                slot = self._next(skills)
+                if slot is None:
+                    break
+                slots.append(slot)
+        return slots
 
     def claims(self, busy: set[Skills], *, may_ready: bool) -> list[Claim]:
         """Claims for all slots that are left, for skills with waiting jobs (`busy`) or jobs that become ready now."""

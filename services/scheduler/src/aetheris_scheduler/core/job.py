@@ -68,6 +68,12 @@ class Job:
     cancel: bool = False
     cancel_reason: str = ""
     cancel_actor: str = ""
+    # It is to be ended without its code and without compensation; `cancel` is set as well.
+    terminate: bool = False
+    # When it was last asked to end, by a cancel or to be terminated.
+    end_asked_at: datetime | None = None
+    # A runner without the agent's code was to end it and could not, because its record owes a compensation.
+    needs_code: bool = False
     paused: bool = False
     # Parked until an operator requeues or cancels it; nothing else makes it ready.
     operator_only: bool = False
@@ -102,6 +108,11 @@ class Job:
         """Whether it is parked until `start_after`: no runner has held it, and a timer is set. Only the timer or an
         order to end it makes such a job ready."""
         return self.lease == 0 and self.wake_at is not None
+
+    @property
+    def ends_anywhere(self) -> bool:
+        """Whether it is to be ended and, as far as is known, any runner can do it."""
+        return self.terminate or (self.cancel and not self.needs_code)
 
     @property
     def has_progress(self) -> bool:

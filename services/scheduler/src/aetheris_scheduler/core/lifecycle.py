@@ -37,6 +37,8 @@ class Notice(IntEnum):
     CANCEL = 2
     PAUSE = 3
     LOST = 4
+    # Sent as a cancel to a runner that does not know it.
+    TERMINATE = 5
 
 
 # The events in a job's life.
@@ -57,10 +59,12 @@ class Park:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Handed back without a crash. With a delay the job is parked that long before it is ready."""
+    """Handed back without a crash. With a delay the job is parked that long before it is ready. `needs_code`: the
+    holder was to end the job and cannot, because that takes the agent's code."""
 
     reason: str = ""
     delay: timedelta = timedelta()
+    needs_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,14 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Terminate:
+    """An end without the agent's code and without compensation. It overrules a cancel."""
+
+    reason: str = ""
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     pass
 
@@ -124,7 +136,7 @@ class Requeue:
 # What the holder reports about a job.
 Outcome: TypeAlias = Park | Release | End | Progress
 # What other callers ask for, whether a runner holds the job or not.
-Order: TypeAlias = Wake | Cancel | Pause | Resume | Requeue
+Order: TypeAlias = Wake | Cancel | Terminate | Pause | Resume | Requeue
 Event: TypeAlias = Lease | Lose | Revoke | Fire | Outcome | Order
 
 DEADLINE_PASSED = Cancel(reason="deadline", actor="scheduler")
@@ -136,6 +148,8 @@ class Adjustment(Enum):
 
     SET_WAKE = "set wake"
     SET_CANCEL = "set cancel"
+    SET_TERMINATE = "set terminate"
+    NOTE_NEEDS_CODE = "note needs code"
     SET_PAUSED = "set paused"
     LIFT_PAUSE = "lift pause"
     COUNT_CRASH = "count crash"
@@ -196,6 +210,10 @@ def _not_cancelled(job: Job, _: Event) -> bool:
     return not job.cancel
 
 
+def _not_terminated(job: Job, _: Event) -> bool:
+    return not job.terminate
+
+
 def _worn_out(job: Job, event: Lose) -> bool:
     return job.crash_count + 1 >= event.crash_limit
 
@@ -208,11 +226,14 @@ _R, _L, _P = JobState.READY, JobState.LEASED, JobState.PARKED
 _A = Adjustment
 _LOST = (_A.COUNT_CRASH, _A.BURN_LEASE)
 _CANCELLED = (_A.SET_CANCEL, _A.LIFT_PAUSE)
+_TERMINATED = (*_CANCELLED, _A.SET_TERMINATE)
+_RELEASED = (_A.NOTE_NEEDS_CODE,)
 
 # The first rule whose guard holds applies. Where there is no rule, nothing happens.
 TABLE: Mapping[tuple[JobState, type[Any]], tuple[Rule, ...]] = {
     (_R, Lease): ((_not_paused, Transition(_L)),),
     (_R, Cancel): ((_not_cancelled, Transition(adjust=_CANCELLED)),),
+    (_R, Terminate): ((_not_terminated, Transition(adjust=_TERMINATED)),),
     (_R, Pause): ((_not_cancelled, Transition(adjust=(_A.SET_PAUSED,))),),
     (_R, Resume): ((_paused, Transition(adjust=(_A.LIFT_PAUSE,))),),
     (_R, Requeue): ((_always, Transition(refuse=Conflict)),),
@@ -220,12 +241,13 @@ TABLE: Mapping[tuple[JobState, type[Any]], tuple[Rule, ...]] = {
         (_woken, Transition(_R, adjust=(_A.FORGET_CRASHES,))),
         (_always, Transition(_P, adjust=(_A.FORGET_CRASHES,))),
     ),
-    (_L, Release): ((_at_once, Transition(_R)), (_always, Transition(_P))),
+    (_L, Release): ((_at_once, Transition(_R, adjust=_RELEASED)), (_always, Transition(_P, adjust=_RELEASED))),
     (_L, Progress): ((_always, Transition(adjust=(_A.FORGET_CRASHES, _A.MARK_PROGRESS))),),
     (_L, Lose): ((_worn_out, Transition(_P, adjust=_LOST)), (_always, Transition(_R, adjust=_LOST))),
     (_L, Revoke): ((_always, Transition(_R, adjust=(_A.BURN_LEASE,))),),
     (_L, Wake): ((_always, Transition(adjust=(_A.SET_WAKE,), notice=Notice.WAKE)),),
     (_L, Cancel): ((_not_cancelled, Transition(adjust=(*_CANCELLED, _A.SET_WAKE), notice=Notice.CANCEL)),),
+    (_L, Terminate): ((_not_terminated, Transition(adjust=(*_TERMINATED, _A.SET_WAKE), notice=Notice.TERMINATE)),),
     (_L, Pause): ((_not_cancelled, Transition(adjust=(_A.SET_PAUSED,), notice=Notice.PAUSE)),),
     (_L, Resume): ((_paused, Transition(adjust=(_A.LIFT_PAUSE, _A.SET_WAKE), notice=Notice.WAKE)),),
     # Refused, because the job is not parked. The wake is set all the same: the operator has decided something, and a
@@ -239,6 +261,7 @@ TABLE: Mapping[tuple[JobState, type[Any]], tuple[Rule, ...]] = {
     ),
     (_P, Fire): ((_due, Transition(_R)),),
     (_P, Cancel): ((_not_cancelled, Transition(_R, adjust=_CANCELLED)),),
+    (_P, Terminate): ((_not_terminated, Transition(_R, adjust=_TERMINATED)),),
     (_P, Pause): ((_not_cancelled, Transition(adjust=(_A.SET_PAUSED,))),),
     # The job may have been parked only for the pause. One that waits for something else parks again.
     (_P, Resume): (
@@ -252,6 +275,8 @@ TABLE: Mapping[tuple[JobState, type[Any]], tuple[Rule, ...]] = {
     ),
     (JobState.COMPLETED, Cancel): ((_always, Transition(refuse=JobFinished)),),
     (JobState.FAILED, Cancel): ((_always, Transition(refuse=JobFinished)),),
+    (JobState.COMPLETED, Terminate): ((_always, Transition(refuse=JobFinished)),),
+    (JobState.FAILED, Terminate): ((_always, Transition(refuse=JobFinished)),),
     **{(ended, Pause): ((_always, Transition(refuse=JobFinished)),) for ended in ENDED},
     **{(ended, Resume): ((_always, Transition(refuse=JobFinished)),) for ended in ENDED},
     **{(ended, Requeue): ((_always, Transition(refuse=Conflict)),) for ended in ENDED},
@@ -294,9 +319,14 @@ def notice_of(order: Order) -> Notice | None:
     return next((transition.notice for _, transition in rules), None)
 
 
-def news(wake: bool, cancel: bool, paused: bool) -> frozenset[Notice]:
+def news(wake: bool, cancel: bool, paused: bool, terminate: bool) -> frozenset[Notice]:
     """The notices that the holder of a job with these flags should have received."""
-    flags = ((wake, Notice.WAKE), (cancel, Notice.CANCEL), (paused, Notice.PAUSE))
+    flags = (
+        (wake, Notice.WAKE),
+        (cancel and not terminate, Notice.CANCEL),
+        (paused, Notice.PAUSE),
+        (terminate, Notice.TERMINATE),
+    )
     return frozenset(kind for flag, kind in flags if flag)
 
 
@@ -316,8 +346,13 @@ def _adjusted(job: Job, adjustment: Adjustment, event: Event, now: datetime) -> 
         case Adjustment.SET_WAKE:
             return replace(job, wake=True)
         case Adjustment.SET_CANCEL:
-            assert isinstance(event, Cancel)
-            return replace(job, cancel=True, cancel_reason=event.reason, cancel_actor=event.actor)
+            assert isinstance(event, (Cancel, Terminate))
+            return replace(job, cancel=True, cancel_reason=event.reason, cancel_actor=event.actor, end_asked_at=now)
+        case Adjustment.SET_TERMINATE:
+            return replace(job, terminate=True)
+        case Adjustment.NOTE_NEEDS_CODE:
+            assert isinstance(event, Release)
+            return replace(job, needs_code=job.needs_code or event.needs_code)
         case Adjustment.SET_PAUSED:
             return replace(job, paused=True)
         case Adjustment.LIFT_PAUSE:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from aetheris_kernel.errors import Invalid
 
 from aetheris_scheduler.core.job import Failure, JobState
-from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Progress, Release
+from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Progress, Release, Terminate
 
 REASON_CHARS_MAX = 1_024
 NOTE_CHARS_MAX = 256
@@ -30,8 +30,8 @@ def park(reason: str, wake_at: datetime | None, *, operator: bool) -> Park:
     return Park(_text(reason, REASON_CHARS_MAX), wake_at, operator)
 
 
-def release(reason: str, delay: timedelta) -> Release:
-    return Release(_text(reason, REASON_CHARS_MAX), min(delay, DELAY_MAX))
+def release(reason: str, delay: timedelta, *, needs_code: bool) -> Release:
+    return Release(_text(reason, REASON_CHARS_MAX), min(delay, DELAY_MAX), needs_code)
 
 
 def end(state: JobState | None, result: bytes, failure: Failure | None) -> End:
@@ -58,9 +58,17 @@ def failure(kind: str, message: str, *, retryable: bool, stack: str) -> Failure:
 
 
 def cancel(reason: str, actor: str) -> Cancel:
+    return Cancel(_reason(reason), _text(actor, REASON_CHARS_MAX))
+
+
+def terminate(reason: str, actor: str) -> Terminate:
+    return Terminate(_reason(reason), _text(actor, REASON_CHARS_MAX))
+
+
+def _reason(reason: str) -> str:
     if len(reason) > REASON_CHARS_MAX:
         raise Invalid(f"a reason is at most {REASON_CHARS_MAX} characters", field="reason")
-    return Cancel(_text(reason, REASON_CHARS_MAX), _text(actor, REASON_CHARS_MAX))
+    return _text(reason, REASON_CHARS_MAX)
 
 
 def _text(text: str, chars_max: int) -> str:

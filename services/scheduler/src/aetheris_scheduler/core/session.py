@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from uuid import UUID
 
 from aetheris_kernel.errors import Invalid
@@ -18,12 +19,23 @@ NAME_CHARS_MAX = 256
 ANY = "*"
 
 
+class Feature(Enum):
+    """Something that not every release of the runner understands."""
+
+    # It ends jobs of agents that it does not offer.
+    END_WITHOUT_CODE = "end without code"
+    # It ends a job without compensation where it is told to.
+    TERMINATE = "terminate"
+
+
 @dataclass(frozen=True, slots=True)
 class Skills:
     """The agents and queues that a runner serves. Empty means any."""
 
     agents: frozenset[str] = frozenset()
     queues: frozenset[str] = frozenset()
+    # It also ends jobs of other agents, which takes none of their code.
+    ends_any: bool = False
 
     def cover(self, agent: str, queue: str) -> bool:
         return (not self.agents or agent in self.agents) and (not self.queues or queue in self.queues)
@@ -41,11 +53,12 @@ class Hello:
     capacity: int = 1
     # The jobs that the runner still holds, job → lease.
     held: Mapping[UUID, int] = field(default_factory=dict)
+    features: frozenset[Feature] = frozenset()
 
     @property
     def skills(self) -> Skills:
         agents = frozenset() if ANY in self.agents else frozenset(self.agents)
-        return Skills(agents, frozenset(self.queues))
+        return Skills(agents, frozenset(self.queues), Feature.END_WITHOUT_CODE in self.features)
 
 
 def check_hello(hello: Hello) -> None:
@@ -82,6 +95,7 @@ class Session:
     draining: bool = False
     # The session to which the jobs that it hands back are leased.
     successor: UUID | None = None
+    features: frozenset[Feature] = frozenset()
 
     def beats(self, number: int, now: float) -> None:
         self.beat = max(self.beat, number)

@@ -9,6 +9,9 @@ from aetheris_scheduler.core.job import Job, JobState
 
 # A timer that is this late is not just waiting for the next tick.
 OVERDUE = timedelta(minutes=1)
+# A job that was asked to end that long ago and has not is stuck, and its remedy says what it waits for.
+UNENDED = timedelta(seconds=10)
+_TERMINATE = "`aetheris terminate` ends it now and compensates nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,8 @@ class Diagnosis:
 
 def diagnose(job: Job, now: datetime, patience: timedelta) -> Diagnosis | None:
     """None for a job that is not stuck. `patience` is how long a job may wait, or run without progress."""
+    if job.cancel and not job.state.ended and job.end_asked_at is not None and now - job.end_asked_at > UNENDED:
+        return _unended(job, job.end_asked_at)
     match job.state:
         case JobState.PARKED if job.operator_only and job.park_reason.startswith("poisoned"):
             return Diagnosis(
@@ -66,3 +71,35 @@ def diagnose(job: Job, now: datetime, patience: timedelta) -> Diagnosis | None:
                 job.since,
             )
     return None
+
+
+def _unended(job: Job, since: datetime) -> Diagnosis:
+    """A job that does not come to the end it was asked for, and what it waits for."""
+    match job.state:
+        case JobState.READY if job.needs_code:
+            return Diagnosis(
+                job,
+                "cannot be compensated",
+                f"It owes a compensation, which takes the code of agent {job.agent}: start a runner that offers the "
+                f"agent and takes from queue {job.queue}; or {_TERMINATE}.",
+                since,
+            )
+        case JobState.READY:
+            return Diagnosis(
+                job,
+                "no runner ends it",
+                f"Start a runner, or add capacity; or {_TERMINATE}."
+                if not job.terminate
+                else "Any runner can end it: start one, or add capacity.",
+                since,
+            )
+        case JobState.PARKED:
+            return Diagnosis(job, "does not end", f"It waits: {job.park_reason}. Settle that; or {_TERMINATE}.", since)
+        case _:
+            return Diagnosis(
+                job,
+                "does not end",
+                f"Runner {job.runner_id} has not ended it yet: a step or tool does not return. Look at its trace; or "
+                f"{_TERMINATE}.",
+                since,
+            )

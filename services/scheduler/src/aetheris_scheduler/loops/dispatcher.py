@@ -27,7 +27,7 @@ from aetheris_kernel.errors import Refusal, ReplicaDraining, Unavailable
 from aetheris_scheduler import metrics
 from aetheris_scheduler.core.claim import Backlog, Room
 from aetheris_scheduler.core.job import Job, JobState
-from aetheris_scheduler.core.lifecycle import End, Order, Park, Progress, Release
+from aetheris_scheduler.core.lifecycle import End, Order, Park, Progress, Release, Terminate
 from aetheris_scheduler.core.session import Hello, Session, Skills
 from aetheris_scheduler.core.submission import Submission
 from aetheris_scheduler.loops.alarm import Alarm
@@ -35,7 +35,17 @@ from aetheris_scheduler.loops.leases import Leases
 from aetheris_scheduler.loops.waiters import Waiters
 from aetheris_scheduler.runners.connection import RunnerConnection, RunnerConnections
 from aetheris_scheduler.store.contract import Look, Store
-from aetheris_scheduler.store.tick import JobOrder, JobOutcome, OrderAnswer, Placement, Submitted, Sweep, Tick, Ticked
+from aetheris_scheduler.store.tick import (
+    TERMINATE_S,
+    JobOrder,
+    JobOutcome,
+    OrderAnswer,
+    Placement,
+    Submitted,
+    Sweep,
+    Tick,
+    Ticked,
+)
 
 # The most that one tick takes. A batch of submissions is cut up, so that other callers' requests and the outcomes of
 # running jobs do not wait for all of it.
@@ -92,6 +102,8 @@ class Dispatcher:
         # Whether it is unknown, or not known yet, if the last tick was committed.
         self._unsure = False
         self._draining = False
+        # Whether jobs may wait for any runner to end them.
+        self._ending = False
 
     async def run(self) -> None:
         await self._writer.run()
@@ -115,11 +127,18 @@ class Dispatcher:
             raise answer.refused
         return answer.state
 
-    async def sweep(self, *, timers: bool, deadlines: bool, sessions: bool) -> bool:
+    async def sweep(self, *, timers: bool, deadlines: bool, sessions: bool, terminations: bool) -> bool:
         """Whether more is due. Sessions known to be well stay, even if the store's clock says that they expired."""
         well = [connection.session.id for connection in self.connections.well()]
         ticked = await self._writer.submit(
-            Sweep(timers=timers, deadlines=deadlines, sessions=sessions, keep=well, crash_limit=self._crash_limit)
+            Sweep(
+                timers=timers,
+                deadlines=deadlines,
+                sessions=sessions,
+                terminations=terminations,
+                keep=well,
+                crash_limit=self._crash_limit,
+            )
         )
         return isinstance(ticked, Ticked) and ticked.more
 
@@ -143,6 +162,7 @@ class Dispatcher:
             held=dict(opened.kept),
             beat=beat,
             renewed=beat,
+            features=hello.features,
         )
         connection = RunnerConnection(session, grace_s=self._grace_s)
         lost = [(job, lease) for job, lease in hello.held.items() if opened.kept.get(job) != lease]
@@ -183,7 +203,8 @@ class Dispatcher:
         """A look has found what other schedulers did, and jobs that a failed tick left waiting."""
         self.connections.news(look.news)
         self._backlog.appeared(look.lanes)
-        if (look.lanes and self.has_room) or self._outcomes or self._unsure:
+        self._ending = look.ending
+        if ((look.lanes or look.ending) and self.has_room) or self._outcomes or self._unsure:
             self.nudge()
 
     @property
@@ -233,12 +254,15 @@ class Dispatcher:
         sessions = self.connections.sessions(without=_returning(outcomes))
         busy = self._backlog.busy({session.skills for session in sessions})
         room = Room(sessions)
+        orders = [item for item in items if isinstance(item, JobOrder)]
+        self._ending |= any(isinstance(order.what, Terminate) for order in orders)
         tick = Tick(
             outcomes=outcomes,
             handovers=self.connections.handovers(_released(outcomes)),
             sweep=next((item for item in reversed(items) if isinstance(item, Sweep)), None),
             placements=_placed(submissions, room, busy),
-            orders=[item for item in items if isinstance(item, JobOrder)],
+            orders=orders,
+            ending=room.to_end() if self._ending else (),
             queue_ready_max=self._queue_ready_max,
         )
         return replace(tick, claims=room.claims(busy, may_ready=tick.may_ready))
@@ -265,6 +289,7 @@ class Dispatcher:
         for placement, job in created:
             self._created(placement, job)
         slots = [*(slot for claim in tick.claims for slot in claim.slots), *(each.slot for each in tick.handovers)]
+        slots += tick.ending
         streams = {slot.session: slot.stream for slot in slots} if ticked.leased else {}
         for leased in ticked.leased:
             self._leased(leased.job, streams, leased.waited_s)
@@ -277,6 +302,8 @@ class Dispatcher:
         self.connections.lose(ticked.lost)
         self.connections.expire(ticked.expired)
         self._remember(tick, ticked)
+        if any(isinstance(order.what, Terminate) for order in tick.orders):
+            self._alarm.due_in(TERMINATE_S)
         for state, jobs in ended.items():
             metrics.ENDED.labels(state.name.lower()).inc(jobs)
         metrics.SUBMITTED.inc(len(created))
@@ -315,6 +342,8 @@ class Dispatcher:
 
     def _remember(self, tick: Tick, ticked: Ticked) -> None:
         """Note for which skills jobs may be waiting after this tick."""
+        if ticked.ending < len(tick.ending):
+            self._ending = False
         if ticked.readied:
             self._backlog.forget()
         for claim, leased in zip(tick.claims, ticked.claimed, strict=True):
@@ -350,7 +379,7 @@ def _placed(submissions: Sequence[Submission], room: Room, busy: set[Skills]) ->
 
 
 def _not_empty(tick: Tick) -> bool:
-    asked = tick.outcomes or tick.placements or tick.orders or tick.sweep is not None
+    asked = tick.outcomes or tick.placements or tick.orders or tick.ending or tick.sweep is not None
     return bool(asked) or any(claim.always for claim in tick.claims)
 
 

@@ -11,7 +11,7 @@ renew before one is expired; this process's own sessions are known to be well.
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from aetheris_kernel.clock import Clock
@@ -20,6 +20,7 @@ from aetheris_kernel.errors import Unavailable
 from aetheris_scheduler.loops.alarm import Alarm
 from aetheris_scheduler.loops.dispatcher import Dispatcher
 from aetheris_scheduler.store.contract import Look, Store
+from aetheris_scheduler.store.tick import TERMINATE_S
 
 log = structlog.get_logger()
 
@@ -66,10 +67,14 @@ class Sweeper:
             self._dispatcher.looked(look)
             timers, deadlines = _due(look.wake_at, look), _due(look.deadline, look)
             expired = _due(look.lease_deadline, look) and self._clock.monotonic() >= self._spare_until
-            if not (timers or deadlines or expired):
+            late = None if look.terminate_at is None else look.terminate_at + timedelta(seconds=TERMINATE_S)
+            terminations = _due(late, look)
+            if not (timers or deadlines or expired or terminations):
                 self._set_alarm(look)
                 return
-            await self._dispatcher.sweep(timers=timers, deadlines=deadlines, sessions=expired)
+            await self._dispatcher.sweep(
+                timers=timers, deadlines=deadlines, sessions=expired, terminations=terminations
+            )
             await asyncio.sleep(_PAUSE_S)
 
     def _again_later(self) -> float:

@@ -87,7 +87,7 @@ class WorkStream:
     async def _write(self, connection: RunnerConnection) -> None:
         while (frame := await connection.outbox.take()) is not None:
             connection.writing_since = self._clock.monotonic()
-            await self._context.write(convert.to_frame(frame))
+            await self._context.write(convert.to_frame(frame, connection.session.features))
             connection.writing_since = None
 
 

@@ -54,28 +54,34 @@ SELECT
 
 -- name: stuck
 -- Longest stuck first. The conditions are those of `core/stuck.py`, which also names the cause.
--- ($4: patience, $5: how late a timer may be, both in seconds.)
+-- ($4: patience, $5: how late a timer may be, $7: how long an end may take, all in seconds.)
 WITH suspect AS (
-    SELECT id, since AS stuck_since FROM scheduler.jobs
+    SELECT id, since AS stuck_since, end_asked_at FROM scheduler.jobs
     WHERE tenant = $1 AND operator_only AND scheduler.by_index(id)
     UNION
-    SELECT id, wake_at FROM scheduler.jobs
+    SELECT id, wake_at, end_asked_at FROM scheduler.jobs
     WHERE state = 3 AND wake_at IS NOT NULL AND wake_at < now() - $5 * interval '1 second' AND tenant = $1
         AND scheduler.by_index(id)
     UNION
-    SELECT id, since FROM scheduler.jobs
+    SELECT id, since, end_asked_at FROM scheduler.jobs
     WHERE tenant = $1 AND state = 1 AND NOT paused AND since < now() - $4 * interval '1 second'
         AND scheduler.by_index(id)
     UNION
-    SELECT id, since FROM scheduler.jobs
+    SELECT id, since, end_asked_at FROM scheduler.jobs
     WHERE tenant = $1 AND state = 2 AND NOT progressed AND since < now() - $4 * interval '1 second'
         AND scheduler.by_index(id)
     UNION
-    SELECT id, since FROM scheduler.jobs
+    SELECT id, since, end_asked_at FROM scheduler.jobs
     WHERE tenant = $1 AND crash_count > 0 AND state IN (1, 2) AND scheduler.by_index(id)
+    UNION
+    SELECT id, end_asked_at, end_asked_at FROM scheduler.jobs
+    WHERE tenant = $1 AND cancel AND state <= 3 AND end_asked_at < now() - $7::float8 * interval '1 second'
+        AND scheduler.by_index(id)
 ), page AS (
     SELECT id, stuck_since FROM suspect
-    WHERE (stuck_since, id) > ($2::timestamptz, $3::uuid)
+    -- A job that does not end is listed for that, and not for a second cause.
+    WHERE (end_asked_at IS NULL OR end_asked_at >= now() - $7::float8 * interval '1 second' OR stuck_since = end_asked_at)
+        AND (stuck_since, id) > ($2::timestamptz, $3::uuid)
     ORDER BY stuck_since, id LIMIT $6
 )
 SELECT job.*, now() AS asked_at
@@ -97,6 +103,18 @@ WITH RECURSIVE lane AS (
         WHERE state = 1 AND NOT paused AND (agent, queue) > (lane.agent, lane.queue) AND scheduler.by_index(id)
         ORDER BY agent, queue LIMIT 1
     ) AS following
+), ending AS (
+    (SELECT terminate, agent, queue FROM scheduler.jobs
+     WHERE state = 1 AND cancel AND (terminate OR NOT needs_code) AND scheduler.by_index(id)
+     ORDER BY NOT terminate, agent, queue LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM ending CROSS JOIN LATERAL (
+        SELECT terminate, agent, queue FROM scheduler.jobs
+        WHERE state = 1 AND cancel AND (terminate OR NOT needs_code)
+            AND (NOT terminate, agent, queue) > (NOT ending.terminate, ending.agent, ending.queue)
+            AND scheduler.by_index(id)
+        ORDER BY NOT terminate, agent, queue LIMIT 1
+    ) AS following
 )
 SELECT now() AS now,
     (SELECT array_agg(agent ORDER BY agent, queue) FROM lane) AS agents,
@@ -108,7 +126,12 @@ SELECT now() AS now,
      ORDER BY deadline LIMIT 1) AS deadline,
     (SELECT min(lease_deadline) FROM scheduler.runners
      WHERE NOT expired AND NOT (session = ANY ($2::uuid[]))) AS lease_deadline,
-    (SELECT jsonb_agg(jsonb_build_array(id, lease, session, wake, cancel, paused)) FROM scheduler.jobs
+    EXISTS (
+        SELECT FROM ending WHERE terminate OR NOT scheduler.served(agent, queue)
+    ) AS ending,
+    (SELECT end_asked_at FROM scheduler.jobs
+     WHERE state = 2 AND terminate AND scheduler.by_index(id) ORDER BY end_asked_at LIMIT 1) AS terminate_at,
+    (SELECT jsonb_agg(jsonb_build_array(id, lease, session, wake, cancel, paused, terminate)) FROM scheduler.jobs
      WHERE state = 2 AND (wake OR cancel OR paused) AND session = ANY ($1::uuid[]) AND scheduler.by_index(id)) AS news;
 
 -- name: count_ready

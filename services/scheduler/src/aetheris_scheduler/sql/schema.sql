@@ -51,11 +51,18 @@ CREATE TABLE scheduler.jobs (
     fork            jsonb,
     -- No runner holds the job before this moment, except to end it.
     start_after     timestamptz,
+    -- To be ended without its code and without compensation.
+    terminate       boolean     NOT NULL DEFAULT false,
+    -- To be ended, but its record owes a compensation, which takes the agent's code.
+    needs_code      boolean     NOT NULL DEFAULT false,
+    -- When it was last asked to end.
+    end_asked_at    timestamptz,
     CONSTRAINT jobs_pkey PRIMARY KEY (id),
     CONSTRAINT jobs_state_check CHECK (state BETWEEN 1 AND 6),
     CONSTRAINT jobs_holder_check CHECK ((state = 2) = (session IS NOT NULL)),
     CONSTRAINT jobs_parked_check CHECK (state = 3 OR (wake_at IS NULL AND NOT operator_only)),
     CONSTRAINT jobs_ended_check CHECK (state >= 4 OR (result IS NULL AND failure IS NULL)),
+    CONSTRAINT jobs_terminate_check CHECK (cancel OR NOT terminate),
     CONSTRAINT jobs_digest_check CHECK (octet_length(digest) = 32)
 )
 -- A job's row is written some four times. Room beside it keeps those versions on its page, and pruning
@@ -90,6 +97,13 @@ CREATE INDEX jobs_by_parent ON scheduler.jobs (parent, id) WHERE parent IS NOT N
 -- Jobs that an operator should look at.
 CREATE INDEX jobs_operator ON scheduler.jobs (tenant, since, id) WHERE operator_only;
 CREATE INDEX jobs_crashing ON scheduler.jobs (tenant, since, id) WHERE crash_count > 0 AND state <= 3;
+-- Jobs that any runner may end, those that are to be terminated first.
+CREATE INDEX jobs_ending ON scheduler.jobs ((NOT terminate), agent, queue, since, id)
+    WHERE state = 1 AND cancel AND (terminate OR NOT needs_code);
+-- Jobs that their holders are to terminate.
+CREATE INDEX jobs_terminating ON scheduler.jobs (end_asked_at) WHERE state = 2 AND terminate;
+-- Jobs that were asked to end and have not.
+CREATE INDEX jobs_unended ON scheduler.jobs (tenant, end_asked_at, id) WHERE cancel AND state <= 3;
 
 -- In which order the children of a job have ended. The transaction that ends a child locks its parent's row, so
 -- numbers become visible in their order and none is skipped: a parent that has read up to one number never finds a
@@ -119,11 +133,24 @@ CREATE TABLE scheduler.runners (
 )
 WITH (fillfactor = 50);
 
+-- Whether a connected runner takes jobs of this agent from this queue.
+CREATE FUNCTION scheduler.served(agent text, queue text) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+SELECT EXISTS (
+    SELECT FROM scheduler.runners AS runner
+    WHERE NOT runner.expired AND NOT runner.draining
+        AND (served.agent = ANY (runner.agents) OR '*' = ANY (runner.agents))
+        AND (cardinality(runner.queues) = 0 OR served.queue = ANY (runner.queues))
+)
+$$;
+
 -- Jobs without input and result, for lists, with the runner id of their holder.
 CREATE VIEW scheduler.heads AS
 SELECT job.id, job.tenant, job.agent, job.queue, job.priority, job.state, job.since, job.created_at, job.started_at,
     job.lease, job.session, runner.runner_id, job.wake, job.cancel, job.cancel_reason, job.cancel_actor, job.paused,
     job.operator_only, job.progressed, job.crash_count, job.park_reason, job.wake_at, job.deadline, job.parent,
-    job.idempotency_key, job.digest, job.traceparent, job.failure, job.actor, job.fork, job.start_after
+    job.idempotency_key, job.digest, job.traceparent, job.failure, job.actor, job.fork, job.start_after, job.terminate,
+    job.needs_code, job.end_asked_at
 FROM scheduler.jobs AS job
 LEFT JOIN scheduler.runners AS runner ON runner.session = job.session;

@@ -22,10 +22,11 @@ UPDATE scheduler.jobs AS job SET
         THEN coalesce(said.wake_at, now() + said.delay_s * interval '1 second') END,
     operator_only = said.state = 3 AND NOT job.wake AND said.operator_only,
     result = said.result,
-    failure = said.failure
+    failure = said.failure,
+    needs_code = job.needs_code OR said.needs_code
 FROM unnest((SELECT $1::uuid[]), $2::bigint[], $3::uuid[], $4::smallint[], $5::text[], $6::timestamptz[], $7::float8[],
-            $8::boolean[], $9::boolean[], $10::bytea[], $11::jsonb[])
-    AS said (id, lease, session, state, reason, wake_at, delay_s, operator_only, progress, result, failure)
+            $8::boolean[], $9::boolean[], $10::bytea[], $11::jsonb[], $12::boolean[])
+    AS said (id, lease, session, state, reason, wake_at, delay_s, operator_only, progress, result, failure, needs_code)
 WHERE job.id = said.id AND scheduler.by_index(job.id)
     -- IS NOT DISTINCT FROM keeps the planner from using an index on the session. Only a leased job has a session.
     AND job.lease = said.lease AND job.session IS NOT DISTINCT FROM said.session
@@ -189,9 +190,29 @@ UPDATE scheduler.jobs AS job SET
     paused = false,
     cancel = true,
     cancel_reason = asked.reason,
-    cancel_actor = asked.actor
+    cancel_actor = asked.actor,
+    end_asked_at = now()
 FROM unnest((SELECT $1::uuid[]), $2::text[], $3::text[]) AS asked (id, reason, actor)
 WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state <= 3 AND NOT job.cancel
+RETURNING job.id, job.state, job.session, job.lease;
+
+-- name: terminate
+-- As a cancel, which it overrules.
+UPDATE scheduler.jobs AS job SET
+    state = CASE WHEN job.state = 3 THEN 1 ELSE job.state END,
+    since = CASE WHEN job.state = 3 THEN now() ELSE job.since END,
+    wake_at = NULL,
+    park_reason = '',
+    operator_only = false,
+    wake = job.wake OR job.state = 2,
+    paused = false,
+    cancel = true,
+    cancel_reason = asked.reason,
+    cancel_actor = asked.actor,
+    end_asked_at = now(),
+    terminate = true
+FROM unnest((SELECT $1::uuid[]), $2::text[], $3::text[]) AS asked (id, reason, actor)
+WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state <= 3 AND NOT job.terminate
 RETURNING job.id, job.state, job.session, job.lease;
 
 -- name: pause
@@ -294,6 +315,21 @@ FROM held
 WHERE job.id = held.id AND scheduler.by_index(job.id)
 RETURNING job.id, held.session, held.lease, job.state;
 
+-- name: take_terminating
+-- Jobs that their holders were to terminate and have not ended within $1 seconds become ready, so that another runner
+-- does it. The lease number is raised, as for a lease that was lost.
+WITH late AS (
+    SELECT id, session, lease FROM scheduler.jobs
+    WHERE state = 2 AND terminate AND end_asked_at <= now() - $1::float8 * interval '1 second'
+        AND scheduler.by_index(id)
+    ORDER BY end_asked_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE scheduler.jobs AS job SET state = 1, since = now(), session = NULL, lease = job.lease + 1
+FROM late
+WHERE job.id = late.id AND scheduler.by_index(job.id)
+RETURNING job.id, late.session, late.lease;
+
 -- name: forget_expired
 -- Expired sessions are kept for an hour, so that a runner that comes back is told that its session expired.
 DELETE FROM scheduler.runners WHERE expired AND lease_deadline < now() - interval '1 hour';
@@ -331,6 +367,53 @@ WITH RECURSIVE lane AS (
     WHERE ($3::text[] IS NULL OR lane.agent = ANY ($3::text[])) AND ($4::text[] IS NULL OR lane.queue = ANY ($4::text[]))
 ), picked AS (
     SELECT id, since, row_number() OVER (ORDER BY priority DESC, since, id) AS number FROM candidate
+)
+UPDATE scheduler.jobs AS job SET
+    state = 2,
+    since = now(),
+    session = place.sessions[picked.number],
+    lease = job.lease + 1,
+    wake = false,
+    progressed = false,
+    started_at = coalesce(job.started_at, now())
+FROM picked, place
+WHERE picked.number <= cardinality(place.sessions) AND job.id = picked.id AND scheduler.by_index(job.id)
+RETURNING job.*, extract(epoch FROM now() - picked.since)::float8 AS waited_s;
+
+-- name: claim_ending
+-- Jobs that are to be ended and need no code for it: those that are to be terminated, and cancelled ones of agents that
+-- no connected runner offers. ($1, $2: a session and its stream for each slot; $4: the sessions, once each.)
+WITH RECURSIVE lane AS (
+    (SELECT terminate, agent, queue FROM scheduler.jobs
+     WHERE state = 1 AND cancel AND (terminate OR NOT needs_code) AND scheduler.by_index(id)
+     ORDER BY NOT terminate, agent, queue LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM lane CROSS JOIN LATERAL (
+        SELECT terminate, agent, queue FROM scheduler.jobs
+        WHERE state = 1 AND cancel AND (terminate OR NOT needs_code)
+            AND (NOT terminate, agent, queue) > (NOT lane.terminate, lane.agent, lane.queue) AND scheduler.by_index(id)
+        ORDER BY NOT terminate, agent, queue LIMIT 1
+    ) AS following
+), alive AS (
+    SELECT session, stream FROM scheduler.runners
+    WHERE session = ANY ($4::uuid[]) AND NOT expired
+    FOR KEY SHARE SKIP LOCKED
+), place AS (
+    SELECT array_agg(asked.session ORDER BY asked.number) AS sessions
+    FROM unnest((SELECT $1::uuid[]), $2::uuid[]) WITH ORDINALITY AS asked (session, stream, number)
+    JOIN alive ON alive.session = asked.session AND alive.stream = asked.stream
+), picked AS (
+    SELECT job.id, job.since,
+        row_number() OVER (ORDER BY NOT lane.terminate, lane.agent, lane.queue, job.since, job.id) AS number
+    FROM lane CROSS JOIN LATERAL (
+        SELECT id, since FROM scheduler.jobs
+        WHERE state = 1 AND cancel AND (terminate OR NOT needs_code)
+            AND (NOT terminate) = (NOT lane.terminate) AND agent = lane.agent AND queue = lane.queue
+            AND scheduler.by_index(id)
+        ORDER BY since, id LIMIT $3
+        FOR UPDATE SKIP LOCKED
+    ) AS job
+    WHERE lane.terminate OR NOT scheduler.served(lane.agent, lane.queue)
 )
 UPDATE scheduler.jobs AS job SET
     state = 2,

@@ -51,6 +51,10 @@ class Look:
     wake_at: datetime | None
     deadline: datetime | None
     lease_deadline: datetime | None
+    # Whether ready jobs wait for a runner to end them without their code.
+    ending: bool
+    # When a job was asked to be terminated that its holder has not ended yet, the earliest.
+    terminate_at: datetime | None
     news: Sequence[News]
 
 

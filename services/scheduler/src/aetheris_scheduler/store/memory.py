@@ -26,6 +26,7 @@ from aetheris_scheduler.store.tick import (
     ORDERS_IN_SEQUENCE,
     SWEEP_JOBS_MAX,
     SWEEP_SESSIONS_MAX,
+    TERMINATE_S,
     JobOrder,
     JobOutcome,
     Leased,
@@ -71,6 +72,7 @@ class MemoryStore:
         in_order = sorted(tick.orders, key=lambda order: ORDERS_IN_SEQUENCE.index(type(order.what)))
         answers = {order: self._order(order, ticked) for order in dict.fromkeys(in_order)}
         ticked.ordered = [answers[order] for order in tick.orders]
+        ticked.ending = self._claim_ending(tick.ending, ticked)
         ticked.claimed = [self._claim(claim, ticked) for claim in tick.claims]
         return ticked
 
@@ -130,10 +132,13 @@ class MemoryStore:
             wake_at=min(timers, default=None),
             deadline=min(deadlines, default=None),
             lease_deadline=min(leases, default=None),
+            ending=any(self._ends_anywhere(job) for job in jobs),
+            terminate_at=min((asked for _, asked in self._terminating()), default=None),
             news=[
                 News(job.id, job.lease, job.session, kinds)
                 for job in held
-                if job.session is not None and (kinds := lifecycle.news(job.wake, job.cancel, job.paused))
+                if job.session is not None
+                and (kinds := lifecycle.news(job.wake, job.cancel, job.paused, job.terminate))
             ],
         )
 
@@ -229,6 +234,12 @@ class MemoryStore:
         now = self._clock.now()
         if sweep.sessions:
             self._expire(sweep, ticked)
+        if sweep.terminations:
+            late = [job for job, asked in self._terminating() if now - asked >= timedelta(seconds=TERMINATE_S)]
+            for job in sorted(late, key=lambda job: job.id)[:SWEEP_JOBS_MAX]:
+                assert job.session is not None
+                self._apply(job.id, Revoke(), ticked)
+                ticked.lost.append(Lost(job.session, job.id, job.lease, False))
         if sweep.timers:
             due = sorted(
                 (job.wake_at, job.id)
@@ -239,15 +250,15 @@ class MemoryStore:
                 self._apply(job_id, Fire(), ticked)
             ticked.more |= len(due) >= SWEEP_JOBS_MAX
         if sweep.deadlines:
-            late = [
+            overdue = [
                 (job.deadline, job.id)
                 for job in self.jobs.values()
                 if job.deadline is not None and job.deadline <= now and _may_be_cancelled(job)
             ]
-            for _, job_id in sorted(late)[:SWEEP_JOBS_MAX]:
+            for _, job_id in sorted(overdue)[:SWEEP_JOBS_MAX]:
                 ticked.overdue_jobs.append(job_id)
                 ticked.overdue.append(self._order(JobOrder(job_id, lifecycle.DEADLINE_PASSED), ticked))
-            ticked.more |= len(late) >= SWEEP_JOBS_MAX
+            ticked.more |= len(overdue) >= SWEEP_JOBS_MAX
 
     def _expire(self, sweep: Sweep, ticked: Ticked) -> None:
         now = self._clock.now()
@@ -316,6 +327,32 @@ class MemoryStore:
             leased = self._apply(job.id, Lease(slot.session, slot.runner_id))
             ticked.leased.append(Leased(leased, (leased.since - job.since).total_seconds()))
         return min(len(ready), len(slots))
+
+    def _claim_ending(self, ending: Sequence[Slot], ticked: Ticked) -> int:
+        jobs = sorted(
+            (job for job in self.jobs.values() if self._ends_anywhere(job)),
+            key=lambda job: (not job.terminate, job.agent, job.queue, job.since, job.id),
+        )
+        slots = [slot for slot in ending if self._is_alive(slot)]
+        for job, slot in zip(jobs, slots, strict=False):
+            leased = self._apply(job.id, Lease(slot.session, slot.runner_id))
+            ticked.leased.append(Leased(leased, (leased.since - job.since).total_seconds()))
+        return min(len(jobs), len(slots))
+
+    def _ends_anywhere(self, job: Job) -> bool:
+        """A runner that offers the agent is preferred for a cancel, because it can compensate."""
+        return _claimable(job) and job.ends_anywhere and (job.terminate or not self._served(job))
+
+    def _served(self, job: Job) -> bool:
+        sessions = self._sessions.values()
+        return any(
+            row.hello.skills.cover(job.agent, job.queue) for row in sessions if not row.expired and not row.draining
+        )
+
+    def _terminating(self) -> Sequence[tuple[Job, datetime]]:
+        """The jobs that their holders are to terminate, and since when."""
+        held = (job for job in self.jobs.values() if job.state is JobState.LEASED and job.terminate)
+        return [(job, job.end_asked_at) for job in held if job.end_asked_at is not None]
 
     def _apply(self, job_id: UUID, event: Event, ticked: Ticked | None = None) -> Job:
         before = self.jobs[job_id]

@@ -18,7 +18,7 @@ from aetheris_scheduler.core import lifecycle
 from aetheris_scheduler.core.job import Job, JobState
 from aetheris_scheduler.core.page import JobListing
 from aetheris_scheduler.core.session import Hello, split_held
-from aetheris_scheduler.core.stuck import OVERDUE, Diagnosis, diagnose
+from aetheris_scheduler.core.stuck import OVERDUE, UNENDED, Diagnosis, diagnose
 from aetheris_scheduler.store import rows
 from aetheris_scheduler.store.contract import ConnectedRunner, Ended, Ends, Look, News, Opened
 from aetheris_scheduler.store.tick import Tick, Ticked
@@ -102,6 +102,8 @@ class PostgresStore:
             wake_at=row["wake_at"],
             deadline=row["deadline"],
             lease_deadline=row["lease_deadline"],
+            ending=row["ending"],
+            terminate_at=row["terminate_at"],
             news=[_news(*item) for item in json.loads(row["news"] or "[]")],
         )
 
@@ -134,7 +136,13 @@ class PostgresStore:
         self, tenant: str, after: tuple[datetime, UUID] | None, limit: int, *, patience: timedelta
     ) -> Sequence[Diagnosis]:
         found = await self._fetch(
-            QUERIES.stuck, tenant, *(after or _FIRST), patience.total_seconds(), OVERDUE.total_seconds(), limit
+            QUERIES.stuck,
+            tenant,
+            *(after or _FIRST),
+            patience.total_seconds(),
+            OVERDUE.total_seconds(),
+            limit,
+            UNENDED.total_seconds(),
         )
         diagnoses = (diagnose(rows.to_job(row), row["asked_at"], patience) for row in found)
         return [diagnosis for diagnosis in diagnoses if diagnosis is not None]
@@ -173,5 +181,5 @@ async def _acquiring(pool: Pool) -> AsyncIterator[Connection]:
         raise Unavailable("the database closed the connection") from fault
 
 
-def _news(job: str, lease: int, session: str, wake: bool, cancel: bool, paused: bool) -> News:
-    return News(UUID(job), lease, UUID(session), lifecycle.news(wake, cancel, paused))
+def _news(job: str, lease: int, session: str, wake: bool, cancel: bool, paused: bool, terminate: bool) -> News:
+    return News(UUID(job), lease, UUID(session), lifecycle.news(wake, cancel, paused, terminate))

@@ -36,6 +36,9 @@ def to_job(row: asyncpg.Record, *, runner_id: str | None = None) -> Job:
         cancel=row["cancel"],
         cancel_reason=row["cancel_reason"],
         cancel_actor=row["cancel_actor"],
+        terminate=row["terminate"],
+        end_asked_at=row["end_asked_at"],
+        needs_code=row["needs_code"],
         paused=row["paused"],
         operator_only=row["operator_only"],
         progressed=row["progressed"],
@@ -128,13 +131,13 @@ def _outcome(outcome: JobOutcome) -> tuple[Any, ...]:
     key = (outcome.job, outcome.lease, outcome.session)
     match outcome.what:
         case Park(reason=reason, wake_at=wake_at, operator=operator):
-            return (*key, JobState.PARKED, reason, wake_at, None, operator, True, None, None)
-        case Release(reason=reason, delay=delay) if delay:
-            return (*key, JobState.PARKED, reason, None, delay.total_seconds(), False, False, None, None)
-        case Release():
-            return (*key, JobState.READY, "", None, None, False, False, None, None)
+            return (*key, JobState.PARKED, reason, wake_at, None, operator, True, None, None, False)
+        case Release(reason=reason, delay=delay, needs_code=needs_code) if delay:
+            return (*key, JobState.PARKED, reason, None, delay.total_seconds(), False, False, None, None, needs_code)
+        case Release(needs_code=needs_code):
+            return (*key, JobState.READY, "", None, None, False, False, None, None, needs_code)
         case End(state=state, result=result, failure=failure):
-            return (*key, state, "", None, None, False, False, result, from_failure(failure))
+            return (*key, state, "", None, None, False, False, result, from_failure(failure), False)
         case Progress():
             raise ValueError("progress changes no state; it has a statement of its own")
 

@@ -20,16 +20,19 @@ from aetheris_scheduler.core.lifecycle import (
     Progress,
     Requeue,
     Resume,
+    Terminate,
     Wake,
 )
 from aetheris_scheduler.core.session import Skills
 from aetheris_scheduler.core.submission import Submission
 
 # Within one tick, orders are carried out kind by kind in this sequence, so that both stores answer alike.
-ORDERS_IN_SEQUENCE: tuple[type[Order], ...] = (Requeue, Resume, Pause, Cancel, Wake)
+ORDERS_IN_SEQUENCE: tuple[type[Order], ...] = (Requeue, Resume, Pause, Cancel, Terminate, Wake)
 SWEEP_JOBS_MAX = 1_000
 SWEEP_SESSIONS_MAX = 16
 CRASH_LIMIT = 8
+# How long the holder of a job has to terminate it, before the lease is taken from it and another runner does it.
+TERMINATE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class JobOrder:
-    """What a caller wants done with a job: wake, cancel, pause, resume, requeue."""
+    """What a caller wants done with a job: wake, cancel, terminate, pause, resume, requeue."""
 
     job: UUID
     what: Order
@@ -65,6 +68,8 @@ class Sweep:
     timers: bool = False
     deadlines: bool = False
     sessions: bool = False
+    # Take the leases from holders that have not terminated a job in time.
+    terminations: bool = False
     keep: Collection[UUID] = ()
     crash_limit: int = CRASH_LIMIT
 
@@ -79,6 +84,8 @@ class Tick:
     sweep: Sweep | None = None
     placements: Sequence[Placement] = ()
     orders: Sequence[JobOrder] = ()
+    # For jobs that are to be ended and whose agent no connected runner offers, or that are to be terminated.
+    ending: Sequence[Slot] = ()
     claims: Sequence[Claim] = ()
     # How many ready jobs a queue may hold before submissions are refused; 0 for any number.
     queue_ready_max: int = 0
@@ -137,6 +144,7 @@ class Ticked:
     submitted: list[Submitted | Refusal] = field(default_factory=list)
     ordered: list[OrderAnswer] = field(default_factory=list)
     leased: list[Leased] = field(default_factory=list)
+    ending: int = 0  # jobs that were leased to be ended without their code
     claimed: list[int | None] = field(default_factory=list)  # jobs per claim; None where the claim was not made
     expired: list[UUID] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)

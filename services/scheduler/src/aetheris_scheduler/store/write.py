@@ -17,15 +17,16 @@ from aetheris_chassis.queries import Queries
 from aetheris_kernel.errors import NotFound, Refusal, Unavailable
 
 from aetheris_scheduler.core import lifecycle
-from aetheris_scheduler.core.claim import Claim, JobHandover
+from aetheris_scheduler.core.claim import Claim, JobHandover, Slot
 from aetheris_scheduler.core.job import JobState
-from aetheris_scheduler.core.lifecycle import Cancel, End, Order, Pause, Progress, Requeue, Resume, Wake
+from aetheris_scheduler.core.lifecycle import Cancel, End, Order, Pause, Progress, Requeue, Resume, Terminate, Wake
 from aetheris_scheduler.core.submission import Submission, queue_full, require_same
 from aetheris_scheduler.store import rows
 from aetheris_scheduler.store.tick import (
     ORDERS_IN_SEQUENCE,
     SWEEP_JOBS_MAX,
     SWEEP_SESSIONS_MAX,
+    TERMINATE_S,
     JobOrder,
     JobOutcome,
     Leased,
@@ -44,10 +45,12 @@ def statements_max(tick: Tick) -> int:
     reports = {isinstance(outcome.what, Progress) for outcome in tick.outcomes}
     orders = {type(order.what) for order in tick.orders}
     claims = [claim for claim in tick.claims if claim.always or tick.may_ready]
-    swept = 0 if tick.sweep is None else tick.sweep.timers + 2 * tick.sweep.deadlines + 2 * tick.sweep.sessions
+    sweep = tick.sweep or Sweep()
+    swept = sweep.terminations + sweep.timers + 2 * sweep.deadlines + 2 * sweep.sessions
     # A job that ends may be a child, and then its parent is woken too.
     ended = any(isinstance(outcome.what, End) for outcome in tick.outcomes)
-    return len(reports) + ended + len(tick.handovers) + swept + bool(tick.placements) + len(orders) + len(claims)
+    leasing = len(tick.handovers) + bool(tick.placements) + bool(tick.ending) + len(claims)
+    return len(reports) + ended + swept + len(orders) + leasing
 
 
 async def write_tick(connection: Connection, queries: Queries, tick: Tick) -> Ticked:
@@ -63,6 +66,8 @@ async def write_tick(connection: Connection, queries: Queries, tick: Tick) -> Ti
         ticked.submitted = await writing.submit(tick.placements, tick.queue_ready_max)
     if tick.orders:
         ticked.ordered = await writing.order(tick.orders)
+    if tick.ending:
+        ticked.ending = await writing.claim_ending(tick.ending)
     for claim in tick.claims:
         ticked.claimed.append(await writing.claim(claim) if claim.always or ticked.readied else None)
     return ticked
@@ -138,6 +143,10 @@ class _Writing:
         ticked = self.ticked
         if sweep.sessions:
             await self._expire(sweep)
+        if sweep.terminations:
+            taken = await self._connection.fetch(self._queries.take_terminating, TERMINATE_S, SWEEP_JOBS_MAX)
+            ticked.lost += [Lost(row["session"], row["id"], row["lease"], False) for row in taken]
+            ticked.readied += len(taken)
         if sweep.timers:
             fired = await self._connection.fetch(self._queries.fire, SWEEP_JOBS_MAX)
             ticked.readied += len(fired)
@@ -245,11 +254,12 @@ class _Writing:
         query = {
             Wake: self._queries.wake,
             Cancel: self._queries.cancel,
+            Terminate: self._queries.terminate,
             Pause: self._queries.pause,
             Resume: self._queries.resume,
             Requeue: self._queries.requeue,
         }[kind]
-        cancels = [order.what for order in orders if isinstance(order.what, Cancel)]
+        cancels = [order.what for order in orders if isinstance(order.what, (Cancel, Terminate))]
         columns = [[cancel.reason for cancel in cancels], [cancel.actor for cancel in cancels]] if cancels else []
         changed = {}
         for row in await self._connection.fetch(query, jobs, *columns):
@@ -272,6 +282,20 @@ class _Writing:
             sorted(skills.agents) or None,
             sorted(skills.queues) or None,
             len(claim.slots),
+            list(names),
+        )
+        self.ticked.leased += [
+            Leased(rows.to_job(row, runner_id=names[row["session"]]), row["waited_s"]) for row in found
+        ]
+        return len(found)
+
+    async def claim_ending(self, slots: Sequence[Slot]) -> int:
+        names = {slot.session: slot.runner_id for slot in slots}
+        found = await self._connection.fetch(
+            self._queries.claim_ending,
+            [slot.session for slot in slots],
+            [slot.stream for slot in slots],
+            len(slots),
             list(names),
         )
         self.ticked.leased += [
