@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from aetheris_journal import events as e
 
-from tests.integration.gateway.world import Hand
+from tests.integration.gateway.world import ENDS_ANY, Hand
 
 pytestmark = [
     pytest.mark.migrated("aetheris_gateway", "aetheris_ledger", "aetheris_scheduler"),
@@ -195,6 +195,22 @@ async def test_a_record_is_verified(world, aetheris, tmp_path):
     assert "commit 1" in exported.err
 
 
+async def test_a_job_is_terminated_by_any_runner(world, aetheris):
+    job_id = (await aetheris("submit", "retired", "hi")).out.strip()
+    async with Hand(world, "other", features=ENDS_ANY) as hand:
+        terminated = await aetheris("terminate", job_id, "--reason", "its code is gone", "--json")
+        job = await hand.take()
+        await hand.cancelled(job)
+    late = await aetheris("terminate", job_id)
+    unknown = await aetheris("terminate", UNKNOWN)
+
+    shown = json.loads(terminated.out)
+    assert (shown["terminate_requested"], shown["cancel_requested"]) == (True, True)
+    assert (job.job_id, job.failure.message) == (job_id, "its code is gone")
+    assert late.out == f"job {job_id} is cancelled\n"
+    assert unknown.code == 1
+
+
 async def test_jobs_are_paused_resumed_and_cancelled(world, aetheris):
     job_id = (await aetheris("submit", "default", "hi")).out.strip()
     paused = await aetheris("pause", job_id)
@@ -246,7 +262,8 @@ async def test_what_a_job_says_cannot_reach_into_the_terminal(world, aetheris):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("jobs", "show"), ("trace",), ("verify",), ("cancel",), ("pause",), ("resume",), ("trace", "--follow"),
+        ("jobs", "show"), ("trace",), ("verify",), ("cancel",), ("terminate",), ("pause",), ("resume",),
+        ("trace", "--follow"),
     ],
 )  # fmt: skip
 async def test_a_job_that_is_not_there_is_one_clear_line(world, aetheris, arguments):

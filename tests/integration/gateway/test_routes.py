@@ -186,8 +186,12 @@ async def test_stop_pause_and_resume_go_to_the_scheduler(world, http):
     stopped = await http.post(f"/api/jobs/{job}/stop", json={"reason": "enough"})
     again = await http.post(f"/api/jobs/{job}/stop")
     late = await http.post(f"/api/jobs/{finished}/stop")
+    terminated = await http.post(f"/api/jobs/{job}/terminate", json={"reason": "at once"})
+    too_late = await http.post(f"/api/jobs/{finished}/terminate")
 
-    assert [answer.status_code for answer in (paused, resumed, stopped, again)] == [200] * 4
+    assert [answer.status_code for answer in (paused, resumed, stopped, again, terminated)] == [200] * 5
+    assert terminated.json()["terminate_requested"] is True
+    assert (too_late.status_code, too_late.json()["error"]["code"]) == (409, "JOB_FINISHED")
     assert (paused.json()["paused"], resumed.json()["paused"]) == (True, False)
     assert stopped.json()["cancel_requested"] is True
     assert (late.status_code, late.json()["error"]["code"]) == (409, "JOB_FINISHED")
@@ -429,6 +433,7 @@ async def test_openapi_describes_every_route_and_the_page_shows_it(world, http):
         "signal",
         "message",
         "stop",
+        "terminate",
         "pause",
         "resume",
         "requeue",

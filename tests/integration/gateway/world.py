@@ -39,6 +39,8 @@ from aetheris_scheduler.settings import Settings as SchedulerSettings
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 CLOCK = SystemClock()
+# The features of a runner that ends jobs of any agent.
+ENDS_ANY = (pb.FEATURE_END_WITHOUT_CODE, pb.FEATURE_TERMINATE)
 FINISHED = (pb.JOB_STATE_COMPLETED, pb.JOB_STATE_FAILED, pb.JOB_STATE_CANCELLED)
 
 
@@ -127,6 +129,11 @@ class StandIn(scheduler_pb2_grpc.SchedulerServicer):
     async def List(self, request: pb.ListRequest, context: Any) -> pb.ListResponse:
         self.lists.append(request)
         return pb.ListResponse(jobs=[job for job in self.jobs.values() if job.tenant == request.tenant])
+
+    async def Terminate(self, request: pb.TerminateRequest, context: Any) -> pb.TerminateResponse:
+        job = await self._job("Terminate", request.job_id, alive=True)
+        job.cancel_requested = job.terminate_requested = True
+        return pb.TerminateResponse(job=job)
 
     async def Cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelResponse:
         job = await self._job("Cancel", request.job_id, alive=True)
@@ -323,10 +330,10 @@ class Stubs:
 class Hand:
     """A runner by hand: takes jobs from the real scheduler and does with them what a test says."""
 
-    def __init__(self, world: World, *agents: str, runner_id: str = "hand", capacity: int = 10) -> None:
+    def __init__(self, world: World, *agents: str, runner_id: str = "hand", capacity: int = 10, **more: Any) -> None:
         self._world = world
         self._hello = pb.Hello(
-            session_id=str(CLOCK.new_id()), runner_id=runner_id, agents=agents or ("*",), capacity=capacity
+            session_id=str(CLOCK.new_id()), runner_id=runner_id, agents=agents or ("*",), capacity=capacity, **more
         )
         self._assigned: asyncio.Queue[pb.Job] = asyncio.Queue()
         self._notices: asyncio.Queue[pb.Notice] = asyncio.Queue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -51,3 +52,39 @@ async def letters(name: str) -> list[str]:
 @agent("unsure")
 async def unsure(name: str) -> str:
     return str(await stumble(name))
+
+
+@tool
+async def unpay(name: str, result: str, *, idempotency_key: str) -> str:
+    return f"refund {told(f'unpay {name}')}"
+
+
+@tool(compensate=unpay)
+async def buy(name: str, *, idempotency_key: str) -> str:
+    return f"receipt {told(f'buy {name}')}"
+
+
+@tool
+async def hang(name: str, *, idempotency_key: str) -> None:
+    told(f"hang {name}")
+    while True:
+        try:
+            await asyncio.sleep(3_600)
+        except asyncio.CancelledError:
+            told(f"hang on {name}")
+
+
+@agent("hangs")
+async def hangs(name: str) -> None:
+    await buy(name)
+    await hang(name)
+
+
+# Once this file is there, the agent is retired: a runner that starts then does not have it.
+if not (FOLDER / "retired").exists():
+
+    @agent("retired")
+    async def retired(name: str, buys: bool) -> object:
+        if buys:
+            await buy(name)
+        return await signal("go")

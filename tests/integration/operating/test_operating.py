@@ -7,11 +7,12 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from aetheris.client import ApiError, AsyncClient, JobFailed
+from aetheris.client import ApiError, AsyncClient, JobCancelled, JobFailed
 from aetheris_chassis.client import open_channel
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.gateway.v1 import gateway_pb2_grpc
@@ -164,3 +165,71 @@ async def test_a_fork_of_a_job_that_goes_on_shares_what_was_done_and_nothing_els
     assert [result[:2] for result in results] == [["receipt 1", "fork"], ["receipt 1", "source"]]
     assert sorted(result[2] for result in results) == ["letter 1", "letter 2"]
     assert (calls(suite, "pay going"), calls(suite, "mail going")) == (1, 2)
+
+
+async def test_a10_a_misspelt_agents_job_is_ended_by_a_cancel(client: AsyncClient):
+    job = await client.submit("letter", input={"args": ["misspelt"]})
+    await client.cancel(job.id, "a typing error")
+    with pytest.raises(JobCancelled):
+        await client.wait(job.id, 10)
+
+    assert (await client.verify(job.id)).intact
+    assert [event.type async for event in client.events(job.id)][-1] == "job_cancelled"
+
+
+async def test_a10_a_misspelt_agents_job_is_ended_by_its_deadline(client: AsyncClient):
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    job = await client.submit("letter", input={"args": ["late"]}, deadline=soon)
+    with pytest.raises(JobCancelled) as cancelled:
+        await client.wait(job.id, 10)
+
+    assert cancelled.value.job.error is not None
+    assert cancelled.value.job.error.message == "deadline"
+
+
+async def test_d6_a_job_whose_tool_hangs_is_terminated_and_its_effect_is_in_doubt(suite: Suite, client: AsyncClient):
+    job = await client.submit("hangs", input={"args": ["hopeless"]})
+    await until(lambda: begun(suite, "hang hopeless"))
+    await client.terminate(job.id, "it hangs")
+    with pytest.raises(JobCancelled) as cancelled:
+        await client.wait(job.id, 20)
+    [doubt] = await until(lambda: client.effects(state="in_doubt", job_id=job.id))
+
+    assert cancelled.value.job.error is not None
+    assert cancelled.value.job.error.message == "it hangs"
+    assert doubt.tool == "hang"
+    assert calls(suite, "unpay hopeless") == 0
+    assert (await client.verify(job.id)).intact
+
+
+async def begun(suite: Suite, what: str) -> list:
+    return [what] * calls(suite, what)
+
+
+async def test_d6_a_retired_agents_jobs_end_by_a_cancel_or_say_what_they_owe_and_are_terminated(
+    suite: Suite, client: AsyncClient
+):
+    free, owing = [(await client.submit("retired", input={"args": [name, buys]})).id
+                   for name, buys in (("free", False), ("owing", True))]  # fmt: skip
+    for job in (free, owing):
+        await until(lambda job=job: parked(client, job))
+    (suite.folder / "retired").touch()
+    [runner] = suite.runners
+    await suite.restart(runner)
+    for job in (free, owing):
+        await client.cancel(job)
+    with pytest.raises(JobCancelled):
+        await client.wait(free, 10)
+    [stuck] = await until(lambda: stuck_as(client, owing))
+    await client.terminate(owing, "refunded by hand")
+    with pytest.raises(JobCancelled):
+        await client.wait(owing, 10)
+
+    assert stuck.cause == "cannot be compensated", stuck
+    assert calls(suite, "buy owing") == 1
+    assert calls(suite, "unpay owing") == 0
+    assert all([(await client.verify(job)).intact for job in (free, owing)])
+
+
+async def stuck_as(client: AsyncClient, job_id: str) -> list:
+    return [found for found in await client.stuck() if found.job.id == job_id]

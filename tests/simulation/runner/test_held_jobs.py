@@ -183,6 +183,43 @@ async def test_a_lost_lease_stops_the_step_and_says_nothing(bench: Bench):
     assert not bench.world.outside.calls
 
 
+async def test_d6_a_job_that_is_to_be_terminated_is_handed_back_and_then_ended_without_its_code(bench: Bench):
+    bench.assign("works", 1)
+    await bench.inside.wait()
+    bench.jobs.notice(JOB, 1, ports.Notice.TERMINATE)
+
+    assert await bench.session.next() == ports.Released("to be terminated")
+    assert bench.jobs.held == []
+    now = bench.world.clock.now()
+    bench.jobs.assign(
+        ports.Assignment(
+            JOB,
+            "default",
+            "works",
+            "default",
+            b"{}",
+            2,
+            now,
+            cancel_requested=True,
+            cancel_reason="hangs",
+            terminate=True,
+        )
+    )
+    assert await bench.session.next() == ports.Cancelled("hangs")
+    assert not bench.world.outside.calls
+
+
+async def test_a10_a_cancelled_job_of_an_agent_that_is_not_here_is_ended(bench: Bench):
+    now = bench.world.clock.now()
+    unknown = ports.Assignment(JOB, "default", "misspelt", "default", b"{}", 1, now)
+    bench.jobs.assign(unknown)
+    released = await bench.session.next()
+    assert isinstance(released, ports.Released)
+    bench.jobs.assign(replace(unknown, lease=2, cancel_requested=True, cancel_reason="a typing error"))
+
+    assert await bench.session.next() == ports.Cancelled("a typing error")
+
+
 async def test_losing_the_session_stops_everything(bench: Bench):
     bench.assign("works", 1)
     await bench.inside.wait()

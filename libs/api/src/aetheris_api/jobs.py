@@ -79,6 +79,7 @@ class Job(Shape):
     wake_at: datetime | None = Field(None, description="When a parked job wakes without any signal.")
     paused: bool = False
     cancel_requested: bool = False
+    terminate_requested: bool = Field(False, description="It is to end at once and without compensation.")
     runner_id: str | None = Field(None, description="The runner that runs it.")
     lease: int = Field(0, description="How often the job was given to a runner.")
     crash_count: int = Field(0, description="Runners lost in a row without progress.")
@@ -138,6 +139,10 @@ class SubmitBody(Body):
 
 
 class CancelBody(Body):
+    reason: str = Field("", max_length=1024, description="It goes on record.")
+
+
+class TerminateBody(Body):
     reason: str = Field("", max_length=1024, description="It goes on record.")
 
 

@@ -31,6 +31,7 @@ SUBMIT_JOB = Route("POST", "/api/agents/{agent_id}/message", Permission.JOBS_SUB
 LIST_JOBS = Route("GET", "/api/jobs", Permission.JOBS_READ)
 GET_JOB = Route("GET", "/api/jobs/{job_id}", Permission.JOBS_READ)
 CANCEL_JOB = Route("POST", "/api/jobs/{job_id}/stop", Permission.JOBS_OPERATE)
+TERMINATE_JOB = Route("POST", "/api/jobs/{job_id}/terminate", Permission.JOBS_OPERATE)
 PAUSE_JOB = Route("POST", "/api/jobs/{job_id}/pause", Permission.JOBS_OPERATE)
 RESUME_JOB = Route("POST", "/api/jobs/{job_id}/resume", Permission.JOBS_OPERATE)
 REQUEUE_JOB = Route("POST", "/api/jobs/{job_id}/requeue", Permission.JOBS_OPERATE)

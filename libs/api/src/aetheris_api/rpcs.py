@@ -31,6 +31,7 @@ PUBLIC_METHODS: Mapping[str, Permission] = MappingProxyType(
             "Signal": Permission.INBOX_SEND,
             "SendMessage": Permission.INBOX_SEND,
             "CancelJob": Permission.JOBS_OPERATE,
+            "TerminateJob": Permission.JOBS_OPERATE,
             "PauseJob": Permission.JOBS_OPERATE,
             "ResumeJob": Permission.JOBS_OPERATE,
             "GetApproval": Permission.APPROVALS_READ,

@@ -19,7 +19,7 @@ from aetheris_journal import events as e
 from aetheris_journal.commands import ABANDONED, COMPENSATE, Settled
 from aetheris_journal.effect import EffectState, effect_key
 from aetheris_journal.path import COMPENSATION
-from aetheris_journal.replay import EffectRecord
+from aetheris_journal.replay import EffectRecord, Replay
 
 from aetheris_engine import metrics
 from aetheris_engine.core.text import cut
@@ -34,13 +34,13 @@ _POSSIBLE = (EffectState.STARTED, EffectState.IN_DOUBT, EffectState.COMMITTED)
 
 def met(effects: Effects) -> bool:
     """Whether the program has made every call that the record has and that may have to be taken back."""
-    return all(path in effects.owed for path in _open(effects.execution))
+    return all(path in effects.owed for path in open_effects(effects.execution.replay))
 
 
 async def undo_all(effects: Effects) -> None:
     """Take back everything, at the end of a job."""
     execution = effects.execution
-    while unmet := [path for path in _open(execution) if path not in effects.owed]:
+    while unmet := [path for path in open_effects(execution.replay) if path not in effects.owed]:
         record = execution.replay.undoable[unmet[0]]
         await _for_operator(
             execution, unmet[0], f"compensation failed: the code no longer calls {record.name}, which is at {unmet[0]}"
@@ -71,8 +71,8 @@ async def compensate(effects: Effects, path: str) -> Settled:
     return Settled(result)
 
 
-def _open(execution: Execution) -> Sequence[str]:
-    replay = execution.replay
+def open_effects(replay: Replay) -> Sequence[str]:
+    """The paths of the effects that may be in the world and that a tool can take back, in the order of the record."""
     return [
         path for path, record in replay.undoable.items() if record.state in _POSSIBLE and path not in replay.compensated
     ]

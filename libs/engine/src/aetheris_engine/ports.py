@@ -43,6 +43,7 @@ class Notice(IntEnum):
     CANCEL = 2
     PAUSE = 3
     LOST = 4
+    TERMINATE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,8 @@ class Assignment:
     crash_count: int = 0
     cancel_requested: bool = False
     cancel_reason: str = ""
+    # The job is to be ended without its code and without compensation. `cancel_requested` is set as well.
+    terminate: bool = False
     parent_job_id: str = ""
     idempotency_key: str = ""
     # The person or program that submitted it.
@@ -206,6 +209,8 @@ class Cancelled:
 class Released:
     reason: str
     delay: timedelta = timedelta(0)
+    # The job is to be ended, which takes its agent's code.
+    needs_code: bool = False
 
 
 Outcome = Parked | Completed | Failed | Cancelled | Released

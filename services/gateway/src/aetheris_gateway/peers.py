@@ -87,6 +87,10 @@ class Scheduler:
         response: scheduler_pb.CancelResponse = await _again(lambda: self._stub.Cancel(request))
         return response.job
 
+    async def terminate(self, request: scheduler_pb.TerminateRequest) -> scheduler_pb.Job:
+        response: scheduler_pb.TerminateResponse = await _again(lambda: self._stub.Terminate(request))
+        return response.job
+
     async def pause(self, request: scheduler_pb.PauseRequest) -> scheduler_pb.Job:
         response: scheduler_pb.PauseResponse = await _again(lambda: self._stub.Pause(request))
         return response.job

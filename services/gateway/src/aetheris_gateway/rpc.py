@@ -73,6 +73,9 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
         return await self._services.jobs.cancel(self._caller(context), request)
 
+    async def TerminateJob(self, request: pb.TerminateJobRequest, context: Context) -> pb.TerminateJobResponse:
+        return await self._services.jobs.terminate(self._caller(context), request)
+
     async def PauseJob(self, request: pb.PauseJobRequest, context: Context) -> pb.PauseJobResponse:
         return await self._services.jobs.pause(self._caller(context), request)
 

@@ -18,6 +18,7 @@ from aetheris_engine import metrics, ports
 from aetheris_engine.host import HostFor
 from aetheris_engine.job import Run
 from aetheris_engine.ports import Notice, Services
+from aetheris_engine.run_without_code import RunWithoutCode
 from aetheris_journal.commands import Program
 from aetheris_kernel.errors import ChainBroken, Fenced, Refusal
 
@@ -53,9 +54,12 @@ class Offered:
     version: str
 
 
+_AnyRun = Run | RunWithoutCode
+
+
 @dataclass(slots=True)
 class _Holding:
-    run: Run
+    run: _AnyRun
     lease: int
     task: asyncio.Task[None]
 
@@ -84,24 +88,30 @@ class HeldJobs:
         stale = self._holdings.pop(assignment.job_id, None)
         if stale is not None:
             self._forget(stale)
-        run = self._warm.pop(assignment.job_id)
-        if run is not None and run.lease + 1 != assignment.lease:
-            self._end(run.close())
-            run = None
+        warm = self._warm.pop(assignment.job_id)
+        if warm is not None and (warm.lease + 1 != assignment.lease or assignment.terminate):
+            self._end(warm.close())
+            warm = None
+        run = warm or self._run_for(assignment)
         if run is None:
-            offered = self._agents.get(assignment.agent)
-            if offered is None:
-                reason = f"no agent {assignment.agent!r} here"
-                self._reports.outcome(assignment.job_id, assignment.lease, ports.Released(reason, _FAULT_DELAY))
-                return
-            run = Run(
-                assignment, offered.program, offered.host_for, offered.version, self._services, self._reports.progressed
-            )
+            reason = f"no agent {assignment.agent!r} here"
+            self._reports.outcome(assignment.job_id, assignment.lease, ports.Released(reason, _FAULT_DELAY))
+            return
         if self._draining:
             run.leave("the runner stops")
         task = asyncio.get_running_loop().create_task(self._hold(run, assignment))
         self._holdings[assignment.job_id] = _Holding(run, assignment.lease, task)
         self._count()
+
+    def _run_for(self, assignment: ports.Assignment) -> _AnyRun | None:
+        offered = self._agents.get(assignment.agent)
+        if assignment.terminate or (offered is None and assignment.cancel_requested):
+            return RunWithoutCode(assignment, self._services)
+        if offered is None:
+            return None
+        return Run(
+            assignment, offered.program, offered.host_for, offered.version, self._services, self._reports.progressed
+        )
 
     def notice(self, job_id: UUID, lease: int, notice: Notice) -> None:
         holding = self._holdings.get(job_id)
@@ -116,6 +126,8 @@ class HeldJobs:
                 holding.run.leave("paused")
             case Notice.LOST:
                 self.lose(job_id, lease)
+            case Notice.TERMINATE:
+                self._hand_back(holding, "to be terminated")
 
     def lose(self, job_id: UUID, lease: int) -> None:
         """Stop a job whose lease is lost, and report no outcome: another runner may hold the job by now."""
@@ -126,6 +138,14 @@ class HeldJobs:
             metrics.JOBS.labels("lost").inc()
             self._forget(holding)
             self._reports.free()
+
+    def _hand_back(self, holding: _Holding, reason: str) -> None:
+        """Stop the job where it stands. The scheduler leases it again with the order to end it without its code, and
+        that lease is the fence before anything that this run may still write."""
+        job_id = holding.run.job_id
+        del self._holdings[job_id]
+        self._forget(holding)
+        self._reports.outcome(job_id, holding.lease, ports.Released(reason))
 
     def lose_all(self) -> None:
         for job_id, lease in self.held:
@@ -160,7 +180,7 @@ class HeldJobs:
     async def _cancel(self, holding: _Holding) -> None:
         holding.run.cancel(await self._reports.cancel_reason(holding.run.job_id))
 
-    async def _hold(self, run: Run, assignment: ports.Assignment) -> None:
+    async def _hold(self, run: _AnyRun, assignment: ports.Assignment) -> None:
         """Run the job under one lease, and report how the lease ended."""
         outcome, how, reported = _UNACCOUNTED, "unaccounted", None
         try:
@@ -176,24 +196,25 @@ class HeldJobs:
             self._warm.pop(run.job_id)
             await run.close()
 
-    def _holds(self, run: Run, lease: int) -> bool:
+    def _holds(self, run: _AnyRun, lease: int) -> bool:
         """Whether the lease is still this run's. It is not if the lease was lost meanwhile."""
         holding = self._holdings.get(run.job_id)
         return holding is not None and holding.run is run and holding.lease == lease
 
-    def _report(self, run: Run, lease: int, outcome: ports.Outcome, how: str) -> asyncio.Future[bool]:
+    def _report(self, run: _AnyRun, lease: int, outcome: ports.Outcome, how: str) -> asyncio.Future[bool]:
         metrics.JOBS.labels(how).inc()
         if outcome is _UNACCOUNTED:
             log.error("run ended without an outcome", job_id=str(run.job_id), lease=lease)
             self._end(run.close())
-        if isinstance(outcome, ports.Parked) and not self._draining and not outcome.operator:
+        parked = isinstance(outcome, ports.Parked) and not outcome.operator
+        if parked and not self._draining and isinstance(run, Run):
             # Removed before the outcome is reported: the scheduler's acknowledgement may bring the job's next
             # assignment.
             self._keep_warm(run)
         self._release(run.job_id, lease)
         return self._reports.outcome(run.job_id, lease, outcome)
 
-    async def _outcome(self, run: Run, assignment: ports.Assignment) -> tuple[ports.Outcome, str]:
+    async def _outcome(self, run: _AnyRun, assignment: ports.Assignment) -> tuple[ports.Outcome, str]:
         """The outcome with which the lease ends, and how the metric names it."""
         bound = log.bind(job_id=str(run.job_id), lease=assignment.lease)
         try:

@@ -1,4 +1,4 @@
-"""Commands about jobs: submit, list, show, cancel, pause, resume; and the connected runners."""
+"""Commands about jobs: submit, list, show, cancel, terminate, pause, resume; and the connected runners."""
 
 from __future__ import annotations
 
@@ -149,6 +149,17 @@ def cancel(
 ) -> None:
     """End a job: its compensations run, then it is cancelled."""
     _show_order(connected(url).cancel(job, reason), as_json, "will end once its runner has run its compensations")
+
+
+def terminate(
+    job: JobId,
+    reason: Annotated[str, typer.Option(help="The reason; it goes on record.")] = "",
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """End a job at once, where a cancel does not: nothing is compensated, and effects without an outcome are in
+    doubt."""
+    _show_order(connected(url).terminate(job, reason), as_json, "will end as soon as a runner has written its end")
 
 
 def pause(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:

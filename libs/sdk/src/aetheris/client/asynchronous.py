@@ -127,6 +127,11 @@ class AsyncClient:
         """Ask for the job's end. Its runner ends it, after compensations; `wait` returns or raises then."""
         return await self._call(calls.cancel(job_id, reason))
 
+    async def terminate(self, job_id: str, reason: str = "") -> Job:
+        """End the job at once, without its agent's code and without compensation: for a job that a cancel does not
+        end. Effects that have started and have no outcome are in doubt from then on."""
+        return await self._call(calls.terminate(job_id, reason))
+
     async def pause(self, job_id: str) -> Job:
         return await self._call(calls.pause(job_id))
 

@@ -173,6 +173,10 @@ def cancel(job_id: str, reason: str) -> Call[job_shapes.Job]:
     return _post(routes.CANCEL_JOB, job_shapes.Job, _body(job_shapes.CancelBody, reason=reason), job_id=job_id)
 
 
+def terminate(job_id: str, reason: str) -> Call[job_shapes.Job]:
+    return _post(routes.TERMINATE_JOB, job_shapes.Job, _body(job_shapes.TerminateBody, reason=reason), job_id=job_id)
+
+
 def pause(job_id: str) -> Call[job_shapes.Job]:
     return _post(routes.PAUSE_JOB, job_shapes.Job, _body(job_shapes.EmptyBody), job_id=job_id)
 

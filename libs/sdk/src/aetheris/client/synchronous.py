@@ -124,6 +124,11 @@ class Client:
         """Ask for the job's end. Its runner ends it, after compensations; `wait` returns or raises then."""
         return self._call(calls.cancel(job_id, reason))
 
+    def terminate(self, job_id: str, reason: str = "") -> Job:
+        """End the job at once, without its agent's code and without compensation: for a job that a cancel does not
+        end. Effects that have started and have no outcome are in doubt from then on."""
+        return self._call(calls.terminate(job_id, reason))
+
     def pause(self, job_id: str) -> Job:
         return self._call(calls.pause(job_id))
 

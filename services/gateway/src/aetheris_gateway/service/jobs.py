@@ -1,5 +1,5 @@
-"""Jobs: submit, show, list, cancel, pause, resume and requeue them. The scheduler does all of it; this module checks
-that the job belongs to the caller's tenant, and tells the requester if no runner offers the agent."""
+"""Jobs: submit, show, list, cancel, terminate, pause, resume and requeue them. The scheduler does all of it; this
+module checks that the job belongs to the caller's tenant, and tells the requester if no runner offers the agent."""
 
 from __future__ import annotations
 
@@ -118,6 +118,12 @@ class JobService:
         reason = intake.sentence(request.reason, "reason")
         order = scheduler_pb.CancelRequest(job_id=request.job_id, reason=reason, actor=caller.actor)
         return pb.CancelJobResponse(job=await self._scheduler.cancel(order))
+
+    async def terminate(self, caller: Caller, request: pb.TerminateJobRequest) -> pb.TerminateJobResponse:
+        await self.require(caller, request.job_id)
+        reason = intake.sentence(request.reason, "reason")
+        order = scheduler_pb.TerminateRequest(job_id=request.job_id, reason=reason, actor=caller.actor)
+        return pb.TerminateJobResponse(job=await self._scheduler.terminate(order))
 
     async def pause(self, caller: Caller, request: pb.PauseJobRequest) -> pb.PauseJobResponse:
         await self.require(caller, request.job_id)

@@ -47,6 +47,9 @@ _HANDOVER_S = 2.0
 # overlap.
 _MARGIN = 0.1
 
+# What this runner understands beside the first release's protocol.
+_FEATURES = (pb.FEATURE_END_WITHOUT_CODE, pb.FEATURE_TERMINATE)
+
 # The scheduler refuses a first frame that names more jobs.
 _NAMED_MAX = 10_000
 
@@ -216,6 +219,7 @@ class Session:
             session_id=self._session_id,
             runner_id=self._runner_id,
             agents=self._agents,
+            features=_FEATURES,
             queues=self._queues,
             capacity=self._capacity,
             held=[pb.Held(job_id=job_id, lease=lease) for job_id, lease in islice(named, _NAMED_MAX)],
@@ -309,8 +313,9 @@ def _to_outcome(job_id: UUID, lease: int, outcome: ports.Outcome) -> pb.Outcome:
             cancelled = pb.Ended(state=pb.JOB_STATE_CANCELLED)
             cancelled.failure.type, cancelled.failure.message = "Cancelled", reason
             message.ended.CopyFrom(cancelled)
-        case ports.Released(reason=reason, delay=delay):
-            message.released.CopyFrom(pb.Released(reason=reason[:1_024], delay=codec.to_duration(delay)))
+        case ports.Released(reason=reason, delay=delay, needs_code=needs_code):
+            released = pb.Released(reason=reason[:1_024], delay=codec.to_duration(delay), needs_code=needs_code)
+            message.released.CopyFrom(released)
     return message
 
 
@@ -327,6 +332,7 @@ def _from_assignment(assignment: pb.Assignment) -> ports.Assignment:
         crash_count=job.crash_count,
         cancel_requested=job.cancel_requested,
         cancel_reason=job.failure.message,
+        terminate=assignment.HasField("terminate"),
         parent_job_id=job.parent_job_id,
         idempotency_key=job.idempotency_key,
         actor=job.actor,

@@ -218,6 +218,20 @@ class CancelJobResponse(_message.Message):
     job: _scheduler_pb2.Job
     def __init__(self, job: _Optional[_Union[_scheduler_pb2.Job, _Mapping]] = ...) -> None: ...
 
+class TerminateJobRequest(_message.Message):
+    __slots__ = ("job_id", "reason")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    reason: str
+    def __init__(self, job_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class TerminateJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: _scheduler_pb2.Job
+    def __init__(self, job: _Optional[_Union[_scheduler_pb2.Job, _Mapping]] = ...) -> None: ...
+
 class PauseJobRequest(_message.Message):
     __slots__ = ("job_id",)
     JOB_ID_FIELD_NUMBER: _ClassVar[int]

@@ -85,6 +85,11 @@ class GatewayStub:
                 request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.TerminateJob = channel.unary_unary(
+                '/aetheris.gateway.v1.Gateway/TerminateJob',
+                request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.TerminateJobRequest.SerializeToString,
+                response_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.TerminateJobResponse.FromString,
+                _registered_method=True)
         self.PauseJob = channel.unary_unary(
                 '/aetheris.gateway.v1.Gateway/PauseJob',
                 request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.PauseJobRequest.SerializeToString,
@@ -234,6 +239,16 @@ class GatewayServicer:
 
     def CancelJob(self, request, context):
         """CancelJob asks for the end of a job.
+
+        NOT_FOUND / NOT_FOUND: no such job. FAILED_PRECONDITION / JOB_FINISHED: it has ended otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TerminateJob(self, request, context):
+        """TerminateJob ends a job without its agent's code and without compensation: effects that have started and have no
+        outcome are in doubt from then on, committed ones stay as they are. It also ends a job that is being cancelled.
 
         NOT_FOUND / NOT_FOUND: no such job. FAILED_PRECONDITION / JOB_FINISHED: it has ended otherwise.
         """
@@ -399,6 +414,11 @@ def add_GatewayServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.CancelJobRequest.FromString,
                     response_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'TerminateJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.TerminateJob,
+                    request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.TerminateJobRequest.FromString,
+                    response_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.TerminateJobResponse.SerializeToString,
             ),
             'PauseJob': grpc.unary_unary_rpc_method_handler(
                     servicer.PauseJob,
@@ -732,6 +752,33 @@ class Gateway:
             '/aetheris.gateway.v1.Gateway/CancelJob',
             aetheris_dot_gateway_dot_v1_dot_gateway__pb2.CancelJobRequest.SerializeToString,
             aetheris_dot_gateway_dot_v1_dot_gateway__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TerminateJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.gateway.v1.Gateway/TerminateJob',
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.TerminateJobRequest.SerializeToString,
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.TerminateJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,4 +1,4 @@
-"""Routes of jobs: submit, list, show, cancel, pause, resume, requeue, fork."""
+"""Routes of jobs: submit, list, show, cancel, terminate, pause, resume, requeue, fork."""
 
 from __future__ import annotations
 
@@ -90,6 +90,20 @@ class JobRoutes:
         sent = await body.read(request, shapes.CancelBody, bytes_max=body.CONTENT_BODY_BYTES_MAX, optional=True)
         order = pb.CancelJobRequest(job_id=job_id, reason=sent.reason)
         return JsonResponse(views.job((await self._services.jobs.cancel(self._caller(request), order)).job))
+
+    @endpoint(
+        routes.TERMINATE_JOB,
+        response_model=shapes.Job,
+        body=shapes.TerminateBody,
+        body_required=False,
+        summary="End a job at once, without compensation",
+    )
+    async def terminate(self, job_id: str, request: Request) -> JsonResponse:
+        """For a job that a cancel does not end: its code is gone, hangs, or cannot compensate. Any runner ends it.
+        Effects that have started and have no outcome are in doubt from then on; committed ones stay."""
+        sent = await body.read(request, shapes.TerminateBody, bytes_max=body.CONTENT_BODY_BYTES_MAX, optional=True)
+        order = pb.TerminateJobRequest(job_id=job_id, reason=sent.reason)
+        return JsonResponse(views.job((await self._services.jobs.terminate(self._caller(request), order)).job))
 
     @endpoint(routes.PAUSE_JOB, response_model=shapes.Job, summary="Keep a job from going on")
     async def pause(self, job_id: str, request: Request) -> JsonResponse:

@@ -54,6 +54,7 @@ def job(found: scheduler_pb.Job) -> shapes.Job:
         wake_at=time_of(found, "wake_time"),
         paused=found.paused,
         cancel_requested=found.cancel_requested,
+        terminate_requested=found.terminate_requested,
         runner_id=found.runner_id or None,
         lease=found.lease,
         crash_count=found.crash_count,
