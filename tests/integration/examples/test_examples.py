@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
 
+import httpx
 import pytest
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -37,6 +39,32 @@ def test_the_demo_kills_a_runner_and_the_customer_is_charged_once() -> None:
     assert "charges the provider counted: 1\n" in done.stdout
     assert "the job's record: intact" in done.stdout
     assert done.stderr == ""
+
+
+def test_the_provider_says_that_there_is_no_charge_only_when_no_earlier_request_can_make_it() -> None:
+    """A runner that is killed leaves a request on its way; the next one asks whether it charged."""
+    provider = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "checkout" / "provider.py"), "--port", "0", "--charge-s", "0.5"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert provider.stdout is not None
+    port = int(provider.stdout.readline())
+    body = b"{}"
+    request = f"POST /charges HTTP/1.1\r\nIdempotency-Key: k\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    try:
+        with socket.create_connection(("127.0.0.1", port)) as killed:
+            killed.sendall(request)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=15) as api:
+            found = api.get("/charges/k").status_code
+            other = api.get("/charges/other").status_code
+            calls = api.get("/calls").json()
+    finally:
+        provider.terminate()
+        provider.communicate()
+
+    assert (found, other) == (200, 404)
+    assert calls == {"k": 1}
 
 
 async def test_steps_are_ordinary_functions_outside_an_agent() -> None:
