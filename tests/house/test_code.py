@@ -201,6 +201,33 @@ def test_no_test_sleeps_and_hopes():
     assert [f"{named(file)}:{line}" for file in tests for line in idle_sleeps(parsed(file))] == []
 
 
+# A wait that must be over within so few seconds measures the machine. One of less than a second waits for a state that
+# must not come.
+DEADLINE_S = range(1, 10)
+
+
+def near_deadlines(tree: ast.AST) -> Iterator[int]:
+    for call in calls(tree):
+        match call:
+            case ast.Call(func=ast.Attribute(attr="timeout"), args=[ast.Constant(value=int() | float() as limit_s)]):
+                pass
+            case ast.Call(
+                func=ast.Attribute(attr="wait_for"), args=[_, ast.Constant(value=int() | float() as limit_s)]
+            ):
+                pass
+            case _:
+                continue
+        if DEADLINE_S.start <= limit_s < DEADLINE_S.stop:
+            yield call.lineno
+
+
+def test_no_test_has_a_deadline_that_a_busy_machine_misses():
+    assert [f"{named(file)}:{line}" for file in TESTS + HARNESS for line in near_deadlines(parsed(file))] == []
+    assert list(near_deadlines(ast.parse("asyncio.timeout(5)"))) == [1]
+    assert list(near_deadlines(ast.parse("await asyncio.wait_for(heard.wait(), 5.0)"))) == [1]
+    assert not list(near_deadlines(ast.parse("await asyncio.wait_for(never, 0.1)")))
+
+
 CLOCKS = {"monotonic", "perf_counter", "process_time", "time", "now", "utcnow"}
 # Measures how long a drill takes to settle, for the report; it asserts nothing about that.
 MEASURING = {"tests/chaos/suite/test_load.py"}

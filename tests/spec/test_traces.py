@@ -188,7 +188,7 @@ class House:
             outcome = hold.result()
             for ghost, journal, late in ghosts:
                 journal.open.set()
-                await asyncio.wait({late}, timeout=5)
+                await asyncio.wait({late}, timeout=15)
                 assert isinstance(late.exception(), Fenced)
                 await ghost.close()
             ghosts.clear()

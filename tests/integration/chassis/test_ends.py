@@ -67,7 +67,7 @@ async def cancelled_after(turns):
     await asyncio.sleep(0)
     for each in asyncio.all_tasks() - {asyncio.current_task()}:
         each.cancel()
-    await asyncio.wait({task}, timeout=5)
+    await asyncio.wait({task}, timeout=15)
     reached.append(bool(started))
 
 reached = []

@@ -55,7 +55,7 @@ async def test_the_pool_waits_for_its_database_and_says_so(running):
     with structlog.testing.capture_logs() as lines:
         opening = open_pool(dsn)
         opened = asyncio.create_task(opening.__aenter__())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while not lines:
                 await asyncio.wait({opened}, timeout=0.01)
         await asyncio.to_thread(running.start)

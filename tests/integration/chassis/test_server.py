@@ -62,7 +62,7 @@ async def test_a_call_in_flight_finishes_during_the_drain_and_new_calls_are_refu
     held = Held()
     server, channel, in_flight = await draining(Probe(held), held)
     refusal = None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while refusal is None:
             held.release.clear()
             late = asyncio.create_task(ask(channel, "Unary", b"late"))
@@ -97,7 +97,7 @@ async def test_a_second_cancellation_skips_the_drain():
     held = Held()
     server, _, in_flight = await draining(Probe(held), held, drain_s=1000)
     server.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         await asyncio.wait({server})
     with suppress(grpc.aio.AioRpcError):
         await in_flight
@@ -121,7 +121,7 @@ async def test_a_stream_that_watches_the_drain_ends_it():
     stream = asyncio.create_task(ask(channel, "WritingBothWays", b"hello"))
     await entered.wait()
     until.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         await server
 
     assert await stream == [b"bye"]
@@ -143,7 +143,7 @@ async def test_health_is_serving_per_service_until_the_drain_and_who_watches_doe
     watch = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
     watched = [(await watch.read()).status]
     until.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while answer := await watch.read():
             watched.append(answer.status)
         await server
@@ -218,7 +218,7 @@ async def http(address: str, request: str) -> tuple[str, str]:
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(request.encode())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         answer = (await reader.read()).decode()
     writer.close()
     await writer.wait_closed()

@@ -38,10 +38,10 @@ async def test_a_stream_that_its_holder_cancels_is_over_and_the_holder_is_not(fr
     async with probing(Probe()) as (_, channel):
         call = channel.stream_stream(f"/{SERVICE}/WritingBothWays")()
         conversation = asyncio.ensure_future(converse(call, lambda: one_frame(frames), lambda _: heard.set()))
-        await asyncio.wait_for(heard.wait(), 5)
+        await asyncio.wait_for(heard.wait(), 15)
         call.cancel()
 
-        assert await asyncio.wait_for(conversation, 5) is None
+        assert await asyncio.wait_for(conversation, 15) is None
 
 
 class RefusedAtThatMoment:
@@ -72,9 +72,9 @@ async def test_a_holder_that_is_cancelled_is_over_with_its_stream(frames: asynci
     async with probing(Probe()) as (_, channel):
         call = channel.stream_stream(f"/{SERVICE}/WritingBothWays")()
         conversation = asyncio.ensure_future(converse(call, lambda: one_frame(frames), lambda _: heard.set()))
-        await asyncio.wait_for(heard.wait(), 5)
+        await asyncio.wait_for(heard.wait(), 15)
         conversation.cancel()
-        await asyncio.wait({conversation}, timeout=5)
+        await asyncio.wait({conversation}, timeout=15)
 
         assert conversation.cancelled()
         assert call.cancelled()
@@ -104,7 +104,7 @@ async def test_a_failure_on_this_side_ends_the_stream_and_is_raised(fails: str, 
     async with probing(Probe()) as (_, channel):
         call = channel.stream_stream(f"/{SERVICE}/WritingBothWays")()
         with pytest.raises(ValueError, match="no"):
-            await asyncio.wait_for(converse(call, next_frame, heard), 5)
+            await asyncio.wait_for(converse(call, next_frame, heard), 15)
 
         assert call.done()
 

@@ -59,7 +59,7 @@ async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def until() -> Callable[..., Coroutine[Any, Any, None]]:
-    async def until(condition: Callable[[], Any], *, within_s: float = 5.0) -> None:
+    async def until(condition: Callable[[], Any], *, within_s: float = 15.0) -> None:
         """Wait for a state, with a deadline."""
         async with asyncio.timeout(within_s):
             while True:

@@ -386,7 +386,7 @@ async def exchange(world, *chunks: bytes) -> bytes:
     try:
         for chunk in chunks:
             writer.write(chunk)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(15):
             await writer.drain()
             return await reader.read()
     finally:

@@ -133,7 +133,7 @@ async def test_a_gateway_that_commits_late_is_not_overtaken_within_a_job(databas
             )
             quick = asyncio.create_task(store.accept([message(job, "quick")]))
             elsewhere = await store.accept([message(CLOCK.new_id(), "elsewhere")])
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(15):
                 while not await watcher.fetchval(
                     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
                 ):
@@ -285,7 +285,7 @@ async def test_those_who_settle_the_same_notes_lock_them_in_one_order(database):
                 await holder.execute(lock, low)
                 settling = asyncio.create_task(store.settle([(job, high), (job, low)]))
                 waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(15):
                     while True:
                         if await other.fetchval(waiting):
                             break
@@ -308,7 +308,7 @@ async def test_marking_a_wake_waits_for_no_lock(database):
         try:
             async with settler.transaction():
                 await settler.execute("SELECT FROM gateway.notes WHERE id = $1 FOR UPDATE", drafts[0].entry_id)
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(15):
                     await store.mark_woken([draft.entry_id for draft in drafts])
             left = await store.unwoken(0, 0.0, 10)
         finally:

@@ -94,7 +94,7 @@ async def test_a_stream_goes_on_where_it_was_cut(world, http, how):
 async def test_a_silent_stream_says_that_it_is_there(world, http, monkeypatch):
     monkeypatch.setattr(aetheris_gateway.http.routes.record, "KEEPALIVE_S", 0.05)
     job = world.scheduler.add()
-    async with http.stream("GET", f"/api/jobs/{job}/stream") as answer, asyncio.timeout(5):
+    async with http.stream("GET", f"/api/jobs/{job}/stream") as answer, asyncio.timeout(15):
         lines = answer.aiter_lines()
         seen = [await anext(lines) for _ in range(6)]
 
@@ -152,7 +152,7 @@ async def test_a_drain_ends_streams_and_waits_and_lets_open_requests_finish(worl
             watching = stubs.gateway.WatchEvents(pb.WatchEventsRequest(job_id=job))
             await watching.read()
             stopping = asyncio.create_task(world.stop("gateway"))
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(15):
                 last = [(message.event, json.loads(message.data[0])) async for message in stream]
                 shown = await waiting
                 with pytest.raises(grpc.aio.AioRpcError) as ended:

@@ -372,11 +372,11 @@ class Hand:
             await self._call.write(pb.WorkRequest(beat=pb.Beat(number=number)))
 
     async def take(self) -> pb.Job:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             return await self._assigned.get()
 
     async def notice(self) -> pb.Notice:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             return await self._notices.get()
 
     async def park(self, job: pb.Job, reason: str, *, operator: bool = False) -> None:
@@ -398,6 +398,6 @@ class Hand:
 
     async def _say(self, outcome: pb.Outcome) -> None:
         await self._call.write(pb.WorkRequest(outcomes=[outcome], credits=1))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             settled = await self._settled.get()
         assert (settled.job_id, settled.effective) == (outcome.job_id, True)

@@ -41,7 +41,7 @@ async def test_what_is_held_arrives_when_it_is_released(server: tuple[str, async
         reader, writer = await connected(proxy)
         proxy.hold(Way.BACK)
         writer.write(b"one\n")
-        assert await asyncio.wait_for(heard.get(), 5) == b"one\n"
+        assert await asyncio.wait_for(heard.get(), 15) == b"one\n"
         answer = asyncio.ensure_future(reader.readline())
         proxy.hold(Way.THERE)
         writer.write(b"two\n")
@@ -50,8 +50,8 @@ async def test_what_is_held_arrives_when_it_is_released(server: tuple[str, async
         assert not answer.done()
         proxy.release()
 
-        assert await asyncio.wait_for(answer, 5) == b"one\n"
-        assert await asyncio.wait_for(reader.readline(), 5) == b"two\n"
+        assert await asyncio.wait_for(answer, 15) == b"one\n"
+        assert await asyncio.wait_for(reader.readline(), 15) == b"two\n"
         writer.close()
 
 
@@ -61,11 +61,11 @@ async def test_only_the_answer_to_what_was_named_is_held(server: tuple[str, asyn
         reader, writer = await connected(proxy)
         proxy.hold_answer_to(b"begin", b"commit")
         writer.write(b"commit\n")
-        assert await asyncio.wait_for(reader.readline(), 5) == b"commit\n"
+        assert await asyncio.wait_for(reader.readline(), 15) == b"commit\n"
         assert not proxy.answer_held.is_set()
         writer.write(b"begin\ncommit\n")
-        await asyncio.wait_for(proxy.answer_held.wait(), 5)
-        assert [await asyncio.wait_for(heard.get(), 5) for _ in range(3)] == [b"commit\n", b"begin\n", b"commit\n"]
+        await asyncio.wait_for(proxy.answer_held.wait(), 15)
+        assert [await asyncio.wait_for(heard.get(), 15) for _ in range(3)] == [b"commit\n", b"begin\n", b"commit\n"]
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.readline(), 0.05)
         writer.close()

@@ -338,7 +338,7 @@ async def test_a_drain_answers_what_was_sent_and_ends_the_stream(database, repli
         ids = await client.send([holder().next(happened.created()) for _ in range(50)])
         await client.until(ids[0])
         ledger.task.cancel()
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(15):
             await client.to_the_end()
             await idle.to_the_end()
 

@@ -199,7 +199,7 @@ def comparable(job: Job, before: Job) -> dict[str, Any]:
     return seen
 
 
-async def eventually(found: Callable[[], Awaitable[T | None]], within_s: float = 5.0) -> T:
+async def eventually(found: Callable[[], Awaitable[T | None]], within_s: float = 15.0) -> T:
     """What is found, as soon as it is."""
     async with asyncio.timeout(within_s):
         while (value := await found()) is None:  # noqa: ASYNC110 - what is waited for is in another process's hands
@@ -225,7 +225,7 @@ class Served:
     async def job(self, job_id: str) -> pb.Job:
         return (await self.api.Get(pb.GetRequest(job_id=job_id))).job
 
-    async def until(self, job_id: str, state: Any, within_s: float = 5.0) -> pb.Job:
+    async def until(self, job_id: str, state: Any, within_s: float = 15.0) -> pb.Job:
         async def as_wanted() -> pb.Job | None:
             job = await self.job(job_id)
             return job if job.state == state else None

@@ -13,7 +13,7 @@ import grpc
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as api
 
-WITHIN_S = 5.0
+WITHIN_S = 15.0
 
 
 class Stream:

@@ -67,7 +67,7 @@ async def play(world: World, steps: list[tuple[str, object]]) -> dict[int, async
             case "finish":
                 world.finish(how == "well")
     loop.cancel()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while not loop.done():
             await asyncio.sleep(0)
             world.finish(True)

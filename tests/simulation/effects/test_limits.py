@@ -105,7 +105,7 @@ async def test_progress_is_told_from_coroutines_and_threads_and_the_last_word_is
     async def works() -> None:
         await reads()
         await writes()
-        await asyncio.wait_for(heard.wait(), 5)
+        await asyncio.wait_for(heard.wait(), 15)
 
     heard = asyncio.Event()
 
@@ -168,7 +168,7 @@ async def test_e4_a_thread_that_is_given_up_on_says_what_it_brought_and_the_doub
     assert isinstance(parked, ports.Parked)
     assert parked.reason == "in doubt: charge"
     go.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         await world.late_outcomes.heard.wait()
 
     assert await world.drive(pays, JOB) == ports.Completed(b'"receipt"')

@@ -77,7 +77,7 @@ def approved(job_id: str) -> NewSignal:
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while True:
             found = condition()
             if asyncio.iscoroutine(found):

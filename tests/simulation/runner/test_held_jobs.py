@@ -52,7 +52,7 @@ class FakeSession:
         self.freed += 1
 
     async def next(self) -> ports.Outcome:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             await self.heard.wait()
         self.heard.clear()
         return self.said[-1][2]
@@ -173,7 +173,7 @@ async def test_a_lost_lease_stops_the_step_and_says_nothing(bench: Bench):
     bench.assign("works", 1)
     await bench.inside.wait()
     bench.jobs.notice(JOB, 1, ports.Notice.LOST)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         await bench.stopped.wait()
     bench.go.set()
 
@@ -224,7 +224,7 @@ async def test_losing_the_session_stops_everything(bench: Bench):
     bench.assign("works", 1)
     await bench.inside.wait()
     bench.jobs.lose_all()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         await bench.stopped.wait()
 
     assert bench.jobs.held == []

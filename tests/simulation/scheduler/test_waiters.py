@@ -51,7 +51,7 @@ async def test_all_waiting_callers_share_one_query(monkeypatch: pytest.MonkeyPat
             await ended.wait()
 
     polling = asyncio.ensure_future(waiters.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         await asyncio.gather(*(wait(job) for job in jobs))
     questions = len(store.questions)
     # No caller waits any more, so no query is made.

@@ -59,7 +59,7 @@ async def test_without_descriptors_left_the_queue_waits(
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
             os.close(spare)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while not live.protocols:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         live.stop_accepting()

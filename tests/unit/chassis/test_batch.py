@@ -36,7 +36,7 @@ class Disk:
 
     async def writing(self, number: int) -> list[str]:
         """The items of write `number`, once it has begun."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while len(self.begun) <= number:
                 self._began.clear()
                 await self._began.wait()
@@ -65,7 +65,7 @@ def submitted(writer: BatchWriter[str, str], *items: str) -> list[asyncio.Task[s
 
 
 async def settled(tasks: list[asyncio.Task[str]]) -> list[str | BaseException]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         return await asyncio.gather(*tasks, return_exceptions=True)
 
 
