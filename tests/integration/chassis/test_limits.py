@@ -98,6 +98,26 @@ async def test_a_caller_that_is_cancelled_does_not_wait_for_a_frozen_server(data
         assert await answer_of(pool) == 1
 
 
+async def test_a_caller_that_is_cancelled_inside_a_transaction_is_cancelled_and_gets_no_refusal(database):
+    """The end of the transaction fails then. A loop that took that for a database which is away would go on."""
+    async with open_pool(database) as pool:
+
+        async def asked() -> None:
+            async with acquiring(pool) as connection, connection.transaction():
+                await connection.fetchval("SELECT pg_sleep(3600)")
+
+        asking = asyncio.ensure_future(asked())
+        await asyncio.wait({asking}, timeout=0.1)
+        asking.cancel()
+        await asyncio.wait({asking})
+
+        assert asking.cancelled()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await asked()
+        assert await answer_of(pool) == 1
+
+
 async def test_a_statement_that_is_given_up_is_not_cancelled_at_the_server(database, postgres_server, short_paths):
     """A cancel would make a commit visible that waits for its standby."""
     async with proxied(database, short_paths) as (_, dsn), open_pool(dsn, statement_s=LIMIT_S) as pool:

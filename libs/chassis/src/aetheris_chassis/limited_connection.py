@@ -27,6 +27,8 @@ class LimitedConnection(asyncpg.Connection):
 
     statement_s = 10.0
     on_cut: Callable[[], None] | None = None
+    # Its caller was cancelled in the middle of a statement.
+    given_up = False
     _running = False
     _overdue = False
     _unreplicated = False
@@ -47,6 +49,11 @@ class LimitedConnection(asyncpg.Connection):
         return await self._within_limit(super().fetchval(*arguments, **options))
 
     @property
+    def itself(self) -> LimitedConnection:
+        """This connection, asked of the pool's proxy: the proxy loses it when it is cut."""
+        return self
+
+    @property
     def idle(self) -> bool:
         return not self.is_closed() and not self._running and not self.is_in_transaction()
 
@@ -62,6 +69,7 @@ class LimitedConnection(asyncpg.Connection):
         try:
             answer = await statement
         except asyncio.CancelledError:
+            self.given_up = True
             self.terminate()
             raise
         except asyncpg.ReadOnlySQLTransactionError:

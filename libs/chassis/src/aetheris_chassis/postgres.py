@@ -129,8 +129,15 @@ async def acquiring(pool: Pool, *, wait_s: float = ACQUIRE_S) -> AsyncIterator[P
         if pool.is_closing():
             raise Unavailable("the service is stopping") from fault
         raise
+    member: LimitedConnection = cast("Any", connection).itself
     try:
-        yield connection
+        try:
+            yield connection
+        except Exception as fault:
+            # The connection was cut when the caller was cancelled, and so the end of the transaction fails.
+            if member.given_up:
+                raise asyncio.CancelledError from fault
+            raise
     except FAULTS as fault:
         raise Unavailable("the database did not finish the request") from fault
     except asyncpg.InterfaceError as fault:
