@@ -79,7 +79,7 @@ async def test_s1_the_port_for_runners_serves_nothing_of_the_public_api(world):
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-# --- S3: who somebody is
+# --- S3: who the caller is
 
 
 @pytest.mark.parametrize("name", ["Aetheris-Actor", "Aetheris-Roles"])
