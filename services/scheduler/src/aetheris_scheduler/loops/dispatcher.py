@@ -127,7 +127,7 @@ class Dispatcher:
             raise answer.refused
         return answer.state
 
-    async def sweep(self, *, timers: bool, deadlines: bool, sessions: bool, terminations: bool) -> bool:
+    async def sweep(self, *, timers: bool, deadlines: bool, sessions: bool, terminations: bool = False) -> bool:
         """Whether more is due. Sessions known to be well stay, even if the store's clock says that they expired."""
         well = [connection.session.id for connection in self.connections.well()]
         ticked = await self._writer.submit(
