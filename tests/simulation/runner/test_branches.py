@@ -230,6 +230,7 @@ async def test_a_cancelled_branch_inside_a_tool_comes_to_its_outcome_first():
 
     assert await hold == ports.Completed(b'"done"')
     assert order == ["tool ended", "cancelled"]
+    assert "think" not in [event.name for event in steps(world)]
     await run.close()
     await world.replayed(cancels, JOB)
 

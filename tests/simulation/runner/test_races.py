@@ -189,6 +189,7 @@ async def test_a_loser_with_a_tool_inside_comes_to_its_outcome_before_the_race_r
 
     assert await hold == ports.Completed(b'"winner"')
     assert order == ["tool ended", "the loser went on", "race returned"]
+    assert "think" not in [event.name for event in events(world, e.StepCommitted)]
     kinds = [type(event).__name__ for event in world.events(JOB) if type(event) in (e.EffectCommitted, e.JobCompleted)]
     assert kinds == ["EffectCommitted", "JobCompleted"]
     await run.close()

@@ -307,6 +307,9 @@ class Commands:
         """Whether the deadline passed before its code was done."""
         path, outer = opened
         current_branch.set(outer)
+        if cancelled and not self._settler.cancelled(f"{path}.0."):
+            # The job is cancelled: a command would wait at the gate until the engine cancels the agent once more.
+            return False
         settled = await self._settler.settle(path, c.CloseDeadline())
         if not settled.timed_out or not cancelled:
             return False
