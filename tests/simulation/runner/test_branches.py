@@ -235,6 +235,47 @@ async def test_a_cancelled_branch_inside_a_tool_comes_to_its_outcome_first():
     await world.replayed(cancels, JOB)
 
 
+async def test_a_tool_that_is_permitted_after_its_branch_was_cancelled_is_not_entered():
+    world = World()
+    charge, _ = tools(world)
+
+    @step(durable=True)
+    async def stored() -> str:
+        return "stored"
+
+    async def pays() -> str:
+        await stored()
+        return str(await charge("o-1"))
+
+    @agent("late")
+    async def late() -> str:
+        async with branches() as side:
+            paying = side.start(pays())
+            await signal("go")
+            await paying.cancel()
+            try:
+                return str(await paying)
+            except BranchCancelled:
+                return "cancelled"
+
+    run, assignment, journal = world.run(late, 1)
+    hold = asyncio.ensure_future(run.hold(assignment))
+    while not world.commits(JOB):
+        await asyncio.sleep(0)
+    journal.open.clear()
+    world.inbox.say(JOB, InboxEntry("n-1", "go", b"1", "ann"))
+    run.wake()
+    await turns(100)
+    journal.open.set()
+
+    assert await hold == ports.Completed(b'"cancelled"')
+    assert not world.outside.calls
+    (failed,) = [event for event in world.events(JOB) if isinstance(event, e.EffectFailed)]
+    assert failed.failure.message == "the branch was cancelled before the tool was entered"
+    await run.close()
+    await world.replayed(late, JOB)
+
+
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "cold"])
 async def test_a_deadline_interrupts_the_wait_for_a_branch_and_not_the_branch(cold: bool):
     async def slow() -> str:
