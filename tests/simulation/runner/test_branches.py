@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -118,6 +119,14 @@ EXPECTED = {
 async def finished(world: World, fuse: Fuse, *, cold: bool) -> ports.Outcome:
     world.signals = {"paid": b'"yes"'}
     return await world.drive(everything(world), JOB, b'{"args":[]}', [fuse], cold=cold)
+
+
+async def _committed(world: World) -> AsyncIterator[None]:
+    """Yields in the turn in which the job has its first commit."""
+    for _ in range(1_000):
+        if world.commits(JOB):
+            yield
+        await asyncio.sleep(0)
 
 
 def steps(world: World) -> list[e.StepCommitted]:
@@ -235,6 +244,50 @@ async def test_a_cancelled_branch_inside_a_tool_comes_to_its_outcome_first():
     await world.replayed(cancels, JOB)
 
 
+async def test_a_doubt_that_a_cancelled_branch_leaves_is_looked_into_and_its_tool_not_called_again():
+    world = World()
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    async def find(idempotency_key: str) -> Happened | DidNotHappen:
+        return Happened(world.outside.results[idempotency_key])
+
+    @tool(verify=find)
+    async def breaks(*, idempotency_key: str) -> str:
+        await world.outside.do(idempotency_key, "paid")
+        entered.set()
+        await go.wait()
+        raise ConnectionError("no answer")
+
+    @tool(idempotent=True)
+    async def again() -> str:
+        await go.wait()
+        raise ConnectionError("no answer")
+
+    @agent("doubts")
+    async def doubts() -> str:
+        async with branches() as side:
+            started = [side.start(breaks()), side.start(again())]
+            await signal("go")
+            for each in started:
+                await each.cancel()
+        return "done"
+
+    run, assignment, _ = world.run(doubts, 1)
+    hold = asyncio.ensure_future(run.hold(assignment))
+    await entered.wait()
+    world.inbox.say(JOB, InboxEntry("n-1", "go", b"1", "ann"))
+    run.wake()
+    await turns(100)
+    go.set()
+
+    assert await hold == ports.Completed(b'"done"')
+    effects = {key: row.state.name for (_, key), row in world.store.rows.items()}
+    assert sorted(effects.values()) == ["COMMITTED", "IN_DOUBT"]
+    assert len([event for event in world.events(JOB) if isinstance(event, e.EffectStarted)]) == 2
+    await run.close()
+    await world.replayed(doubts, JOB)
+
+
 async def test_a_tool_that_is_permitted_after_its_branch_was_cancelled_is_not_entered():
     world = World()
     charge, _ = tools(world)
@@ -260,8 +313,7 @@ async def test_a_tool_that_is_permitted_after_its_branch_was_cancelled_is_not_en
 
     run, assignment, journal = world.run(late, 1)
     hold = asyncio.ensure_future(run.hold(assignment))
-    while not world.commits(JOB):
-        await asyncio.sleep(0)
+    await anext(_committed(world))
     journal.open.clear()
     world.inbox.say(JOB, InboxEntry("n-1", "go", b"1", "ann"))
     run.wake()

@@ -104,7 +104,6 @@ class EffectCall:
                 case None | EffectState.NOT_EXECUTED:
                     await self._act()
                 case EffectState.IN_DOUBT:
-                    await self.execution.scopes.refuse(self.path)
                     await self._resolve()
                 case EffectState.FAILED:
                     if self._retry_at is None:
