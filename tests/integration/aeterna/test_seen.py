@@ -265,7 +265,7 @@ with socket.socket(socket.AF_UNIX) as listener:
 
 
 def test_what_another_user_runs_under_the_name_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An abstract name belongs to the first process that takes it, whoever its user is."""
+    """An abstract name belongs to the first process that takes it, also to a process of another user."""
     file = tmp_path / "aeterna.yaml"
     name = f"aeterna-test-{os.getpid()}"
     file.write_text(f'service: {{name: x, command: ["true"]}}\ncontrol: {{socket_path: "@{name}"}}\n')
