@@ -13,6 +13,8 @@ import pytest
 from aetheris_chassis.migrate import migrate
 from aetheris_journal.chain import Commit as Link
 from aetheris_journal.chain import first_break
+from aetheris_journal.codec import encode
+from aetheris_journal.sealed import seal
 from aetheris_ledger.store.postgres import PostgresStore
 from aetheris_proto.ledger.v1 import ledger_pb2 as pb
 
@@ -119,7 +121,8 @@ async def test_a_single_bad_append_is_refused_and_harms_no_other(database, repli
     async with replica(database) as ledger:
         client, before, after = ledger.journal(), holder(), holder()
         (good,) = await client.ask(before.next(happened.created()))
-        bad = pb.Append(id=900, job_id=str(holder().job), tenant="acme", seq=1, parent=bytes(32), lease=1, body=b"b")
+        body = encode([happened.created()])
+        bad = pb.Append(id=900, job_id=str(holder().job), tenant="acme", seq=1, parent=bytes(32), lease=1, body=body)
         for name, value in fields.items():
             if name == "effects":
                 bad.effects.extend(value)
@@ -363,7 +366,7 @@ async def test_the_metrics_of_appends_move(database, replica, holder, happened, 
         second = job.next(happened.committed())
         await client.ask(second)
         # A retry, a fence and two refusals, one of them seen before the writer: none stores anything.
-        await client.ask(second, replace(first, body=b"other"), replace(first, body=b""))
+        await client.ask(second, replace(first, body=encode([happened.created("other")])), replace(first, body=b""))
         await client.send_raw(pb.JournalRequest(appends=[pb.Append(id=900)]))
         await client.until(900)
 
@@ -376,4 +379,46 @@ async def test_the_metrics_of_appends_move(database, replica, holder, happened, 
         assert {s: counted("aetheris_ledger_effect_changes_total", state=s) - states[s] for s in states} == {
             "started": 1, "committed": 1,
         }  # fmt: skip
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not a body",
+        b"\x0a\x05abc",
+        b"\x0a\x00",
+        b"\x12\x03abc",
+        b"\x02" + bytes(60),
+        seal("acme", bytes(16), b"", []),
+        seal("acme", bytes(16), b"no skeleton", []),
+    ],
+    ids=["text", "cut off", "an empty event", "no event", "a head of zeros", "sealed without event", "sealed text"],
+)
+async def test_s2_a_body_that_no_reader_could_decode_is_refused(database, replica, holder, happened, body):
+    async with replica(database) as ledger:
+        client, mine = ledger.journal(), holder()
+        await written(client, mine, happened.created(), happened.leased())
+        append = pb.Append(id=900, job_id=str(mine.job), tenant="acme", seq=2, parent=mine.parent, lease=1)
+        if body[:1] == b"\x02":
+            append.sealed_body, append.job_key = body, bytes(16)
+        else:
+            append.body = body
+        await client.send_raw(pb.JournalRequest(appends=[append]))
+        await client.until(900)
+
+        assert client.appended[900].decision == REFUSED
+        assert "body" in client.appended[900].message
+        await client.close()
+
+
+async def test_a_body_of_a_newer_version_is_stored_as_it_is(database, replica, holder, happened):
+    """A runner may be newer than its ledger, which stores what it need not understand."""
+    async with replica(database) as ledger:
+        client, mine = ledger.journal(), holder()
+        await written(client, mine, happened.created(), happened.leased())
+        newer = b"\x0a\x04" + b"\xea\x3f\x01x"  # an event with a field of the number 1021
+        (answer,) = await client.ask(replace(mine.next(happened.step()), body=newer))
+
+        assert answer.decision == pb.Appended.DECISION_APPENDED
         await client.close()

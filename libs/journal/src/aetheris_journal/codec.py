@@ -23,6 +23,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from aetheris_journal import events as e
 from aetheris_journal import sealed
@@ -350,6 +351,21 @@ def name_of_last(body: bytes) -> str:
     except (ValueError, DecodeError):
         return ""
     return (events[-1].WhichOneof("payload") or "") if events else ""
+
+
+def unreadable(body: bytes) -> str | None:
+    """Why no version could read a body's events; None where one can. An event of a kind that this version does not know
+    is one of a newer version's. The payloads are not read, so the cost is that of the skeleton."""
+    try:
+        events = pb.Body.FromString(sealed.head_of(body).skeleton if sealed.is_sealed(body) else body).events
+    except (ValueError, DecodeError):
+        return "the body is not a serialized Body"
+    if not events:
+        return "the body has no event"
+    for event in events:
+        if event.WhichOneof("payload") is None and not len(UnknownFieldSet(event)):
+            return "an event of the body says nothing"
+    return None
 
 
 def _messages(body: bytes) -> Iterable[pb.Event]:

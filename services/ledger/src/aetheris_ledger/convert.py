@@ -12,7 +12,7 @@ from uuid import UUID
 
 from aetheris_journal.append import Answer, Append
 from aetheris_journal.chain import Commit
-from aetheris_journal.codec import from_failure
+from aetheris_journal.codec import from_failure, unreadable
 from aetheris_journal.effect import Change, EffectResolution, EffectState
 from aetheris_journal.events import Resolution, Source
 from aetheris_kernel.errors import Invalid
@@ -38,13 +38,17 @@ job_id = lru_cache(maxsize=16_384)(parse_job_id)
 
 def append(message: pb.Append) -> Append:
     changes = [_change(change) for change in message.effects] if message.effects else ()
+    body = message.sealed_body or message.body
+    # An empty body is refused by the core, with the sizes that a body may have.
+    if body and (problem := unreadable(body)) is not None:
+        raise Invalid(problem, field="body")
     return Append(
         job_id=job_id(message.job_id),
         tenant=message.tenant,
         seq=message.seq,
         parent=message.parent,
         lease=message.lease,
-        body=message.sealed_body or message.body,
+        body=body,
         changes=changes,
         checkpoint=message.checkpoint,
         terminal=message.terminal,
