@@ -211,3 +211,45 @@ def test_migrations_run_before_the_new_pods_and_the_rest_only_where_asked() -> N
     assert set(after) - set(before) == {f"demo-{name}-migrate-post" for name in ("gateway", "ledger", "scheduler")}
     for job in before.values():
         assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+
+
+def test_migrations_run_as_the_owner_and_grant_each_service_its_role() -> None:
+    flags = ["database.migrationKey=owner", "services.ledger.databaseKey=ledger", "services.ledger.databaseRole=l"]
+    given = [word for flag in flags for word in ("--set", flag)]
+    variables = {
+        name: {each["name"]: each for each in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+        for name, job in of_kind("Job", *given).items()
+    }
+    (container,) = of_kind("Deployment", *given)["demo-ledger"]["spec"]["template"]["spec"]["containers"]
+    (own,) = [each for each in container["env"] if each["name"] == "AETHERIS_DATABASE_URL"]
+    owners = {each["AETHERIS_DATABASE_URL"]["valueFrom"]["secretKeyRef"]["key"] for each in variables.values()}
+
+    assert owners == {"owner"}
+    assert own["valueFrom"]["secretKeyRef"]["key"] == "ledger"
+    assert variables["demo-ledger-migrate-pre"]["AETHERIS_DATABASE_ROLE"]["value"] == "l"
+    assert "AETHERIS_DATABASE_ROLE" not in variables["demo-gateway-migrate-pre"]
+
+
+def test_runners_alone_reach_the_port_for_runners_and_clients_the_others() -> None:
+    reached = {
+        frozenset(component(peer) if peer["podSelector"] else "all" for peer in rule["from"]): {
+            port["port"] for port in rule["ports"]
+        }
+        for rule in of_kind("NetworkPolicy")["demo-gateway"]["spec"]["ingress"]
+    }
+    (container,) = of_kind("Deployment")["demo-runner"]["spec"]["template"]["spec"]["containers"]
+    (address,) = [each["value"] for each in container["env"] if each["name"] == "AETHERIS_GATEWAY_ADDRESS"]
+
+    assert reached == {frozenset({"runner"}): {9094}, frozenset({"all"}): {8080, 9090}}
+    assert address.endswith(":9094")
+
+
+def test_the_gateway_knows_its_names() -> None:
+    flags = ["--set", "http.hosts={aetheris.example}", "--namespace", "bank"]
+    (container,) = of_kind("Deployment", *flags)["demo-gateway"]["spec"]["template"]["spec"]["containers"]
+    (hosts,) = [each["value"] for each in container["env"] if each["name"] == "AETHERIS_HTTP_HOSTS"]
+
+    assert hosts.split(",") == [
+        "demo-gateway", "demo-gateway.bank", "demo-gateway.bank.svc", "demo-gateway.bank.svc.cluster.local",
+        "aetheris.example",
+    ]  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from aetheris_kernel.errors import Refusal
 from pydantic import ValidationError
 
+from aetheris_chassis.grants import grant
 from aetheris_chassis.logs import setup_logging
 from aetheris_chassis.migrate import Phase, migrate
 from aetheris_chassis.process import run
@@ -54,9 +55,13 @@ def main(
 def _migrate(settings: ServiceSettings, package: str, phase: Phase | None) -> None:
     try:
         applied = asyncio.run(migrate(settings.database_url, package, phase=phase))
+        if settings.database_role:
+            asyncio.run(grant(settings.database_url, package, settings.database_role))
     except Refusal as refusal:
         sys.exit(refusal.message)
     lines = [f"applied {name}" for name in applied] or [f"{package}: nothing to apply"]
+    if settings.database_role:
+        lines.append(f"granted {settings.database_role} what {package} needs")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

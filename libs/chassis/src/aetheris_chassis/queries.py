@@ -16,6 +16,8 @@ from importlib.resources import files
 _NAME = re.compile(r"^-- name:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 # The sum of the migrations, for readers; it holds no queries.
 SNAPSHOT = "schema.sql"
+# What the service's role is granted: see `grants.py`.
+GRANTS = "grants.sql"
 
 
 class Queries:
@@ -41,7 +43,7 @@ def load_queries(package: str) -> Queries:
     texts: dict[str, str] = {}
     sources: list[str] = []
     for source in sorted(files(package).joinpath("sql").iterdir(), key=lambda found: found.name):
-        if not source.name.endswith(".sql") or source.name == SNAPSHOT:
+        if not source.name.endswith(".sql") or source.name in (SNAPSHOT, GRANTS):
             continue
         sources.append(source.name)
         for name, text in parse(source.read_text(encoding="utf-8"), f"{package}/sql/{source.name}"):

@@ -20,6 +20,12 @@ class ServiceSettings(BaseSettings):
         "", description="host:port that serves /metrics and /healthz over HTTP; empty for neither."
     )
     database_url: str = Field("", description="The PostgreSQL of this service: postgresql://user@host/database.")
+    database_role: str = Field(
+        "",
+        max_length=63,
+        description="For `migrate`: the role as which the service connects, if another one migrates. It is granted "
+        "what the service needs.",
+    )
     database_pool_max: int = Field(4, ge=1, le=200, description="The most connections this process opens.")
     database_statement_cache: bool = Field(
         True,
