@@ -11,6 +11,7 @@ The permission to act is the ledger's answer to the intent and nothing else.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from random import random
@@ -23,7 +24,7 @@ from aetheris_journal.append import Answer, AppendOutcome, digests_of
 from aetheris_journal.commands import CANCELLED, Backoff, CallTool, Settled, abandoned
 from aetheris_journal.effect import STATE_OF_RESOLUTION, EffectState, effect_key
 from aetheris_journal.path import COMPENSATION
-from aetheris_journal.replay import EffectRecord
+from aetheris_journal.replay import EffectRecord, Replay
 
 from aetheris_engine import doubt, fork, metrics
 from aetheris_engine.business_key import BusinessKeys
@@ -39,6 +40,8 @@ _LATER_S, _LATER_MAX_S = 0.25, 10.0
 _SPENT, _KEY_REUSED = "aetheris.errors:EffectSpent", "aetheris.errors:EffectKeyReused"
 _CANCELLED = e.Failure(CANCELLED, "the job was cancelled before the tool was entered")
 _NOT_ENTERED = e.Failure("NotEntered", "the runner could not enter the tool in time")
+# The reason of a doubt that the end of its job leaves.
+_LOST = "its holder was lost before the outcome was recorded, and then the job ended"
 _BRANCH_CANCELLED = e.Failure(CANCELLED, "the branch was cancelled before the tool was entered")
 
 
@@ -142,7 +145,7 @@ class EffectCall:
             if self._ending or execution.gated:
                 await execution.gate(self.path, ending=self._ending)
             # From here on a cancel waits: a call that the ledger permits runs to its outcome.
-            execution.tool_opened(self.path)
+            execution.tool_opened(self.path, self.command.name)
             try:
                 answer = await self._permission()
                 if answer.outcome is AppendOutcome.APPENDED:
@@ -293,8 +296,8 @@ class EffectCall:
         self._entered = True
         returned = await execution.host.tool(command, entry)
         elapsed = timedelta(seconds=monotonic() - began)
-        if not self._open:
-            # The job's end, which recorded the doubt, did not wait for the tool.
+        if not self._open or execution.writer.stopped:
+            # The job's end did not wait for the tool, or the lease is lost: this run records no outcome any more.
             if not isinstance(returned, NotEntered):
                 execution.returned_late(self.key, entry.lease, returned)
             await execution.hold()
@@ -381,13 +384,18 @@ def settle_open(execution: Execution) -> None:
     the record has and the program has not given again."""
     for call in tuple(execution.started.values()):
         call.settle_open("the job ended before its outcome was recorded")
-    for path, record in tuple(execution.replay.unused.items()):
+    for event in without_outcome(execution.replay, execution.now()):
+        execution.record(event)
+
+
+def without_outcome(replay: Replay, now: datetime) -> Iterator[e.Event]:
+    """What the end of a job records about the effects that are started in its record: each is in doubt. One whose
+    intent says that it would not be entered has failed."""
+    for path, record in tuple(replay.unused.items()):
         if not isinstance(record, EffectRecord) or record.state is not EffectState.STARTED:
             continue
-        now = execution.now()
         if record.attempt == fork.NOT_ENTERED:
-            execution.record(e.EffectFailed(path, record.key, fork.REFUSED, record.attempt, timedelta(0), at=now))
+            yield e.EffectFailed(path, record.key, fork.REFUSED, record.attempt, timedelta(0), at=now)
             continue
-        reason = "its holder was lost before the outcome was recorded, and then the job ended"
-        execution.record(e.EffectInDoubt(path, record.key, reason, at=now))
         metrics.EFFECTS.labels("in_doubt").inc()
+        yield e.EffectInDoubt(path, record.key, _LOST, at=now)

@@ -52,6 +52,9 @@ class Role(Enum):
 # that suppresses its cancellation comes no further than its next command.
 _CANCELS_MAX, _CANCEL_S = 5, 1.0
 
+# How long a cancelled program may take to come to rest before it is left behind.
+_REST_S = 4.0
+
 # How many commands of a run that is being closed are refused before its code is left standing.
 _REFUSALS_MAX = 10_000
 
@@ -97,8 +100,10 @@ class Execution:
         self._futures: dict[str, asyncio.Future[Ending]] = {}
         # The branches of the program, the listeners, and what ends the job.
         self.tasks: dict[asyncio.Task[Any], Role] = {}
-        # The paths of the tools that are running, or whose permission is being asked for.
-        self.open_tools: set[str] = set()
+        # The tools that are running, or whose permission is being asked for: their names, by their paths.
+        self.open_tools: dict[str, str] = {}
+        # The job is cancelled, and its code has not come to rest in the time that it has for that.
+        self.overdue = False
         # The calls whose effects the ledger permitted in this run and that have no outcome yet, by their keys.
         self.started: dict[str, OpenCall] = {}
         self.scopes = Scopes(self.stop)
@@ -249,11 +254,11 @@ class Execution:
             raise
         return ending
 
-    def tool_opened(self, path: str) -> None:
-        self.open_tools.add(path)
+    def tool_opened(self, path: str, name: str) -> None:
+        self.open_tools[path] = name
 
     def tool_closed(self, path: str) -> None:
-        self.open_tools.discard(path)
+        self.open_tools.pop(path, None)
         if self.life.halting:
             self._cancel_branches()
 
@@ -352,10 +357,24 @@ class Execution:
         record. A job that is already ending is not affected."""
         if self.life.on(lifecycle.RunEvent.CANCEL):
             self.cancelling = reason or "cancelled"
+            asyncio.get_running_loop().call_later(_REST_S, self._look_at_cancel)
         # A tool that has not got its turn is not entered any more, so the cancel need not wait for it.
         self.host.withdraw()
         if self.life.halting and not at_rest:
             self._cancel_branches()
+
+    def _look_at_cancel(self) -> None:
+        """A cancel waits for tools, which people are told. It does not wait for code that suppresses it."""
+        if not self.life.halting:
+            return
+        if self.open_tools:
+            path, name = next(iter(self.open_tools.items()))
+            more = f" and {len(self.open_tools) - 1} more" if len(self.open_tools) > 1 else ""
+            self.say(None, f"cancelled, and waits for tool {name} at {path}{more}")
+        elif not self.activity.quiet:
+            self.overdue = True
+            self.nudged.set()
+        asyncio.get_running_loop().call_later(_REST_S, self._look_at_cancel)
 
     def stop(self, error: Exception) -> None:
         """Stop the run at once with this error."""

@@ -185,6 +185,9 @@ class _Held:
                 if outcome is not None:
                     return outcome
                 continue
+            if self._left_behind:
+                self._last = self._spawn(self._cancel())
+                continue
             execution.end_due()
             self._inbox.soon()
             self._engine.children.soon()
@@ -192,6 +195,13 @@ class _Held:
                 outcome = await self._rest()
                 if outcome is not None:
                     return outcome
+
+    @property
+    def _left_behind(self) -> bool:
+        """Whether a cancelled program has had its time to come to rest, and the job is to end without it."""
+        execution = self.execution
+        overdue = execution.overdue and execution.life.halting and not execution.open_tools
+        return overdue and execution.tasks.get(self._last) is Role.BRANCH
 
     def _spawn(
         self, last: Coroutine[Any, Any, Outcome | None], role: Role = Role.ENDING

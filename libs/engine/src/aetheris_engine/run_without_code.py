@@ -8,22 +8,19 @@ offers its agent. The record alone decides what is left to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from uuid import UUID
 
 import structlog
-from aetheris_journal import codec
 from aetheris_journal import events as e
 from aetheris_journal.replay import ChildRecord
-from aetheris_kernel.errors import JobFinished, Refusal, Unavailable
+from aetheris_kernel.errors import JobFinished, Refusal
 
-from aetheris_engine import approval, compensation
-from aetheris_engine.ports import Assignment, Cancelled, Outcome, Released, Services
+from aetheris_engine import approval, compensation, effect
+from aetheris_engine.ports import UNANSWERED, Assignment, Cancelled, Outcome, Released, Services
 from aetheris_engine.takeover import Taken, take_over
 
 log = structlog.get_logger()
 
-_DOUBT = "the job was terminated before the outcome of the effect was known"
 _PARENT_ENDED = "its parent has ended"
 
 
@@ -50,9 +47,11 @@ class RunWithoutCode:
         for child in tuple(taken.replay.children.values()):
             if child.parent_close != "abandon":
                 await self._cancel_child(assignment, child)
-        for path, key in (await self._without_outcome()).items():
-            taken.writer.record(e.EffectInDoubt(path, key, _DOUBT, at=services.clock.now()))
-        taken.writer.record(e.JobCancelled(assignment.cancel_reason, at=services.clock.now()))
+        now = services.clock.now()
+        for event in effect.without_outcome(taken.replay, now):
+            taken.writer.record(event)
+        terminated = assignment.terminate
+        taken.writer.record(e.JobCancelled(assignment.cancel_reason, terminated=terminated, at=now))
         await taken.writer.settled()
         await approval.withdraw_all(services, assignment, taken.replay)
         return Cancelled(assignment.cancel_reason)
@@ -66,6 +65,9 @@ class RunWithoutCode:
     def leave(self, reason: str) -> None:
         """The end is so near that the job is not handed back."""
 
+    def lost(self) -> None:
+        """No code runs that would have to be stopped."""
+
     async def close(self) -> None:
         """No code runs that would have to be stopped."""
 
@@ -76,21 +78,9 @@ class RunWithoutCode:
             # first would miss it.
             await self._services.children.submit(assignment, child)
             await self._services.children.cancel(assignment, child.job_id, _PARENT_ENDED)
-        except Unavailable:
+        except UNANSWERED:
             raise
         except JobFinished:
             return
         except Refusal as refusal:
             log.warning("child not cancelled", child_job_id=child.job_id, problem=refusal.message)
-
-    async def _without_outcome(self) -> Mapping[str, str]:
-        """The effects that were begun and have neither an outcome nor a doubt on record: path → key."""
-        found: dict[str, str] = {}
-        for commit in (await self._services.journal.load_last(self.job_id)).commits:
-            for event in codec.decode(commit.body):
-                match event:
-                    case e.EffectStarted(path=path, key=key):
-                        found[path] = key
-                    case e.EffectCommitted(path=path) | e.EffectFailed(path=path) | e.EffectInDoubt(path=path):
-                        found.pop(path, None)
-        return found

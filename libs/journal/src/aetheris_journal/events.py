@@ -233,6 +233,8 @@ class StepCompensated(Event):
 class JobCancelled(Event):
     reason: str = ""
     actor: str = ""
+    # An operator ended the job at once: nothing was taken back.
+    terminated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,6 +252,8 @@ class HeldJobs:
         self._count()
 
     def _forget(self, holding: _Holding) -> None:
+        holding.run.lost()
+
         async def stop() -> None:
             holding.task.cancel()
             await asyncio.wait([holding.task])

@@ -399,12 +399,14 @@ class StepCompensated(_message.Message):
     def __init__(self, path: _Optional[str] = ..., key: _Optional[str] = ..., result: _Optional[bytes] = ...) -> None: ...
 
 class JobCancelled(_message.Message):
-    __slots__ = ("reason", "actor")
+    __slots__ = ("reason", "actor", "terminated")
     REASON_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
+    TERMINATED_FIELD_NUMBER: _ClassVar[int]
     reason: str
     actor: str
-    def __init__(self, reason: _Optional[str] = ..., actor: _Optional[str] = ...) -> None: ...
+    terminated: bool
+    def __init__(self, reason: _Optional[str] = ..., actor: _Optional[str] = ..., terminated: _Optional[bool] = ...) -> None: ...
 
 class JobFailed(_message.Message):
     __slots__ = ("failure",)
