@@ -251,7 +251,9 @@ class EffectCall:
         if self.state is EffectState.STARTED and self.attempt == fork.NOT_ENTERED:
             self._failed(fork.REFUSED, timedelta(0))
         elif self.state is EffectState.STARTED:
-            await self._doubted("its holder was lost before the outcome was recorded")
+            blocked = self.execution.assignment.blocked
+            lost = "its holder was lost before the outcome was recorded"
+            await self._doubted(lost if blocked is None or blocked.key != self.key else blocked.reason)
 
     async def _permission(self) -> Answer:
         command, now = self.command, self.execution.now()

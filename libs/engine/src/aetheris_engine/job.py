@@ -13,7 +13,7 @@ No outcome is returned before its record is durable. `core.lifecycle` has the st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any
 
 from aetheris_journal import events as e
@@ -86,6 +86,11 @@ class Run:
             self._leaving = reason
         else:
             self._held.execution.leave(reason)
+
+    @property
+    def tasks(self) -> Collection[asyncio.Task[Any]]:
+        """The tasks of the run, so that a task can be traced to its job."""
+        return () if self._held is None else list(self._held.execution.tasks)
 
     @property
     def recorded_bytes(self) -> int:

@@ -94,6 +94,30 @@ class LateOutcomes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Blocked:
+    """A step or tool of the job has blocked the event loop of its run for too long, and the run was given up. The next
+    run of the same lease records that."""
+
+    failure: Failure
+    # The attempt of a step, or the key of a tool; neither for the agent's own code.
+    path: str = ""
+    attempt: int = 0
+    key: str = ""
+    # The step is not tried again.
+    final: bool = False
+
+    @property
+    def in_step(self) -> bool:
+        """Whether it was the code of a step or a tool, so that the job can go on without running it again."""
+        return bool(self.path or self.key)
+
+    @property
+    def reason(self) -> str:
+        """Why the effect is in doubt."""
+        return f"{self.failure.message}\n{self.failure.stack}"
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """One lease of one job."""
 
@@ -115,6 +139,8 @@ class Assignment:
     actor: str = ""
     # The source, if this job is a fork.
     fork: Fork | None = None
+    # An earlier run of the same lease was given up because of this.
+    blocked: Blocked | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class Taken:
 async def take_over(assignment: Assignment, version: str, services: Services) -> Taken | Outcome:
     """The job's record and the writer of its chain; or the job's outcome, if its chain has ended already."""
     while True:
-        fresh = assignment.lease == 1
+        fresh = assignment.lease == 1 and assignment.blocked is None
         read = _Read(Replay()) if fresh else await _read(assignment, services)
         replay, last = read.replay, read.last
         ended = _ended(replay.terminal)

@@ -1,20 +1,26 @@
-"""The runner's graph, built by hand in one place."""
+"""The runner's graph, built by hand in one place.
+
+The loop that awaits `serve` is the I/O loop: the session, the journal and the other clients live on it. Agents run on
+user loops in threads of their own (`user_loops`).
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import grpc
 import structlog
 from aetheris.contract.guard import in_force as contract_in_force
 from aetheris.driving.agents import AgentsUnreadable
+from aetheris.driving.program import PythonProgram
 from aetheris_chassis.client import open_channel
-from aetheris_chassis.process import sleep_forever
 from aetheris_chassis.server import serving
-from aetheris_engine.ports import Services
+from aetheris_engine.ports import LeaseClock, Services
 from aetheris_kernel.clock import SystemClock
 from aetheris_kernel.errors import Invalid
 
+from aetheris_runner.crossing import CrossingReports, LoopCrossing, crossed
 from aetheris_runner.held_jobs import HeldJobs, Offered
 from aetheris_runner.hosts.python import PythonHosts
 from aetheris_runner.peers.approvals import GatewayApprovals
@@ -26,6 +32,8 @@ from aetheris_runner.peers.session import Session
 from aetheris_runner.programs.python import load_programs, version
 from aetheris_runner.settings import Settings
 from aetheris_runner.successor import RunnerHandover
+from aetheris_runner.user_loops import UserLoops
+from aetheris_runner.watchdog import Watchdog
 
 log = structlog.get_logger()
 
@@ -73,14 +81,15 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
             capacity=settings.capacity,
             session_id=handover.session_id if handover else "",
         )
-        hosts = PythonHosts()
-        offered = {name: Offered(program, hosts, version(program)) for name, program in programs.items()}
-        jobs = HeldJobs(offered, services, session, warm_max=settings.warm_max, warm_bytes_max=settings.warm_bytes_max)
-        loops = [
+        loops = _user_loops(settings, programs, services, session)
+        watchdog = Watchdog(loops, clock, blocked_max_s=settings.blocked_max_s)
+        running = [
             tasks.create_task(journal.run(), name="journal"),
             tasks.create_task(inbox.run(), name="inbox"),
-            tasks.create_task(session.run(jobs), name="session"),
+            tasks.create_task(session.run(loops), name="session"),
             tasks.create_task(late_outcomes.run(), name="late outcomes"),
+            tasks.create_task(watchdog.run(), name="watchdog"),
+            tasks.create_task(loops.interrupt_abandoned(), name="interrupts"),
         ]
         async with serving(settings, "runner", _no_services, []):
             log.info("runner started", runner_id=settings.runner_id, agents=sorted(programs))
@@ -91,16 +100,29 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
                     # Only now: the predecessor's jobs can only go to a session that the scheduler knows.
                     await session.welcomed.wait()
                     handover.ready()
-                await sleep_forever()
+                await loops.watch()
             finally:
                 successor = handover.successor if handover else ""
-                await asyncio.shield(_hand_back(jobs, session, late_outcomes, settings.drain_s, successor))
-                for loop in loops:
-                    loop.cancel()
+                await asyncio.shield(_hand_back(loops, session, late_outcomes, settings.drain_s, successor))
+                for task in running:
+                    task.cancel()
+
+
+def _user_loops(
+    settings: Settings, programs: Mapping[str, PythonProgram], services: Services, session: Session
+) -> UserLoops:
+    hosts = PythonHosts()
+    offered = {name: Offered(program, hosts, version(program)) for name, program in programs.items()}
+
+    def jobs_on(crossing: LoopCrossing, reports: CrossingReports, leases: LeaseClock) -> HeldJobs:
+        across = crossed(services, crossing, leases)
+        return HeldJobs(offered, across, reports, warm_max=settings.warm_max, warm_bytes_max=settings.warm_bytes_max)
+
+    return UserLoops(jobs_on, session, loops_max=settings.user_loops_max)
 
 
 async def _hand_back(
-    jobs: HeldJobs, session: Session, late_outcomes: LedgerLateOutcomes, drain_s: float, successor: str
+    jobs: UserLoops, session: Session, late_outcomes: LedgerLateOutcomes, drain_s: float, successor: str
 ) -> None:
     """Hand every job back and wait for the scheduler's acknowledgement, so that no job waits for a lease to run out."""
     session.leave()

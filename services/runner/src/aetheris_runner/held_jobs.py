@@ -22,6 +22,7 @@ from aetheris_engine.run_without_code import RunWithoutCode
 from aetheris_journal.commands import Program
 from aetheris_kernel.errors import ChainBroken, Fenced, Refusal
 
+from aetheris_runner.hosts.blocked import after_blocking
 from aetheris_runner.warm_jobs import WARM_BYTES_MAX, WarmJobs
 
 log = structlog.get_logger()
@@ -54,12 +55,12 @@ class Offered:
     version: str
 
 
-_AnyRun = Run | RunWithoutCode
+AnyRun = Run | RunWithoutCode
 
 
 @dataclass(slots=True)
 class _Holding:
-    run: _AnyRun
+    run: AnyRun
     lease: int
     task: asyncio.Task[None]
 
@@ -84,6 +85,11 @@ class HeldJobs:
     def held(self) -> Sequence[tuple[UUID, int]]:
         return [(job_id, holding.lease) for job_id, holding in self._holdings.items()]
 
+    @property
+    def runs(self) -> Sequence[tuple[Run, asyncio.Task[None]]]:
+        """The held runs of programs, each with the task that holds it."""
+        return [(held.run, held.task) for held in self._holdings.values() if isinstance(held.run, Run)]
+
     def assign(self, assignment: ports.Assignment) -> None:
         stale = self._holdings.pop(assignment.job_id, None)
         if stale is not None:
@@ -103,15 +109,15 @@ class HeldJobs:
         self._holdings[assignment.job_id] = _Holding(run, assignment.lease, task)
         self._count()
 
-    def _run_for(self, assignment: ports.Assignment) -> _AnyRun | None:
+    def _run_for(self, assignment: ports.Assignment) -> AnyRun | None:
         offered = self._agents.get(assignment.agent)
         if assignment.terminate or (offered is None and assignment.cancel_requested):
             return RunWithoutCode(assignment, self._services)
         if offered is None:
             return None
-        return Run(
-            assignment, offered.program, offered.host_for, offered.version, self._services, self._reports.progressed
-        )
+        blocked = assignment.blocked
+        host_for = offered.host_for if blocked is None else after_blocking(offered.host_for, blocked)
+        return Run(assignment, offered.program, host_for, offered.version, self._services, self._reports.progressed)
 
     def notice(self, job_id: UUID, lease: int, notice: Notice) -> None:
         holding = self._holdings.get(job_id)
@@ -177,10 +183,16 @@ class HeldJobs:
         if self._ending:
             await asyncio.wait(self._ending)
 
+    def give_up(self) -> list[AnyRun]:
+        """The loop of these jobs is given up: their leases are not kept here any more. Returns all runs in memory."""
+        runs = [holding.run for holding in self._holdings.values()]
+        self._holdings.clear()
+        return [*runs, *self._warm.clear()]
+
     async def _cancel(self, holding: _Holding) -> None:
         holding.run.cancel(await self._reports.cancel_reason(holding.run.job_id))
 
-    async def _hold(self, run: _AnyRun, assignment: ports.Assignment) -> None:
+    async def _hold(self, run: AnyRun, assignment: ports.Assignment) -> None:
         """Run the job under one lease, and report how the lease ended."""
         outcome, how, reported = _UNACCOUNTED, "unaccounted", None
         try:
@@ -196,12 +208,12 @@ class HeldJobs:
             self._warm.pop(run.job_id)
             await run.close()
 
-    def _holds(self, run: _AnyRun, lease: int) -> bool:
+    def _holds(self, run: AnyRun, lease: int) -> bool:
         """Whether the lease is still this run's. It is not if the lease was lost meanwhile."""
         holding = self._holdings.get(run.job_id)
         return holding is not None and holding.run is run and holding.lease == lease
 
-    def _report(self, run: _AnyRun, lease: int, outcome: ports.Outcome, how: str) -> asyncio.Future[bool]:
+    def _report(self, run: AnyRun, lease: int, outcome: ports.Outcome, how: str) -> asyncio.Future[bool]:
         metrics.JOBS.labels(how).inc()
         if outcome is _UNACCOUNTED:
             log.error("run ended without an outcome", job_id=str(run.job_id), lease=lease)
@@ -214,7 +226,7 @@ class HeldJobs:
         self._release(run.job_id, lease)
         return self._reports.outcome(run.job_id, lease, outcome)
 
-    async def _outcome(self, run: _AnyRun, assignment: ports.Assignment) -> tuple[ports.Outcome, str]:
+    async def _outcome(self, run: AnyRun, assignment: ports.Assignment) -> tuple[ports.Outcome, str]:
         """The outcome with which the lease ends, and how the metric names it."""
         bound = log.bind(job_id=str(run.job_id), lease=assignment.lease)
         try:

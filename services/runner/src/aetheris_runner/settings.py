@@ -8,8 +8,6 @@ import socket
 from aetheris_chassis.settings import ServiceSettings
 from pydantic import Field
 
-from aetheris_runner.warm_jobs import WARM_BYTES_MAX
-
 
 class Settings(ServiceSettings):
     listen: str = Field("127.0.0.1:9092", description="Where the gRPC server listens: host:port, or unix:/path.")
@@ -27,8 +25,16 @@ class Settings(ServiceSettings):
     capacity: int = Field(256, ge=1, le=10_000, description="How many jobs are held at once.")
     warm_max: int = Field(1_000, ge=0, le=100_000, description="How many parked jobs stay in memory.")
     warm_bytes_max: int = Field(
-        WARM_BYTES_MAX,
+        512 * 1024 * 1024,
         ge=0,
         description="How much memory the parked jobs may take, as estimated from their records, before the oldest is "
         "let go.",
+    )
+    blocked_max_s: float = Field(
+        10.0,
+        gt=0,
+        description="How long the code of an agent, or of a step or tool without a timeout, may block the event loop.",
+    )
+    user_loops_max: int = Field(
+        4, ge=1, le=100, description="How many event loops may be blocked at once before the runner ends itself."
     )

@@ -20,6 +20,7 @@ from functools import partial
 # The plain function, imported before the contract guard wraps the one in the module.
 from time import monotonic
 from typing import Any
+from uuid import UUID
 
 from aetheris.context import current, enclosing_step
 from aetheris.definitions import Executed, ToolDefinition
@@ -61,9 +62,13 @@ class PythonHost:
     def __init__(self, job: HostedJob, hosts: PythonHosts) -> None:
         self._job, self._hosts = job, hosts
         # Used by every step without a heartbeat limit: its heartbeats are only shown to people.
-        self._beats = Beats(job.say)
+        self._beats = Beats(job)
         # The calls of plain functions that are waiting for a thread, or in one.
         self._waiting: set[ThreadCall] = set()
+
+    @property
+    def job_id(self) -> UUID:
+        return self._job.job_id
 
     async def step(self, command: RunStep, path: str, attempt: int) -> bytes | Raised | host.NotEntered:
         code: Code = command.code
@@ -92,7 +97,7 @@ class PythonHost:
         code: Code = command.code
         tool = code.definition
         assert isinstance(tool, ToolDefinition)
-        beats = Beats(self._job.say)
+        beats = Beats(self._job)
         arguments = contained(code.fresh, command.arguments)
         if isinstance(arguments, Threw):
             return _not_acted(arguments.error)
@@ -155,7 +160,7 @@ class PythonHost:
     async def _watched_step(self, command: RunStep, path: str, attempt: int) -> Ended:
         """Run a step that has a time limit, is a plain function, or needs to know its own place (`tx_step`)."""
         code: Code = command.code
-        beats = Beats(self._job.say)
+        beats = Beats(self._job)
         watched = pulse_in_hand.set(beats)
         known = step_in_hand.set(StepInHand(str(self._job.job_id), path, attempt, self._job.lease))
         try:
@@ -266,13 +271,17 @@ def _pause(error: BaseException) -> timedelta | None:
 class Beats:
     """The heartbeats of one call: `aetheris.heartbeat` in its code."""
 
-    def __init__(self, tell: Callable[[float | None, str], None]) -> None:
-        self._tell = tell
+    def __init__(self, job: HostedJob) -> None:
+        self._job = job
         self.last = monotonic()
 
     def beat(self, fraction: float | None, note: str) -> None:
         self.last = monotonic()
-        self._tell(fraction, note)
+        self._job.say(fraction, note)
+
+    @property
+    def job_id(self) -> UUID:
+        return self._job.job_id
 
 
 async def _watched(call: CodeCall, definition: Executed[Any], beats: Beats) -> Ended:

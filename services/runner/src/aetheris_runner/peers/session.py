@@ -122,7 +122,8 @@ class Session:
         self._beats: dict[int, float] = {}
         self._beat = 0
         self._lease_s = 0.0
-        self._alive_until = float("inf")
+        # Until when the leases last for certain, by this process's monotonic clock. Any thread may read it.
+        self.alive_until = float("inf")
         self._leaving = False
         self._call: grpc.aio.StreamStreamCall[pb.WorkRequest, pb.WorkResponse] | None = None
 
@@ -248,7 +249,7 @@ class Session:
 
     async def _watch_lease(self) -> None:
         while True:
-            left = self._alive_until - self._clock.monotonic()
+            left = self.alive_until - self._clock.monotonic()
             if left <= 0:
                 log.error("lease over", session_id=self._session_id, held=len(self._jobs.held))
                 self._begin_new_session()
@@ -265,7 +266,7 @@ class Session:
                 unsettled.effective.set_result(False)
         self._unsettled.clear()
         self._session_id = str(uuid.uuid4())
-        self._alive_until = float("inf")
+        self.alive_until = float("inf")
 
     def _heard(self, response: pb.WorkResponse) -> None:
         if response.HasField("welcome"):
@@ -295,7 +296,7 @@ class Session:
     def _renewed(self, beat: int) -> None:
         sent = self._beats.get(beat)
         if sent is not None and self._lease_s:
-            self._alive_until = sent + self._lease_s * (1 - _MARGIN)
+            self.alive_until = sent + self._lease_s * (1 - _MARGIN)
         self._beats = {number: at for number, at in self._beats.items() if number > beat}
 
 
