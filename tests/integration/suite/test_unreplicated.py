@@ -40,7 +40,7 @@ pytestmark = pytest.mark.timeout(120, func_only=True)
 
 CLOCK = SystemClock()
 SCHEMAS = ("aetheris_ledger", "aetheris_scheduler", "aetheris_gateway")
-LIMIT_S = 0.5
+LIMIT_S = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def pair():
 
 
 class Stores:
-    """The stores of the three services on one server, each statement with a limit of half a second."""
+    """The stores of the three services on one server, each statement with a limit."""
 
     def __init__(self, pools):
         ledger, reading, scheduler, gateway = pools
