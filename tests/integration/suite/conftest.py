@@ -33,10 +33,11 @@ def payments() -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-async def suite(tmp_path: Path, payments: httpx.Client) -> AsyncIterator[Suite]:
-    """The four services and one runner, each a process of its own."""
+async def suite(tmp_path: Path, payments: httpx.Client, database: str) -> AsyncIterator[Suite]:
+    """The four services and one runner, each a process of its own, because the tests kill them. The PostgreSQL is that
+    of all tests, which no test here stops."""
     environment = {"runner": {"PAYMENTS_URL": str(payments.base_url)}}
-    async with Suite(tmp_path, runners=1, agents=[AGENTS], environment=environment) as suite:
+    async with Suite(tmp_path, runners=1, agents=[AGENTS], environment=environment, database=database) as suite:
         yield suite
 
 

@@ -11,19 +11,22 @@ import asyncpg
 import httpx
 import pytest
 
-from harness.suite import Suite
+from harness.suite import SCHEMAS, Suite
 
 from .conftest import HERE
 from .test_runner_lost import charged, ended, submit, trace, until
 
+pytestmark = pytest.mark.migrated(*SCHEMAS)
+
 
 @pytest.fixture
-async def suite(tmp_path: Path, payments: httpx.Client) -> AsyncIterator[Suite]:
+async def suite(tmp_path: Path, payments: httpx.Client, database: str) -> AsyncIterator[Suite]:
     environment = {
         "runner": {"PAYMENTS_URL": str(payments.base_url), "EFFECTS_FOLDER": str(tmp_path)},
         "scheduler": {"AETHERIS_CRASH_LIMIT": "2", "AETHERIS_GRACE_S": "0.2"},
     }
-    async with Suite(tmp_path, runners=1, agents=[HERE / "effect_agents.py"], environment=environment) as suite:
+    agents = [HERE / "effect_agents.py"]
+    async with Suite(tmp_path, runners=1, agents=agents, environment=environment, database=database) as suite:
         yield suite
 
 

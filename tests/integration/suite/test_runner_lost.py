@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.suite import Suite
+from harness.suite import SCHEMAS, Suite
+
+pytestmark = pytest.mark.migrated(*SCHEMAS)
 
 JOBS = 200
 
