@@ -18,11 +18,11 @@ Config = dict[str, Any]
 
 def config(*env: str, sharing: str = "inherited", soak: str = "0s", **orchestration: Any) -> Config:
     canary = {"enabled": True, "soak_time": soak, **orchestration.pop("canary", {})}
-    startup = {"readiness": "notify", "timeout": "3s", **orchestration.pop("startup", {})}
+    startup = {"readiness": "notify", "timeout": "15s", **orchestration.pop("startup", {})}
     return {
         "service": {"env": list(env)},
         "listeners": {"main": {"address": "127.0.0.1:0", "sharing": sharing}},
-        "orchestration": {"canary": canary, "startup": startup, "drain": {"timeout": "2s"}, **orchestration},
+        "orchestration": {"canary": canary, "startup": startup, "drain": {"timeout": "10s"}, **orchestration},
         "restart": {"first": "50ms"},
     }
 
@@ -54,13 +54,14 @@ def test_sighup_upgrades(tmp_path: Path) -> None:
         it.until(lambda s: s["state"] == "running" and s["serving"]["generation"] == 2)
 
 
+# What is left alone takes ten minutes, and the test does not: each failure is noticed by itself.
 FAILURES = {
     "never ready": (config("SAMPLE_UNREADY=1@2", startup={"timeout": "300ms"}), "start", 3002),
     "dies at once": (config("SAMPLE_EXIT=7@2"), "start", 3002),
-    "dies in the soak": (config("SAMPLE_CRASH_AFTER=0.1@2", soak="5s"), "start", 3002),
+    "dies in the soak": (config("SAMPLE_CRASH_AFTER=0.1@2", soak="600s"), "start", 3002),
     "a hook fails": (config(pre_flight=[{"name": "no", "command": ["false"]}]), "preflight", 2001),
     "a hook hangs": (
-        config(pre_flight=[{"name": "long", "command": "sleep 60", "timeout": "200ms"}]),
+        config(pre_flight=[{"name": "long", "command": "sleep 600", "timeout": "200ms"}]),
         "preflight",
         2001,
     ),
@@ -68,7 +69,7 @@ FAILURES = {
         config(
             "SAMPLE_REQUESTS=100@2",
             "SAMPLE_ERRORS=9@2",
-            soak="5s",
+            soak="600s",
             canary={
                 "error_rate": {
                     "url": "http://127.0.0.1:1/",
@@ -83,7 +84,7 @@ FAILURES = {
         4001,
     ),
     "checks fail": (
-        config(soak="5s", canary={"failures": 2, "health_check": {"command": "false", "interval": "20ms"}}),
+        config(soak="600s", canary={"failures": 2, "health_check": {"command": "false", "interval": "20ms"}}),
         "soak",
         4001,
     ),
@@ -98,7 +99,6 @@ def test_the_old_one_serves_on_when(name: str, tmp_path: Path) -> None:
         load.until(load.done + 20)
 
         assert (outcome["result"], outcome["kind"], outcome["code"]) == ("abandoned", kind, code)
-        assert outcome["seconds"] < 4
         status = it.status()
         assert (status["state"], status["serving"]["generation"], status["successor"]) == ("running", 1, None)
         assert ask(it) == "1"
@@ -152,7 +152,7 @@ def test_a_waiter_for_a_queued_upgrade_gets_the_outcome_of_that_upgrade(tmp_path
 
 
 def test_an_operator_ends_a_soak(tmp_path: Path) -> None:
-    with Supervised(tmp_path, config(soak="20s")) as it:
+    with Supervised(tmp_path, config(soak="600s")) as it:
         it.ask("reload", wait=False)
         it.until(lambda s: s["state"] == "soaking")
         outcome = it.ask("rollback")
@@ -181,12 +181,11 @@ def test_a_rollback_without_an_earlier_version_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_process_that_does_not_drain_is_killed_at_its_deadline(tmp_path: Path) -> None:
-    stubborn = config("SAMPLE_DEAF=60@1", drain={"timeout": "200ms"})
+    stubborn = config("SAMPLE_DEAF=600@1", drain={"timeout": "200ms"})
     with Supervised(tmp_path, stubborn) as it:
         outcome = it.reload()
 
         assert outcome["result"] == "done"
-        assert outcome["seconds"] < 2
         assert "aeterna_drain_killed_total 1" in it.ask("metrics")["text"]
 
 
@@ -241,7 +240,7 @@ def test_a_check_reaches_the_successor_and_no_other_process(tmp_path: Path) -> N
         scout.bind(("127.0.0.1", 0))
         port = scout.getsockname()[1]
     check = {"http": f"http://127.0.0.1:{port}/", "interval": "20ms"}
-    wanted = config("SAMPLE_BROKEN=1@2", sharing="steered", soak="5s", canary={"fraction": 0, "health_check": check})
+    wanted = config("SAMPLE_BROKEN=1@2", sharing="steered", soak="600s", canary={"fraction": 0, "health_check": check})
     wanted["listeners"]["main"]["address"] = f"127.0.0.1:{port}"
     with Supervised(tmp_path, wanted) as it, Load(fresh, it.address(), threads=2) as load:
         outcome = it.reload()
@@ -254,7 +253,7 @@ def test_a_check_reaches_the_successor_and_no_other_process(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("share", [0.05, 0.25, 0.5])
 def test_a_share_of_new_connections_goes_to_the_successor(tmp_path: Path, share: float) -> None:
-    with Supervised(tmp_path, config(sharing="steered", soak="20s", canary={"fraction": share})) as it:
+    with Supervised(tmp_path, config(sharing="steered", soak="600s", canary={"fraction": share})) as it:
         it.ask("reload", wait=False)
         it.until(lambda s: s["state"] == "soaking")
         with Load(fresh, it.address()) as load:
@@ -267,7 +266,7 @@ def test_a_share_of_new_connections_goes_to_the_successor(tmp_path: Path, share:
 
 
 def test_a_successor_that_dies_in_its_soak_gets_nothing_after_that(tmp_path: Path) -> None:
-    dies = config("SAMPLE_CRASH_AFTER=0.3@2", sharing="steered", soak="20s", canary={"fraction": "50%"})
+    dies = config("SAMPLE_CRASH_AFTER=1.5@2", sharing="steered", soak="600s", canary={"fraction": "50%"})
     with Supervised(tmp_path, dies) as it:
         it.ask("reload", wait=False)
         it.until(lambda s: s["state"] == "soaking")
@@ -280,7 +279,7 @@ def test_a_successor_that_dies_in_its_soak_gets_nothing_after_that(tmp_path: Pat
 def test_a_new_connection_is_not_sent_to_a_successor_that_was_found_dead(tmp_path: Path) -> None:
     """The serving process answers it, or the process of the same release that was started for connections which the
     dead one had not accepted, and which has its share of connections while it is watched."""
-    with Supervised(tmp_path, config(sharing="steered", soak="20s", canary={"fraction": "50%"})) as it:
+    with Supervised(tmp_path, config(sharing="steered", soak="600s", canary={"fraction": "50%"})) as it:
         it.ask("reload", wait=False)
         pid = it.until(lambda s: s["state"] == "soaking")["successor"]["pid"]
         os.kill(pid, signal.SIGKILL)
@@ -292,7 +291,7 @@ def test_a_new_connection_is_not_sent_to_a_successor_that_was_found_dead(tmp_pat
 
 def test_connections_queued_at_a_successor_that_dies_are_answered(tmp_path: Path) -> None:
     """The successor never accepts its share of the connections, so they wait in its half of the pair."""
-    dies = config("SAMPLE_DEAF=20@2", sharing="steered", soak="20s", canary={"fraction": 1})
+    dies = config("SAMPLE_DEAF=600@2", sharing="steered", soak="600s", canary={"fraction": 1})
     with Supervised(tmp_path, dies) as it:
         it.ask("reload", wait=False)
         it.until(lambda s: s["state"] == "soaking")
