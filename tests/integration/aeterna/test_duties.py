@@ -282,7 +282,7 @@ def test_pid_1_works_without_rights_on_a_read_only_root(tmp_path: Path) -> None:
     paths = [str(Path(module.__file__ or "").parents[up]) for module, up in ((aeterna.supervisor, 2), (yaml, 1))]
     prefix = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--mount", "sh", "-c", READ_ONLY, *NOBODY]
     wanted = {"orchestration": {"startup": {"readiness": "notify"}}}
-    it = Supervised(tmp_path, wanted, prefix=prefix, python=python, env={"PYTHONPATH": ":".join(paths)})
+    it = Supervised(tmp_path, wanted, prefix=prefix, python=python, env={"PYTHONPATH": ":".join(paths)}, uid=65534)
     it.launch()
     try:
         it.until(lambda s: s["state"] == "running")

@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from aeterna.config.field import ConfigError
@@ -72,8 +72,10 @@ def ask(
     request: dict[str, Any],
     patience: float | None,
     passes: Callable[[dict[str, Any]], None] = lambda _phase: None,
+    *,
+    users: Collection[int] = (),
 ) -> dict[str, Any]:
-    """Send one request to a running supervisor and wait for the answer.
+    """Send one request to a running supervisor and wait for the answer. This user, root or one of `users` must run it.
 
     Lines before the answer are progress: they are passed to `passes` and do not extend the time limit.
     """
@@ -81,7 +83,7 @@ def ask(
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(patience)
         connection.connect("\0" + path[1:] if path.startswith("@") else path)
-        _require_trusted(connection)
+        _require_trusted(connection, {0, os.geteuid(), *users})
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as lines:
             while line := lines.readline():
@@ -94,11 +96,11 @@ def ask(
     raise ConnectionError("it hung up")
 
 
-def _require_trusted(connection: socket.socket) -> None:
-    """PermissionError unless this user or root runs the process at the other end. Every user of the machine may listen
+def _require_trusted(connection: socket.socket, users: Collection[int]) -> None:
+    """PermissionError unless one of these users runs the process at the other end. Every user of the machine may listen
     at a name that no supervisor has, and would be believed."""
     uid = struct.unpack("iii", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
-    if uid not in (0, os.geteuid()):
+    if uid not in users:
         raise PermissionError(errno.EPERM, f"user {uid} runs the process there, and neither you nor root")
 
 

@@ -34,8 +34,11 @@ class Supervised:
         prefix: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         python: str = sys.executable,
+        uid: int | None = None,
     ) -> None:
+        """`uid` is the user that `prefix` makes the supervisor run as."""
         self._python = python
+        self._users = () if uid is None else (uid,)
         self.directory = directory
         self.file = directory / "aeterna.yaml"
         self.control = f"@aeterna-test-{secrets.token_hex(8)}"
@@ -86,7 +89,7 @@ class Supervised:
 
     def ask(self, command: str, **more: Any) -> dict[str, Any]:
         """Send one request to the control socket."""
-        return ask(self.control, {"command": command, **more}, 60.0)
+        return ask(self.control, {"command": command, **more}, 60.0, users=self._users)
 
     def status(self) -> dict[str, Any]:
         """The answer to `status`."""
