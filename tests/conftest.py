@@ -18,10 +18,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from harness import builds
 from harness.postgres import Server, fresh_database, shared_server
 from harness.skips import LIST, SkipsCheck, allowed
+
+
+# How long an example takes, or is drawn, says how busy the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
