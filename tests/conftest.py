@@ -24,7 +24,6 @@ from harness import builds
 from harness.postgres import Server, fresh_database, shared_server
 from harness.skips import LIST, SkipsCheck, allowed
 
-
 # How long an example takes, or is drawn, says how busy the machine is.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")

@@ -18,7 +18,7 @@ from typer.main import get_command
 
 from tests.integration.gateway.world import Hand
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 MIGRATED = pytest.mark.migrated("aetheris_gateway", "aetheris_ledger", "aetheris_scheduler")
 
@@ -41,7 +41,10 @@ ARGUMENTS = {
     **{path: ["x"] for path in (("approve",), ("reject",), ("complete",), ("requeue",), ("fork",))},
     ("submit",): ["default", "hi"],
     ("signal",): ["j", "k"],
-    **{path: ["j"] for path in (("jobs", "show"), ("trace",), ("verify",), ("cancel",), ("pause",), ("resume",))},
+    **{
+        path: ["j"]
+        for path in (("jobs", "show"), ("trace",), ("verify",), ("cancel",), ("pause",), ("resume",), ("terminate",))
+    },
 }
 
 

@@ -16,7 +16,7 @@ from aetheris_journal.effect import effect_key
 
 pytestmark = [
     pytest.mark.migrated("aetheris_gateway", "aetheris_ledger", "aetheris_scheduler"),
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(120),
 ]
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
