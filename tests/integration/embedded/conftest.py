@@ -15,6 +15,8 @@ def folder() -> Iterator[Path]:
     """Not tmp_path: every other pytest of this user that starts shuts the folder above it, and root's PostgreSQL,
     which runs as another user, then no longer gets through."""
     made = Path(tempfile.mkdtemp(prefix="aetheris-test-"))
+    # Otherwise the embedded suite does this, and logs that it did.
+    made.chmod(0o711)
     yield made
     shutil.rmtree(made, ignore_errors=True)
 
