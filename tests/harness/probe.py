@@ -67,11 +67,12 @@ class Probe:
 
 @asynccontextmanager
 async def probing(
-    probe: Probe, *, listen: str = "127.0.0.1:0", **settings: Any
+    probe: Probe, *, listen: str = "127.0.0.1:0", ready: Callable[[], bool] = lambda: True, **settings: Any
 ) -> AsyncIterator[tuple[RunningServer, grpc.aio.Channel]]:
     """`probe` behind a real server, and a channel to it that outlives the drain."""
     channels: list[Any] = []
-    server = serving(ServiceSettings(listen=listen, **settings), "probe", probe.add, [SERVICE], draining=probe.draining)
+    own = ServiceSettings(listen=listen, **settings)
+    server = serving(own, "probe", probe.add, [SERVICE], draining=probe.draining, ready=ready)
     try:
         async with server as accepting:
             channels.append(open_channel(accepting.address))

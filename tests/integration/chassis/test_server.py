@@ -153,6 +153,25 @@ async def test_health_is_serving_per_service_until_the_drain_and_who_watches_doe
     assert watched == [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
 
 
+async def test_a_process_that_can_do_no_work_is_alive_and_not_ready():
+    work = [True]
+    async with probing(Probe(), ready=lambda: work[0]) as (_, channel):
+        health = health_pb2_grpc.HealthStub(channel)
+
+        async def told(service: str) -> Any:
+            return (await health.Check(health_pb2.HealthCheckRequest(service=service))).status
+
+        before = await told("ready")
+        work.clear()
+        work.append(False)
+
+        assert (before, await told("ready"), await told("")) == (
+            health_pb2.HealthCheckResponse.SERVING,
+            health_pb2.HealthCheckResponse.NOT_SERVING,
+            health_pb2.HealthCheckResponse.SERVING,
+        )
+
+
 async def test_reflection_names_the_services():
     async with probing(Probe()) as (_, channel):
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
@@ -15,6 +16,7 @@ from aetheris_engine import ports
 from aetheris_journal import events as e
 
 from harness.crash import Fuse
+from harness.stalling_proxy import StallingProxy
 from harness.world import JOB, World
 
 Booked = Callable[[], Any]
@@ -228,6 +230,67 @@ def test_a_function_that_cannot_be_one_is_refused_where_it_is_written():
 
     with pytest.raises(TypeError, match="either dsn= or pool="):
         tx_step()
+
+
+def beside(database: str, proxy: StallingProxy) -> str:
+    """The database as it is reached through the proxy."""
+    return f"postgresql://postgres@{proxy.address}/{name_of(database)}?sslmode=disable"
+
+
+def name_of(database: str) -> str:
+    return urlsplit(database).path.lstrip("/")
+
+
+def socket_of(database: str) -> str:
+    (folder,) = parse_qs(urlsplit(database).query)["host"]
+    return f"unix:{folder}/.s.PGSQL.5432"
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["found", "away"])
+async def test_c5_a_step_whose_time_is_over_between_its_commit_and_the_answer_asks_whether_it_is_written(
+    database: str, bookings: Booked, found: bool
+):
+    world, tried = World(), 0
+
+    async with StallingProxy(to=socket_of(database)) as proxy:
+        way = [beside(database, proxy), database if found else "postgresql://nobody@127.0.0.1:9/none", database]
+
+        @tx_step(dsn=lambda: way.pop(0), timeout=0.5)
+        async def book(tx: asyncpg.Connection) -> str:
+            nonlocal tried
+            tried += 1
+            await tx.execute("INSERT INTO bookings (order_id) VALUES ('o-1')")
+            proxy.hold_answer_to(b"COMMIT")
+            return "booked"
+
+        @agent("books")
+        async def books() -> str:
+            return await book()
+
+        assert await world.drive(books, JOB) == ports.Completed(b'"booked"')
+
+    assert await bookings() == ["o-1"]
+    assert tried == 1
+    failed = [event.failure.type for event in world.events(JOB) if isinstance(event, e.StepFailed)]
+    assert failed == ([] if found else ["aetheris.postgres:DatabaseAway"])
+
+
+async def test_c5_a_step_whose_time_is_over_before_its_commit_has_written_nothing(database: str, bookings: Booked):
+    @tx_step(dsn=database, timeout=0.2)
+    async def book(tx: asyncpg.Connection) -> None:
+        await tx.execute("INSERT INTO bookings (order_id) VALUES ('o-1')")
+        await tx.execute("SELECT pg_sleep(20)")
+
+    @agent("books")
+    async def books() -> str:
+        try:
+            await book()
+        except TimeoutError as error:
+            return str(error)
+        return "booked"
+
+    assert await World().drive(books, JOB) == ports.Completed(b'"book: it takes longer than 0.2 s"')
+    assert await bookings() == []
 
 
 async def _kill(database: str, pid: int) -> None:

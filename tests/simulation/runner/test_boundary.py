@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
 import pytest
-from aetheris import DidNotHappen, Retry, Unchanged, agent, gather, step, tool
+from aetheris import Retry, Unchanged, agent, gather, step, tool
 from aetheris.driving.boundary import Crossing, Threw, contained
 from aetheris.driving.failures import described, revived, said
 from aetheris.errors import ValueRefused
@@ -366,170 +365,6 @@ def test_contained_catches_everything() -> None:
             raise raised()
 
         assert isinstance(contained(code), Threw)
-
-
-async def test_c4_an_agent_that_suppresses_its_cancellation_runs_nothing_once_its_lease_is_lost() -> None:
-    world, over = World(), asyncio.Event()
-    ran = 0
-
-    @step
-    async def count() -> int:
-        nonlocal ran
-        ran += 1
-        return ran
-
-    @agent("deaf")
-    async def deaf() -> None:
-        while not over.is_set():
-            try:
-                await count()
-                await asyncio.sleep(0)
-            except BaseException:
-                pass
-
-    run, assignment, _ = world.run(deaf, 1)
-    held = asyncio.ensure_future(run.hold(assignment))
-    await turns(20)
-    assert ran > 3
-    held.cancel()
-    run.lost()
-    at_the_loss = ran
-    await turns(200)
-    closing = asyncio.ensure_future(run.close())
-    await turns(200)
-
-    assert ran == at_the_loss
-    over.set()
-    await asyncio.wait({closing, held})
-
-
-async def test_a3_an_agent_that_suppresses_a_cancel_calls_no_further_tool() -> None:
-    world, over = World(), asyncio.Event()
-    paid = 0
-
-    @tool
-    async def charge(number: int) -> int:
-        nonlocal paid
-        paid += 1
-        return number
-
-    @agent("deaf")
-    async def deaf() -> None:
-        number = 0
-        while not over.is_set():
-            try:
-                number += 1
-                await charge(number)
-                await asyncio.sleep(0)
-            except BaseException:
-                pass
-
-    run, assignment, _ = world.run(deaf, 1)
-    held = asyncio.ensure_future(run.hold(assignment))
-    while paid < 5:
-        await turns(1)
-    run.cancel("stop")
-    at_the_cancel = paid
-
-    assert await held == ports.Cancelled("stop")
-    settled(world)
-    assert paid <= at_the_cancel + 1
-    assert isinstance(world.events(JOB)[-1], e.JobCancelled)
-    over.set()
-    await run.close()
-
-
-async def test_a2_what_did_not_happen_is_not_believed_while_a_former_run_is_still_inside() -> None:
-    """The lease was lost while the tool's thread ran, and this very runner is given the job again."""
-    world = World()
-    go, inside = threading.Event(), threading.Event()
-    entered = 0
-
-    async def find() -> Any:
-        return DidNotHappen()
-
-    @tool(verify=find)
-    def charge() -> str:
-        nonlocal entered
-        entered += 1
-        inside.set()
-        go.wait(20)
-        return "receipt"
-
-    @agent("pays")
-    async def pays() -> str:
-        return await charge()
-
-    from aetheris.driving.program import PythonProgram
-    from aetheris_engine.job import Run
-    from aetheris_runner.hosts.python import PythonHosts
-
-    hosts = PythonHosts()
-    assignments = [world.assignment(pays, JOB, lease, b'{"args":[]}') for lease in (1, 2)]
-    runs = [
-        Run(assignment, PythonProgram(pays), hosts, "v1", world.process(__import__("harness.crash").crash.Fuse(-1))[2])
-        for assignment in assignments
-    ]
-    first = asyncio.ensure_future(runs[0].hold(assignments[0]))
-    await asyncio.to_thread(inside.wait, 20)
-    first.cancel()
-    runs[0].lost()
-    parked = await runs[1].hold(assignments[1])
-    await runs[0].close()
-    go.set()
-    async with asyncio.timeout(20):
-        await world.late_outcomes.heard.wait()
-    await runs[1].close()
-
-    assert isinstance(parked, ports.Parked)
-    assert parked.reason == "in doubt: charge"
-    assert await world.drive(pays, JOB) == ports.Completed(b'"receipt"')
-    assert entered == 1
-
-
-async def test_a1_a_tool_that_waits_for_a_thread_is_not_entered_after_its_cancel(monkeypatch: Any) -> None:
-    from aetheris.threads import Threads
-    from aetheris_runner.hosts import python as host
-
-    pool = Threads(most=1)
-    monkeypatch.setattr(host, "threads", pool)
-    world, go, entered = World(), threading.Event(), []
-    blocking = pool.start(lambda: go.wait(20))
-
-    @tool(timeout=0.05)
-    def charge() -> None:
-        entered.append("entered")
-
-    @agent("pays")
-    async def pays() -> None:
-        await charge()
-
-    from aetheris.driving.program import PythonProgram
-    from aetheris_engine.job import Run
-    from aetheris_runner.hosts.python import PythonHosts
-
-    from harness.crash import Fuse
-
-    services = world.process(Fuse(-1))[2]
-    assignment = world.assignment(pays, JOB, 1, b'{"args":[]}')
-    run = Run(assignment, PythonProgram(pays), PythonHosts(pool), "v1", services)
-    held = asyncio.ensure_future(run.hold(assignment))
-    async with asyncio.timeout(20):
-        while not world.store.rows:  # noqa: ASYNC110 - the simulated ledger changes it
-            await asyncio.sleep(0.001)
-        for _ in range(40):
-            # Far beyond its time limit, which has not begun.
-            await asyncio.sleep(0.005)
-    run.cancel("stop")
-    outcome = await held
-    go.set()
-    await blocking.result()
-    await run.close()
-
-    assert outcome == ports.Cancelled("stop")
-    assert [row.state for row in world.store.rows.values()] == [EffectState.FAILED]
-    assert entered == []
-    assert not [event for event in world.events(JOB) if isinstance(event, e.EffectInDoubt)]
 
 
 async def test_values_that_cannot_be_recorded_are_refused_before_anything_happened() -> None:

@@ -79,11 +79,13 @@ async def serving(
     *,
     draining: asyncio.Event | None = None,
     second: SecondPort | None = None,
+    ready: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[RunningServer]:
     """Serve what `add` registers while the block runs; then finish the calls in flight, within `drain_s`.
 
     A servicer that watches the drain needs the event before the server exists: pass the same event as `draining`.
-    `second` makes it one more server of the process, which leaves the metrics to the first.
+    While `ready` answers no, a readiness probe is told so. `second` makes it one more server of the process, leaving
+    the metrics to the first.
     """
     port = second or SecondPort(settings.listen, "AETHERIS_LISTEN")
     asked = parse_address(port.listen, setting=port.setting)
@@ -95,7 +97,7 @@ async def serving(
     options = {**dict(_OPTIONS), **handover.grpc_options(settings, asked)}
     server = grpc.aio.server(interceptors=[*traces.server_interceptors(), calls], options=list(options.items()))
     add(server)
-    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(service_names, draining), server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(service_names, draining, ready), server)
     reflection.enable_server_reflection((*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     async with AsyncExitStack() as stack:
         # Opened before the server and so closed after it: probes can see the drain.

@@ -11,6 +11,9 @@ JOBS = Counter("aetheris_runner_jobs_total", "Leases that ended, by how.", ["out
 HELD = Gauge("aetheris_runner_jobs_held", "Jobs held now.")
 WARM = Gauge("aetheris_runner_jobs_warm", "Parked jobs kept in memory.")
 WARM_BYTES = Gauge("aetheris_runner_jobs_warm_bytes", "Memory of the parked jobs, as estimated from their records.")
+THREADS_HUNG = Gauge(
+    "aetheris_runner_threads_hung", "Threads in a plain function that took longer than its time limit and still runs."
+)
 
 # Looked up once, because looking a label up costs as much as counting.
 PURE = STEPS.labels("pure")

@@ -248,10 +248,11 @@ UNANSWERED = (Unavailable, Exhausted)
 
 
 class LeaseClock:
-    """Until when this runner's leases last for certain, by `time.monotonic`. The session with the scheduler sets it,
+    """Until when this runner's leases last for certain, by a monotonic clock. The session with the scheduler sets it,
     and any thread may ask. Code is entered only if its lease lasts at that moment."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+        self._now = now
         self._until = float("inf")
 
     def lasts_until(self, moment: float) -> None:
@@ -260,7 +261,7 @@ class LeaseClock:
     def mine(self, job_id: UUID, lease: int) -> bool:
         """Whether that lease certainly lasts now, as far as time decides. A run knows by itself whether it has lost its
         lease for another reason."""
-        return monotonic() < self._until
+        return self._now() < self._until
 
 
 @dataclass(frozen=True, slots=True)

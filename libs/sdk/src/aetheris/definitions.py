@@ -88,6 +88,14 @@ class Executed(Definition[R]):
         # No limit: the coroutine may take any time.
         self.plain = self.is_async and self.timeout is None and self.heartbeat is None
 
+    # Whether `landed` can tell more than the error.
+    can_tell = False
+
+    async def landed(self, arguments: dict[str, Any], error: BaseException) -> R:
+        """The result of a call that failed with `error`, if its code did its work all the same. Else raises the error
+        to record."""
+        raise error
+
 
 class StepDefinition(Executed[R]):
     """No side effect: recorded once, may run again after a crash."""

@@ -15,6 +15,7 @@ crashes before the job's record has the result, the step runs again, finds that 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
@@ -26,6 +27,7 @@ from uuid import UUID
 import asyncpg
 
 from aetheris.definitions import StepDefinition
+from aetheris.driving.boundary import is_a
 from aetheris.errors import AetherisError, ContractViolation
 from aetheris.outcomes import StepInHand, step_in_hand
 from aetheris.retry import Retry
@@ -60,6 +62,8 @@ _FILL = "UPDATE aetheris.steps SET result = $3 WHERE job_id = $1 AND path = $2"
 
 _LOST = (asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError,
          asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError, OSError)  # fmt: skip
+# How long a step that failed asks whether its rows are written after all.
+_LOOK_S = 5.0
 _MISSING = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
 
 
@@ -82,6 +86,7 @@ class TxStepDefinition(StepDefinition[R]):
     """A step whose function gets a connection, inside a transaction, as its parameter `tx`."""
 
     injected = frozenset({"tx"})
+    can_tell = True
 
     def __init__(
         self,
@@ -115,6 +120,50 @@ class TxStepDefinition(StepDefinition[R]):
                     raise DatabaseAway(f"{self.name}: the connection was lost: {error}") from error
                 raise
 
+    async def landed(self, arguments: dict[str, Any], error: BaseException) -> R:
+        """The result, if the transaction was committed although the step did not hear of it: its time was over between
+        the commit and the answer, or the connection was lost then. Raises `error` if it was not committed, and
+        DatabaseAway if that cannot be found out."""
+        step = step_in_hand.get()
+        if step is None or not is_a(error, TimeoutError, DatabaseAway):
+            raise error
+        try:
+            async with asyncio.timeout(_LOOK_S), await self._opened() as connection:
+                written = await self._looked_up(connection, step, arguments)
+        except (*_LOST, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as away:
+            raise DatabaseAway(f"{self.name}: it is not known whether its rows are written: {away}") from error
+        if written is None:
+            raise error
+        found: R = self.signature.result.read(written)
+        return found
+
+    async def _looked_up(self, connection: Any, step: StepInHand, arguments: dict[str, Any]) -> bytes | None:
+        """What the step has written. The claim waits for a transaction that is still being committed, and is not
+        kept."""
+        who, digest = (UUID(step.job_id), step.path), sha256(canonical(arguments)).digest()
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            if await connection.fetchval(_CLAIM, *who, self.name, digest, step.attempt, step.lease):
+                return None
+            return await self._taken(connection, step, digest)
+        except _MISSING as missing:
+            if not _is_ours(missing):
+                raise
+            return None
+        finally:
+            await transaction.rollback()
+
+    async def _taken(self, connection: Any, step: StepInHand, digest: bytes) -> bytes:
+        taken = await connection.fetchrow(_TAKEN, UUID(step.job_id), step.path)
+        if (taken["name"], taken["arguments_digest"]) != (self.name, digest):
+            raise ContractViolation(
+                f"{self.name}: aetheris.steps has {taken['name']} with other arguments for job {step.job_id} "
+                f"at {step.path}: the code has changed under the job"
+            )
+        written: bytes = taken["result"]
+        return written
+
     async def _written(self, connection: Any, arguments: dict[str, Any]) -> R:
         step = step_in_hand.get()
         if step is None:
@@ -137,13 +186,7 @@ class TxStepDefinition(StepDefinition[R]):
                 written = self.signature.result.write(result)
                 await connection.execute(_FILL, *who, written)
             else:
-                taken = await connection.fetchrow(_TAKEN, *who)
-                if (taken["name"], taken["arguments_digest"]) != (self.name, digest):
-                    raise ContractViolation(
-                        f"{self.name}: aetheris.steps has {taken['name']} with other arguments for job {step.job_id} "
-                        f"at {step.path}: the code has changed under the job"
-                    )
-                written = taken["result"]
+                written = await self._taken(connection, step, digest)
         found: R = self.signature.result.read(written)
         return found
 

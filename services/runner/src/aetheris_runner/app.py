@@ -14,8 +14,10 @@ import structlog
 from aetheris.contract.guard import in_force as contract_in_force
 from aetheris.driving.agents import AgentsUnreadable
 from aetheris.driving.program import PythonProgram
+from aetheris.threads import threads
 from aetheris_chassis.client import open_channel
 from aetheris_chassis.server import serving
+from aetheris_engine.metrics import THREADS_HUNG
 from aetheris_engine.ports import LeaseClock, Services
 from aetheris_kernel.clock import SystemClock
 from aetheris_kernel.errors import Invalid
@@ -91,7 +93,7 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
             tasks.create_task(watchdog.run(), name="watchdog"),
             tasks.create_task(loops.interrupt_abandoned(), name="interrupts"),
         ]
-        async with serving(settings, "runner", _no_services, []):
+        async with serving(settings, "runner", _no_services, [], ready=lambda: not threads.exhausted):
             log.info("runner started", runner_id=settings.runner_id, agents=sorted(programs))
             if started is not None:
                 started.set()
@@ -111,7 +113,9 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
 def _user_loops(
     settings: Settings, programs: Mapping[str, PythonProgram], services: Services, session: Session
 ) -> UserLoops:
-    hosts = PythonHosts()
+    threads.limit(settings.threads_max, share=settings.threads_share)
+    THREADS_HUNG.set_function(lambda: threads.hung)
+    hosts = PythonHosts(threads)
     offered = {name: Offered(program, hosts, version(program)) for name, program in programs.items()}
 
     def jobs_on(crossing: LoopCrossing, reports: CrossingReports, leases: LeaseClock) -> HeldJobs:

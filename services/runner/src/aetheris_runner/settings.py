@@ -38,3 +38,13 @@ class Settings(ServiceSettings):
     user_loops_max: int = Field(
         4, ge=1, le=100, description="How many event loops may be blocked at once before the runner ends itself."
     )
+    threads_max: int = Field(
+        64,
+        ge=1,
+        le=1_000,
+        description="How many plain functions run at once, each in a thread. Threads that hang are replaced, up to "
+        "four times this number in all.",
+    )
+    threads_share: float = Field(
+        0.25, gt=0, le=1, description="The part of these threads that the calls of one job may hold."
+    )

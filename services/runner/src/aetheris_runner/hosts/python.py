@@ -31,7 +31,7 @@ from aetheris.errors import ThreadsHeld, Unchanged
 from aetheris.outcomes import DidNotHappen, Effect, Happened, StepInHand, effect_in_hand, step_in_hand
 from aetheris.progress import pulse_in_hand
 from aetheris.retry import asked_pause
-from aetheris.threads import Threads, Withdrawn, threads
+from aetheris.threads import WITHDRAWN, Threads, Withdrawn, threads
 from aetheris.values import canonical
 from aetheris_engine import host
 from aetheris_engine.host import HostedJob, Raised, ToolEntry
@@ -164,7 +164,13 @@ class PythonHost:
         watched = pulse_in_hand.set(beats)
         known = step_in_hand.set(StepInHand(str(self._job.job_id), path, attempt, self._job.lease))
         try:
-            return await self._run(code.definition, code.fresh(command.arguments), beats, None)
+            arguments = code.fresh(command.arguments)
+            ended = await self._run(code.definition, arguments, beats, None)
+            if isinstance(ended, Threw) and code.definition.can_tell:
+                with Crossing() as crossing:
+                    return Returned(await code.definition.landed(arguments, ended.error))
+                ended = Threw(crossing.error)
+            return ended
         finally:
             step_in_hand.reset(known)
             pulse_in_hand.reset(watched)
@@ -198,6 +204,9 @@ class PythonHost:
         with Crossing() as crossing:
             if entry is None:
                 return Returned(await definition.call(arguments))
+            if not self._job.mine(entry.lease):
+                # The runner was frozen after the ledger had given its permission.
+                return WITHDRAWN
             with self._hosts.inside.entered(entry.key):
                 return Returned(await definition.call(arguments, idempotency_key=entry.key))
         return Threw(crossing.error)
