@@ -20,7 +20,7 @@ from aetheris_kernel.clock import Clock
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as api
 from aetheris_scheduler.app import serve, serve_on
-from aetheris_scheduler.core.claim import Claim, Slot
+from aetheris_scheduler.core.claim import AloneClaim, Claim, Slot
 from aetheris_scheduler.core.job import Job
 from aetheris_scheduler.core.session import Hello, Skills
 from aetheris_scheduler.core.submission import Submission, checked
@@ -36,6 +36,7 @@ from aetheris_scheduler.store.tick import (
     OrderAnswer,
     Placement,
     Submitted,
+    Suspects,
     Sweep,
     Tick,
     Ticked,
@@ -74,8 +75,14 @@ class World:
         return hello
 
     async def claim(self, runner: Hello, jobs: int = 1, skills: Skills | None = None) -> list[Leased]:
-        slots = [Slot(runner.session, runner.stream, runner.runner_id)] * jobs
+        slots = [self.slot(runner)] * jobs
         return (await self.store.tick(Tick(claims=[Claim(skills or runner.skills, slots, always=True)]))).leased
+
+    def slot(self, runner: Hello) -> Slot:
+        return Slot(runner.session, runner.stream, runner.runner_id, runner.versions)
+
+    async def claim_alone(self, runner: Hello) -> UUID | None:
+        return (await self.store.tick(Tick(alone=AloneClaim(runner.skills, self.slot(runner))))).alone
 
     async def leased(self, runner: Hello, **fields: Any) -> Job:
         """A new job, held by this runner."""
@@ -83,6 +90,9 @@ class World:
         (leased,) = await self.claim(runner)
         assert leased.job.id == submitted.id
         return leased.job
+
+    async def suspect(self, runner: Hello, jobs: frozenset[UUID]) -> None:
+        await self.store.tick(Tick(suspects=[Suspects(runner.session, jobs)]))
 
     async def says(self, runner: Hello, job: Job, said: Any) -> bool:
         return (await self.store.tick(Tick(outcomes=[JobOutcome(runner.session, job.id, job.lease, said)]))).settled[0]

@@ -94,11 +94,17 @@ class Peer:
     """A runner's process: its session, over as many streams as it takes."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, *, agents: Sequence[str] = ("*",), capacity: int = 10, session: str = ""
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        agents: Sequence[str] = ("*",),
+        capacity: int = 10,
+        session: str = "",
+        **more: Any,
     ) -> None:
         self.api = api.SchedulerStub(channel)
         self.session = session or str(uuid4())
-        self.agents, self.capacity = agents, capacity
+        self.agents, self.capacity, self.more = agents, capacity, more
 
     @asynccontextmanager
     async def stream(
@@ -118,6 +124,7 @@ class Peer:
             agents=self.agents,
             capacity=self.capacity,
             held=[pb.Held(job_id=job.job_id, lease=job.lease) for job in held],
+            **self.more,
         )
         room = self.capacity - len(held) if credits is None else credits
         await stream.call.write(pb.WorkRequest(hello=hello, beat=pb.Beat(number=1), outcomes=outcomes, credits=room))

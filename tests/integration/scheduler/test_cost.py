@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from uuid import UUID
 
 import pytest
 from aetheris_chassis.postgres import acquiring, open_pool
-from aetheris_scheduler.core.claim import Slot
+from aetheris_scheduler.core.claim import Backlog, Claim, Slot
 from aetheris_scheduler.core.job import JobState
 from aetheris_scheduler.core.lifecycle import End, Park, Progress, Wake
 from aetheris_scheduler.core.page import JobListing
@@ -24,6 +25,8 @@ PARKED = 100_000
 # are this many.
 RENEWALS = 5
 MOST = 41
+# The arguments of a claim that reads all lanes.
+LANES = ("", "", "", "", 64)
 
 FILL = """
 INSERT INTO scheduler.jobs (id, tenant, agent, queue, digest, input, state, park_reason, wake_at, session, deadline)
@@ -87,11 +90,14 @@ async def _reads_by_index(world: PostgresWorld, *, generic: bool) -> None:
     numbers, no = [1] * 20, [False] * 20
     blobs = [b"0" * 32] * 20
     cases: dict[str, tuple[Any, ...]] = {
-        "claim": (sessions * 20, [runner.stream] * 20, ["agent-1"], None, 20, sessions),
+        "claim": (sessions * 20, [runner.stream] * 20, ["agent-1"], None, 20, sessions, "{}", ["acme"], [1], *LANES),
+        "claim_alone": (runner.session, runner.stream, ["agent-1"], None, "{}"),
+        "serve_versions": ("x", 100),
+        "suspect": (runner.session, ids),
         "claim_ending": (sessions * 20, [runner.stream] * 20, 20, sessions),
         "take_terminating": (5.0, 100),
         "terminate": (ids, texts, texts),
-        "settle": (ids, numbers, ids, numbers, texts, now, [1.0] * 20, no, no, blobs, ["{}"] * 20, no),
+        "settle": (ids, numbers, ids, numbers, texts, now, [1.0] * 20, no, no, blobs, ["{}"] * 20, no, texts),
         "progress": (ids, numbers, ids, [1.0] * 20, texts),
         "wake_parents": (ids,),
         "number_ends": (ids, ids),
@@ -128,11 +134,13 @@ async def _reads_by_index(world: PostgresWorld, *, generic: bool) -> None:
 
 async def test_the_claim_reads_only_what_is_ready(crowded: PostgresWorld) -> None:
     runner = await crowded.runner()
-    arguments = ([runner.session] * 50, [runner.stream] * 50, None, None, 50, [runner.session])
+    sessions = [runner.session]
+    arguments = (sessions * 50, [runner.stream] * 50, None, None, 50, sessions, "{}", [], [], *LANES)
     reads = scanned(await plan(crowded, QUERIES.claim, *arguments, generic=True))
 
-    assert ("jobs", "jobs_ready") in reads
-    assert {index for relation, index in reads if relation == "jobs"} <= {"jobs_ready", "jobs_pkey", "Bitmap Heap Scan"}
+    assert ("jobs", "jobs_claimable") in reads
+    of_jobs = {index for relation, index in reads if relation == "jobs"}
+    assert of_jobs <= {"jobs_claimable", "jobs_pkey", "Bitmap Heap Scan"}
 
 
 async def blocks_read(world: PostgresWorld, query: str, *arguments: Any) -> int:
@@ -151,11 +159,69 @@ async def test_the_cost_of_a_claim_does_not_grow_with_what_is_not_ready(crowded:
         await world.submit(agent="agent-1")
     asked = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + QUERIES.claim
     async with acquiring(world.pool) as connection, connection.transaction():
-        arguments = ([runner.session] * 20, [runner.stream] * 20, None, None, 20, [runner.session])
+        sessions = [runner.session]
+        arguments = (sessions * 20, [runner.stream] * 20, None, None, 20, sessions, "{}", [], [], *LANES)
         (explained,) = json.loads(await connection.fetchval(asked, *arguments))
 
     assert explained["Plan"]["Actual Rows"] == 20
     assert explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"] < 1_500
+
+
+BACKLOG = """
+INSERT INTO scheduler.jobs (id, tenant, agent, queue, digest, input, state, priority, version)
+SELECT gen_random_uuid(), 'tenant-' || n % $2, 'agent', 'default', decode(repeat('00', 32), 'hex'), '{}', 1, n % 10,
+    CASE WHEN n % 3 = 0 THEN 'v1' ELSE '' END
+FROM generate_series(1, $1) AS n
+"""
+
+
+@pytest.mark.parametrize("tenants", [1, 5, 2_000])
+async def test_b8_the_cost_of_a_claim_does_not_grow_with_the_backlog(
+    postgres_world: PostgresWorld, tenants: int
+) -> None:
+    """In blocks that are read: for a hundred thousand ready jobs of one tenant, of a few and of thousands."""
+    world = postgres_world
+    runner = await world.runner(versions={"agent": "v2"})
+    await world.runner(versions={"agent": "v1"})
+    sessions = [runner.session]
+    read = []
+    for jobs in (500, 100_000):
+        await world.sql(BACKLOG, jobs, tenants)
+        arguments = (
+            sessions * 20,
+            [runner.stream] * 20,
+            ["agent"],
+            None,
+            20,
+            sessions,
+            '{"agent": "v2"}',
+            [],
+            [],
+            *LANES,
+        )
+        read.append(await blocks_read(world, QUERIES.claim, *arguments))
+
+    assert read[1] < 1_500
+    assert read[1] < 3 * read[0] + 200, read
+
+
+async def test_b8_with_thousands_of_tenants_each_has_its_turn(postgres_world: PostgresWorld) -> None:
+    """A claim reads some of the lanes, and the next one goes on behind them."""
+    world = postgres_world
+    runner = await world.runner()
+    await world.sql(BACKLOG, 900, 300)
+    served: set[str] = set()
+    claim = Claim(runner.skills, [world.slot(runner)] * 64, always=True)
+    backlog = Backlog()
+    for _ in range(10):
+        ticked = await world.store.tick(Tick(claims=[replace(claim, after=backlog.after(runner.skills))]))
+        (leased,), (cut_at,) = ticked.claimed, ticked.cut_at
+        assert leased is not None
+        backlog.claimed(replace(claim, after=backlog.after(runner.skills)), leased, cut_at)
+        served |= {one.job.tenant for one in ticked.leased}
+        assert backlog.busy([runner.skills])
+
+    assert len(served) == 300
 
 
 async def test_no_statement_of_a_tick_is_planned_again_and_again(postgres_world: PostgresWorld) -> None:

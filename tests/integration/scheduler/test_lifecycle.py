@@ -25,7 +25,9 @@ from aetheris_scheduler.core.lifecycle import (
     Requeue,
     Resume,
     Revoke,
+    Serve,
     Terminate,
+    Unserve,
     Wake,
 )
 from aetheris_scheduler.core.session import Hello
@@ -57,6 +59,8 @@ def every_job(world: World, holder: UUID) -> Iterator[Job]:
                     **flag,
                 )
                 yield from _parked(made, world) if state is JobState.PARKED else [made]
+                if state is JobState.READY:
+                    yield replace(made, id=world.clock.new_id(), version="v1", pinned=True)
                 if made.cancel:
                     made = replace(made, id=world.clock.new_id(), terminate=True, end_asked_at=now - 9 * HOUR)
                     yield from _parked(made, world) if state is JobState.PARKED else [made]
@@ -67,6 +71,7 @@ def _parked(made: Job, world: World) -> Iterator[Job]:
     made = replace(made, park_reason="signal: go")
     yield made
     yield replace(made, id=world.clock.new_id(), operator_only=True)
+    yield replace(made, id=world.clock.new_id(), operator_only=True, version="v1", pinned=True)
     # Long due, and due in a century, whichever clock the store goes by.
     yield replace(made, id=world.clock.new_id(), wake_at=now - 100 * HOUR)
     yield replace(made, id=world.clock.new_id(), wake_at=now + 876_000 * HOUR)
@@ -87,7 +92,11 @@ EVENTS: list[Event] = [
     Progress(),
     Progress(0.5, "half"),
     Progress(note="still at it"),
-    Lose(LIMIT),
+    Lose(LIMIT, alone=False),
+    Park("changed code", wants="v1"),
+    Release("changed code", wants="v1"),
+    Serve(),
+    Unserve(),
     Revoke(),
     Wake(),
     Fire(),
@@ -111,6 +120,11 @@ async def happens(world: World, event: Event, jobs: Sequence[Job], holder: Hello
         case Revoke():
             await world.store.open(replace(holder, stream=uuid4(), held={}), lease_s=60)
             return Ticked()
+        case Serve():
+            await world.runner(versions={"greeter": "v1"})
+            return await world.store.tick(Tick(versions=True))
+        case Unserve():
+            return await world.store.tick(Tick(versions=True))
         case Fire():
             return await world.store.tick(Tick(sweep=Sweep(timers=True)))
         case Park() | Release() | End() | Progress():
@@ -122,7 +136,12 @@ async def happens(world: World, event: Event, jobs: Sequence[Job], holder: Hello
 
 
 def _due(job: Job, event: Event, world: World) -> bool:
-    """A timer that is not due does not fire; the table is asked only about those that are."""
+    """A timer that is not due does not fire, and a claim leases no job that is to run alone, or on another version; the
+    table is asked only about the others."""
+    if isinstance(event, Lease):
+        return not job.runs_alone and not job.pinned
+    if isinstance(event, Unserve):
+        return not job.cancel
     return not (isinstance(event, Fire) and job.wake_at is not None and job.wake_at > world.clock.now())
 
 
@@ -137,12 +156,15 @@ async def test_the_store_moves_every_job_as_the_table_says(world: World, event: 
 
     after = await world.store.get([job.id for job in jobs])
     shift = timedelta(seconds=120) if isinstance(event, Lose) else timedelta()
-    named = replace(event, session=other.session) if isinstance(event, Lease) else event
+    named = replace(event, session=other.session, version="") if isinstance(event, Lease) else event
     for job in jobs:
         was = before[job.id]
         if shift:
             was = _older(was, shift, world)
-        expected = lifecycle.evolve(was, named, world.clock.now() + HOUR) if _due(job, event, world) else was
+        # A tick in which a job wants a version also looks which of the others are served.
+        looks = isinstance(event, (Park, Release)) and bool(event.wants)
+        happened = Unserve() if looks and job.state is JobState.READY and not job.cancel else named
+        expected = lifecycle.evolve(was, happened, world.clock.now() + HOUR) if _due(job, event, world) else was
         assert comparable(after[job.id], was) == comparable(expected, was), (job, event)
     _check_answers(ticked, event, jobs, before)
 

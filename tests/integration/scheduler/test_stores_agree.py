@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 from aetheris_kernel.errors import Refusal
-from aetheris_scheduler.core.claim import Claim, Slot
+from aetheris_scheduler.core.claim import AloneClaim, Claim, Slot
 from aetheris_scheduler.core.job import JobState
 from aetheris_scheduler.core.lifecycle import (
     Cancel,
@@ -27,7 +27,7 @@ from aetheris_scheduler.core.lifecycle import (
 )
 from aetheris_scheduler.core.session import Hello, Skills
 from aetheris_scheduler.store.contract import Ends
-from aetheris_scheduler.store.tick import JobOrder, JobOutcome, Placement, Submitted, Sweep, Tick, Ticked
+from aetheris_scheduler.store.tick import JobOrder, JobOutcome, Placement, Submitted, Suspects, Sweep, Tick, Ticked
 
 from .conftest import MemoryWorld, PostgresWorld, World
 
@@ -42,6 +42,8 @@ SAID = [
     Release("bye"),
     Release("away", timedelta(days=9)),
     Release("owes", needs_code=True),
+    Park("changed", wants="v1"),
+    Release("changed", wants="v2"),
     End(JobState.COMPLETED, b"1"),
     End(JobState.FAILED),
     Progress(),
@@ -67,6 +69,9 @@ class Dice:
         standing = await self.world.store.get(some)
         held = [job for job in standing.values() if job.session is not None]
         return Tick(
+            suspects=self._suspects(),
+            versions=draw.random() < 0.3,
+            alone=self._alone(),
             outcomes=[
                 JobOutcome(
                     job.session if draw.random() < 0.9 else UUID(int=1),  # type: ignore[arg-type]
@@ -90,6 +95,7 @@ class Dice:
         made = self.world.submission(
             agent=draw.choice(AGENTS),
             priority=draw.randrange(3),
+            tenant=draw.choice(["acme", "acme", "zeta"]),
             idempotency_key=draw.choice(["", "", "k1", "k2", "k3"]),
             input=draw.choice([b'{"n": 1}', b'{"n": 2}']),
             start_after=draw.choice([None, None, PAST, FAR]),
@@ -103,12 +109,26 @@ class Dice:
         if not self.runners or self.random.random() < 0.5:
             return None
         runner = self.random.choice(self.runners)
-        return Slot(runner.session, runner.stream, "")
+        return Slot(runner.session, runner.stream, "", runner.versions)
 
     def _claim(self) -> Claim:
-        slots = [slot for slot in (self._slot() for _ in range(4)) if slot is not None]
+        runner = self.random.choice(self.runners)
+        slots = [Slot(runner.session, runner.stream, "", runner.versions)] * self.random.randrange(1, 5)
         agents = frozenset(self.random.sample(AGENTS, 2)) if self.random.random() < 0.5 else frozenset()
-        return Claim(Skills(agents), slots, always=True)
+        held = {"acme": self.random.randrange(4)}
+        return Claim(Skills(agents), slots, always=True, held=held)
+
+    def _alone(self) -> AloneClaim | None:
+        if not self.runners or self.random.random() < 0.5:
+            return None
+        runner = self.random.choice(self.runners)
+        return AloneClaim(Skills(), Slot(runner.session, runner.stream, "", runner.versions))
+
+    def _suspects(self) -> list[Suspects]:
+        if not self.runners or self.random.random() < 0.7:
+            return []
+        jobs = self.random.sample(self.jobs, min(len(self.jobs), 2))
+        return [Suspects(self.random.choice(self.runners).session, frozenset(jobs))]
 
 
 def answers(ticked: Ticked) -> Any:
@@ -124,6 +144,7 @@ def answers(ticked: Ticked) -> Any:
         [(answer.state, _reason(answer.refused), answer.notice) for answer in ticked.ordered],
         [(leased.job.id, leased.job.session, leased.job.lease, leased.job.input) for leased in ticked.leased],
         ticked.ending,
+        ticked.alone,
         ticked.claimed,
         sorted(ticked.expired),
         sorted((lost.job, lost.lease, lost.poisoned) for lost in ticked.lost),
@@ -169,7 +190,9 @@ async def test_the_same_ticks_have_the_same_answers_and_leave_the_same_jobs(
     for number in range(STEPS):
         if dice.random.random() < 0.2:
             agents = tuple(dice.random.sample(AGENTS, 2)) if dice.random.random() < 0.7 else ("*",)
-            hello = Hello(dice.world.clock.new_id(), dice.world.clock.new_id(), capacity=9, agents=agents)
+            versions = {name: dice.random.choice(["v1", "v2"]) for name in AGENTS if dice.random.random() < 0.5}
+            ids = dice.world.clock.new_id(), dice.world.clock.new_id()
+            hello = Hello(*ids, capacity=9, agents=agents, versions=versions)
             dice.runners.append(hello)
             for world in worlds:
                 await world.store.open(hello, lease_s=60)

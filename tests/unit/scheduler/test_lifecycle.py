@@ -24,7 +24,9 @@ from aetheris_scheduler.core.lifecycle import (
     Requeue,
     Resume,
     Revoke,
+    Serve,
     Terminate,
+    Unserve,
     Wake,
 )
 
@@ -33,7 +35,9 @@ LATER = NOW + timedelta(hours=1)
 HOLDER = UUID(int=7)
 EVENTS: list[Any] = [
     Lease(HOLDER), Park("x"), Park("x", LATER), Park("x", operator=True), Release(), Release("", timedelta(seconds=5)),
-    *(End(state) for state in ENDED), Progress(), Lose(1), Lose(8), Revoke(), Wake(), Fire(), Cancel(), Pause(),
+    *(End(state) for state in ENDED), Progress(), Lose(1), Lose(8), Lose(1, alone=False),
+    Lose(1, suspect=False), Revoke(), Serve(), Unserve(), Park("x", wants="v1"), Release(wants="v1"),
+    Wake(), Fire(), Cancel(), Pause(),
     Resume(), Requeue(), Terminate(), Release(needs_code=True),
 ]  # fmt: skip
 

@@ -18,12 +18,12 @@ from aetheris_scheduler.core import outcome as outcomes
 from aetheris_scheduler.core.job import Failure, Fork, Job, JobState
 from aetheris_scheduler.core.lifecycle import Cancel, Notice, Outcome, Terminate
 from aetheris_scheduler.core.page import JobListing, checked_listing, job_after, page_size
-from aetheris_scheduler.core.session import Feature, Hello
+from aetheris_scheduler.core.session import CAPACITY_MAX, Feature, Hello
 from aetheris_scheduler.core.stuck import Diagnosis
 from aetheris_scheduler.core.submission import Submission, checked
 from aetheris_scheduler.runners.outbox import WorkFrame
 from aetheris_scheduler.store.contract import ENDS_MAX, ConnectedRunner, Ended, Ends
-from aetheris_scheduler.store.tick import JobOutcome, Submitted
+from aetheris_scheduler.store.tick import JobOutcome, Submitted, Suspects
 
 WAIT_MAX_S = 60.0
 
@@ -127,8 +127,20 @@ def hello(message: pb.Hello, stream: UUID) -> Hello:
         capacity=message.capacity,
         held={parse_job_id(held.job_id): held.lease for held in message.held},
         # A feature of a later release is none that this scheduler uses.
+        versions={offer.agent: offer.version for offer in message.offers},
         features=frozenset(_FEATURES[number] for number in message.features if number in _FEATURES),
     )
+
+
+def suspects(message: pb.Suspects, session: UUID) -> Suspects:
+    """`session` is the one whose stream brought them."""
+    if len(message.job_ids) > CAPACITY_MAX:
+        raise Invalid(f"at most {CAPACITY_MAX} suspects", field="suspects")
+    try:
+        named = UUID(message.session_id) if message.session_id else session
+    except ValueError:
+        raise Invalid("a session id is a UUID", field="session_id") from None
+    return Suspects(named, frozenset(parse_job_id(job) for job in message.job_ids))
 
 
 def outcome(message: pb.Outcome, session: UUID) -> JobOutcome:
@@ -141,14 +153,17 @@ def _what(message: pb.Outcome) -> Outcome:
         case "parked":
             parked = message.parked
             wake_at = moment(parked.wake_time, "wake_time") if parked.HasField("wake_time") else None
-            return outcomes.park(parked.reason, wake_at, operator=parked.operator)
+            return outcomes.park(parked.reason, wake_at, operator=parked.operator, wants=parked.wants_version)
         case "ended":
             ended = message.ended
             failure = _failure(ended.failure) if ended.HasField("failure") else None
             return outcomes.end(_STATE_OF.get(ended.state), ended.result, failure)
         case "released":
-            delay = timedelta(seconds=seconds(message.released.delay, outcomes.DELAY_MAX.total_seconds()))
-            return outcomes.release(message.released.reason, delay, needs_code=message.released.needs_code)
+            released = message.released
+            delay = timedelta(seconds=seconds(released.delay, outcomes.DELAY_MAX.total_seconds()))
+            return outcomes.release(
+                released.reason, delay, needs_code=released.needs_code, wants=released.wants_version
+            )
         case "progressed":
             progressed = message.progressed
             fraction = progressed.fraction if progressed.HasField("fraction") else None
@@ -258,6 +273,8 @@ def to_job(job: Job, *, payload: bool = True) -> pb.Job:
         progress=_to_progress(job) if job.has_progress else None,
         start_after=stamp(job.start_after),
         terminate_requested=job.terminate,
+        version=job.version,
+        wants_version=job.version if job.pinned else "",
     )
 
 
@@ -345,4 +362,5 @@ def to_runner(runner: ConnectedRunner) -> pb.Runner:
         held=runner.held,
         lease_deadline=stamp(runner.lease_deadline),
         draining=runner.draining,
+        offers=[pb.Offer(agent=agent, version=version) for agent, version in sorted(runner.versions.items())],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum
 from uuid import UUID
 
@@ -22,6 +22,12 @@ class JobState(IntEnum):
     def ended(self) -> bool:
         return self >= JobState.COMPLETED
 
+
+# A job with a priority of one more is placed as if it had come this much earlier. So a job is overtaken by jobs that
+# came up to the difference of their priorities, times this, after it, and by no later ones.
+PRIORITY_STEP = timedelta(seconds=10)
+# After so many crashes in a row a job runs alone, which shows whether it is the cause.
+ALONE_AFTER = 2
 
 OPEN = (JobState.READY, JobState.LEASED, JobState.PARKED)
 ENDED = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
@@ -53,6 +59,10 @@ class Job:
     tenant: str
     agent: str
     queue: str
+    # The version of the agent's code that held it last; empty where none has, or where the runner did not say.
+    version: str = ""
+    # Only a runner of `version` may hold it: an earlier holder said so.
+    pinned: bool = False
     priority: int = 0
     state: JobState
     # When it came into this state: of a ready job its place in the order, of a leased one the beginning of the lease.
@@ -113,6 +123,16 @@ class Job:
     def ends_anywhere(self) -> bool:
         """Whether it is to be ended and, as far as is known, any runner can do it."""
         return self.terminate or (self.cancel and not self.needs_code)
+
+    @property
+    def place(self) -> datetime:
+        """Its place among the ready jobs of its tenant: the earlier is leased first."""
+        return self.since - self.priority * PRIORITY_STEP
+
+    @property
+    def runs_alone(self) -> bool:
+        """Whether it has been present at so many crashes that its runner holds nothing else beside it."""
+        return self.crash_count >= ALONE_AFTER
 
     @property
     def has_progress(self) -> bool:

@@ -46,15 +46,21 @@ class Notice(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
+    """`version` is that of the agent's code at the runner; None where the runner runs none of it."""
+
     session: UUID
     runner_id: str = ""
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Park:
+    """`wants`: only this version of the agent's code can go on with the job."""
+
     reason: str = ""
     wake_at: datetime | None = None
     operator: bool = False
+    wants: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,7 @@ class Release:
     reason: str = ""
     delay: timedelta = timedelta()
     needs_code: bool = False
+    wants: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +91,27 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Lose:
-    """The holder's session has expired. After `crash_limit` such losses in a row the job is poisoned."""
+    """The holder's session has expired. After `crash_limit` such losses in a row the job is poisoned, but only if no
+    other job may have been the cause of the last one: it was `alone`. A job that is no `suspect` has not crashed."""
 
     crash_limit: int
+    alone: bool = True
+    suspect: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
     """The assignment never reached the holder, which is alive: this is no crash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """A runner offers the version that the job waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unserve:
+    """The last runner with the version that the job waits for is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +157,11 @@ class Requeue:
 Outcome: TypeAlias = Park | Release | End | Progress
 # What other callers ask for, whether a runner holds the job or not.
 Order: TypeAlias = Wake | Cancel | Terminate | Pause | Resume | Requeue
-Event: TypeAlias = Lease | Lose | Revoke | Fire | Outcome | Order
+Event: TypeAlias = Lease | Lose | Revoke | Fire | Serve | Unserve | Outcome | Order
 
 DEADLINE_PASSED = Cancel(reason="deadline", actor="scheduler")
 POISONED = "poisoned: its lease was lost {count} times in a row without progress"
+UNSERVED = "version {version} of its agent is needed, and no connected runner offers it: deploy that version"
 
 
 class Adjustment(Enum):
@@ -150,6 +171,8 @@ class Adjustment(Enum):
     SET_CANCEL = "set cancel"
     SET_TERMINATE = "set terminate"
     NOTE_NEEDS_CODE = "note needs code"
+    PIN = "pin"
+    UNPIN = "unpin"
     SET_PAUSED = "set paused"
     LIFT_PAUSE = "lift pause"
     COUNT_CRASH = "count crash"
@@ -215,7 +238,23 @@ def _not_terminated(job: Job, _: Event) -> bool:
 
 
 def _worn_out(job: Job, event: Lose) -> bool:
-    return job.crash_count + 1 >= event.crash_limit
+    return event.suspect and event.alone and job.crash_count + 1 >= event.crash_limit
+
+
+def _no_suspect(_: Job, event: Lose) -> bool:
+    return not event.suspect
+
+
+def _wants_version(_: Job, event: Park | Release) -> bool:
+    return bool(event.wants)
+
+
+def _pinned(job: Job, _: Event) -> bool:
+    return job.pinned
+
+
+def _pinned_for_operator(job: Job, _: Event) -> bool:
+    return job.pinned and job.operator_only
 
 
 def _due(job: Job, _: Event) -> bool:
@@ -236,14 +275,25 @@ TABLE: Mapping[tuple[JobState, type[Any]], tuple[Rule, ...]] = {
     (_R, Terminate): ((_not_terminated, Transition(adjust=_TERMINATED)),),
     (_R, Pause): ((_not_cancelled, Transition(adjust=(_A.SET_PAUSED,))),),
     (_R, Resume): ((_paused, Transition(adjust=(_A.LIFT_PAUSE,))),),
+    (_R, Unserve): ((_pinned, Transition(_P)),),
     (_R, Requeue): ((_always, Transition(refuse=Conflict)),),
+    # The wake flag stays: the job is not ready for the runners there are, and the next holder reads the inbox anyway.
     (_L, Park): (
+        (_wants_version, Transition(_P, adjust=(_A.FORGET_CRASHES, _A.PIN))),
         (_woken, Transition(_R, adjust=(_A.FORGET_CRASHES,))),
         (_always, Transition(_P, adjust=(_A.FORGET_CRASHES,))),
     ),
-    (_L, Release): ((_at_once, Transition(_R, adjust=_RELEASED)), (_always, Transition(_P, adjust=_RELEASED))),
+    (_L, Release): (
+        (_wants_version, Transition(_P, adjust=(*_RELEASED, _A.PIN))),
+        (_at_once, Transition(_R, adjust=_RELEASED)),
+        (_always, Transition(_P, adjust=_RELEASED)),
+    ),
     (_L, Progress): ((_always, Transition(adjust=(_A.FORGET_CRASHES, _A.MARK_PROGRESS))),),
-    (_L, Lose): ((_worn_out, Transition(_P, adjust=_LOST)), (_always, Transition(_R, adjust=_LOST))),
+    (_L, Lose): (
+        (_no_suspect, Transition(_R, adjust=(_A.BURN_LEASE,))),
+        (_worn_out, Transition(_P, adjust=_LOST)),
+        (_always, Transition(_R, adjust=_LOST)),
+    ),
     (_L, Revoke): ((_always, Transition(_R, adjust=(_A.BURN_LEASE,))),),
     (_L, Wake): ((_always, Transition(adjust=(_A.SET_WAKE,), notice=Notice.WAKE)),),
     (_L, Cancel): ((_not_cancelled, Transition(adjust=(*_CANCELLED, _A.SET_WAKE), notice=Notice.CANCEL)),),
@@ -259,6 +309,7 @@ TABLE: Mapping[tuple[JobState, type[Any]], tuple[Rule, ...]] = {
         (_operator_only, Transition(adjust=(_A.SET_WAKE,))),
         (_always, Transition(_R)),
     ),
+    (_P, Serve): ((_pinned_for_operator, Transition(_R)),),
     (_P, Fire): ((_due, Transition(_R)),),
     (_P, Cancel): ((_not_cancelled, Transition(_R, adjust=_CANCELLED)),),
     (_P, Terminate): ((_not_terminated, Transition(_R, adjust=_TERMINATED)),),
@@ -269,9 +320,10 @@ TABLE: Mapping[tuple[JobState, type[Any]], tuple[Rule, ...]] = {
         (_paused_for_operator, Transition(adjust=(_A.LIFT_PAUSE,))),
         (_paused, Transition(_R, adjust=(_A.LIFT_PAUSE,))),
     ),
+    # An operator may let another version try.
     (_P, Requeue): (
         (_early, Transition()),
-        (_always, Transition(_R, adjust=(_A.FORGET_CRASHES,))),
+        (_always, Transition(_R, adjust=(_A.FORGET_CRASHES, _A.UNPIN))),
     ),
     (JobState.COMPLETED, Cancel): ((_always, Transition(refuse=JobFinished)),),
     (JobState.FAILED, Cancel): ((_always, Transition(refuse=JobFinished)),),
@@ -364,6 +416,11 @@ def _adjusted(job: Job, adjustment: Adjustment, event: Event, now: datetime) -> 
         case Adjustment.MARK_PROGRESS:
             assert isinstance(event, Progress)
             return replace(_with_progress(job, event, now), progressed=True)
+        case Adjustment.PIN:
+            assert isinstance(event, (Park, Release))
+            return replace(job, version=event.wants, pinned=True)
+        case Adjustment.UNPIN:
+            return replace(job, pinned=False)
         case Adjustment.BURN_LEASE:
             return replace(job, lease=job.lease + 1)
 
@@ -383,11 +440,13 @@ def _entered(job: Job, to: JobState, event: Event, now: datetime) -> Job:
         job, state=to, since=now, session=None, runner_id="", park_reason="", wake_at=None, operator_only=False
     )
     match event:
-        case Lease(session=session, runner_id=runner_id):
+        case Lease(session=session, runner_id=runner_id, version=version):
             return replace(
                 job,
                 session=session,
                 runner_id=runner_id,
+                version=job.version if version is None else version,
+                pinned=job.pinned and version is None,
                 lease=job.lease + 1,
                 wake=False,
                 progressed=False,
@@ -395,10 +454,14 @@ def _entered(job: Job, to: JobState, event: Event, now: datetime) -> Job:
             )
         case End(result=result, failure=failure):
             return replace(job, wake=False, paused=False, result=result, failure=failure)
+        case Park(reason=reason) | Release(reason=reason) if to is JobState.PARKED and event.wants:
+            return replace(job, park_reason=reason, operator_only=True)
         case Park(reason=reason, wake_at=wake_at, operator=operator) if to is JobState.PARKED:
             return replace(job, park_reason=reason, wake_at=None if operator else wake_at, operator_only=operator)
         case Release(reason=reason, delay=delay) if to is JobState.PARKED:
             return replace(job, park_reason=reason, wake_at=now + delay)
+        case Unserve():
+            return replace(job, park_reason=UNSERVED.format(version=job.version), operator_only=True)
         case Lose() if to is JobState.PARKED:
             return replace(job, park_reason=POISONED.format(count=job.crash_count), operator_only=True)
         case _:

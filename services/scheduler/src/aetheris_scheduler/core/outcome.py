@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from aetheris_kernel.errors import Invalid
 
 from aetheris_scheduler.core.job import Failure, JobState
-from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Progress, Release, Terminate
+from aetheris_scheduler.core.lifecycle import UNSERVED, Cancel, End, Park, Progress, Release, Terminate
+from aetheris_scheduler.core.session import VERSION_CHARS_MAX
 
 REASON_CHARS_MAX = 1_024
 NOTE_CHARS_MAX = 256
@@ -26,12 +27,26 @@ def lease(number: int) -> int:
     return min(number, LEASE_MAX)
 
 
-def park(reason: str, wake_at: datetime | None, *, operator: bool) -> Park:
-    return Park(_text(reason, REASON_CHARS_MAX), wake_at, operator)
+def park(reason: str, wake_at: datetime | None, *, operator: bool, wants: str) -> Park:
+    _check_version(wants)
+    return Park(_needed(wants, reason), wake_at, operator, wants)
 
 
-def release(reason: str, delay: timedelta, *, needs_code: bool) -> Release:
-    return Release(_text(reason, REASON_CHARS_MAX), min(delay, DELAY_MAX), needs_code)
+def release(reason: str, delay: timedelta, *, needs_code: bool, wants: str) -> Release:
+    _check_version(wants)
+    return Release(_needed(wants, reason), min(delay, DELAY_MAX), needs_code, wants)
+
+
+def _check_version(version: str) -> None:
+    if len(version) > VERSION_CHARS_MAX or "\0" in version:
+        raise Invalid(f"a version is at most {VERSION_CHARS_MAX} characters", field="wants_version")
+
+
+def _needed(version: str, reason: str) -> str:
+    """The reason for people, beginning with what is to be deployed."""
+    if version:
+        reason = f"{UNSERVED.format(version=version)}; {reason}"
+    return _text(reason, REASON_CHARS_MAX)
 
 
 def end(state: JobState | None, result: bytes, failure: Failure | None) -> End:

@@ -16,6 +16,7 @@ from aetheris_kernel.errors import Invalid
 CAPACITY_MAX = 10_000
 AGENTS_MAX = 1_000
 NAME_CHARS_MAX = 256
+VERSION_CHARS_MAX = 128
 ANY = "*"
 
 
@@ -36,6 +37,8 @@ class Skills:
     queues: frozenset[str] = frozenset()
     # It also ends jobs of other agents, which takes none of their code.
     ends_any: bool = False
+    # The versions that it offers, by agent. An agent that is not here is offered in every version.
+    versions: frozenset[tuple[str, str]] = frozenset()
 
     def cover(self, agent: str, queue: str) -> bool:
         return (not self.agents or agent in self.agents) and (not self.queues or queue in self.queues)
@@ -54,11 +57,14 @@ class Hello:
     # The jobs that the runner still holds, job → lease.
     held: Mapping[UUID, int] = field(default_factory=dict)
     features: frozenset[Feature] = frozenset()
+    # Agent → the version of its code.
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def skills(self) -> Skills:
         agents = frozenset() if ANY in self.agents else frozenset(self.agents)
-        return Skills(agents, frozenset(self.queues), Feature.END_WITHOUT_CODE in self.features)
+        ends_any = Feature.END_WITHOUT_CODE in self.features
+        return Skills(agents, frozenset(self.queues), ends_any, frozenset(self.versions.items()))
 
 
 def check_hello(hello: Hello) -> None:
@@ -66,6 +72,11 @@ def check_hello(hello: Hello) -> None:
         raise Invalid('a runner names the agents it can run, or "*"', field="agents")
     if len(hello.agents) > AGENTS_MAX or len(hello.queues) > AGENTS_MAX:
         raise Invalid(f"at most {AGENTS_MAX} agents and queues", field="agents")
+    if len(hello.versions) > AGENTS_MAX:
+        raise Invalid(f"at most {AGENTS_MAX} offers", field="offers")
+    for agent, version in hello.versions.items():
+        if len(agent) > NAME_CHARS_MAX or not 0 < len(version) <= VERSION_CHARS_MAX or "\0" in agent + version:
+            raise Invalid(f"an offer is an agent and a version of 1 to {VERSION_CHARS_MAX} characters", field="offers")
     if not 1 <= hello.capacity <= CAPACITY_MAX:
         raise Invalid(f"capacity is between 1 and {CAPACITY_MAX}", field="capacity")
     if len(hello.held) > CAPACITY_MAX:
@@ -96,6 +107,14 @@ class Session:
     # The session to which the jobs that it hands back are leased.
     successor: UUID | None = None
     features: frozenset[Feature] = frozenset()
+    # Agent → the version of its code.
+    versions: Mapping[str, str] = field(default_factory=dict)
+    # The tenants of the held jobs, as far as they are known.
+    tenants: dict[UUID, str] = field(default_factory=dict)
+    # It gets nothing more until it holds nothing, because a job is to run alone here.
+    reserved: bool = False
+    # The job that runs alone here.
+    alone: UUID | None = None
 
     def beats(self, number: int, now: float) -> None:
         self.beat = max(self.beat, number)
@@ -110,15 +129,25 @@ class Session:
     @property
     def room(self) -> int:
         """How many more jobs it may be sent. Credits beyond its capacity count once it has let a job go."""
-        return 0 if self.draining else max(min(self.credits, self.capacity - len(self.held)), 0)
+        if self.draining or self.reserved or self.alone is not None:
+            return 0
+        return max(min(self.credits, self.capacity - len(self.held)), 0)
 
-    def take(self, job: UUID, lease: int) -> None:
+    def take(self, job: UUID, lease: int, tenant: str = "") -> None:
         self.held[job] = lease
+        self.tenants[job] = tenant
         self.credits -= 1
 
     def let_go(self, job: UUID, lease: int) -> None:
         if self.held.get(job) == lease:
             del self.held[job]
+            self.tenants.pop(job, None)
+            self.goes_on(job)
+
+    def goes_on(self, job: UUID) -> None:
+        """The job is no longer a danger to others here: it has made progress, or is gone."""
+        if self.alone == job:
+            self.alone = None
 
 
 def split_held(claimed: Mapping[UUID, int], leased: Iterable[tuple[UUID, int]]) -> tuple[dict[UUID, int], list[UUID]]:

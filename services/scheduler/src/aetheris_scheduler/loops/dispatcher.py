@@ -34,6 +34,7 @@ from aetheris_scheduler.loops.alarm import Alarm
 from aetheris_scheduler.loops.leases import Leases
 from aetheris_scheduler.loops.waiters import Waiters
 from aetheris_scheduler.runners.connection import RunnerConnection, RunnerConnections
+from aetheris_scheduler.runners.quarantine import Quarantine
 from aetheris_scheduler.store.contract import Look, Store
 from aetheris_scheduler.store.tick import (
     TERMINATE_S,
@@ -42,6 +43,7 @@ from aetheris_scheduler.store.tick import (
     OrderAnswer,
     Placement,
     Submitted,
+    Suspects,
     Sweep,
     Tick,
     Ticked,
@@ -104,6 +106,10 @@ class Dispatcher:
         self._draining = False
         # Whether jobs may wait for any runner to end them.
         self._ending = False
+        self._suspects: list[Suspects] = []
+        # Whether jobs wait for a version that is offered now, or can no longer be served.
+        self._versions = False
+        self._quarantine = Quarantine()
 
     async def run(self) -> None:
         await self._writer.run()
@@ -163,6 +169,7 @@ class Dispatcher:
             beat=beat,
             renewed=beat,
             features=hello.features,
+            versions=hello.versions,
         )
         connection = RunnerConnection(session, grace_s=self._grace_s)
         lost = [(job, lease) for job, lease in hello.held.items() if opened.kept.get(job) != lease]
@@ -173,7 +180,15 @@ class Dispatcher:
             connection.drain()
         self.connections.add(connection)
         self._backlog.forget()
+        # Jobs may wait for the versions of this runner: the next look shows it.
+        self._alarm.due_in(0)
         return connection
+
+    def suspect(self, suspects: Sequence[Suspects]) -> None:
+        """A runner names the jobs that are suspected of a session's death. The next tick writes it."""
+        if suspects:
+            self._suspects += suspects
+            self.nudge()
 
     def hear(self, connection: RunnerConnection, *, beat: int, more: int, outcomes: Sequence[JobOutcome]) -> None:
         """A frame came from a runner, with `more` credits. Only a beat in it counts as a sign of life."""
@@ -203,9 +218,16 @@ class Dispatcher:
         """A look has found what other schedulers did, and jobs that a failed tick left waiting."""
         self.connections.news(look.news)
         self._backlog.appeared(look.lanes)
-        self._ending = look.ending
-        if ((look.lanes or look.ending) and self.has_room) or self._outcomes or self._unsure:
+        self._ending, self._versions = look.ending, look.versions
+        for connection in self._quarantine.looked(look.alone, self.connections.open):
+            connection.hand_back_all()
+        may_lease = (look.lanes or look.ending) and self.has_room
+        if may_lease or look.versions or self._outcomes or self._unsure or self._may_run_alone:
             self.nudge()
+
+    @property
+    def _may_run_alone(self) -> bool:
+        return self._quarantine.claim(self.connections.open) is not None
 
     @property
     def has_room(self) -> bool:
@@ -229,13 +251,15 @@ class Dispatcher:
         if self._unsure:
             await self._recover()
         outcomes, self._outcomes = self._outcomes, []
-        tick = self._tick(items, outcomes)
+        suspects, self._suspects = self._suspects, []
+        tick = self._tick(items, outcomes, suspects)
         began = perf_counter()
         self._unsure = True
         try:
             ticked = await self._store.tick(tick) if _not_empty(tick) else Ticked()
         except Refusal:
             self._outcomes = [*outcomes, *self._outcomes]
+            self._suspects = [*suspects, *self._suspects]
             raise
         except Exception:
             # A fault, so writing the same outcomes again would fail again: the runners that sent them reconnect.
@@ -249,7 +273,7 @@ class Dispatcher:
         self._unsure = False
         return _answers(items, tick, ticked)
 
-    def _tick(self, items: Sequence[Item], outcomes: Sequence[JobOutcome]) -> Tick:
+    def _tick(self, items: Sequence[Item], outcomes: Sequence[JobOutcome], suspects: Sequence[Suspects]) -> Tick:
         submissions = [submission for item in items if isinstance(item, Submit) for submission in item.submissions]
         sessions = self.connections.sessions(without=_returning(outcomes))
         busy = self._backlog.busy({session.skills for session in sessions})
@@ -257,15 +281,19 @@ class Dispatcher:
         orders = [item for item in items if isinstance(item, JobOrder)]
         self._ending |= any(isinstance(order.what, Terminate) for order in orders)
         tick = Tick(
+            suspects=suspects,
+            versions=self._versions,
             outcomes=outcomes,
             handovers=self.connections.handovers(_released(outcomes)),
             sweep=next((item for item in reversed(items) if isinstance(item, Sweep)), None),
             placements=_placed(submissions, room, busy),
             orders=orders,
             ending=room.to_end() if self._ending else (),
+            alone=self._quarantine.claim(self.connections.open),
             queue_ready_max=self._queue_ready_max,
         )
-        return replace(tick, claims=room.claims(busy, may_ready=tick.may_ready))
+        held = self.connections.held_by_tenant()
+        return replace(tick, claims=room.claims(busy, may_ready=tick.may_ready, held=held, backlog=self._backlog))
 
     async def _recover(self) -> None:
         connections = self.connections.open
@@ -290,6 +318,8 @@ class Dispatcher:
             self._created(placement, job)
         slots = [*(slot for claim in tick.claims for slot in claim.slots), *(each.slot for each in tick.handovers)]
         slots += tick.ending
+        if tick.alone is not None:
+            slots.append(tick.alone.slot)
         streams = {slot.session: slot.stream for slot in slots} if ticked.leased else {}
         for leased in ticked.leased:
             self._leased(leased.job, streams, leased.waited_s)
@@ -301,6 +331,9 @@ class Dispatcher:
             self.connections.notify(job_id, cancelled)
         self.connections.lose(ticked.lost)
         self.connections.expire(ticked.expired)
+        self._versions = False
+        if tick.alone is not None:
+            self._quarantine.claimed(tick.alone, ticked.alone, self.connections.of(tick.alone.slot.session))
         self._remember(tick, ticked)
         if any(isinstance(order.what, Terminate) for order in tick.orders):
             self._alarm.due_in(TERMINATE_S)
@@ -346,9 +379,9 @@ class Dispatcher:
             self._ending = False
         if ticked.readied:
             self._backlog.forget()
-        for claim, leased in zip(tick.claims, ticked.claimed, strict=True):
+        for claim, leased, cut_at in zip(tick.claims, ticked.claimed, ticked.cut_at, strict=True):
             if leased is not None:
-                self._backlog.claimed(claim, leased)
+                self._backlog.claimed(claim, leased, cut_at)
         sessions = self.connections.sessions(without=_returning(tick.outcomes))
         busy = self._backlog.busy({session.skills for session in sessions})
         if any(session.room and session.skills in busy for session in sessions):
@@ -379,8 +412,8 @@ def _placed(submissions: Sequence[Submission], room: Room, busy: set[Skills]) ->
 
 
 def _not_empty(tick: Tick) -> bool:
-    asked = tick.outcomes or tick.placements or tick.orders or tick.ending or tick.sweep is not None
-    return bool(asked) or any(claim.always for claim in tick.claims)
+    asked = tick.outcomes or tick.placements or tick.orders or tick.ending or tick.suspects or tick.versions
+    return bool(asked) or tick.sweep is not None or tick.alone is not None or any(claim.always for claim in tick.claims)
 
 
 def _answers(items: Sequence[Item], tick: Tick, ticked: Ticked) -> list[Answer | Exception]:

@@ -7,6 +7,7 @@ database, may go on in another stream, here or at another scheduler.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from uuid import UUID
 
@@ -48,12 +49,14 @@ class RunnerConnection:
         return self.writing_since is None or now - self.writing_since <= within_s
 
     def assign(self, job: Job) -> None:
-        self.session.take(job.id, job.lease)
+        self.session.take(job.id, job.lease, job.tenant)
         self.outbox.assign(job)
 
     def says(self, job: UUID, lease: int, *, goes_on: bool) -> None:
         """An outcome came in. Unless the job goes on, the runner has room for another job at once."""
-        if not goes_on:
+        if goes_on:
+            self.session.goes_on(job)
+        else:
             self.session.let_go(job, lease)
             self._notified.pop(job, None)
             self.unsettled[job] = lease
@@ -79,6 +82,11 @@ class RunnerConnection:
         self.notify(job, lease, Notice.LOST)
         self.session.let_go(job, lease)
         self._notified.pop(job, None)
+
+    def hand_back_all(self) -> None:
+        """Ask the runner to hand back what it holds, each job at its next command."""
+        for job, lease in list(self.session.held.items()):
+            self.notify(job, lease, Notice.PAUSE, again=False)
 
     def drain(self) -> None:
         if not self.session.draining:
@@ -157,6 +165,12 @@ class RunnerConnections:
         """The sessions that may be given jobs."""
         return [connection.session for connection in self.open if connection.session.id not in without]
 
+    def held_by_tenant(self) -> Mapping[str, int]:
+        """How many jobs of each tenant the runners of this process hold. Empty for a single tenant, which needs no
+        turn."""
+        held = Counter(tenant for each in self._connections.values() for tenant in each.session.tenants.values())
+        return held if len(held) > 1 else {}
+
     def assign(self, job: Job, stream: UUID) -> None:
         """The job is leased to this stream. A session that meanwhile came back in another stream does not get it here:
         when it came back, the store revoked all jobs that it did not know of."""
@@ -211,8 +225,9 @@ class RunnerConnections:
             named = None if leaving is None else leaving.session.successor
             taking = None if named is None else self._connections.get(named)
             if taking is not None and not taking.ended.is_set() and not taking.session.draining:
-                slot = Slot(taking.session.id, taking.session.stream, taking.session.runner_id)
-                found.append(JobHandover(taking.session.skills, slot, jobs))
+                to = taking.session
+                slot = Slot(to.id, to.stream, to.runner_id, to.versions)
+                found.append(JobHandover(to.skills, slot, jobs))
         return found
 
     def drain(self, session: UUID) -> None:

@@ -23,6 +23,7 @@ from aetheris_scheduler.runners.connection import RunnerConnection
 # How long sending the last frames may take.
 _LAST_FRAMES_S = 1.0
 OUTCOMES_MAX = 10_000
+SUSPECTS_MAX = 16
 
 
 class _Over(Exception):
@@ -82,6 +83,9 @@ class WorkStream:
         if len(frame.outcomes) > OUTCOMES_MAX:
             raise Invalid(f"at most {OUTCOMES_MAX} outcomes in one frame", field="outcomes")
         outcomes = [convert.outcome(outcome, connection.session.id) for outcome in frame.outcomes]
+        if len(frame.suspects) > SUSPECTS_MAX:
+            raise Invalid(f"at most {SUSPECTS_MAX} sessions with suspects in one frame", field="suspects")
+        self._dispatcher.suspect([convert.suspects(named, connection.session.id) for named in frame.suspects])
         self._dispatcher.hear(connection, beat=frame.beat.number, more=frame.credits, outcomes=outcomes)
 
     async def _write(self, connection: RunnerConnection) -> None:

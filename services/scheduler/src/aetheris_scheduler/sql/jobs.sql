@@ -92,28 +92,42 @@ ORDER BY page.stuck_since, page.id;
 
 -- name: look
 -- What a scheduler reads a few times a second, from a few index heads: the lanes with ready jobs, when the next timer,
--- deadline and lease are due, and the notices for the sessions of its own streams ($1).
+-- deadline and lease are due, whether jobs wait to be ended, for a version or to run alone, and the notices for the
+-- sessions of its own streams ($1).
 WITH RECURSIVE lane AS (
     (SELECT agent, queue FROM scheduler.jobs
-     WHERE state = 1 AND NOT paused AND scheduler.by_index(id)
+     WHERE state = 1 AND NOT paused AND crash_count < 2 AND scheduler.by_index(id)
      ORDER BY agent, queue LIMIT 1)
     UNION ALL
     SELECT following.agent, following.queue FROM lane CROSS JOIN LATERAL (
         SELECT agent, queue FROM scheduler.jobs
-        WHERE state = 1 AND NOT paused AND (agent, queue) > (lane.agent, lane.queue) AND scheduler.by_index(id)
+        WHERE state = 1 AND NOT paused AND crash_count < 2 AND (agent, queue) > (lane.agent, lane.queue)
+            AND scheduler.by_index(id)
         ORDER BY agent, queue LIMIT 1
     ) AS following
 ), ending AS (
-    (SELECT terminate, agent, queue FROM scheduler.jobs
+    (SELECT terminate, agent, queue, scheduler.pinned_to(pinned, version) AS pinned_to FROM scheduler.jobs
      WHERE state = 1 AND cancel AND (terminate OR NOT needs_code) AND scheduler.by_index(id)
-     ORDER BY NOT terminate, agent, queue LIMIT 1)
+     ORDER BY NOT terminate, agent, queue, scheduler.pinned_to(pinned, version) LIMIT 1)
     UNION ALL
     SELECT following.* FROM ending CROSS JOIN LATERAL (
-        SELECT terminate, agent, queue FROM scheduler.jobs
+        SELECT terminate, agent, queue, scheduler.pinned_to(pinned, version) AS pinned_to FROM scheduler.jobs
         WHERE state = 1 AND cancel AND (terminate OR NOT needs_code)
-            AND (NOT terminate, agent, queue) > (NOT ending.terminate, ending.agent, ending.queue)
+            AND (NOT terminate, agent, queue, scheduler.pinned_to(pinned, version))
+                > (NOT ending.terminate, ending.agent, ending.queue, ending.pinned_to) AND scheduler.by_index(id)
+        ORDER BY NOT terminate, agent, queue, scheduler.pinned_to(pinned, version) LIMIT 1
+    ) AS following
+), pin AS (
+    (SELECT agent, version, state, cancel FROM scheduler.jobs
+     WHERE pinned AND state IN (1, 3) AND scheduler.by_index(id)
+     ORDER BY agent, version, state, cancel LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM pin CROSS JOIN LATERAL (
+        SELECT agent, version, state, cancel FROM scheduler.jobs
+        WHERE pinned AND state IN (1, 3)
+            AND (agent, version, state, cancel) > (pin.agent, pin.version, pin.state, pin.cancel)
             AND scheduler.by_index(id)
-        ORDER BY NOT terminate, agent, queue LIMIT 1
+        ORDER BY agent, version, state, cancel LIMIT 1
     ) AS following
 )
 SELECT now() AS now,
@@ -127,8 +141,18 @@ SELECT now() AS now,
     (SELECT min(lease_deadline) FROM scheduler.runners
      WHERE NOT expired AND NOT (session = ANY ($2::uuid[]))) AS lease_deadline,
     EXISTS (
-        SELECT FROM ending WHERE terminate OR NOT scheduler.served(agent, queue)
+        SELECT FROM ending WHERE terminate OR NOT scheduler.served(agent, queue, pinned_to)
     ) AS ending,
+    EXISTS (
+        SELECT FROM pin
+        WHERE CASE WHEN state = 3 THEN scheduler.offered(agent, version)
+            ELSE NOT cancel AND NOT scheduler.offered(agent, version) END
+    ) AS versions,
+    (SELECT jsonb_agg(DISTINCT jsonb_build_array(agent, queue)) FROM (
+        SELECT agent, queue FROM scheduler.jobs
+        WHERE state = 1 AND NOT paused AND crash_count >= 2 AND scheduler.by_index(id)
+        ORDER BY scheduler.place(since, priority), id LIMIT 100
+    ) AS first) AS alone,
     (SELECT end_asked_at FROM scheduler.jobs
      WHERE state = 2 AND terminate AND scheduler.by_index(id) ORDER BY end_asked_at LIMIT 1) AS terminate_at,
     (SELECT jsonb_agg(jsonb_build_array(id, lease, session, wake, cancel, paused, terminate)) FROM scheduler.jobs

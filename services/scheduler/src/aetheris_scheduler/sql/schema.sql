@@ -9,6 +9,17 @@ CREATE FUNCTION scheduler.by_index(id uuid) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE COST 1000
 AS $$ BEGIN RETURN true; END $$;
 
+-- A ready job's place in its lane. A job with a priority of one more is placed as if it had come 10 seconds earlier, so
+-- that a job waits no longer than that for later ones that are more urgent.
+CREATE FUNCTION scheduler.place(since timestamptz, priority smallint) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT since - priority * interval '10 seconds' $$;
+
+-- The version that a job waits for; empty where any may hold it.
+CREATE FUNCTION scheduler.pinned_to(pinned boolean, version text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT CASE WHEN pinned THEN version ELSE '' END $$;
+
 -- One row per job, from submission on. `since` is when it came into its state: a ready job's place in the
 -- order, the beginning of a lease, the end. States are those of the contract: 1 ready, 2 leased, 3 parked,
 -- 4 completed, 5 failed, 6 cancelled.
@@ -57,12 +68,17 @@ CREATE TABLE scheduler.jobs (
     needs_code      boolean     NOT NULL DEFAULT false,
     -- When it was last asked to end.
     end_asked_at    timestamptz,
+    -- The version of its agent's code that held it last.
+    version         text        COLLATE "C" NOT NULL DEFAULT '',
+    -- Only a runner of that version may hold it.
+    pinned          boolean     NOT NULL DEFAULT false,
     CONSTRAINT jobs_pkey PRIMARY KEY (id),
     CONSTRAINT jobs_state_check CHECK (state BETWEEN 1 AND 6),
     CONSTRAINT jobs_holder_check CHECK ((state = 2) = (session IS NOT NULL)),
     CONSTRAINT jobs_parked_check CHECK (state = 3 OR (wake_at IS NULL AND NOT operator_only)),
     CONSTRAINT jobs_ended_check CHECK (state >= 4 OR (result IS NULL AND failure IS NULL)),
     CONSTRAINT jobs_terminate_check CHECK (cancel OR NOT terminate),
+    CONSTRAINT jobs_pinned_check CHECK (version <> '' OR NOT pinned),
     CONSTRAINT jobs_digest_check CHECK (octet_length(digest) = 32)
 )
 -- A job's row is written some four times. Room beside it keeps those versions on its page, and pruning
@@ -81,8 +97,15 @@ $$;
 
 -- A tenant's idempotency key makes one job of an agent.
 CREATE UNIQUE INDEX jobs_key ON scheduler.jobs (tenant, agent, idempotency_key) WHERE idempotency_key <> '';
--- Jobs that can be claimed, lane by lane, in the order in which they are.
-CREATE INDEX jobs_ready ON scheduler.jobs (agent, queue, priority DESC, since, id) WHERE state = 1 AND NOT paused;
+-- Jobs that can be claimed, lane by lane, in their order.
+CREATE INDEX jobs_claimable ON scheduler.jobs
+    (agent, queue, version, tenant, scheduler.place(since, priority), id)
+    WHERE state = 1 AND NOT paused AND crash_count < 2;
+-- Jobs that were present at two crashes in a row, which their runner holds alone.
+CREATE INDEX jobs_alone ON scheduler.jobs (scheduler.place(since, priority), id)
+    WHERE state = 1 AND NOT paused AND crash_count >= 2;
+-- Jobs that wait for a version.
+CREATE INDEX jobs_pinned ON scheduler.jobs (agent, version, state, cancel, id) WHERE pinned AND state IN (1, 3);
 -- What a session holds.
 CREATE INDEX jobs_leased ON scheduler.jobs (session) WHERE state = 2;
 -- Notices for the holders of jobs, for the scheduler that has their streams.
@@ -98,7 +121,8 @@ CREATE INDEX jobs_by_parent ON scheduler.jobs (parent, id) WHERE parent IS NOT N
 CREATE INDEX jobs_operator ON scheduler.jobs (tenant, since, id) WHERE operator_only;
 CREATE INDEX jobs_crashing ON scheduler.jobs (tenant, since, id) WHERE crash_count > 0 AND state <= 3;
 -- Jobs that any runner may end, those that are to be terminated first.
-CREATE INDEX jobs_ending ON scheduler.jobs ((NOT terminate), agent, queue, since, id)
+CREATE INDEX jobs_endable ON scheduler.jobs
+    ((NOT terminate), agent, queue, scheduler.pinned_to(pinned, version), since, id)
     WHERE state = 1 AND cancel AND (terminate OR NOT needs_code);
 -- Jobs that their holders are to terminate.
 CREATE INDEX jobs_terminating ON scheduler.jobs (end_asked_at) WHERE state = 2 AND terminate;
@@ -128,13 +152,41 @@ CREATE TABLE scheduler.runners (
     runner_id      text        COLLATE "C" NOT NULL,
     agents         text[]      NOT NULL,
     queues         text[]      NOT NULL,
+    -- Agent → the version of its code.
+    versions       jsonb       NOT NULL DEFAULT '{}',
+    -- The jobs that are suspected of its death; NULL where none were named, and then all that it held are.
+    suspects       uuid[],
+    -- The jobs that it held when it expired.
+    lost           uuid[]      NOT NULL DEFAULT '{}',
     CONSTRAINT runners_pkey PRIMARY KEY (session),
     CONSTRAINT runners_capacity_check CHECK (capacity > 0)
 )
 WITH (fillfactor = 50);
 
--- Whether a connected runner takes jobs of this agent from this queue.
-CREATE FUNCTION scheduler.served(agent text, queue text) RETURNS boolean
+-- Whether a connected runner offers this version of the agent.
+CREATE FUNCTION scheduler.offered(agent text, version text) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+SELECT EXISTS (
+    SELECT FROM scheduler.runners AS runner
+    WHERE NOT runner.expired AND NOT runner.draining AND runner.versions ->> offered.agent = offered.version
+)
+$$;
+
+-- Whether a runner with the version `mine` of the agent is given a job that `version` held last. Empty: any version. The
+-- job waits for its own version only while a connected runner offers it, unless it is pinned.
+CREATE FUNCTION scheduler.takes(agent text, version text, pinned boolean, mine text) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+SELECT CASE
+    WHEN pinned THEN mine = version
+    WHEN version = '' OR mine = '' OR mine = version THEN true
+    ELSE NOT scheduler.offered(agent, version)
+END
+$$;
+
+-- Whether a connected runner takes jobs of this agent, and of this version if it is not empty, from this queue.
+CREATE FUNCTION scheduler.served(agent text, queue text, version text) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE
 AS $$
 SELECT EXISTS (
@@ -142,6 +194,7 @@ SELECT EXISTS (
     WHERE NOT runner.expired AND NOT runner.draining
         AND (served.agent = ANY (runner.agents) OR '*' = ANY (runner.agents))
         AND (cardinality(runner.queues) = 0 OR served.queue = ANY (runner.queues))
+        AND (served.version = '' OR runner.versions ->> served.agent = served.version)
 )
 $$;
 
@@ -151,6 +204,6 @@ SELECT job.id, job.tenant, job.agent, job.queue, job.priority, job.state, job.si
     job.lease, job.session, runner.runner_id, job.wake, job.cancel, job.cancel_reason, job.cancel_actor, job.paused,
     job.operator_only, job.progressed, job.crash_count, job.park_reason, job.wake_at, job.deadline, job.parent,
     job.idempotency_key, job.digest, job.traceparent, job.failure, job.actor, job.fork, job.start_after, job.terminate,
-    job.needs_code, job.end_asked_at
+    job.needs_code, job.end_asked_at, job.version, job.pinned
 FROM scheduler.jobs AS job
 LEFT JOIN scheduler.runners AS runner ON runner.session = job.session;

@@ -4,15 +4,17 @@ SELECT expired OR lease_deadline <= now() AS expired FROM scheduler.runners WHER
 
 -- name: open_session
 -- From now on this stream speaks for the session.
-INSERT INTO scheduler.runners AS runner (session, stream, runner_id, agents, queues, capacity, lease_deadline)
-VALUES ($1, $2, $3, $4, $5, $6, now() + $7 * interval '1 second')
+INSERT INTO scheduler.runners AS runner
+    (session, stream, runner_id, agents, queues, capacity, lease_deadline, versions)
+VALUES ($1, $2, $3, $4, $5, $6, now() + $7 * interval '1 second', $8)
 ON CONFLICT (session) DO UPDATE SET
     stream = excluded.stream,
     runner_id = excluded.runner_id,
     agents = excluded.agents,
     queues = excluded.queues,
     capacity = excluded.capacity,
-    lease_deadline = excluded.lease_deadline
+    lease_deadline = excluded.lease_deadline,
+    versions = excluded.versions
 RETURNING draining;
 
 -- name: leased_to

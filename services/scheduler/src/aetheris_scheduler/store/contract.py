@@ -17,7 +17,7 @@ Leases and timers go by the store's clock.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
@@ -55,6 +55,10 @@ class Look:
     ending: bool
     # When a job was asked to be terminated that its holder has not ended yet, the earliest.
     terminate_at: datetime | None
+    # The agents and queues of ready jobs that are to run alone, the first few.
+    alone: Sequence[tuple[str, str]]
+    # Whether a job that waits for a version could be served now, or one that is ready for it no longer can.
+    versions: bool
     news: Sequence[News]
 
 
@@ -77,6 +81,7 @@ class ConnectedRunner:
     held: int
     lease_deadline: datetime
     draining: bool
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

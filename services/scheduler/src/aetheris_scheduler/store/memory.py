@@ -5,6 +5,7 @@ It is deterministic, and the same tests as for PostgreSQL hold it to the contrac
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,11 +15,11 @@ from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Conflict, NotFound, Refusal
 
 from aetheris_scheduler.core import lifecycle
-from aetheris_scheduler.core.claim import Claim, JobHandover, Slot
-from aetheris_scheduler.core.job import Job, JobState
-from aetheris_scheduler.core.lifecycle import Event, Fire, Lease, Lose, Revoke, Wake
+from aetheris_scheduler.core.claim import AloneClaim, Claim, JobHandover, Slot
+from aetheris_scheduler.core.job import OPEN, Job, JobState
+from aetheris_scheduler.core.lifecycle import Event, Fire, Lease, Lose, Park, Release, Revoke, Serve, Unserve, Wake
 from aetheris_scheduler.core.page import JobListing
-from aetheris_scheduler.core.session import Hello, split_held
+from aetheris_scheduler.core.session import Hello, Skills, split_held
 from aetheris_scheduler.core.stuck import Diagnosis, diagnose
 from aetheris_scheduler.core.submission import Submission, born, queue_full, require_same
 from aetheris_scheduler.store.contract import ConnectedRunner, Ended, Ends, Look, News, Opened
@@ -34,6 +35,7 @@ from aetheris_scheduler.store.tick import (
     OrderAnswer,
     Placement,
     Submitted,
+    Suspects,
     Sweep,
     Tick,
     Ticked,
@@ -46,6 +48,9 @@ class _SessionRow:
     lease_deadline: datetime
     draining: bool = False
     expired: bool = False
+    suspects: frozenset[UUID] | None = None
+    # The jobs that it held when it expired.
+    lost: frozenset[UUID] = frozenset()
 
 
 class MemoryStore:
@@ -61,9 +66,13 @@ class MemoryStore:
 
     async def tick(self, tick: Tick) -> Ticked:
         ticked = Ticked()
+        for suspects in tick.suspects:
+            self._suspect(suspects)
         open_before = [outcome.job for outcome in tick.outcomes if not self._ended(outcome.job)]
         ticked.settled = [self._settle(outcome, ticked) for outcome in tick.outcomes]
         self._wake_parents({job for job in open_before if self._ended(job)}, ticked)
+        if tick.versions or any(_wants(outcome) for outcome in tick.outcomes):
+            self._serve_versions(ticked)
         for handover in tick.handovers:
             self._hand_over(handover, ticked)
         if tick.sweep is not None:
@@ -73,7 +82,10 @@ class MemoryStore:
         answers = {order: self._order(order, ticked) for order in dict.fromkeys(in_order)}
         ticked.ordered = [answers[order] for order in tick.orders]
         ticked.ending = self._claim_ending(tick.ending, ticked)
+        if tick.alone is not None:
+            ticked.alone = self._claim_alone(tick.alone, ticked)
         ticked.claimed = [self._claim(claim, ticked) for claim in tick.claims]
+        ticked.cut_at = [None for _ in tick.claims]
         return ticked
 
     async def open(self, hello: Hello, *, lease_s: float) -> Opened:
@@ -128,12 +140,14 @@ class MemoryStore:
         held = [job for session in sessions for job in self._held_by(session)]
         return Look(
             now=self._clock.now(),
-            lanes=sorted({(job.agent, job.queue) for job in jobs if _claimable(job)}),
+            lanes=sorted({(job.agent, job.queue) for job in jobs if _claimable(job) and not job.runs_alone}),
             wake_at=min(timers, default=None),
             deadline=min(deadlines, default=None),
             lease_deadline=min(leases, default=None),
             ending=any(self._ends_anywhere(job) for job in jobs),
             terminate_at=min((asked for _, asked in self._terminating()), default=None),
+            alone=sorted({(job.agent, job.queue) for job in jobs if _claimable(job) and job.runs_alone}),
+            versions=bool(self._version_changes()),
             news=[
                 News(job.id, job.lease, job.session, kinds)
                 for job in held
@@ -187,6 +201,7 @@ class MemoryStore:
                 held=len(self._held_by(session)),
                 lease_deadline=row.lease_deadline,
                 draining=row.draining,
+                versions=row.hello.versions,
             )
             for session, row in self._sessions.items()
             if not row.expired and (after is None or (row.hello.runner_id, session) > after)
@@ -225,8 +240,9 @@ class MemoryStore:
             return
         for job_id in sorted(handover.jobs):
             job = self.jobs.get(job_id)
-            if job is not None and _claimable(job) and handover.skills.cover(job.agent, job.queue):
-                leased = self._apply(job_id, Lease(handover.slot.session, handover.slot.runner_id))
+            skills, slot = handover.skills, handover.slot
+            if job is not None and _claimable(job) and not job.runs_alone and self._takes(skills, slot, job):
+                leased = self._apply(job_id, self._lease(slot, job))
                 ticked.leased.append(Leased(leased, 0.0))
                 ticked.readied -= 1
 
@@ -268,10 +284,15 @@ class MemoryStore:
             if not row.expired and row.lease_deadline <= now and session not in sweep.keep
         )
         for _, session in gone[:SWEEP_SESSIONS_MAX]:
-            self._sessions[session].expired = True
+            row = self._sessions[session]
+            row.expired = True
             ticked.expired.append(session)
-            for job in self._held_by(session):
-                after = self._apply(job.id, Lose(sweep.crash_limit), ticked)
+            held = self._held_by(session)
+            row.lost = frozenset(job.id for job in held)
+            alone = len(held) == 1 or (row.suspects is not None and len(row.suspects) == 1)
+            for job in held:
+                suspect = row.suspects is None or job.id in row.suspects
+                after = self._apply(job.id, Lose(sweep.crash_limit, alone, suspect), ticked)
                 ticked.lost.append(Lost(session, job.id, job.lease, after.state is JobState.PARKED))
         ticked.more |= len(gone) >= SWEEP_SESSIONS_MAX
 
@@ -294,7 +315,7 @@ class MemoryStore:
             self._keys[job.tenant, job.agent, job.idempotency_key] = job.id
         if job.state is JobState.READY:
             if placement.slot is not None and alive:
-                job = self._apply(job.id, Lease(placement.slot.session, placement.slot.runner_id))
+                job = self._apply(job.id, self._lease(placement.slot, job))
             else:
                 ticked.readied += 1
         return Submitted(job, created=True)
@@ -320,18 +341,95 @@ class MemoryStore:
     def _claim(self, claim: Claim, ticked: Ticked) -> int | None:
         if not claim.always and not ticked.readied:
             return None
-        ready = [job for job in self.jobs.values() if _claimable(job) and claim.skills.cover(job.agent, job.queue)]
-        ready.sort(key=lambda job: (-job.priority, job.since, job.id))
         slots = [slot for slot in claim.slots if self._is_alive(slot)]
-        for job, slot in zip(ready, slots, strict=False):
-            leased = self._apply(job.id, Lease(slot.session, slot.runner_id))
-            ticked.leased.append(Leased(leased, (leased.since - job.since).total_seconds()))
+        if not slots:
+            return 0
+        ready = [
+            job
+            for job in self.jobs.values()
+            if _claimable(job) and not job.runs_alone and self._takes(claim.skills, slots[0], job)
+        ]
+        ready.sort(key=lambda job: (job.place, job.id))
+        turns: Counter[str] = Counter(claim.held)
+        in_turn: list[tuple[int, datetime, UUID]] = []
+        for job in ready:
+            turns[job.tenant] += 1
+            in_turn.append((turns[job.tenant], job.place, job.id))
+        for (_, __, job_id), slot in zip(sorted(in_turn), slots, strict=False):
+            since = self.jobs[job_id].since
+            leased = self._apply(job_id, self._lease(slot, self.jobs[job_id]))
+            ticked.leased.append(Leased(leased, (leased.since - since).total_seconds()))
         return min(len(ready), len(slots))
+
+    def _claim_alone(self, claim: AloneClaim, ticked: Ticked) -> UUID | None:
+        if not self._is_alive(claim.slot) or self._held_by(claim.slot.session):
+            return None
+        waiting = [
+            job
+            for job in self.jobs.values()
+            if _claimable(job) and job.runs_alone and self._takes(claim.skills, claim.slot, job)
+        ]
+        if not waiting:
+            return None
+        job = min(waiting, key=lambda job: (job.place, job.id))
+        leased = self._apply(job.id, self._lease(claim.slot, job))
+        ticked.leased.append(Leased(leased, (leased.since - job.since).total_seconds()))
+        return job.id
+
+    def _takes(self, skills: Skills, slot: Slot, job: Job) -> bool:
+        """Whether a session with these skills is given the job. A job that some version held last waits for a runner of
+        that version, while there is one."""
+        if not skills.cover(job.agent, job.queue):
+            return False
+        mine = slot.versions.get(job.agent, "")
+        if job.pinned:
+            return mine == job.version
+        return not job.version or not mine or mine == job.version or not self._offered(job)
+
+    def _lease(self, slot: Slot, job: Job) -> Lease:
+        return Lease(slot.session, slot.runner_id, slot.versions.get(job.agent, ""))
+
+    def _offered(self, job: Job) -> bool:
+        """Whether a connected runner offers the version that held the job last."""
+        return any(row.hello.versions.get(job.agent) == job.version for row in self._connected())
+
+    def _connected(self) -> list[_SessionRow]:
+        return [row for row in self._sessions.values() if not row.expired and not row.draining]
+
+    def _version_changes(self) -> list[tuple[UUID, Serve | Unserve]]:
+        changes: list[tuple[UUID, Serve | Unserve]] = []
+        for job in self.jobs.values():
+            if job.pinned and job.state is JobState.PARKED and job.operator_only and self._offered(job):
+                changes.append((job.id, Serve()))
+            elif job.pinned and job.state is JobState.READY and not job.cancel and not self._offered(job):
+                changes.append((job.id, Unserve()))
+        return changes
+
+    def _serve_versions(self, ticked: Ticked) -> None:
+        for job_id, change in self._version_changes():
+            self._apply(job_id, change, ticked)
+
+    def _suspect(self, suspects: Suspects) -> None:
+        row = self._sessions.get(suspects.session)
+        if row is None or (row.expired and row.suspects is not None):
+            return
+        row.suspects = suspects.jobs
+        for job_id in row.lost - suspects.jobs:
+            job = self.jobs[job_id]
+            if job.state in OPEN and not job.operator_only:
+                self.jobs[job_id] = replace(job, crash_count=max(job.crash_count - 1, 0))
 
     def _claim_ending(self, ending: Sequence[Slot], ticked: Ticked) -> int:
         jobs = sorted(
             (job for job in self.jobs.values() if self._ends_anywhere(job)),
-            key=lambda job: (not job.terminate, job.agent, job.queue, job.since, job.id),
+            key=lambda job: (
+                not job.terminate,
+                job.agent,
+                job.queue,
+                job.version if job.pinned else "",
+                job.since,
+                job.id,
+            ),
         )
         slots = [slot for slot in ending if self._is_alive(slot)]
         for job, slot in zip(jobs, slots, strict=False):
@@ -344,9 +442,10 @@ class MemoryStore:
         return _claimable(job) and job.ends_anywhere and (job.terminate or not self._served(job))
 
     def _served(self, job: Job) -> bool:
-        sessions = self._sessions.values()
         return any(
-            row.hello.skills.cover(job.agent, job.queue) for row in sessions if not row.expired and not row.draining
+            row.hello.skills.cover(job.agent, job.queue)
+            and (not job.pinned or row.hello.versions.get(job.agent) == job.version)
+            for row in self._connected()
         )
 
     def _terminating(self) -> Sequence[tuple[Job, datetime]]:
@@ -370,6 +469,10 @@ class MemoryStore:
 
     def _is_alive(self, slot: Slot) -> bool:
         return self._speaking(slot.session, slot.stream) is not None
+
+
+def _wants(outcome: JobOutcome) -> bool:
+    return isinstance(outcome.what, (Park, Release)) and bool(outcome.what.wants)
 
 
 def _claimable(job: Job) -> bool:

@@ -67,6 +67,7 @@ class PostgresStore:
                 hello.queues,
                 hello.capacity,
                 lease_s,
+                rows.from_versions(hello.versions),
             )
             leased = await connection.fetch(QUERIES.held_by, hello.session)
             kept, unreceived = split_held(hello.held, [(row["id"], row["lease"]) for row in leased])
@@ -104,6 +105,8 @@ class PostgresStore:
             lease_deadline=row["lease_deadline"],
             ending=row["ending"],
             terminate_at=row["terminate_at"],
+            alone=[(agent, queue) for agent, queue in json.loads(row["alone"] or "[]")],
+            versions=row["versions"],
             news=[_news(*item) for item in json.loads(row["news"] or "[]")],
         )
 
@@ -157,6 +160,7 @@ class PostgresStore:
                 held=row["held"],
                 lease_deadline=row["lease_deadline"],
                 draining=row["draining"],
+                versions=rows.to_versions(row["versions"]),
             )
             for row in await self._fetch(QUERIES.runners, *(after or ("", UUID(int=0))), limit)
         ]

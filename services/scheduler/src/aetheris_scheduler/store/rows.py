@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +39,8 @@ def to_job(row: asyncpg.Record, *, runner_id: str | None = None) -> Job:
         terminate=row["terminate"],
         end_asked_at=row["end_asked_at"],
         needs_code=row["needs_code"],
+        version=row["version"],
+        pinned=row["pinned"],
         paused=row["paused"],
         operator_only=row["operator_only"],
         progressed=row["progressed"],
@@ -81,6 +83,7 @@ def to_new_job(placement: Placement, row: asyncpg.Record) -> Job:
         lease=row["lease"],
         session=slot.session if leased and slot is not None else None,
         runner_id=slot.runner_id if leased and slot is not None else "",
+        version=slot.versions.get(submission.agent, "") if leased and slot is not None else "",
         park_reason=row["park_reason"],
         wake_at=row["wake_at"],
         start_after=submission.start_after,
@@ -115,11 +118,13 @@ def placed(placements: Iterable[Placement]) -> Sequence[Sequence[Any]]:
             None if one.slot is None else one.slot.stream,
             one.submission.actor,
             from_fork(one.submission.fork),
+            "" if one.slot is None else one.slot.versions.get(one.submission.agent, ""),
         )
         for one in placements
     ]
     sessions = {row[12] for row in columns if row[12] is not None}
-    return [*(list(column) for column in zip(*columns, strict=True)), list(sessions)]
+    *others, versions = (list(column) for column in zip(*columns, strict=True))
+    return [*others, list(sessions), versions]
 
 
 def outcomes(settling: Iterable[JobOutcome]) -> Sequence[Sequence[Any]]:
@@ -130,14 +135,30 @@ def outcomes(settling: Iterable[JobOutcome]) -> Sequence[Sequence[Any]]:
 def _outcome(outcome: JobOutcome) -> tuple[Any, ...]:
     key = (outcome.job, outcome.lease, outcome.session)
     match outcome.what:
+        case Park(reason=reason, wants=wants) if wants:
+            return (*key, JobState.PARKED, reason, None, None, True, True, None, None, False, wants)
+        case Release(reason=reason, needs_code=needs_code, wants=wants) if wants:
+            return (*key, JobState.PARKED, reason, None, None, True, False, None, None, needs_code, wants)
         case Park(reason=reason, wake_at=wake_at, operator=operator):
-            return (*key, JobState.PARKED, reason, wake_at, None, operator, True, None, None, False)
+            return (*key, JobState.PARKED, reason, wake_at, None, operator, True, None, None, False, "")
         case Release(reason=reason, delay=delay, needs_code=needs_code) if delay:
-            return (*key, JobState.PARKED, reason, None, delay.total_seconds(), False, False, None, None, needs_code)
+            return (
+                *key,
+                JobState.PARKED,
+                reason,
+                None,
+                delay.total_seconds(),
+                False,
+                False,
+                None,
+                None,
+                needs_code,
+                "",
+            )
         case Release(needs_code=needs_code):
-            return (*key, JobState.READY, "", None, None, False, False, None, None, needs_code)
+            return (*key, JobState.READY, "", None, None, False, False, None, None, needs_code, "")
         case End(state=state, result=result, failure=failure):
-            return (*key, state, "", None, None, False, False, result, from_failure(failure), False)
+            return (*key, state, "", None, None, False, False, result, from_failure(failure), False, "")
         case Progress():
             raise ValueError("progress changes no state; it has a statement of its own")
 
@@ -186,3 +207,12 @@ def from_failure(failure: Failure | None) -> str | None:
             "stack": failure.stack,
         }
     )
+
+
+def from_versions(versions: Mapping[str, str]) -> str:
+    return json.dumps(dict(versions))
+
+
+def to_versions(text: str) -> Mapping[str, str]:
+    versions: Mapping[str, str] = json.loads(text)
+    return versions

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from aetheris_kernel.errors import Refusal
 
-from aetheris_scheduler.core.claim import Claim, JobHandover, Slot
+from aetheris_scheduler.core.claim import AloneClaim, Claim, JobHandover, Lane, Slot
 from aetheris_scheduler.core.job import Job, JobState
 from aetheris_scheduler.core.lifecycle import (
     Cancel,
@@ -46,6 +46,15 @@ class JobOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspects:
+    """The jobs whose code was running when a session's process died or blocked. The loss of that session is a crash of
+    these jobs only."""
+
+    session: UUID
+    jobs: frozenset[UUID]
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """A new job, and the slot that gets it at once, if there is one."""
 
@@ -78,7 +87,10 @@ class Sweep:
 class Tick:
     """One transaction: all of it takes effect, in this order, or nothing does."""
 
+    suspects: Sequence[Suspects] = ()
     outcomes: Sequence[JobOutcome] = ()
+    # Look which jobs that wait for a version can be served, and which can no longer.
+    versions: bool = False
     # Of the jobs that these outcomes make ready, those that go to a successor.
     handovers: Sequence[JobHandover] = ()
     sweep: Sweep | None = None
@@ -86,6 +98,7 @@ class Tick:
     orders: Sequence[JobOrder] = ()
     # For jobs that are to be ended and whose agent no connected runner offers, or that are to be terminated.
     ending: Sequence[Slot] = ()
+    alone: AloneClaim | None = None
     claims: Sequence[Claim] = ()
     # How many ready jobs a queue may hold before submissions are refused; 0 for any number.
     queue_ready_max: int = 0
@@ -96,6 +109,7 @@ class Tick:
         may make its waiting parent ready, but the next tick is soon enough to lease that."""
         return bool(
             self.sweep is not None
+            or self.versions
             or self.orders
             or any(placement.slot is None for placement in self.placements)
             or any(not isinstance(outcome.what, (End, Progress)) for outcome in self.outcomes)
@@ -145,7 +159,9 @@ class Ticked:
     ordered: list[OrderAnswer] = field(default_factory=list)
     leased: list[Leased] = field(default_factory=list)
     ending: int = 0  # jobs that were leased to be ended without their code
+    alone: UUID | None = None  # the job that was leased to run alone
     claimed: list[int | None] = field(default_factory=list)  # jobs per claim; None where the claim was not made
+    cut_at: list[Lane | None] = field(default_factory=list)  # per claim, its last lane, if there are more behind it
     expired: list[UUID] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
     overdue: list[OrderAnswer] = field(default_factory=list)  # cancelled for their deadline

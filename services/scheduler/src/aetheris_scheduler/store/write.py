@@ -17,9 +17,21 @@ from aetheris_chassis.queries import Queries
 from aetheris_kernel.errors import NotFound, Refusal, Unavailable
 
 from aetheris_scheduler.core import lifecycle
-from aetheris_scheduler.core.claim import Claim, JobHandover, Slot
+from aetheris_scheduler.core.claim import LANES_MAX, AloneClaim, Claim, JobHandover, Lane, Slot
 from aetheris_scheduler.core.job import JobState
-from aetheris_scheduler.core.lifecycle import Cancel, End, Order, Pause, Progress, Requeue, Resume, Terminate, Wake
+from aetheris_scheduler.core.lifecycle import (
+    Cancel,
+    End,
+    Order,
+    Park,
+    Pause,
+    Progress,
+    Release,
+    Requeue,
+    Resume,
+    Terminate,
+    Wake,
+)
 from aetheris_scheduler.core.submission import Submission, queue_full, require_same
 from aetheris_scheduler.store import rows
 from aetheris_scheduler.store.tick import (
@@ -49,15 +61,24 @@ def statements_max(tick: Tick) -> int:
     swept = sweep.terminations + sweep.timers + 2 * sweep.deadlines + 2 * sweep.sessions
     # A job that ends may be a child, and then its parent is woken too.
     ended = any(isinstance(outcome.what, End) for outcome in tick.outcomes)
-    leasing = len(tick.handovers) + bool(tick.placements) + bool(tick.ending) + len(claims)
-    return len(reports) + ended + swept + len(orders) + leasing
+    leasing = len(tick.handovers) + bool(tick.placements) + bool(tick.ending) + (tick.alone is not None) + len(claims)
+    serving = tick.versions or any(_wanted(outcome) for outcome in tick.outcomes)
+    return len(tick.suspects) + len(reports) + ended + serving + swept + len(orders) + leasing
+
+
+def _wanted(outcome: JobOutcome) -> str:
+    return outcome.what.wants if isinstance(outcome.what, (Park, Release)) else ""
 
 
 async def write_tick(connection: Connection, queries: Queries, tick: Tick) -> Ticked:
     writing = _Writing(connection, queries)
     ticked = writing.ticked
+    for suspects in tick.suspects:
+        await connection.execute(queries.suspect, suspects.session, sorted(suspects.jobs))
     if tick.outcomes:
         ticked.settled = await writing.settle(tick.outcomes)
+    if tick.versions or any(_wanted(outcome) for outcome in tick.outcomes):
+        await writing.serve_versions()
     for handover in tick.handovers:
         await writing.hand_over(handover)
     if tick.sweep is not None:
@@ -68,8 +89,12 @@ async def write_tick(connection: Connection, queries: Queries, tick: Tick) -> Ti
         ticked.ordered = await writing.order(tick.orders)
     if tick.ending:
         ticked.ending = await writing.claim_ending(tick.ending)
+    if tick.alone is not None:
+        ticked.alone = await writing.claim_alone(tick.alone)
     for claim in tick.claims:
-        ticked.claimed.append(await writing.claim(claim) if claim.always or ticked.readied else None)
+        leased, cut_at = await writing.claim(claim) if claim.always or ticked.readied else (None, None)
+        ticked.claimed.append(leased)
+        ticked.cut_at.append(cut_at)
     return ticked
 
 
@@ -135,6 +160,7 @@ class _Writing:
             slot.stream,
             sorted(skills.agents) or None,
             sorted(skills.queues) or None,
+            rows.from_versions(slot.versions),
         )
         self.ticked.leased += [Leased(rows.to_job(row, runner_id=slot.runner_id), 0.0) for row in found]
         self.ticked.readied -= len(found)
@@ -272,7 +298,13 @@ class _Writing:
             self.ticked.readied += state is JobState.READY
         return changed
 
-    async def claim(self, claim: Claim) -> int:
+    async def serve_versions(self) -> None:
+        found = await self._connection.fetch(self._queries.serve_versions, lifecycle.UNSERVED, SWEEP_JOBS_MAX)
+        self.ticked.readied += sum(1 for row in found if row["state"] == JobState.READY)
+        self.ticked.more |= len(found) >= SWEEP_JOBS_MAX
+
+    async def claim(self, claim: Claim) -> tuple[int, Lane | None]:
+        """How many jobs were leased, and the last lane that was read, if there are more."""
         skills = claim.skills
         names = {slot.session: slot.runner_id for slot in claim.slots}
         found = await self._connection.fetch(
@@ -283,11 +315,34 @@ class _Writing:
             sorted(skills.queues) or None,
             len(claim.slots),
             list(names),
+            rows.from_versions(claim.slots[0].versions if claim.slots else {}),
+            list(claim.held),
+            list(claim.held.values()),
+            *(claim.after or ("", "", "", "")),
+            LANES_MAX,
         )
+        leased = [row for row in found if row["id"] is not None]
         self.ticked.leased += [
-            Leased(rows.to_job(row, runner_id=names[row["session"]]), row["waited_s"]) for row in found
+            Leased(rows.to_job(row, runner_id=names[row["session"]]), row["waited_s"]) for row in leased
         ]
-        return len(found)
+        last = found[0] if found and found[0]["last_number"] >= LANES_MAX else None
+        return len(leased), None if last is None else _lane(last)
+
+    async def claim_alone(self, claim: AloneClaim) -> UUID | None:
+        slot, skills = claim.slot, claim.skills
+        row = await self._connection.fetchrow(
+            self._queries.claim_alone,
+            slot.session,
+            slot.stream,
+            sorted(skills.agents) or None,
+            sorted(skills.queues) or None,
+            rows.from_versions(slot.versions),
+        )
+        if row is None:
+            return None
+        leased = Leased(rows.to_job(row, runner_id=slot.runner_id), row["waited_s"])
+        self.ticked.leased.append(leased)
+        return leased.job.id
 
     async def claim_ending(self, slots: Sequence[Slot]) -> int:
         names = {slot.session: slot.runner_id for slot in slots}
@@ -308,6 +363,10 @@ class _Writing:
             return {}
         found = await self._connection.fetch(self._queries.standing, sorted(jobs))
         return {row["id"]: (JobState(row["state"]), row["lease"]) for row in found}
+
+
+def _lane(row: asyncpg.Record) -> Lane:
+    return row["last_agent"], row["last_queue"], row["last_version"], row["last_tenant"]
 
 
 def _first_of_each(placements: Sequence[Placement]) -> dict[UUID, Placement]:
