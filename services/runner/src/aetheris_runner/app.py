@@ -7,7 +7,10 @@ user loops in threads of their own (`user_loops`).
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
 
 import grpc
 import structlog
@@ -19,7 +22,7 @@ from aetheris_chassis.client import open_channel
 from aetheris_chassis.server import serving
 from aetheris_engine.metrics import THREADS_HUNG
 from aetheris_engine.ports import LeaseClock, Services
-from aetheris_kernel.clock import SystemClock
+from aetheris_kernel.clock import Clock, SystemClock
 from aetheris_kernel.errors import Invalid
 
 from aetheris_runner.crossing import CrossingReports, LoopCrossing, crossed
@@ -33,6 +36,7 @@ from aetheris_runner.peers.ledger import LedgerJournal
 from aetheris_runner.peers.session import Session
 from aetheris_runner.programs.python import load_programs, version
 from aetheris_runner.settings import Settings
+from aetheris_runner.stall import StallWatch, left_behind, watching
 from aetheris_runner.successor import RunnerHandover
 from aetheris_runner.user_loops import UserLoops
 from aetheris_runner.watchdog import Watchdog
@@ -44,11 +48,14 @@ _HEARD_S = 5.0
 
 
 async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> None:
-    with contract_in_force():
-        await _serve(settings, started)
+    with contract_in_force(), ExitStack() as stack:
+        # The timers are the process's. Beside other services they would end those, too.
+        alone = started is None
+        stalls = stack.enter_context(watching(settings.stalled_max_s)) if alone else None
+        await _serve(settings, started, stalls)
 
 
-async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
+async def _serve(settings: Settings, started: asyncio.Event | None, stalls: StallWatch | None) -> None:
     try:
         programs = load_programs(_listed(settings.agents))
     except AgentsUnreadable as error:
@@ -74,15 +81,8 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
             approvals=GatewayApprovals(gateway),
             children=SchedulerChildren(scheduler),
         )
-        session = Session(
-            scheduler,
-            clock,
-            runner_id=settings.runner_id,
-            agents=sorted(programs),
-            queues=_listed(settings.queues),
-            capacity=settings.capacity,
-            session_id=handover.session_id if handover else "",
-        )
+        session_id = handover.session_id if handover else ""
+        session = _session(settings, scheduler, clock, sorted(programs), session_id, stalls)
         loops = _user_loops(settings, programs, services, session)
         watchdog = Watchdog(loops, clock, blocked_max_s=settings.blocked_max_s)
         running = [
@@ -108,6 +108,29 @@ async def _serve(settings: Settings, started: asyncio.Event | None) -> None:
                 await asyncio.shield(_hand_back(loops, session, late_outcomes, settings.drain_s, successor))
                 for task in running:
                     task.cancel()
+
+
+def _session(
+    settings: Settings,
+    scheduler: grpc.aio.Channel,
+    clock: Clock,
+    agents: list[str],
+    session_id: str,
+    stalls: StallWatch | None,
+) -> Session:
+    session = Session(
+        scheduler,
+        clock,
+        runner_id=settings.runner_id,
+        agents=agents,
+        queues=_listed(settings.queues),
+        capacity=settings.capacity,
+        session_id=session_id,
+        stalls=stalls,
+    )
+    for stall in () if stalls is None else left_behind(Path(tempfile.gettempdir())):
+        session.suspect(stall.session_id, stall.job_ids)
+    return session
 
 
 def _user_loops(

@@ -23,6 +23,7 @@ from aetheris_journal.commands import Program
 from aetheris_kernel.errors import ChainBroken, Fenced, Refusal
 
 from aetheris_runner.hosts.blocked import after_blocking
+from aetheris_runner.job_frames import enter_job
 from aetheris_runner.warm_jobs import WARM_BYTES_MAX, WarmJobs
 
 log = structlog.get_logger()
@@ -194,6 +195,7 @@ class HeldJobs:
 
     async def _hold(self, run: AnyRun, assignment: ports.Assignment) -> None:
         """Run the job under one lease, and report how the lease ended."""
+        enter_job(run.job_id)
         outcome, how, reported = _UNACCOUNTED, "unaccounted", None
         try:
             outcome, how = await self._outcome(run, assignment)

@@ -48,3 +48,9 @@ class Settings(ServiceSettings):
     threads_share: float = Field(
         0.25, gt=0, le=1, description="The part of these threads that the calls of one job may hold."
     )
+    stalled_max_s: float = Field(
+        30.0,
+        ge=0,
+        description="How long code may hold the interpreter's lock, so that nothing else of the runner runs, before "
+        "the process is ended; at least two leases, and 0 for any time. So is a runner that is frozen for so long.",
+    )

@@ -25,6 +25,7 @@ import uvloop
 
 from aetheris_runner.crossing import LoopCrossing
 from aetheris_runner.held_jobs import AnyRun, HeldJobs
+from aetheris_runner.job_frames import task_factory
 
 log = structlog.get_logger()
 
@@ -41,6 +42,8 @@ class UserLoop:
 
     def __init__(self, number: int) -> None:
         self.loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        # The stubs describe a factory that is given a generator. It is given a coroutine.
+        self.loop.set_task_factory(task_factory)  # type: ignore[arg-type]
         self.crossing = LoopCrossing(self.loop)
         # Set before `start`.
         self.jobs: HeldJobs | None = None

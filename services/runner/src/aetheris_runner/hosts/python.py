@@ -38,6 +38,7 @@ from aetheris_engine.host import HostedJob, Raised, ToolEntry
 from aetheris_journal.commands import CallTool, RunStep
 
 from aetheris_runner.hosts.calls import CodeCall, CoroutineCall, Ended, InsideTools, ThreadCall
+from aetheris_runner.job_frames import in_thread
 
 # How long code may take to unwind after its time limit, or after its cancellation, before it is left behind.
 _UNWIND_S = 1.0
@@ -186,7 +187,7 @@ class PythonHost:
             return await _watched(CoroutineCall(self._code(definition, arguments, entry), late), definition, beats)
         began = contained(
             self._hosts.pool.start,
-            self._function(definition, arguments, entry),
+            in_thread(self.job_id, self._function(definition, arguments, entry)),
             owner=self._job.job_id,
             may_enter=partial(self._job.mine, self._job.lease),
         )

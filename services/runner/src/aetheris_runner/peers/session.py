@@ -32,6 +32,7 @@ from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as rpc
 
 from aetheris_runner.peers.work_frames import WorkFrames
+from aetheris_runner.stall import Stall, StallWatch
 
 log = structlog.get_logger()
 
@@ -42,6 +43,9 @@ _REASON_S = 2.0
 
 # How long the runner tries to tell the scheduler which session its jobs go to.
 _HANDOVER_S = 2.0
+
+# How often the timers that notice a stall are set again, and the lease that they assume before a scheduler names it.
+_SET_AGAIN_S, _LEASE_UNKNOWN_S = 0.5, 5.0
 
 # The part of a lease that the runner does not use, so that clocks of slightly different speed cannot make two leases
 # overlap.
@@ -107,6 +111,7 @@ class Session:
         queues: Sequence[str],
         capacity: int,
         session_id: str = "",
+        stalls: StallWatch | None = None,
     ) -> None:
         self._stub = rpc.SchedulerStub(channel)
         self._clock = clock
@@ -125,6 +130,12 @@ class Session:
         # Until when the leases last for certain, by this process's monotonic clock. Any thread may read it.
         self.alive_until = float("inf")
         self._leaving = False
+        self._stalls = stalls
+        # The last stall, and when it was found.
+        self._stall: Stall | None = None
+        self._stalled_at = 0.0
+        # The jobs that are suspected of the end of an earlier session. Named again until a scheduler has heard it.
+        self._suspects: list[pb.Suspects] = []
         self._call: grpc.aio.StreamStreamCall[pb.WorkRequest, pb.WorkResponse] | None = None
 
     # Called by the held jobs.
@@ -184,6 +195,13 @@ class Session:
         if waiting:
             await asyncio.wait(waiting)
 
+    def suspect(self, session_id: str, job_ids: Sequence[UUID]) -> None:
+        """Name the jobs that are suspected of the end of a session: soon, and again until a scheduler has heard it."""
+        suspects = pb.Suspects(session_id=session_id, job_ids=[str(job_id) for job_id in job_ids])
+        self._suspects.append(suspects)
+        self._frames.suspects([suspects])
+        self._due.set()
+
     # The stream and the heartbeats.
 
     async def run(self, jobs: Jobs) -> None:
@@ -192,6 +210,9 @@ class Session:
             tasks.create_task(self._keep_connected(), name="session")
             tasks.create_task(self._keep_alive(), name="beats")
             tasks.create_task(self._watch_lease(), name="lease")
+            if self._stalls is not None:
+                self._stalls.begin(self._session_id)
+                tasks.create_task(self._watch_stalls(self._stalls), name="stalls")
 
     async def _keep_connected(self) -> None:
         pause = _RECONNECT_S
@@ -227,6 +248,7 @@ class Session:
         )
         outcomes = [unsettled.message for unsettled in self._unsettled.values()]
         self._frames.begin(hello, self._next_beat(), outcomes, room)
+        self._frames.suspects(self._suspects)
 
     async def _next_frame(self) -> pb.WorkRequest:
         await self._due.wait()
@@ -256,6 +278,18 @@ class Session:
                 continue
             await asyncio.sleep(min(left, 0.25))
 
+    async def _watch_stalls(self, stalls: StallWatch) -> None:
+        while True:
+            self._look_for_stall(stalls)
+            stalls.set_again(self._lease_s or _LEASE_UNKNOWN_S)
+            await asyncio.sleep(_SET_AGAIN_S)
+
+    def _look_for_stall(self, stalls: StallWatch) -> None:
+        stall = stalls.take()
+        if stall is not None:
+            log.warning("code has held the interpreter", jobs=len(stall.job_ids), stack=stall.trace)
+            self._stall, self._stalled_at = stall, self._clock.monotonic()
+
     def _begin_new_session(self) -> None:
         """The leases have run out: drop every job, and connect again under a new session id."""
         if self._call is not None:
@@ -265,13 +299,22 @@ class Session:
             if not unsettled.effective.done():
                 unsettled.effective.set_result(False)
         self._unsettled.clear()
-        self._session_id = str(uuid.uuid4())
+        session_id, self._session_id = self._session_id, str(uuid.uuid4())
+        if self._stalls is not None:
+            self._look_for_stall(self._stalls)
+            self._stalls.begin(self._session_id)
+            # A stall of a while ago has not cost the session.
+            recent = self._clock.monotonic() - self._stalled_at < self._lease_s
+            if self._stall is not None and self._stall.job_ids and recent:
+                self.suspect(session_id, self._stall.job_ids)
+            self._stall = None
         self.alive_until = float("inf")
 
     def _heard(self, response: pb.WorkResponse) -> None:
         if response.HasField("welcome"):
             self._lease_s = codec.from_duration(response.welcome.lease).total_seconds()
             self.welcomed.set()
+            self._suspects.clear()
             for lost in response.welcome.lost:
                 self._jobs.lose(UUID(lost.job_id), lost.lease)
         if response.HasField("renewal"):
