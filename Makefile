@@ -11,6 +11,7 @@ PROJECTS := pyproject.toml $(PACKAGES)
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header $$(sed -n 's/^name = "\(ae[a-z-]*\)"/--no-emit-package \1/p' $(PROJECTS))
 BUF := .tools/buf-1.75.0
 HELM := .tools/helm-3.19.0
+HA := .tools/ha-1
 CHART := --values helm/aetheris/ci/values.yaml --kube-version 1.31
 
 help: ## Show this list
@@ -42,6 +43,9 @@ test-all: setup-dev ## Run the slow tests as well; what CI runs
 
 chaos: setup-dev ## Kill real processes under load, then check the record (CHAOS_S=180 CHAOS_SEED=7, ARGS="--json out.json")
 	@$(BIN)/python -m pytest -m chaos --timeout 300 tests/chaos $(ARGS)
+
+chaos-ha: setup-dev $(HA)/ready ## Freeze, kill and switch the leader of three PostgreSQL under Patroni, while jobs run
+	@$(BIN)/python -m pytest -m chaos tests/chaos/suite/test_x5_failover.py $(ARGS)
 
 histories: setup-dev ## Record what this version's jobs look like, for the versions after it to replay
 	@$(BIN)/python tests/replay/sdk/record.py $(ARGS)
@@ -88,11 +92,13 @@ helm-lint: $(HELM) ## Lint and render the chart
 check: ## Everything a change must pass; what CI runs
 	@.ci/run
 
-# Three locks, each a part of the one before: working on the tree, running it, and the images.
+# Three locks, each a part of the one before: working on the tree, running it, and the images. The fourth is for
+# `make chaos-ha` alone.
 lock: setup-dev ## Pin what the pyprojects ask for (ARGS="--upgrade" for newer versions)
 	@$(COMPILE) --group dev $(PROJECTS) -o requirements-dev.lock $(ARGS)
 	@$(COMPILE) --constraint requirements-dev.lock --group build $(PACKAGES) -o requirements.lock
 	@$(COMPILE) --constraint requirements-dev.lock $(wildcard services/*/pyproject.toml) -o services/requirements.lock
+	@$(COMPILE) requirements-ha.in -o requirements-ha.lock $(ARGS)
 
 clean: ## Remove what the tools made; data in .aetheris stays
 	@rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis dist uv.lock
@@ -101,6 +107,10 @@ clean: ## Remove what the tools made; data in .aetheris stays
 $(BUF):
 	@command -v npm >/dev/null || { echo "buf comes from npm, and there is no npm here" >&2; exit 1; }
 	@npm install --silent --no-fund --no-audit --prefix $@.new @bufbuild/buf@1.75.0 && mv $@.new $@
+
+# PostgreSQL does not run as root, and where the tests do, its user must be able to read this Python: not one below /root.
+$(HA)/ready: requirements-ha.lock
+	@python=$$(command -v /usr/bin/python3 || command -v $(PYTHON)) && $$python -m venv --clear $(HA) && $(HA)/bin/pip install --quiet --require-hashes -r requirements-ha.lock && touch $@
 
 $(HELM):
 	@command -v go >/dev/null || { echo "helm is built with go, and there is no go here" >&2; exit 1; }

@@ -134,6 +134,11 @@ class Server:
             raise RuntimeError(f"{program} failed: {done.stderr.strip()}")
         return done.stdout
 
+    @property
+    def programs(self) -> Path:
+        """The folder of PostgreSQL's own programs."""
+        return Path(self._handle().bin_path)
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -132,6 +132,31 @@ async def test_a_statement_that_is_given_up_is_not_cancelled_at_the_server(datab
     assert still == "PgSleep"
 
 
+async def test_a_statement_whose_caller_is_cancelled_is_not_cancelled_at_the_server(database, postgres_server):
+    async with open_pool(database) as pool:
+        began: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def sleep_there():
+            async with acquiring(pool) as connection:
+                began.set_result(await connection.fetchval("SELECT pg_backend_pid()"))
+                await connection.fetchval("SELECT pg_sleep(3600)")
+
+        asking = asyncio.ensure_future(sleep_there())
+        pid = await began
+        sleeps = f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'PgSleep'"
+        while not postgres_server.sql(sleeps):  # noqa: ASYNC110 - in another process
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        # A cancel that was on its way would be there by now: the next connection was made after it.
+        assert await answer_of(pool) == 1
+        still = postgres_server.sql(f"SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}").strip()
+        postgres_server.sql(f"SELECT pg_terminate_backend({pid}, 5000)")
+
+    assert still == "PgSleep"
+
+
 async def test_idle_connections_to_a_server_that_froze_are_not_tried_one_by_one(database, short_paths):
     async with proxied(database, short_paths) as (proxy, dsn), open_pool(dsn, size_max=3, statement_s=LIMIT_S) as pool:
         async with AsyncExitStack() as stack:
