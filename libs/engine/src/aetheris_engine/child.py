@@ -21,6 +21,7 @@ from aetheris_journal import events as e
 from aetheris_journal.commands import CANCEL, AwaitChild, CancelChild, Settled, StartChild
 from aetheris_journal.replay import ChildRecord
 from aetheris_kernel.errors import JobFinished, Refusal
+from aetheris_kernel.ids import bucket_of, in_bucket
 
 from aetheris_engine.core.waits import Wait
 from aetheris_engine.execution import Execution
@@ -119,7 +120,7 @@ async def start(execution: Execution, children: StartedChildren, path: str, comm
     if record is None:
         if execution.gated:
             await execution.gate(path)
-        new_id = _named(execution.job_id, command.key) if command.key else execution.services.clock.new_id()
+        new_id = _new_id(execution, command.key)
         started = e.ChildStarted(
             path, str(new_id), command.agent, command.input, command.parent_close, command.queue, at=execution.now()
         )
@@ -218,6 +219,16 @@ async def _submit(execution: Execution, children: StartedChildren, path: str, re
 
 async def _away(execution: Execution, path: str) -> None:
     await execution.wait(Wait(path, e.WaitKind.RETRY, "child: the scheduler is away", execution.now() + AWAY))
+
+
+def _new_id(execution: Execution, key: str) -> UUID:
+    """The id of a new child, in the parent's bucket. A parent of an earlier version derives the ids of children with
+    keys as it did, also for a key that it has used before a checkpoint."""
+    parent = execution.job_id
+    if not key:
+        return in_bucket(execution.services.clock.new_id(), bucket_of(parent))
+    named = _named(parent, key)
+    return in_bucket(named, bucket_of(parent)) if execution.replay.buckets else named
 
 
 def _named(parent: UUID, key: str) -> UUID:

@@ -52,6 +52,7 @@ async def take_over(assignment: Assignment, version: str, services: Services) ->
         writer = ChainWriter(tail, services.journal)
         if last is None:
             writer.open(created(assignment, services))
+            replay.buckets = True
         writer.open(leased(assignment, version, services))
         if not fresh:
             try:
@@ -144,6 +145,7 @@ def created(assignment: Assignment, services: Services) -> e.JobCreated:
         str(fork.source) if fork else "",
         fork.at_seq if fork else 0,
         fork.effects if fork else "",
+        buckets=True,
         at=services.clock.now(),
     )
 

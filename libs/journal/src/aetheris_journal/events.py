@@ -70,6 +70,8 @@ class JobCreated(Event):
     forked_from_job_id: str = ""
     forked_at_seq: int = 0
     fork_effects: str = ""
+    # The ids of the job's children are in its bucket; False in jobs of earlier versions.
+    buckets: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,8 @@ class Replay:
 
     def __init__(self, events: Iterable[e.Event] = ()) -> None:
         self.created: e.JobCreated | None = None
+        # The ids of children are in the job's bucket.
+        self.buckets = False
         self.lease = 0
         self.terminal: e.Event | None = None
         # Signals that ended a wait: every later wait for the same key gets the same payload.
@@ -273,6 +275,7 @@ class Replay:
         carried = json.loads(saved.carried or b"{}")
         self.state, self.round = saved.state, carried.get("round", self.round + 1)
         self.consumed = set(carried.get("notes", ()))
+        self.buckets = self.buckets or carried.get("buckets", False)
         self.children = {
             told["job_id"]: ChildRecord(
                 told["agent"], told["input"].encode(), told["queue"], told["parent_close"], told["job_id"]
@@ -296,7 +299,9 @@ class Replay:
         submitted: dict[str, list[str]] = {}
         for child in self.children.values():
             submitted.setdefault(child.parent_close, []).append(child.job_id)
-        told = {"round": self.round + 1, "notes": sorted(notes), "submitted": submitted}
+        told = {
+            "round": self.round + 1, "notes": sorted(notes), "submitted": submitted, "buckets": self.buckets
+        }  # fmt: skip
         return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
 
     def child_started(self, started: e.ChildStarted) -> ChildRecord:
@@ -338,6 +343,7 @@ class Replay:
         match event:
             case e.JobCreated():
                 self.created, self.forked = event, self.forked or bool(event.forked_from_job_id)
+                self.buckets = event.buckets
             case e.JobLeased(lease=lease):
                 self.lease = lease
             case e.StepCommitted(path=path, name=name):

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Invalid, NotFound, Refusal
-from aetheris_kernel.ids import parse_job_id
+from aetheris_kernel.ids import bucket_of, bucket_of_key, in_bucket, parse_job_id
 from aetheris_proto.ledger.v1 import event_pb2
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
@@ -64,7 +64,7 @@ def seconds(duration: Duration, most: float) -> float:
 def submission(request: pb.SubmitRequest, clock: Clock) -> Submission:
     return checked(
         Submission(
-            id=parse_job_id(request.job_id) if request.job_id else clock.new_id(),
+            id=parse_job_id(request.job_id) if request.job_id else _new_id(request, clock),
             tenant=request.tenant,
             agent=request.agent,
             queue=request.queue,
@@ -80,6 +80,16 @@ def submission(request: pb.SubmitRequest, clock: Clock) -> Submission:
         ),
         input_checked=request.input_checked,
     )
+
+
+def _new_id(request: pb.SubmitRequest, clock: Clock) -> UUID:
+    """An id in the bucket of the parent, or of the idempotency key, or in any."""
+    new_id, parent = clock.new_id(), _parent(request.parent_job_id)
+    if parent is not None:
+        return in_bucket(new_id, bucket_of(parent))
+    if request.idempotency_key:
+        return in_bucket(new_id, bucket_of_key(request.tenant, request.agent, request.idempotency_key))
+    return new_id
 
 
 def _fork(message: pb.Fork) -> Fork:

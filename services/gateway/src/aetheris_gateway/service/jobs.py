@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from uuid import UUID
 
 from aetheris_journal.codec import to_timestamp
 from aetheris_kernel.clock import Clock
 from aetheris_kernel.errors import Invalid, NotFound, Refusal
-from aetheris_kernel.ids import parse_job_id
+from aetheris_kernel.ids import bucket_of_key, in_bucket, parse_job_id
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as scheduler_pb
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -71,12 +72,19 @@ class JobService:
         # A submission's input was parsed where it entered the gateway; a fork's input is that of an accepted job.
         submission.input_checked = True
         # The gateway chooses the id, so that a second try of this call is the same job.
-        submission.job_id = str(self._clock.new_id())
+        submission.job_id = str(self._new_id(submission))
         submission.traceparent = _traceparent(traceparent)
         response = await self._scheduler.submit(submission)
         self._remember(response.job)
         # If the first try was stored and its answer lost, the second try finds the job under the id chosen here.
         return response.job, response.created or response.job.job_id == submission.job_id
+
+    def _new_id(self, submission: scheduler_pb.SubmitRequest) -> UUID:
+        new_id = self._clock.new_id()
+        if not submission.idempotency_key:
+            return new_id
+        bucket = bucket_of_key(submission.tenant, submission.agent, submission.idempotency_key)
+        return in_bucket(new_id, bucket)
 
     async def get(self, caller: Caller, request: pb.GetJobRequest) -> pb.GetJobResponse:
         """The job. With a wait, the answer comes once the job has ended or the time is over; a drain ends the wait."""

@@ -26,15 +26,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61\x65theris/ledger/v1/event.proto\x12\x12\x61\x65theris.ledger.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"1\n\x04\x42ody\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.aetheris.ledger.v1.Event\"\x9a\x0b\n\x05\x45vent\x12.\n\noccur_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x10\n\x08payloads\x18\x03 \x01(\r\x12\x35\n\x0bjob_created\x18\n \x01(\x0b\x32\x1e.aetheris.ledger.v1.JobCreatedH\x00\x12\x33\n\njob_leased\x18\x0b \x01(\x0b\x32\x1d.aetheris.ledger.v1.JobLeasedH\x00\x12;\n\x0eplan_generated\x18\x0c \x01(\x0b\x32!.aetheris.ledger.v1.PlanGeneratedH\x00\x12;\n\x0estep_committed\x18\r \x01(\x0b\x32!.aetheris.ledger.v1.StepCommittedH\x00\x12\x35\n\x0bstep_failed\x18\x0e \x01(\x0b\x32\x1e.aetheris.ledger.v1.StepFailedH\x00\x12;\n\x0e\x65\x66\x66\x65\x63t_started\x18\x0f \x01(\x0b\x32!.aetheris.ledger.v1.EffectStartedH\x00\x12?\n\x10\x65\x66\x66\x65\x63t_committed\x18\x10 \x01(\x0b\x32#.aetheris.ledger.v1.EffectCommittedH\x00\x12\x39\n\reffect_failed\x18\x11 \x01(\x0b\x32 .aetheris.ledger.v1.EffectFailedH\x00\x12<\n\x0f\x65\x66\x66\x65\x63t_in_doubt\x18\x12 \x01(\x0b\x32!.aetheris.ledger.v1.EffectInDoubtH\x00\x12=\n\x0f\x65\x66\x66\x65\x63t_resolved\x18\x13 \x01(\x0b\x32\".aetheris.ledger.v1.EffectResolvedH\x00\x12\x35\n\x0bjob_waiting\x18\x14 \x01(\x0b\x32\x1e.aetheris.ledger.v1.JobWaitingH\x00\x12;\n\x0ewait_completed\x18\x15 \x01(\x0b\x32!.aetheris.ledger.v1.WaitCompletedH\x00\x12?\n\x10message_received\x18\x16 \x01(\x0b\x32#.aetheris.ledger.v1.MessageReceivedH\x00\x12?\n\x10\x63heckpoint_saved\x18\x17 \x01(\x0b\x32#.aetheris.ledger.v1.CheckpointSavedH\x00\x12;\n\x0evalue_recorded\x18\x18 \x01(\x0b\x32!.aetheris.ledger.v1.ValueRecordedH\x00\x12\x39\n\rchild_started\x18\x19 \x01(\x0b\x32 .aetheris.ledger.v1.ChildStartedH\x00\x12=\n\x0f\x63hild_completed\x18\x1a \x01(\x0b\x32\".aetheris.ledger.v1.ChildCompletedH\x00\x12G\n\x14\x63ompensation_started\x18\x1b \x01(\x0b\x32\'.aetheris.ledger.v1.CompensationStartedH\x00\x12?\n\x10step_compensated\x18\x1c \x01(\x0b\x32#.aetheris.ledger.v1.StepCompensatedH\x00\x12\x39\n\rjob_cancelled\x18\x1d \x01(\x0b\x32 .aetheris.ledger.v1.JobCancelledH\x00\x12\x33\n\njob_failed\x18\x1e \x01(\x0b\x32\x1d.aetheris.ledger.v1.JobFailedH\x00\x12\x39\n\rjob_completed\x18\x1f \x01(\x0b\x32 .aetheris.ledger.v1.JobCompletedH\x00\x42\t\n\x07payload\"J\n\x07\x46\x61ilure\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12\r\n\x05stack\x18\x04 \x01(\t\"\xd1\x01\n\nJobCreated\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\r\n\x05input\x18\x04 \x01(\x0c\x12\x15\n\rparent_job_id\x18\x05 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x1a\n\x12\x66orked_from_job_id\x18\x08 \x01(\t\x12\x15\n\rforked_at_seq\x18\t \x01(\x04\x12\x14\n\x0c\x66ork_effects\x18\n \x01(\t\"C\n\tJobLeased\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x11\n\trunner_id\x18\x02 \x01(\t\x12\x14\n\x0c\x63ode_version\x18\x03 \x01(\t\"+\n\rPlanGenerated\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\x0c\"\x8b\x01\n\rStepCommitted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\x0c\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12*\n\x07\x65lapsed\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd6\x01\n\nStepFailed\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\x0c\x12,\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1b.aetheris.ledger.v1.Failure\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12*\n\x07\x65lapsed\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\nretry_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"p\n\rEffectStarted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\x0c\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x12\n\ncompensate\x18\x06 \x01(\t\"\xb3\x01\n\x0f\x45\x66\x66\x65\x63tCommitted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06result\x18\x03 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12*\n\x07\x65lapsed\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0frecorded_job_id\x18\x06 \x01(\t\x12\x0c\n\x04name\x18\x07 \x01(\t\x12\x11\n\targuments\x18\x08 \x01(\x0c\"\xc4\x01\n\x0c\x45\x66\x66\x65\x63tFailed\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12,\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x1b.aetheris.ledger.v1.Failure\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12*\n\x07\x65lapsed\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\nretry_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\rEffectInDoubt\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xb4\x03\n\x0e\x45\x66\x66\x65\x63tResolved\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12;\n\x07verdict\x18\x03 \x01(\x0e\x32*.aetheris.ledger.v1.EffectResolved.Verdict\x12\x39\n\x06source\x18\x04 \x01(\x0e\x32).aetheris.ledger.v1.EffectResolved.Source\x12\x0e\n\x06result\x18\x05 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12\x0c\n\x04note\x18\x07 \x01(\t\"j\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x15\n\x11VERDICT_COMMITTED\x10\x01\x12\x18\n\x14VERDICT_NOT_EXECUTED\x10\x02\x12\x15\n\x11VERDICT_ABANDONED\x10\x03\"v\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x11\n\rSOURCE_VERIFY\x10\x01\x12\x17\n\x13SOURCE_LATE_OUTCOME\x10\x02\x12\x11\n\rSOURCE_PERSON\x10\x03\x12\x15\n\x11SOURCE_IDEMPOTENT\x10\x04\"\x92\x01\n\nJobWaiting\x12\x0c\n\x04path\x18\x01 \x01(\t\x12*\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.aetheris.ledger.v1.WaitKind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\x0c\"c\n\rWaitCompleted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x11\n\ttimed_out\x18\x03 \x01(\x08\x12\x11\n\tsource_id\x18\x04 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\"V\n\x0fMessageReceived\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\"?\n\x0f\x43heckpointSaved\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63\x61rried\x18\x03 \x01(\x0c\"\xbf\x01\n\rValueRecorded\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x34\n\x04kind\x18\x02 \x01(\x0e\x32&.aetheris.ledger.v1.ValueRecorded.Kind\x12\r\n\x05value\x18\x03 \x01(\x0c\"[\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_TIME\x10\x01\x12\x0f\n\x0bKIND_RANDOM\x10\x02\x12\r\n\tKIND_UUID\x10\x03\x12\x0e\n\nKIND_TOKEN\x10\x04\"u\n\x0c\x43hildStarted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x14\n\x0c\x63hild_job_id\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\r\n\x05input\x18\x04 \x01(\x0c\x12\x14\n\x0cparent_close\x18\x05 \x01(\t\x12\r\n\x05queue\x18\x06 \x01(\t\"r\n\x0e\x43hildCompleted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x14\n\x0c\x63hild_job_id\x18\x02 \x01(\t\x12\x0e\n\x06result\x18\x03 \x01(\x0c\x12,\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1b.aetheris.ledger.v1.Failure\"0\n\x13\x43ompensationStarted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"<\n\x0fStepCompensated\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06result\x18\x03 \x01(\x0c\"A\n\x0cJobCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x12\n\nterminated\x18\x03 \x01(\x08\"9\n\tJobFailed\x12,\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x1b.aetheris.ledger.v1.Failure\"\x1e\n\x0cJobCompleted\x12\x0e\n\x06result\x18\x01 \x01(\x0c*\xc1\x01\n\x08WaitKind\x12\x19\n\x15WAIT_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fWAIT_KIND_TIMER\x10\x01\x12\x14\n\x10WAIT_KIND_SIGNAL\x10\x02\x12\x15\n\x11WAIT_KIND_MESSAGE\x10\x03\x12\x16\n\x12WAIT_KIND_APPROVAL\x10\x04\x12\x13\n\x0fWAIT_KIND_CHILD\x10\x05\x12\x13\n\x0fWAIT_KIND_RETRY\x10\x06\x12\x16\n\x12WAIT_KIND_OPERATOR\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61\x65theris/ledger/v1/event.proto\x12\x12\x61\x65theris.ledger.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"1\n\x04\x42ody\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.aetheris.ledger.v1.Event\"\x9a\x0b\n\x05\x45vent\x12.\n\noccur_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x10\n\x08payloads\x18\x03 \x01(\r\x12\x35\n\x0bjob_created\x18\n \x01(\x0b\x32\x1e.aetheris.ledger.v1.JobCreatedH\x00\x12\x33\n\njob_leased\x18\x0b \x01(\x0b\x32\x1d.aetheris.ledger.v1.JobLeasedH\x00\x12;\n\x0eplan_generated\x18\x0c \x01(\x0b\x32!.aetheris.ledger.v1.PlanGeneratedH\x00\x12;\n\x0estep_committed\x18\r \x01(\x0b\x32!.aetheris.ledger.v1.StepCommittedH\x00\x12\x35\n\x0bstep_failed\x18\x0e \x01(\x0b\x32\x1e.aetheris.ledger.v1.StepFailedH\x00\x12;\n\x0e\x65\x66\x66\x65\x63t_started\x18\x0f \x01(\x0b\x32!.aetheris.ledger.v1.EffectStartedH\x00\x12?\n\x10\x65\x66\x66\x65\x63t_committed\x18\x10 \x01(\x0b\x32#.aetheris.ledger.v1.EffectCommittedH\x00\x12\x39\n\reffect_failed\x18\x11 \x01(\x0b\x32 .aetheris.ledger.v1.EffectFailedH\x00\x12<\n\x0f\x65\x66\x66\x65\x63t_in_doubt\x18\x12 \x01(\x0b\x32!.aetheris.ledger.v1.EffectInDoubtH\x00\x12=\n\x0f\x65\x66\x66\x65\x63t_resolved\x18\x13 \x01(\x0b\x32\".aetheris.ledger.v1.EffectResolvedH\x00\x12\x35\n\x0bjob_waiting\x18\x14 \x01(\x0b\x32\x1e.aetheris.ledger.v1.JobWaitingH\x00\x12;\n\x0ewait_completed\x18\x15 \x01(\x0b\x32!.aetheris.ledger.v1.WaitCompletedH\x00\x12?\n\x10message_received\x18\x16 \x01(\x0b\x32#.aetheris.ledger.v1.MessageReceivedH\x00\x12?\n\x10\x63heckpoint_saved\x18\x17 \x01(\x0b\x32#.aetheris.ledger.v1.CheckpointSavedH\x00\x12;\n\x0evalue_recorded\x18\x18 \x01(\x0b\x32!.aetheris.ledger.v1.ValueRecordedH\x00\x12\x39\n\rchild_started\x18\x19 \x01(\x0b\x32 .aetheris.ledger.v1.ChildStartedH\x00\x12=\n\x0f\x63hild_completed\x18\x1a \x01(\x0b\x32\".aetheris.ledger.v1.ChildCompletedH\x00\x12G\n\x14\x63ompensation_started\x18\x1b \x01(\x0b\x32\'.aetheris.ledger.v1.CompensationStartedH\x00\x12?\n\x10step_compensated\x18\x1c \x01(\x0b\x32#.aetheris.ledger.v1.StepCompensatedH\x00\x12\x39\n\rjob_cancelled\x18\x1d \x01(\x0b\x32 .aetheris.ledger.v1.JobCancelledH\x00\x12\x33\n\njob_failed\x18\x1e \x01(\x0b\x32\x1d.aetheris.ledger.v1.JobFailedH\x00\x12\x39\n\rjob_completed\x18\x1f \x01(\x0b\x32 .aetheris.ledger.v1.JobCompletedH\x00\x42\t\n\x07payload\"J\n\x07\x46\x61ilure\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12\r\n\x05stack\x18\x04 \x01(\t\"\xe2\x01\n\nJobCreated\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\r\n\x05input\x18\x04 \x01(\x0c\x12\x15\n\rparent_job_id\x18\x05 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x1a\n\x12\x66orked_from_job_id\x18\x08 \x01(\t\x12\x15\n\rforked_at_seq\x18\t \x01(\x04\x12\x14\n\x0c\x66ork_effects\x18\n \x01(\t\x12\x0f\n\x07\x62uckets\x18\x0b \x01(\x08\"C\n\tJobLeased\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x11\n\trunner_id\x18\x02 \x01(\t\x12\x14\n\x0c\x63ode_version\x18\x03 \x01(\t\"+\n\rPlanGenerated\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\x0c\"\x8b\x01\n\rStepCommitted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\x0c\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12*\n\x07\x65lapsed\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd6\x01\n\nStepFailed\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\x0c\x12,\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1b.aetheris.ledger.v1.Failure\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12*\n\x07\x65lapsed\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\nretry_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"p\n\rEffectStarted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\x0c\x12\x0b\n\x03key\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x12\n\ncompensate\x18\x06 \x01(\t\"\xb3\x01\n\x0f\x45\x66\x66\x65\x63tCommitted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06result\x18\x03 \x01(\x0c\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12*\n\x07\x65lapsed\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0frecorded_job_id\x18\x06 \x01(\t\x12\x0c\n\x04name\x18\x07 \x01(\t\x12\x11\n\targuments\x18\x08 \x01(\x0c\"\xc4\x01\n\x0c\x45\x66\x66\x65\x63tFailed\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12,\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x1b.aetheris.ledger.v1.Failure\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12*\n\x07\x65lapsed\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\nretry_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\rEffectInDoubt\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xb4\x03\n\x0e\x45\x66\x66\x65\x63tResolved\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12;\n\x07verdict\x18\x03 \x01(\x0e\x32*.aetheris.ledger.v1.EffectResolved.Verdict\x12\x39\n\x06source\x18\x04 \x01(\x0e\x32).aetheris.ledger.v1.EffectResolved.Source\x12\x0e\n\x06result\x18\x05 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12\x0c\n\x04note\x18\x07 \x01(\t\"j\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x15\n\x11VERDICT_COMMITTED\x10\x01\x12\x18\n\x14VERDICT_NOT_EXECUTED\x10\x02\x12\x15\n\x11VERDICT_ABANDONED\x10\x03\"v\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x11\n\rSOURCE_VERIFY\x10\x01\x12\x17\n\x13SOURCE_LATE_OUTCOME\x10\x02\x12\x11\n\rSOURCE_PERSON\x10\x03\x12\x15\n\x11SOURCE_IDEMPOTENT\x10\x04\"\x92\x01\n\nJobWaiting\x12\x0c\n\x04path\x18\x01 \x01(\t\x12*\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.aetheris.ledger.v1.WaitKind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\x0c\"c\n\rWaitCompleted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x11\n\ttimed_out\x18\x03 \x01(\x08\x12\x11\n\tsource_id\x18\x04 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\"V\n\x0fMessageReceived\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\"?\n\x0f\x43heckpointSaved\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63\x61rried\x18\x03 \x01(\x0c\"\xbf\x01\n\rValueRecorded\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x34\n\x04kind\x18\x02 \x01(\x0e\x32&.aetheris.ledger.v1.ValueRecorded.Kind\x12\r\n\x05value\x18\x03 \x01(\x0c\"[\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_TIME\x10\x01\x12\x0f\n\x0bKIND_RANDOM\x10\x02\x12\r\n\tKIND_UUID\x10\x03\x12\x0e\n\nKIND_TOKEN\x10\x04\"u\n\x0c\x43hildStarted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x14\n\x0c\x63hild_job_id\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12\r\n\x05input\x18\x04 \x01(\x0c\x12\x14\n\x0cparent_close\x18\x05 \x01(\t\x12\r\n\x05queue\x18\x06 \x01(\t\"r\n\x0e\x43hildCompleted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x14\n\x0c\x63hild_job_id\x18\x02 \x01(\t\x12\x0e\n\x06result\x18\x03 \x01(\x0c\x12,\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1b.aetheris.ledger.v1.Failure\"0\n\x13\x43ompensationStarted\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"<\n\x0fStepCompensated\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06result\x18\x03 \x01(\x0c\"A\n\x0cJobCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x12\n\nterminated\x18\x03 \x01(\x08\"9\n\tJobFailed\x12,\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x1b.aetheris.ledger.v1.Failure\"\x1e\n\x0cJobCompleted\x12\x0e\n\x06result\x18\x01 \x01(\x0c*\xc1\x01\n\x08WaitKind\x12\x19\n\x15WAIT_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fWAIT_KIND_TIMER\x10\x01\x12\x14\n\x10WAIT_KIND_SIGNAL\x10\x02\x12\x15\n\x11WAIT_KIND_MESSAGE\x10\x03\x12\x16\n\x12WAIT_KIND_APPROVAL\x10\x04\x12\x13\n\x0fWAIT_KIND_CHILD\x10\x05\x12\x13\n\x0fWAIT_KIND_RETRY\x10\x06\x12\x16\n\x12WAIT_KIND_OPERATOR\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aetheris_proto.ledger.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WAITKIND']._serialized_start=4465
-  _globals['_WAITKIND']._serialized_end=4658
+  _globals['_WAITKIND']._serialized_start=4482
+  _globals['_WAITKIND']._serialized_end=4675
   _globals['_BODY']._serialized_start=119
   _globals['_BODY']._serialized_end=168
   _globals['_EVENT']._serialized_start=171
@@ -42,53 +42,53 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FAILURE']._serialized_start=1607
   _globals['_FAILURE']._serialized_end=1681
   _globals['_JOBCREATED']._serialized_start=1684
-  _globals['_JOBCREATED']._serialized_end=1893
-  _globals['_JOBLEASED']._serialized_start=1895
-  _globals['_JOBLEASED']._serialized_end=1962
-  _globals['_PLANGENERATED']._serialized_start=1964
-  _globals['_PLANGENERATED']._serialized_end=2007
-  _globals['_STEPCOMMITTED']._serialized_start=2010
-  _globals['_STEPCOMMITTED']._serialized_end=2149
-  _globals['_STEPFAILED']._serialized_start=2152
-  _globals['_STEPFAILED']._serialized_end=2366
-  _globals['_EFFECTSTARTED']._serialized_start=2368
-  _globals['_EFFECTSTARTED']._serialized_end=2480
-  _globals['_EFFECTCOMMITTED']._serialized_start=2483
-  _globals['_EFFECTCOMMITTED']._serialized_end=2662
-  _globals['_EFFECTFAILED']._serialized_start=2665
-  _globals['_EFFECTFAILED']._serialized_end=2861
-  _globals['_EFFECTINDOUBT']._serialized_start=2863
-  _globals['_EFFECTINDOUBT']._serialized_end=2921
-  _globals['_EFFECTRESOLVED']._serialized_start=2924
-  _globals['_EFFECTRESOLVED']._serialized_end=3360
-  _globals['_EFFECTRESOLVED_VERDICT']._serialized_start=3134
-  _globals['_EFFECTRESOLVED_VERDICT']._serialized_end=3240
-  _globals['_EFFECTRESOLVED_SOURCE']._serialized_start=3242
-  _globals['_EFFECTRESOLVED_SOURCE']._serialized_end=3360
-  _globals['_JOBWAITING']._serialized_start=3363
-  _globals['_JOBWAITING']._serialized_end=3509
-  _globals['_WAITCOMPLETED']._serialized_start=3511
-  _globals['_WAITCOMPLETED']._serialized_end=3610
-  _globals['_MESSAGERECEIVED']._serialized_start=3612
-  _globals['_MESSAGERECEIVED']._serialized_end=3698
-  _globals['_CHECKPOINTSAVED']._serialized_start=3700
-  _globals['_CHECKPOINTSAVED']._serialized_end=3763
-  _globals['_VALUERECORDED']._serialized_start=3766
-  _globals['_VALUERECORDED']._serialized_end=3957
-  _globals['_VALUERECORDED_KIND']._serialized_start=3866
-  _globals['_VALUERECORDED_KIND']._serialized_end=3957
-  _globals['_CHILDSTARTED']._serialized_start=3959
-  _globals['_CHILDSTARTED']._serialized_end=4076
-  _globals['_CHILDCOMPLETED']._serialized_start=4078
-  _globals['_CHILDCOMPLETED']._serialized_end=4192
-  _globals['_COMPENSATIONSTARTED']._serialized_start=4194
-  _globals['_COMPENSATIONSTARTED']._serialized_end=4242
-  _globals['_STEPCOMPENSATED']._serialized_start=4244
-  _globals['_STEPCOMPENSATED']._serialized_end=4304
-  _globals['_JOBCANCELLED']._serialized_start=4306
-  _globals['_JOBCANCELLED']._serialized_end=4371
-  _globals['_JOBFAILED']._serialized_start=4373
-  _globals['_JOBFAILED']._serialized_end=4430
-  _globals['_JOBCOMPLETED']._serialized_start=4432
-  _globals['_JOBCOMPLETED']._serialized_end=4462
+  _globals['_JOBCREATED']._serialized_end=1910
+  _globals['_JOBLEASED']._serialized_start=1912
+  _globals['_JOBLEASED']._serialized_end=1979
+  _globals['_PLANGENERATED']._serialized_start=1981
+  _globals['_PLANGENERATED']._serialized_end=2024
+  _globals['_STEPCOMMITTED']._serialized_start=2027
+  _globals['_STEPCOMMITTED']._serialized_end=2166
+  _globals['_STEPFAILED']._serialized_start=2169
+  _globals['_STEPFAILED']._serialized_end=2383
+  _globals['_EFFECTSTARTED']._serialized_start=2385
+  _globals['_EFFECTSTARTED']._serialized_end=2497
+  _globals['_EFFECTCOMMITTED']._serialized_start=2500
+  _globals['_EFFECTCOMMITTED']._serialized_end=2679
+  _globals['_EFFECTFAILED']._serialized_start=2682
+  _globals['_EFFECTFAILED']._serialized_end=2878
+  _globals['_EFFECTINDOUBT']._serialized_start=2880
+  _globals['_EFFECTINDOUBT']._serialized_end=2938
+  _globals['_EFFECTRESOLVED']._serialized_start=2941
+  _globals['_EFFECTRESOLVED']._serialized_end=3377
+  _globals['_EFFECTRESOLVED_VERDICT']._serialized_start=3151
+  _globals['_EFFECTRESOLVED_VERDICT']._serialized_end=3257
+  _globals['_EFFECTRESOLVED_SOURCE']._serialized_start=3259
+  _globals['_EFFECTRESOLVED_SOURCE']._serialized_end=3377
+  _globals['_JOBWAITING']._serialized_start=3380
+  _globals['_JOBWAITING']._serialized_end=3526
+  _globals['_WAITCOMPLETED']._serialized_start=3528
+  _globals['_WAITCOMPLETED']._serialized_end=3627
+  _globals['_MESSAGERECEIVED']._serialized_start=3629
+  _globals['_MESSAGERECEIVED']._serialized_end=3715
+  _globals['_CHECKPOINTSAVED']._serialized_start=3717
+  _globals['_CHECKPOINTSAVED']._serialized_end=3780
+  _globals['_VALUERECORDED']._serialized_start=3783
+  _globals['_VALUERECORDED']._serialized_end=3974
+  _globals['_VALUERECORDED_KIND']._serialized_start=3883
+  _globals['_VALUERECORDED_KIND']._serialized_end=3974
+  _globals['_CHILDSTARTED']._serialized_start=3976
+  _globals['_CHILDSTARTED']._serialized_end=4093
+  _globals['_CHILDCOMPLETED']._serialized_start=4095
+  _globals['_CHILDCOMPLETED']._serialized_end=4209
+  _globals['_COMPENSATIONSTARTED']._serialized_start=4211
+  _globals['_COMPENSATIONSTARTED']._serialized_end=4259
+  _globals['_STEPCOMPENSATED']._serialized_start=4261
+  _globals['_STEPCOMPENSATED']._serialized_end=4321
+  _globals['_JOBCANCELLED']._serialized_start=4323
+  _globals['_JOBCANCELLED']._serialized_end=4388
+  _globals['_JOBFAILED']._serialized_start=4390
+  _globals['_JOBFAILED']._serialized_end=4447
+  _globals['_JOBCOMPLETED']._serialized_start=4449
+  _globals['_JOBCOMPLETED']._serialized_end=4479
 # @@protoc_insertion_point(module_scope)

@@ -103,7 +103,7 @@ class Failure(_message.Message):
     def __init__(self, type: _Optional[str] = ..., message: _Optional[str] = ..., retryable: _Optional[bool] = ..., stack: _Optional[str] = ...) -> None: ...
 
 class JobCreated(_message.Message):
-    __slots__ = ("agent", "tenant", "queue", "input", "parent_job_id", "idempotency_key", "actor", "forked_from_job_id", "forked_at_seq", "fork_effects")
+    __slots__ = ("agent", "tenant", "queue", "input", "parent_job_id", "idempotency_key", "actor", "forked_from_job_id", "forked_at_seq", "fork_effects", "buckets")
     AGENT_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +114,7 @@ class JobCreated(_message.Message):
     FORKED_FROM_JOB_ID_FIELD_NUMBER: _ClassVar[int]
     FORKED_AT_SEQ_FIELD_NUMBER: _ClassVar[int]
     FORK_EFFECTS_FIELD_NUMBER: _ClassVar[int]
+    BUCKETS_FIELD_NUMBER: _ClassVar[int]
     agent: str
     tenant: str
     queue: str
@@ -124,7 +125,8 @@ class JobCreated(_message.Message):
     forked_from_job_id: str
     forked_at_seq: int
     fork_effects: str
-    def __init__(self, agent: _Optional[str] = ..., tenant: _Optional[str] = ..., queue: _Optional[str] = ..., input: _Optional[bytes] = ..., parent_job_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., actor: _Optional[str] = ..., forked_from_job_id: _Optional[str] = ..., forked_at_seq: _Optional[int] = ..., fork_effects: _Optional[str] = ...) -> None: ...
+    buckets: bool
+    def __init__(self, agent: _Optional[str] = ..., tenant: _Optional[str] = ..., queue: _Optional[str] = ..., input: _Optional[bytes] = ..., parent_job_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., actor: _Optional[str] = ..., forked_from_job_id: _Optional[str] = ..., forked_at_seq: _Optional[int] = ..., fork_effects: _Optional[str] = ..., buckets: _Optional[bool] = ...) -> None: ...
 
 class JobLeased(_message.Message):
     __slots__ = ("lease", "runner_id", "code_version")
