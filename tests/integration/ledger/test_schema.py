@@ -55,7 +55,8 @@ async def test_a_step_takes_less_than_300_bytes_on_disk(database, open_store, ho
                 bodies = len(append.body)
     connection = await asyncpg.connect(database)
     size, rows = await connection.fetchrow(
-        "SELECT pg_table_size('ledger.commits') + pg_indexes_size('ledger.commits'), count(*) FROM ledger.commits"
+        "SELECT (SELECT sum(pg_table_size(relid) + pg_indexes_size(relid)) FROM pg_partition_tree('ledger.commits')), "
+        "count(*) FROM ledger.commits"
     )
     await connection.close()
 

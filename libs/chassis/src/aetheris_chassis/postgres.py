@@ -65,11 +65,13 @@ async def open_pool(
     size_max: int = 4,
     application_name: str = "aetheris",
     statement_cache: bool = True,
+    keep_plans: bool = False,
     statement_s: float = STATEMENT_S,
     wait_s: float = WAIT_S,
 ) -> AsyncIterator[Pool]:
     """A pool on `dsn`, once the database answers. Raises Unavailable after `wait_s`. A statement that takes longer than
-    `statement_s` costs its connection, and raises Unavailable."""
+    `statement_s` costs its connection, and raises Unavailable. With `keep_plans`, a prepared statement is planned once
+    and not for each call; that is for statements whose plan does not depend on the values."""
     _require_named(dsn)
     members = _Members(dsn, statement_s)
 
@@ -84,6 +86,8 @@ async def open_pool(
             connect=cast("Any", members.connect),
             connection_class=LimitedConnection,
             reset=_nothing_to_reset,
+            # Without prepared statements there is no plan to keep.
+            init=_keep_plans if keep_plans and statement_cache else None,
         )
         return pool
 
@@ -174,6 +178,10 @@ class _Members:
         for member in list(self._open):
             if member.idle:
                 member.terminate()
+
+
+async def _keep_plans(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    await connection.execute("SET plan_cache_mode = force_generic_plan")
 
 
 def _require_named(dsn: str) -> None:

@@ -14,6 +14,7 @@ from aetheris_kernel.clock import SystemClock
 from aetheris_proto.ledger.v1.ledger_pb2_grpc import add_LedgerServicer_to_server
 
 from aetheris_ledger.journal_stream import Bounds
+from aetheris_ledger.partitions import add_ahead
 from aetheris_ledger.reader import ChainReader
 from aetheris_ledger.rpc import LedgerServicer
 from aetheris_ledger.settings import Settings
@@ -37,6 +38,8 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
                     size_max=size_max,
                     application_name="aetheris-ledger",
                     statement_cache=settings.database_statement_cache,
+                    # Planning an append costs three times as much as its execution. Tests look at these very plans.
+                    keep_plans=True,
                     statement_s=settings.database_statement_s,
                 )
             )
@@ -66,6 +69,7 @@ async def serve(settings: Settings, *, started: asyncio.Event | None = None) -> 
             tasks.create_task(appends.run(), name="appends")
             tasks.create_task(reader.run(), name="loads")
             tasks.create_task(watches.run(), name="watches")
+            tasks.create_task(add_ahead(store, clock), name="partitions")
             tasks.create_task(_close_when(draining, watches), name="drain")
             async with serving(settings, "ledger", add, [SERVICE], draining=draining):
                 if started is not None:

@@ -6,7 +6,8 @@ CREATE SCHEMA ledger;
 
 -- One row per commit, insert only. The primary key is the fence: of all appends that claim a place one is
 -- stored. The parent is not stored, it is the hash of the row before. Columns stand widest first, because
--- padding between them would cost eight bytes a row.
+-- padding between them would cost eight bytes a row. Ids of jobs begin with the moment at which the job was made, so a
+-- partition is a range of time.
 CREATE TABLE ledger.commits (
     seq     bigint NOT NULL,
     lease   bigint NOT NULL,
@@ -29,7 +30,7 @@ CREATE TABLE ledger.commits (
     -- The limits of sizes are in aetheris_journal.limits; this one is the largest of them.
     CONSTRAINT commits_body_bytes_check CHECK (octet_length(body) BETWEEN 1 AND 2097152),
     CONSTRAINT commits_job_key_check CHECK (octet_length(job_key) = 16)
-);
+) PARTITION BY RANGE (job_id);
 
 CREATE INDEX commits_checkpoints ON ledger.commits (job_id, seq) WHERE checkpoint;
 CREATE INDEX commits_job_keys ON ledger.commits (job_id) WHERE job_key IS NOT NULL;
@@ -45,6 +46,12 @@ EXCEPTION WHEN feature_not_supported THEN
     NULL;
 END
 $$;
+
+-- Jobs that were made before February 2027, in a database that is new by then. `add_partitions` adds the later months.
+CREATE TABLE ledger.commits_first PARTITION OF ledger.commits
+    FOR VALUES FROM (MINVALUE) TO ('01a36e30-f800-0000-0000-000000000000');
+-- For ids beyond the last partition. Partitions are made ahead, so it stays empty unless ids come that no clock made.
+CREATE TABLE ledger.commits_rest PARTITION OF ledger.commits DEFAULT;
 
 -- One row per side effect. All but the note follows from the chain of the job that owns it, and Verify
 -- holds the two against each other.
@@ -82,7 +89,8 @@ CREATE INDEX effects_by_job ON ledger.effects (job_id, seq);
 -- A plan is kept for as long as the statistics it was made for. A table that was vacuumed or analyzed while
 -- it had a handful of pages gets plans that read all of it, and those are kept through the first minute of
 -- real load. A table that never was is taken for ten pages, which is enough for the index.
-ALTER TABLE ledger.commits SET (autovacuum_analyze_threshold = 2000);
+ALTER TABLE ledger.commits_first SET (autovacuum_analyze_threshold = 2000);
+ALTER TABLE ledger.commits_rest SET (autovacuum_analyze_threshold = 2000);
 ALTER TABLE ledger.effects SET (autovacuum_analyze_threshold = 2000, autovacuum_vacuum_threshold = 2000);
 
 CREATE FUNCTION ledger.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -98,5 +106,52 @@ CREATE TRIGGER commits_stay
     BEFORE UPDATE OF seq, lease, time_us, job_id, hash, body, checkpoint, terminal, tenant OR DELETE OR TRUNCATE
     ON ledger.commits
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+-- It works where the statement names the table, so each partition has its own.
+CREATE TRIGGER commits_stay
+    BEFORE UPDATE OF seq, lease, time_us, job_id, hash, body, checkpoint, terminal, tenant OR DELETE OR TRUNCATE
+    ON ledger.commits_first
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+CREATE TRIGGER commits_stay
+    BEFORE UPDATE OF seq, lease, time_us, job_id, hash, body, checkpoint, terminal, tenant OR DELETE OR TRUNCATE
+    ON ledger.commits_rest
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 CREATE TRIGGER effects_stay BEFORE DELETE OR TRUNCATE ON ledger.effects
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+
+-- Adds a partition for each month from the end of the last one on, until one ends behind `until`. Returns how many it
+-- added. The ledger calls it; it runs with the rights of its owner, because a service may not create tables. It waits a
+-- second at most for the locks of others, because all statements on commits queue behind it meanwhile.
+CREATE FUNCTION ledger.add_partitions(until timestamptz) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET lock_timeout = '1s' AS $$
+DECLARE
+    lower uuid;
+    upper uuid;
+    began timestamptz;
+    added integer := 0;
+    name text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7020381);
+    LOOP
+        SELECT max(substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \(''([0-9a-f-]{36})''\)'))::uuid INTO lower
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'ledger.commits'::regclass;
+        began := to_timestamp(('x' || lpad(left(replace(lower::text, '-', ''), 12), 16, '0'))::bit(64)::bigint / 1000.0);
+        EXIT WHEN began > until;
+        upper := (lpad(to_hex((extract(epoch FROM
+            (date_trunc('month', began AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC'
+        ) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid;
+        name := 'commits_' || to_char(began AT TIME ZONE 'UTC', 'YYYY_MM');
+        EXECUTE format('CREATE TABLE ledger.%I (LIKE ledger.commits INCLUDING ALL)', name);
+        EXECUTE format('ALTER TABLE ledger.%I SET (autovacuum_analyze_threshold = 2000)', name);
+        EXECUTE format(
+            'CREATE TRIGGER commits_stay BEFORE UPDATE OF seq, lease, time_us, job_id, hash, body, checkpoint, terminal, '
+            'tenant OR DELETE OR TRUNCATE ON ledger.%I FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change()', name
+        );
+        EXECUTE format(
+            'ALTER TABLE ledger.commits ATTACH PARTITION ledger.%I FOR VALUES FROM (%L) TO (%L)', name, lower, upper
+        );
+        added := added + 1;
+    END LOOP;
+    RETURN added;
+END
+$$;

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from typing import Protocol
 from uuid import UUID
@@ -112,6 +113,9 @@ class Store(Protocol):
     async def resolutions(self, tenant: str, job: UUID, keys: Sequence[str], *, bytes_max: int = ...) -> ResolutionPage:
         """The resolutions of those effects of `job`. A page ends before the next one, once they make up `bytes_max`
         by `resolution_bytes`."""
+
+    async def add_partitions(self, until: datetime) -> int:
+        """Make room for commits of jobs that are made up to `until`. Returns how many partitions were added."""
 
     async def leave_resolution(self, was: Effect, resolution: EffectResolution) -> bool:
         """Put `resolution` on the row. False, and no change, unless the row is still as it `was`."""

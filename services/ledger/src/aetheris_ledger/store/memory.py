@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID
 
 from aetheris_journal.append import Answer, Append, AppendOutcome
@@ -112,6 +113,9 @@ class MemoryStore:
             found.append((key, row.resolution))
             room -= resolution_bytes(row.resolution)
         return ResolutionPage(found, len(keys))
+
+    async def add_partitions(self, until: datetime) -> int:
+        return 0
 
     async def leave_resolution(self, was: Effect, resolution: EffectResolution) -> bool:
         if self.rows.get((was.tenant, was.key)) != was or was.resolution is not None:

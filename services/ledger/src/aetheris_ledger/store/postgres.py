@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from itertools import groupby
 from uuid import UUID
 
@@ -75,8 +76,11 @@ class PostgresStore:
         return found or 0
 
     async def moved(self, tails: Mapping[UUID, int]) -> Mapping[UUID, int]:
+        if not tails:
+            return {}
+        jobs = list(tails)
         async with _acquiring(self._reading) as connection:
-            found = await connection.fetch(Q.moved_chains, list(tails.keys()), list(tails.values()))
+            found = await connection.fetch(Q.moved_chains, jobs, list(tails.values()), min(jobs), max(jobs))
         return {row["job_id"]: row["tail"] for row in found}
 
     @asynccontextmanager
@@ -111,6 +115,14 @@ class PostgresStore:
             return ResolutionPage(left, len(keys))
         return ResolutionPage(left, found[-1]["n"])
 
+    async def add_partitions(self, until: datetime) -> int:
+        async with _acquiring(self._reading) as connection:
+            try:
+                added: int = await connection.fetchval(Q.add_partitions, until)
+            except asyncpg.LockNotAvailableError as held:
+                raise Unavailable("a partition of commits is locked by others") from held
+        return added
+
     async def leave_resolution(self, was: Effect, resolution: EffectResolution) -> bool:
         async with _acquiring(self._reading) as connection:
             status = await connection.execute(Q.leave_resolution, *rows.resolution(was, resolution))
@@ -144,9 +156,16 @@ async def _acquiring(pool: Pool) -> AsyncIterator[Connection]:
 
 
 async def _load(connection: Connection, wants: Sequence[Want], commits_max: int, bytes_max: int) -> list[ChainPage]:
+    jobs = [want.job for want in wants]
     # Two more than a page: the commit at `after`, and one behind the page, which says that there are more.
     found = await connection.fetch(
-        Q.load_commits, [want.job for want in wants], [want.after for want in wants], commits_max + 2, bytes_max
+        Q.load_commits,
+        jobs,
+        [want.after for want in wants],
+        commits_max + 2,
+        bytes_max,
+        min(jobs),
+        max(jobs),
     )
     chains: dict[int, list[Commit]] = {
         n: [rows.to_commit(row) for row in chain] for n, chain in groupby(found, key=lambda row: row["n"])

@@ -148,7 +148,7 @@ async def _attempt(connection: Connection, items: Sequence[Item], time_us: int, 
 async def _insert(
     connection: Connection, items: Sequence[Item], hashes: Sequence[bytes], time_us: int
 ) -> Container[int]:
-    """The places in the batch of the items that were inserted."""
+    """The places in the batch of the items that were inserted. `items` are in the order of their jobs."""
     inserted = await connection.fetch(
         Q.append_commits,
         [item.append.job_id for item in items],
@@ -163,6 +163,8 @@ async def _insert(
         [item.append.terminal and not item.wanted for item in items],
         [item.append.tenant for item in items],
         [item.append.job_key if item.append.new_job_key else None for item in items],
+        items[0].append.job_id,
+        items[-1].append.job_id,
     )
     if len(inserted) == len(items):
         return {item.place for item in items}
