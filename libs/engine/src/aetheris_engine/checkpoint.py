@@ -33,7 +33,7 @@ async def save(
     await submit_all(execution, children, path)
     if execution.gated:
         await execution.gate(path)
-    carried = execution.replay.carried(execution.unsettled)
+    carried = execution.replay.carried(execution.unsettled, execution.version)
     if len(carried) > CARRIED_BYTES_MAX:
         opened = len(execution.replay.children)
         problem = f"a checkpoint carries {len(carried)} bytes of {opened} open children and unsettled inbox entries"

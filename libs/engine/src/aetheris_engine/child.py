@@ -141,7 +141,8 @@ async def result(execution: Execution, path: str, command: AwaitChild) -> Settle
     """The child's end, from the record. Every wait for the same child gets the same answer."""
     name, kind = command.job_id, e.WaitKind.CHILD
     record = await execution.recorded(lambda replay: replay.wait(path, kind, name))
-    if record is None or record.completed is None:
+    recorded = record is not None and record.completed is not None
+    if not recorded:
         if execution.gated:
             await execution.gate(path)
         if record is None:
@@ -150,7 +151,7 @@ async def result(execution: Execution, path: str, command: AwaitChild) -> Settle
             await execution.wait(Wait(path, kind, name, None))
         execution.record(e.WaitCompleted(path, at=execution.now()))
     ended = execution.replay.child_ends[name]
-    return Settled(ended.result, ended.failure)
+    return Settled(ended.result, ended.failure, recorded=recorded)
 
 
 async def cancel(execution: Execution, children: StartedChildren, path: str, command: CancelChild) -> Settled:

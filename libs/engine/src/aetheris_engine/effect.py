@@ -80,6 +80,8 @@ class EffectCall:
         self._ending = ending
         self.state: EffectState | None = None
         self.result = b""
+        # The record had the result when the run began.
+        self._recalled = False
         # If this job has committed the effect: its number among the job's committed effects, from 1.
         self.order = 0
         self.attempt = 0
@@ -118,7 +120,7 @@ class EffectCall:
                 case EffectState.ABANDONED:
                     return abandoned(self.command.name)
                 case _:
-                    return Settled(self.result)
+                    return Settled(self.result, recorded=self._recalled)
 
     async def learn(self) -> None:
         """Resolve a doubt at the end of the job, when no branch waits for the result."""
@@ -245,6 +247,7 @@ class EffectCall:
 
     async def _recall(self, record: EffectRecord) -> None:
         metrics.REPLAYED.inc()
+        self._recalled = record.state in (EffectState.COMMITTED, EffectState.COMPENSATED)
         self.state, self.result, self.order = record.state, record.result, record.order
         self.attempt, self._began = record.attempt, record.began
         self._failure, self._retry_at = record.failure, record.retry_at

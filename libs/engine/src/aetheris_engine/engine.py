@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
-from typing import Any, assert_never
+from typing import Any, NoReturn, assert_never
 
 from aetheris_journal import commands as c
 from aetheris_journal import events as e
 from aetheris_journal.commands import TOO_LONG, Command, Settled
+from aetheris_journal.replay import Unreadable
 
 from aetheris_engine import approval, checkpoint, child, compensation, mark, token, value, wait
 from aetheris_engine.branch import StartedBranches
@@ -116,6 +117,9 @@ class Engine:
 
     def cancelled(self, prefix: str) -> bool:
         return self.execution.scopes.covers(prefix)
+
+    async def unreadable(self, path: str, problem: str) -> NoReturn:
+        await self.execution.halt(Unreadable(path, problem))
 
     def named(self, path: str) -> str:
         return self.execution.named(path)

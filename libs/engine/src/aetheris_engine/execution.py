@@ -74,6 +74,7 @@ class Execution:
     def __init__(
         self,
         assignment: Assignment,
+        version: str,
         services: Services,
         host_for: HostFor,
         writer: ChainWriter,
@@ -81,6 +82,8 @@ class Execution:
         report: Report = _unreported,
     ) -> None:
         self.assignment, self.services = assignment, services
+        # The version of the program's code.
+        self.version = version
         self.writer, self.replay = writer, replay
         self.nudged = asyncio.Event()
         self.activity = Activity(self.nudged.set)

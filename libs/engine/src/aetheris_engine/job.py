@@ -17,10 +17,18 @@ from collections.abc import Collection, Coroutine
 from typing import Any
 
 from aetheris_journal import events as e
-from aetheris_journal.commands import CANCELLED_ITSELF, Program, ProgramRestarts, ProgramReturned
-from aetheris_journal.replay import Divergence
+from aetheris_journal.commands import (
+    CANCELLED_ITSELF,
+    Program,
+    ProgramFailed,
+    ProgramRestarts,
+    ProgramReturned,
+    ProgramUnreadable,
+)
+from aetheris_journal.replay import Divergence, Unreadable
 
 from aetheris_engine import approval, child, compensation, effect, ports
+from aetheris_engine.core.text import cut
 from aetheris_engine.core.waits import InboxEntry
 from aetheris_engine.engine import Engine
 from aetheris_engine.execution import Execution, Role
@@ -120,7 +128,9 @@ class Run:
         def report(fraction: float | None, note: str) -> None:
             self._progressed(self.job_id, self.lease, fraction, note)
 
-        execution = Execution(assignment, self._services, self._host_for, taken.writer, taken.replay, report)
+        execution = Execution(
+            assignment, self._version, self._services, self._host_for, taken.writer, taken.replay, report
+        )
         if self._leaving:
             execution.leave(self._leaving)
         self._report_commits(execution)
@@ -135,6 +145,10 @@ class Run:
         lease = self.lease
         after_s = 0.0 if execution.assignment.crash_count else PROGRESS_AFTER_S
         execution.writer.on_progress(lambda: self._progressed(self.job_id, lease, None, ""), after_s=after_s)
+
+
+class CodeFailed(Exception):
+    """The author's code has raised an error, and the author wants the job to wait for mended code."""
 
 
 class _Held:
@@ -227,10 +241,13 @@ class _Held:
         """Run the program from its start to its end. Its last step and the job's end are one commit. None if the job is
         cancelled: this task may be cancelled too, so another task ends the job."""
         execution = self.execution
+        # Whether this run has saved the state that the program begins with.
+        begun_here = False
         while True:
             ended = await self._program.run(self._engine, execution.assignment.input, execution.replay.state)
             if isinstance(ended, ProgramRestarts):
                 await execution.make_safe()
+                begun_here = True
                 continue
             if execution.life.halting:
                 # A cancel came first: effects may already be taken back, so the program's own end does not count.
@@ -238,7 +255,21 @@ class _Held:
             if isinstance(ended, ProgramReturned):
                 execution.replay.finish()
                 return await self._complete(ended.result)
-            return await self._fail(ended.failure)
+            return await self._failed(ended, begun_here=begun_here)
+
+    async def _failed(self, ended: ProgramFailed | ProgramUnreadable, *, begun_here: bool) -> Outcome:
+        """Decide about an error of the program. Code that has changed since the record was made parks the job, and does
+        not fail it."""
+        failure, replay = ended.failure, self.execution.replay
+        if isinstance(ended, ProgramUnreadable):
+            if replay.unused.recorded and not begun_here:
+                raise Unreadable("the beginning", failure.message)
+            return await self._fail(failure)
+        said = f"the error {failure.type}: {failure.message}{f' ({ended.place})' if ended.place else ''}"
+        replay.fail(said)
+        if ended.parks:
+            raise CodeFailed(said)
+        return await self._fail(failure)
 
     async def _complete(self, result: bytes) -> Outcome:
         """Record the job's completion. It shares a commit with the last step, unless there are children to close."""
@@ -288,12 +319,21 @@ class _Held:
         return ports.Parked(execution.waits.reason, execution.wake_at, execution.waits.needs_operator)
 
     async def _faulted(self, fault: Exception) -> Outcome:
-        if not isinstance(fault, Divergence):
-            raise fault
-        reason = f"non-determinism {fault}"
-        self.execution.record(e.JobWaiting("", e.WaitKind.OPERATOR, reason, at=self.execution.now()))
-        await self.execution.make_safe()
-        return ports.Parked(reason, operator=True)
+        execution, wants = self.execution, ""
+        match fault:
+            case Divergence() | Unreadable():
+                reason = f"{'non-determinism' if isinstance(fault, Divergence) else 'unreadable'} {fault}"
+                if execution.replay.version not in ("", execution.version):
+                    wants = execution.replay.version
+                    reason = f"{cut(reason, 768)}; version {wants} of the code recorded it, this is {execution.version}"
+            case CodeFailed():
+                reason = str(fault)
+            case _:
+                raise fault
+        reason = cut(reason, 1_024)
+        execution.record(e.JobWaiting("", e.WaitKind.OPERATOR, reason, at=execution.now()))
+        await execution.make_safe()
+        return ports.Parked(reason, operator=True, wants_version=wants)
 
     async def _ended(self) -> Outcome | None:
         """The outcome when the last task is done, or None if another task has to end the job first."""
@@ -301,10 +341,13 @@ class _Held:
         if self._last.cancelled():
             if execution.life.unwinding:
                 raise RuntimeError("the task that ends the job was cancelled")
-            self._last = self._spawn(self._cancel() if execution.life.halting else self._fail(CANCELLED_ITSELF))
+            itself = ProgramFailed(CANCELLED_ITSELF)
+            self._last = self._spawn(
+                self._cancel() if execution.life.halting else self._failed(itself, begun_here=False)
+            )
             return None
         error = self._last.exception()
-        if isinstance(error, Divergence):
+        if isinstance(error, Divergence | Unreadable | CodeFailed):
             return await self._faulted(error)
         outcome = self._last.result()
         if outcome is None:

@@ -214,6 +214,8 @@ class Parked:
     reason: str
     wake_at: datetime | None = None
     operator: bool = False
+    # The only version of the code that can go on with the job; empty if none is known.
+    wants_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

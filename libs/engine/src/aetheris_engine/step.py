@@ -50,7 +50,7 @@ class Steps:
         if record is not None:
             metrics.REPLAYED.inc()
             if record.failure is None:
-                return Settled(record.result)
+                return Settled(record.result, recorded=True)
             if record.retry_at is None:
                 return Settled(failure=record.failure)
             failed, first_began = record.attempt, record.began

@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from aetheris_journal.events import Failure, ValueKind
 
@@ -314,6 +314,8 @@ class Settled(NamedTuple):
     timed_out: bool = False
     # The error behind the failure, if it was raised in this process: for people who read a traceback.
     cause: BaseException | None = None
+    # The value was in the record when the command was given: other code may have recorded it.
+    recorded: bool = False
 
 
 # The answer to a wait that would end after the last year of the calendar. Its text can be recorded, and a replay
@@ -376,6 +378,10 @@ class Settler(Protocol):
         """Whether the branch whose paths begin with `prefix` is cancelled: each of its commands that is not recorded
         raises CancelledError."""
 
+    async def unreadable(self, path: str, problem: str) -> NoReturn:
+        """Called when the program cannot read the recorded answer of its command. Never returns: the job parks, for the
+        code that recorded the answer, or for an operator."""
+
     def named(self, path: str) -> str:
         """The name of `path` outside this job, in keys and tokens. After a checkpoint, paths start again at 0, and
         names do not."""
@@ -391,6 +397,18 @@ class ProgramFailed:
     failure: Failure
     # The error itself, if it was raised in this process: a replay shows its line.
     cause: BaseException | None = field(default=None, compare=False, repr=False)
+    # Where the program's code raised it, for people.
+    place: str = field(default="", compare=False)
+    # The author asks for a pause in the place of a failure, so that the code can be mended: the error is not one that
+    # the record gave the program.
+    parks: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramUnreadable:
+    """The program cannot read the job's input, or the state that its last checkpoint saved."""
+
+    failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,7 +416,7 @@ class ProgramRestarts:
     """The program saved a checkpoint, and is to be run again from its start."""
 
 
-ProgramEnd = ProgramReturned | ProgramFailed | ProgramRestarts
+ProgramEnd = ProgramReturned | ProgramFailed | ProgramUnreadable | ProgramRestarts
 
 
 class Program(Protocol):

@@ -33,6 +33,14 @@ class Divergence(Exception):
         self.path, self.recorded, self.actual = path, recorded, actual
 
 
+class Unreadable(Exception):
+    """The code cannot read what the record has at `path`: a result, the job's input, or a checkpoint's state."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"at {path}: {problem}")
+        self.path, self.problem = path, problem
+
+
 @dataclass(frozen=True, slots=True)
 class StepRecord:
     open_key: ClassVar[str] = ""
@@ -152,6 +160,9 @@ class Replay:
         # The ids of children are in the job's bucket.
         self.buckets = False
         self.lease = 0
+        # The version of the code that has the last lease, and the one that had recorded a command before it.
+        self._leased_version = self._earlier_version = ""
+        self._recorded_at_lease = 0
         self.terminal: e.Event | None = None
         # Signals that ended a wait: every later wait for the same key gets the same payload.
         self.signals: dict[str, e.WaitCompleted] = {}
@@ -274,6 +285,7 @@ class Replay:
         """Forget the record before the checkpoint, except for the state that it carries on."""
         carried = json.loads(saved.carried or b"{}")
         self.state, self.round = saved.state, carried.get("round", self.round + 1)
+        self._leased_version = carried.get("version", self._leased_version)
         self.consumed = set(carried.get("notes", ()))
         self.buckets = self.buckets or carried.get("buckets", False)
         self.children = {
@@ -291,17 +303,23 @@ class Replay:
             self.compensated, self.cancelled_branches,
         ):  # fmt: skip
             known.clear()
+        self.unused.recorded += 1
 
-    def carried(self, notes: Iterable[str]) -> bytes:
-        """The state that a checkpoint saved now carries on: the round, the inbox entries (`notes`, a stored name) that
-        the inbox may deliver again, and the open children. All of these are submitted by now, so their ids are enough.
+    def carried(self, notes: Iterable[str], version: str = "") -> bytes:
+        """The state that a checkpoint saved now carries on: the round, the version of the code (its lease is recorded
+        before the checkpoint), the inbox entries (`notes`, a stored name) that the inbox may deliver again, and the
+        open children. All of these are submitted by now, so their ids are enough.
         """
         submitted: dict[str, list[str]] = {}
         for child in self.children.values():
             submitted.setdefault(child.parent_close, []).append(child.job_id)
         told = {
-            "round": self.round + 1, "notes": sorted(notes), "submitted": submitted, "buckets": self.buckets
-        }  # fmt: skip
+            "round": self.round + 1,
+            "version": version,
+            "notes": sorted(notes),
+            "submitted": submitted,
+            "buckets": self.buckets,
+        }
         return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
 
     def child_started(self, started: e.ChildStarted) -> ChildRecord:
@@ -314,11 +332,22 @@ class Replay:
         self.child_ends[completed.child_job_id] = completed
         self.children.pop(completed.child_job_id, None)
 
+    @property
+    def version(self) -> str:
+        """The version of the code that recorded the last command; empty where none is recorded, or none is known."""
+        return self._leased_version if self.unused.recorded > self._recorded_at_lease else self._earlier_version
+
     def finish(self) -> None:
         """Check the record when the agent has returned: a command that is left is one that the code does not give any
         more."""
         for path, record in self.unused.items():
             raise Divergence(path, str(record), "the end of the agent")
+
+    def fail(self, error: str) -> None:
+        """Check the record when the agent has raised an error. Compensations may be left: they follow."""
+        first = self.unused.first
+        if first is not None:
+            raise Divergence(first, str(self.unused.get(first)), error)
 
     def _take(self, path: str, actual: Record) -> Record | None:
         record = self.unused.take(path)
@@ -345,7 +374,9 @@ class Replay:
                 self.created, self.forked = event, self.forked or bool(event.forked_from_job_id)
                 self.buckets = event.buckets
             case e.JobLeased(lease=lease):
-                self.lease = lease
+                self._earlier_version = self.version
+                self._recorded_at_lease = self.unused.recorded
+                self.lease, self._leased_version = lease, event.code_version
             case e.StepCommitted(path=path, name=name):
                 self.unused.put(path, StepRecord(name, event.arguments, event.result))
                 if name in _MARKS:

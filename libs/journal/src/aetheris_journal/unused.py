@@ -33,6 +33,8 @@ R = TypeVar("R", bound=_Recorded)
 
 class Unused(Generic[R]):
     def __init__(self) -> None:
+        # How many facts about commands were added since the beginning.
+        self.recorded = 0
         self._commands: dict[str, R] = {}
         # What stands beside the program: compensations, and the approvals that a fork asks for.
         self._beside: dict[str, R] = {}
@@ -50,6 +52,11 @@ class Unused(Generic[R]):
         """Whether anything may be in the way of a command that the record does not have."""
         return bool(self._commands or self._over)
 
+    @property
+    def first(self) -> str | None:
+        """The path of the first command of the program that is left, in the order of the record."""
+        return next(iter(self._commands), None)
+
     def items(self) -> Iterator[tuple[str, R]]:
         yield from self._commands.items()
         yield from self._beside.items()
@@ -60,6 +67,7 @@ class Unused(Generic[R]):
 
     def put(self, path: str, record: R) -> None:
         """Add the command, or what has become of it since."""
+        self.recorded += 1
         if path[:1] == COMPENSATION:
             before, self._beside[path] = self._beside.get(path), record
         else:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from functools import partial, update_wrapper
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from pydantic_core import from_json
 
@@ -210,10 +210,17 @@ class _Verify(Definition[Any]):
 class AgentDefinition(Definition[R]):
     """A program of steps, tools and waits."""
 
-    def __init__(self, function: Callable[..., Any], name: str | None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], name: str | None, version: str | None = None, on_error: str = "fail"
+    ) -> None:
         super().__init__(function, name)
         if not self.is_async:
             raise TypeError(f"{self.name}: an agent is an `async def`, because it awaits its steps")
+        if version is not None and (not 1 <= len(version.encode()) <= 128 or not version.isprintable()):
+            raise ValueError(f"{self.name}: a version has 1 to 128 printable characters")
+        if on_error not in ("fail", "park"):
+            raise ValueError(f"{self.name}: on_error is 'fail' or 'park'")
+        self.version, self.on_error = version, on_error
 
     def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R]:
         if current.get() is not None:
@@ -277,9 +284,15 @@ def tool(function: Any = None, /, *, name: str | None = None, **options: Any) ->
 @overload
 def agent(function: Callable[..., Coroutine[Any, Any, R]], /) -> AgentDefinition[R]: ...
 @overload
-def agent(name: str | None = None, /) -> Callable[[Callable[..., Coroutine[Any, Any, R]]], AgentDefinition[R]]: ...
-def agent(function: Any = None, /) -> Any:
-    """Mark an agent: `@agent` or `@agent("checkout")`."""
+def agent(
+    name: str | None = None, /, *, version: str | None = None, on_error: Literal["fail", "park"] = "fail"
+) -> Callable[[Callable[..., Coroutine[Any, Any, R]]], AgentDefinition[R]]: ...
+def agent(function: Any = None, /, *, version: str | None = None, on_error: str = "fail") -> Any:
+    """Mark an agent: `@agent` or `@agent("checkout")`.
+
+    `version` names the version of its code; without it, the runner makes one of the source. With `on_error="park"`, an
+    error of the agent's own code parks the job until an operator retries it with mended code; otherwise it fails.
+    """
     if callable(function):
         return AgentDefinition(function, None)
-    return lambda wrapped: AgentDefinition(wrapped, function)
+    return lambda wrapped: AgentDefinition(wrapped, function, version, on_error)

@@ -16,7 +16,7 @@ import site
 import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import CodeType, FrameType
+from types import CodeType, FrameType, TracebackType
 from typing import TypeVar
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -72,7 +72,7 @@ def acting(frame: FrameType | None) -> Place | None:
             return None if inner is None else _place(own or inner)
         if root in BYSTANDERS or frame.f_code.co_name == "__del__":
             return None
-        if own is None and not _is_library(frame.f_code.co_filename):
+        if own is None and not is_library(frame.f_code.co_filename):
             own = frame
         inner, frame = frame, frame.f_back
     return None
@@ -93,9 +93,34 @@ def nearest(frame: FrameType | None) -> Place | None:
     return None if inner is None or frame is None else _place(inner)
 
 
+def raised_at(traceback: TracebackType | None) -> Place | None:
+    """The innermost line of the author's code in an error's traceback."""
+    found: Place | None = None
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if is_own(frame):
+            found = Place(frame.f_code.co_filename, traceback.tb_lineno, frame.f_code.co_qualname)
+        traceback = traceback.tb_next
+    return found
+
+
+def module_that_raised(traceback: TracebackType | None) -> str:
+    """The module whose code raised the error that has this traceback."""
+    module = ""
+    while traceback is not None:
+        module = str(traceback.tb_frame.f_globals.get("__name__", ""))
+        traceback = traceback.tb_next
+    return module
+
+
 def is_own(frame: FrameType) -> bool:
     """Whether the file is the author's: neither this package's nor a library's."""
-    return _root(frame) not in OURS and not _is_library(frame.f_code.co_filename)
+    return _root(frame) not in OURS and not is_library(frame.f_code.co_filename)
+
+
+def is_ours(module: str) -> bool:
+    """Whether the module is one of Aetheris' own."""
+    return module.partition(".")[0] in OURS
 
 
 def _root(frame: FrameType) -> str:
@@ -115,5 +140,6 @@ def _library_folders() -> tuple[str, ...]:
 _LIBRARIES = _library_folders()
 
 
-def _is_library(file: str) -> bool:
+def is_library(file: str) -> bool:
+    """Whether the file belongs to Python or to an installed package."""
     return file.startswith((*_LIBRARIES, "<frozen"))

@@ -15,8 +15,9 @@ from types import TracebackType
 from aetheris_journal.events import Failure
 from aetheris_journal.limits import FAILURE_MESSAGE_BYTES_MAX, FAILURE_STACK_BYTES_MAX, FAILURE_TYPE_BYTES_MAX
 
+from aetheris.contract.frames import module_that_raised
 from aetheris.driving.boundary import Returned, Threw, contained, is_a
-from aetheris.errors import StepFailed
+from aetheris.errors import ContractViolation, StepFailed
 
 # The class's own facts. A metaclass of the author may answer anything where they are asked for as attributes.
 _name_of: Callable[[type], object] = type.__dict__["__name__"].__get__
@@ -42,6 +43,18 @@ def described(error: BaseException, *, retryable: bool = False) -> Failure:
         retryable,
         cut(_stack(error), FAILURE_STACK_BYTES_MAX),
     )
+
+
+# The modules that raise what the record says: the failure of a step, a time-out, a rejection, the end of a child.
+_FROM_THE_RECORD = frozenset(
+    f"aetheris.{module}"
+    for module in ("approvals", "awakeables", "child", "driving.program", "driving.verdicts", "mapping", "racing")
+)
+
+
+def is_of_code(error: BaseException) -> bool:
+    """Whether the agent's own code has raised the error, and not the record: other code would not raise it."""
+    return is_a(error, ContractViolation) or module_that_raised(traceback_of(error)) not in _FROM_THE_RECORD
 
 
 def said(error: BaseException) -> str:

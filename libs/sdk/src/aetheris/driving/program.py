@@ -26,14 +26,14 @@ from aetheris.awakeables import Awakeable, read_completion, read_token
 from aetheris.branches import BranchBlock, BranchCancelled, StartedBranch
 from aetheris.child import Child, Spawn, read_end
 from aetheris.context import current
-from aetheris.contract.frames import drives
+from aetheris.contract.frames import drives, raised_at
 from aetheris.definitions import AgentDefinition, Executed, StepDefinition, ToolDefinition
 from aetheris.driving.boundary import AgentCrossing, Restart, contained, is_a
 from aetheris.driving.branch import Branch, current_branch
-from aetheris.driving.failures import described, revived
-from aetheris.driving.input import first_arguments, write_state
+from aetheris.driving.failures import described, is_of_code, revived, traceback_of
+from aetheris.driving.input import InputRefused, first_arguments, write_state
 from aetheris.driving.verdicts import Verdicts
-from aetheris.errors import ContractViolation, WaitTimedOut
+from aetheris.errors import ContractViolation, ValueRefused, WaitTimedOut
 from aetheris.values import canonical
 
 _KINDS = {"time": ValueKind.TIME, "random": ValueKind.RANDOM, "uuid": ValueKind.UUID}
@@ -76,9 +76,11 @@ class PythonProgram:
         current_branch.set(Branch())
         commands = Commands(settler, definition)
         current.set(commands)
+        arguments: dict[str, Any] | None = None
         try:
             with AgentCrossing() as crossing:
-                result = await definition.call(first_arguments(definition, given, state))
+                arguments = first_arguments(definition, given, state)
+                result = await definition.call(arguments)
                 if commands.over:
                     return c.ProgramRestarts()
                 commands.verdicts.insist()
@@ -86,7 +88,13 @@ class PythonProgram:
         except Restart:
             return c.ProgramRestarts()
         error = crossing.error
-        return c.ProgramRestarts() if commands.over else c.ProgramFailed(described(error), error)
+        if commands.over:
+            return c.ProgramRestarts()
+        if arguments is None and (is_a(error, InputRefused) or is_a(error, ValueRefused)):
+            return c.ProgramUnreadable(described(error))
+        place = raised_at(traceback_of(error))
+        parks = definition.on_error == "park" and is_of_code(error)
+        return c.ProgramFailed(described(error), error, "" if place is None else str(place), parks)
 
 
 class Commands:
@@ -109,7 +117,7 @@ class Commands:
         settled = await self._settler.settle(path, command)
         if settled.failure is not None:
             raise revived(settled.failure) from settled.cause
-        return definition.signature.result.read(settled.value)
+        return await self._read(definition.signature.result.read, path, settled)
 
     async def tool(self, definition: ToolDefinition[Any], arguments: dict[str, Any], once: str | None) -> Any:
         path = self._take()
@@ -120,7 +128,7 @@ class Commands:
                 # The permission came after the cancel, so the tool was not entered: as with a command that is refused.
                 raise asyncio.CancelledError
             raise revived(settled.failure) from settled.cause
-        return definition.signature.result.read(settled.value)
+        return await self._read(definition.signature.result.read, path, settled)
 
     async def sleep(self, span: timedelta) -> None:
         await self._settle(c.Sleep(span))
@@ -173,7 +181,8 @@ class Commands:
     async def child(self, child: Child) -> Any:
         # A failure here is the child's end, and not an error of this command.
         path = self._take()
-        return read_end(child, await self._settler.settle(path, c.AwaitChild(child.job_id)))
+        settled = await self._settler.settle(path, c.AwaitChild(child.job_id))
+        return await self._read(lambda value: read_end(child, settled), path, settled)
 
     async def checkpoint(self, state: Any) -> NoReturn:
         path = self._take()
@@ -330,6 +339,16 @@ class Commands:
             lost.append(work)
         for child in {child.job_id: child for child in lost}.values():
             await self.cancel_child(child)
+
+    async def _read(self, read: Callable[[bytes], Any], path: str, settled: Settled) -> Any:
+        """The value of an answer. An answer that was on record, and that the agent's types cannot read, is no error of
+        the agent: code with other types recorded it."""
+        try:
+            return read(settled.value)
+        except ValueRefused as refused:
+            if settled.recorded:
+                await self._settler.unreadable(path, str(refused))
+            raise
 
     async def _settle(self, command: c.Command) -> Settled:
         return _succeeded(await self._settler.settle(self._take(), command))

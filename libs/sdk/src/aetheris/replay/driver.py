@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from aetheris_journal import events as e
-from aetheris_journal.commands import CANCELLED_ITSELF, Program, ProgramFailed, ProgramReturned, Settler
+from aetheris_journal.commands import (
+    CANCELLED_ITSELF,
+    Program,
+    ProgramFailed,
+    ProgramReturned,
+    ProgramUnreadable,
+    Settler,
+)
 from aetheris_journal.path import COMPENSATION, place_of
 from aetheris_journal.replay import Replay
 from aetheris_journal.value import same
 
-from aetheris.contract.frames import Place, is_own
+from aetheris.contract.frames import Place, is_own, raised_at
 from aetheris.definitions import AgentDefinition
 from aetheris.driving.failures import traceback_of
 from aetheris.driving.program import PythonProgram
@@ -141,7 +147,9 @@ async def drive(scene: Scene, program: Program, settler: Settler) -> tuple[Endin
         case ProgramReturned(result=result):
             return e.JobCompleted(result, at=created.at), None
         case ProgramFailed(failure=failure, cause=cause):
-            return e.JobFailed(failure, at=created.at), None if cause is None else _raised_at(cause)
+            return e.JobFailed(failure, at=created.at), None if cause is None else raised_at(traceback_of(cause))
+        case ProgramUnreadable(failure=failure):
+            return e.JobFailed(failure, at=created.at), None
     raise AssertionError("a replay never answers a checkpoint")
 
 
@@ -217,16 +225,6 @@ def said(ending: e.Event | None) -> str:
         case _:
             text = "no end"
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-
-
-def _raised_at(error: BaseException) -> Place | None:
-    """The innermost line of the author's code in an error's traceback."""
-    frames = [frame for frame, _ in traceback.walk_tb(traceback_of(error)) if is_own(frame)]
-    lines = [line for frame, line in traceback.walk_tb(traceback_of(error)) if is_own(frame)]
-    if not frames:
-        return None
-    code = frames[-1].f_code
-    return Place(code.co_filename, lines[-1], code.co_qualname)
 
 
 def _stands_at(agent: asyncio.Task[Any]) -> Place | None:

@@ -59,7 +59,7 @@ class ReplayReader(SceneSettler):
             case c.AwaitChild(job_id=job_id):
                 await self._wait(path, WaitRecord(e.WaitKind.CHILD, job_id, None))
                 child = self._scene.record.child_ends[job_id]
-                return Settled(child.result, child.failure)
+                return Settled(child.result, child.failure, recorded=True)
             case c.SaveCheckpoint(state=state):
                 return await self._checkpoint(path, state)
             case c.Compensate():
@@ -95,7 +95,7 @@ class ReplayReader(SceneSettler):
         record = await self._scene.ask(path, asked, lambda replay: replay.step(path, asked.name, asked.arguments))
         if record.failure is not None and record.retry_at is not None:
             await self._scene.rest(path, f"another attempt of {record}")
-        return Settled(record.result, record.failure)
+        return Settled(record.result, record.failure, recorded=True)
 
     async def _tool(self, path: str, command: c.CallTool) -> Settled:
         key = effect_key(self._job_id, self.named(path), command.name, command.arguments, command.once)
@@ -108,7 +108,7 @@ class ReplayReader(SceneSettler):
             await self._scene.rest(path, f"the outcome of {record}")
         if record.state is EffectState.ABANDONED:
             return c.abandoned(command.name)
-        return Settled(record.result, record.failure if failed else None)
+        return Settled(record.result, record.failure if failed else None, recorded=True)
 
     async def _wait(self, path: str, asked: WaitRecord, span: timedelta | None = None) -> Settled:
         if self._scene.too_long(span):

@@ -252,6 +252,9 @@ class SceneSettler:
     def cancelled(self, prefix: str) -> bool:
         return self._scene.covers(prefix)
 
+    async def unreadable(self, path: str, problem: str) -> NoReturn:
+        await self._scene.halt(Mismatch(path, "a value that the code that made it could read", problem, here()))
+
     def named(self, path: str) -> str:
         return self._scene.named(path)
 

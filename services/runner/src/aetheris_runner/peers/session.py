@@ -346,9 +346,10 @@ class Session:
 def _to_outcome(job_id: UUID, lease: int, outcome: ports.Outcome) -> pb.Outcome:
     message = pb.Outcome(job_id=str(job_id), lease=lease)
     match outcome:
-        case ports.Parked(reason=reason, wake_at=wake_at, operator=operator):
+        case ports.Parked(reason=reason, wake_at=wake_at, operator=operator, wants_version=wants):
             wake_time = None if wake_at is None else codec.to_timestamp(wake_at)
-            message.parked.CopyFrom(pb.Parked(reason=reason[:1_024], wake_time=wake_time, operator=operator))
+            parked = pb.Parked(reason=reason[:1_024], wake_time=wake_time, operator=operator, wants_version=wants)
+            message.parked.CopyFrom(parked)
         case ports.Completed(result=result):
             message.ended.CopyFrom(pb.Ended(state=pb.JOB_STATE_COMPLETED, result=result))
         case ports.Failed(failure=failure):
