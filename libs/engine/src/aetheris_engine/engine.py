@@ -15,7 +15,7 @@ from aetheris_journal import events as e
 from aetheris_journal.commands import TOO_LONG, Command, Settled
 from aetheris_journal.replay import Unreadable
 
-from aetheris_engine import approval, checkpoint, child, compensation, mark, token, value, wait
+from aetheris_engine import approval, change, checkpoint, child, compensation, mark, token, value, wait
 from aetheris_engine.branch import StartedBranches
 from aetheris_engine.child import StartedChildren
 from aetheris_engine.deadline import Deadlines
@@ -92,6 +92,8 @@ class Engine:
                     return await self._branches.wait_for(path, command)
                 case c.CancelBranch():
                     return await self._branches.cancel(path, command)
+                case c.AskChanged():
+                    return await change.ask(execution, path, command)
                 case _:
                     assert_never(command)
         except Exception as error:

@@ -272,6 +272,18 @@ def cancelled_branch(name: str, arguments: bytes) -> str | None:
     return prefix
 
 
+@dataclass(frozen=True, slots=True)
+class AskChanged:
+    """Given at the path of the next command, which it does not use up. Answered with true if the record has not passed
+    this place, and that is recorded; with false if it has, under code that did not ask."""
+
+    name: str
+
+    @property
+    def arguments(self) -> bytes:
+        return json.dumps({"change": self.name}, separators=(",", ":")).encode()
+
+
 Command = (
     RunStep
     | CallTool
@@ -293,12 +305,13 @@ Command = (
     | OpenDeadline
     | CloseDeadline
     | CancelChild
+    | AskChanged
     | AwaitBranch
     | CancelBranch
 )
 
 # The names of the recorded steps that stand for commands of the engine and not for a step of the author.
-MAP, COMPENSATE, RACE, CANCEL, BRANCH = "map", "compensate", "race", "cancel", "branch"
+MAP, COMPENSATE, RACE, CANCEL, BRANCH, CHANGED = "map", "compensate", "race", "cancel", "branch", "changed"
 # The name of a recorded timer that belongs to a deadline.
 DEADLINE = "deadline"
 

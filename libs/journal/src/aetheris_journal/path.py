@@ -20,6 +20,12 @@ COMPENSATION = "~"
 # The prefix of the path of an approval that a fork asks for before it calls a tool: this, and the tool's path.
 ASIDE = f"{COMPENSATION}?"
 
+# What the path of a recorded `changed()` begins with: "!3!fraud-check" was asked before the command at "3". It takes no
+# number of the program's, so code that asks and code that does not agree about all other paths.
+CHANGE = "!"
+# The paths of both kinds stand beside the program.
+BESIDE = (COMPENSATION, CHANGE)
+
 
 def branch_of(path: str) -> str:
     """The branch that the command belongs to; empty for the agent itself."""

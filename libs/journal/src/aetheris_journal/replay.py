@@ -12,7 +12,7 @@ agent's code is no longer the code that made the record.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import ClassVar
@@ -20,7 +20,7 @@ from typing import ClassVar
 from aetheris_journal import events as e
 from aetheris_journal.commands import CANCEL, DEADLINE, MAP, RACE, cancelled_branch
 from aetheris_journal.effect import EffectState, is_business_key
-from aetheris_journal.path import ASIDE, COMPENSATION, branch_of, place_of
+from aetheris_journal.path import ASIDE, CHANGE, COMPENSATION, branch_of, place_of
 from aetheris_journal.unused import Unused
 from aetheris_journal.value import same
 
@@ -209,6 +209,10 @@ class Replay:
             raise Divergence(path, str(record), str(StepRecord(name, arguments, b"")))
         return record
 
+    def passed(self, path: str) -> bool:
+        """Whether the record was made by code that came past this place."""
+        return self.unused.passed(path, self.cancelled)
+
     def marked(self, path: str, name: str) -> bool:
         """Whether the record has the step of that reserved name at the path of a parallel block."""
         record = self.unused.get(path)
@@ -278,7 +282,7 @@ class Replay:
         record = self._take(path, CheckpointRecord())
         if record is not None:
             raise Divergence(path, str(record), str(CheckpointRecord()))
-        for later, left in self.unused.items():
+        for later, left in self._owed():
             raise Divergence(later, str(left), f"{CheckpointRecord()} at {path}")
 
     def begin_again(self, saved: e.CheckpointSaved) -> None:
@@ -340,7 +344,7 @@ class Replay:
     def finish(self) -> None:
         """Check the record when the agent has returned: a command that is left is one that the code does not give any
         more."""
-        for path, record in self.unused.items():
+        for path, record in self._owed():
             raise Divergence(path, str(record), "the end of the agent")
 
     def fail(self, error: str) -> None:
@@ -348,6 +352,10 @@ class Replay:
         first = self.unused.first
         if first is not None:
             raise Divergence(first, str(self.unused.get(first)), error)
+
+    def _owed(self) -> Iterator[tuple[str, Record]]:
+        """What the code has to give before the record is used up. It need not ask for changes any more."""
+        return ((path, record) for path, record in self.unused.items() if path[:1] != CHANGE)
 
     def _take(self, path: str, actual: Record) -> Record | None:
         record = self.unused.take(path)

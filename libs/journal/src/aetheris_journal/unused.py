@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
-from aetheris_journal.path import COMPENSATION, block_of, branch_of, place_of, prefixes
+from aetheris_journal.path import BESIDE, block_of, branch_of, place_of, prefixes
 
 
 class _Recorded(Protocol):
@@ -36,7 +36,7 @@ class Unused(Generic[R]):
         # How many facts about commands were added since the beginning.
         self.recorded = 0
         self._commands: dict[str, R] = {}
-        # What stands beside the program: compensations, and the approvals that a fork asks for.
+        # What stands beside the program: compensations, the approvals that a fork asks for, recorded changes.
         self._beside: dict[str, R] = {}
         self._below: dict[str, int] = {}
         self._begun: dict[str, int] = {}
@@ -68,7 +68,7 @@ class Unused(Generic[R]):
     def put(self, path: str, record: R) -> None:
         """Add the command, or what has become of it since."""
         self.recorded += 1
-        if path[:1] == COMPENSATION:
+        if path[:1] in BESIDE:
             before, self._beside[path] = self._beside.get(path), record
         else:
             before = self._commands.get(path)
@@ -125,11 +125,23 @@ class Unused(Generic[R]):
         A command of a branch that is `exempt`, because it is cancelled, is only compared with its own branch: it will
         be refused, and what follows its block was recorded after it had been cancelled.
         """
-        if path[:1] == COMPENSATION:
+        over = self._obstacle(path, exempt)
+        if over is None:
+            return None
+        return (over, None) if over else self._in_the_way(path)
+
+    def passed(self, path: str, exempt: Callable[[str], bool]) -> bool:
+        """Whether the record has a command at `path`, or one that follows it."""
+        return path in self._commands or self._obstacle(path, exempt) is not None
+
+    def _obstacle(self, path: str, exempt: Callable[[str], bool]) -> str | None:
+        """The block that is over around a new command at `path`; empty if a command is in its way; None if it may
+        run."""
+        if path[:1] in BESIDE:
             return None
         branch = branch_of(path)
         if self._left(branch):
-            return self._in_the_way(path)
+            return ""
         while branch:
             block = block_of(branch)
             branch = branch_of(block[:-1])
@@ -137,9 +149,9 @@ class Unused(Generic[R]):
                 # What follows the block runs beside it, and may not have come so far in this run.
                 continue
             if self._left(branch) != self._below.get(block, 0):
-                return None if exempt(path) else self._in_the_way(path)
+                return None if exempt(path) else ""
             if block[:-1] in self._over:
-                return None if exempt(path) else (block[:-1], None)
+                return None if exempt(path) else block[:-1]
         return None
 
     def _left(self, branch: str) -> int:

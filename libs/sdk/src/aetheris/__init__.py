@@ -6,7 +6,7 @@ from aetheris.approvals import ApprovalExpired, ApprovalRejected, Verdict, appro
 from aetheris.awakeables import Awakeable, AwakeableFailed, awakeable
 from aetheris.branches import BranchCancelled, StartedBranch, branches
 from aetheris.child import Child, ChildCancelled, ChildFailed, spawn
-from aetheris.context import checkpoint, compensate, gather, now, random, receive, signal, sleep, uuid
+from aetheris.context import changed, checkpoint, compensate, gather, now, random, receive, signal, sleep, uuid
 from aetheris.definitions import agent, step, tool
 from aetheris.errors import (
     AetherisError,
@@ -68,6 +68,7 @@ __all__ = [
     "approval",
     "awakeable",
     "branches",
+    "changed",
     "checkpoint",
     "compensate",
     "current_effect",

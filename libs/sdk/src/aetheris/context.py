@@ -6,6 +6,7 @@ through a context variable. Outside an agent it is not set, and they raise an er
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
@@ -13,6 +14,8 @@ from typing import Any, NoReturn, Protocol, TypeVar, overload
 from uuid import UUID
 
 from aetheris.durations import to_span
+
+_CHANGE = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -68,6 +71,8 @@ class Context(Protocol):
     async def checkpoint(self, state: Any) -> NoReturn: ...
 
     async def value(self, kind: str) -> Any: ...
+
+    async def changed(self, name: str) -> bool: ...
 
     async def compensate(self) -> None: ...
 
@@ -165,3 +170,18 @@ async def compensate() -> None:
     A job that fails or is cancelled does so by itself.
     """
     await _context("compensate()").compensate()
+
+
+async def changed(name: str) -> bool:
+    """Whether this job gets code that is new:
+
+        if await changed("fraud-check"):
+            await check_for_fraud(order)
+        await charge(order)
+
+    True for a job that comes to this place for the first time under this code: it is recorded, and every later run of
+    the job gets it. False for a job that has passed this place before: it goes on as it began.
+    """
+    if not _CHANGE.match(name):
+        raise ValueError(f"{name!r}: a change's name has 1 to 128 letters, digits, dots, dashes or underscores")
+    return await _context("changed()").changed(name)

@@ -82,7 +82,7 @@ async def _serve(settings: Settings, started: asyncio.Event | None, stalls: Stal
             children=SchedulerChildren(scheduler),
         )
         session_id = handover.session_id if handover else ""
-        session = _session(settings, scheduler, clock, sorted(programs), session_id, stalls)
+        session = _session(settings, scheduler, clock, programs, session_id, stalls)
         loops = _user_loops(settings, programs, services, session)
         watchdog = Watchdog(loops, clock, blocked_max_s=settings.blocked_max_s)
         running = [
@@ -114,7 +114,7 @@ def _session(
     settings: Settings,
     scheduler: grpc.aio.Channel,
     clock: Clock,
-    agents: list[str],
+    programs: Mapping[str, PythonProgram],
     session_id: str,
     stalls: StallWatch | None,
 ) -> Session:
@@ -122,7 +122,8 @@ def _session(
         scheduler,
         clock,
         runner_id=settings.runner_id,
-        agents=agents,
+        agents=sorted(programs),
+        versions={name: version(program) for name, program in programs.items()},
         queues=_listed(settings.queues),
         capacity=settings.capacity,
         session_id=session_id,

@@ -24,14 +24,18 @@ class Branch:
         return self._prefix
 
     def take(self) -> str:
+        path = self.next()
+        self._next += 1
+        return path
+
+    def next(self) -> str:
+        """The path of the next command."""
         if asyncio.current_task() is not self._owner:
             raise ContractViolation(
                 "two tasks give commands in one branch, so their order would differ from run to run: "
                 "use aetheris.gather() instead of asyncio.gather() or create_task()"
             )
-        path = f"{self._prefix}{self._next}"
-        self._next += 1
-        return path
+        return f"{self._prefix}{self._next}"
 
 
 current_branch: ContextVar[Branch] = ContextVar("aetheris_branch")

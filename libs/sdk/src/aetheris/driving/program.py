@@ -164,6 +164,10 @@ class Commands:
     async def value(self, kind: str) -> Any:
         return from_json((await self._settle(c.ReadValue(_KINDS[kind]))).value)
 
+    async def changed(self, name: str) -> bool:
+        path = self._take(Branch.next)
+        return _succeeded(await self._settler.settle(path, c.AskChanged(name))).value == b"true"
+
     async def compensate(self) -> None:
         await self._settle(c.Compensate())
 
@@ -353,14 +357,14 @@ class Commands:
     async def _settle(self, command: c.Command) -> Settled:
         return _succeeded(await self._settler.settle(self._take(), command))
 
-    def _take(self) -> str:
+    def _take(self, take: Callable[[Branch], str] = Branch.take) -> str:
         """The path of the next command. Raises if the branch has a rejection that the agent did not look at."""
         if self.over:
             # A `finally` block gave a command while the agent unwinds after a checkpoint: it is not answered.
             raise Restart
         branch = current_branch.get()
         self.verdicts.insist(branch.prefix)
-        return branch.take()
+        return take(branch)
 
 
 def _succeeded(settled: Settled) -> Settled:

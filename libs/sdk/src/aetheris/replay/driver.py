@@ -17,7 +17,7 @@ from aetheris_journal.commands import (
     ProgramUnreadable,
     Settler,
 )
-from aetheris_journal.path import COMPENSATION, place_of
+from aetheris_journal.path import BESIDE, place_of
 from aetheris_journal.replay import Replay
 from aetheris_journal.value import same
 
@@ -200,7 +200,7 @@ def _unsaved(scene: Scene) -> tuple[str, str] | None:
 
 def _left(record: Replay) -> tuple[str, str] | None:
     """The first command of the record that the agent did not give."""
-    left = {path: each for path, each in record.unused.items() if not path.startswith(COMPENSATION)}
+    left = {path: each for path, each in record.unused.items() if not path.startswith(BESIDE)}
     first = min(left, key=place_of, default=None)
     return None if first is None else (first, str(left[first]))
 

@@ -11,6 +11,7 @@ from aetheris_journal import commands as c
 from aetheris_journal import events as e
 from aetheris_journal.commands import Command, Settled
 from aetheris_journal.effect import EffectState, effect_key
+from aetheris_journal.path import CHANGE
 from aetheris_journal.replay import ChildRecord, Divergence, EffectRecord, StepRecord, ValueRecord, WaitRecord
 from aetheris_journal.value import same
 
@@ -88,6 +89,8 @@ class ReplayReader(SceneSettler):
                 return settled
             case c.CancelBranch():
                 return await self._step(path, StepRecord(c.CANCEL, command.arguments, b""))
+            case c.AskChanged():
+                return await self._changed(path, command)
             case _:
                 assert_never(command)
 
@@ -151,6 +154,16 @@ class ReplayReader(SceneSettler):
             path, asked, lambda replay: replay.child(path, asked.agent, asked.input, asked.queue, asked.parent_close)
         )
         return Settled(record.job_id.encode())
+
+    async def _changed(self, path: str, command: c.AskChanged) -> Settled:
+        scene, mark = self._scene, f"{CHANGE}{path}{CHANGE}{command.name}"
+        if scene.record.unused.get(mark) is not None:
+            return await self._step(mark, StepRecord(c.CHANGED, command.arguments, b""))
+        scene.command()
+        # A job that has ended, or saved a checkpoint, has passed this place, too.
+        if scene.record.passed(path) or scene.record.terminal is not None or scene.saved is not None:
+            return Settled(b"false")
+        return await scene.rest(path, f"changed({command.name!r})")
 
     async def _checkpoint(self, path: str, state: bytes) -> Settled:
         scene, saved = self._scene, self._scene.saved

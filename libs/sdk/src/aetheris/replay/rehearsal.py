@@ -22,7 +22,7 @@ from aetheris_journal import commands as c
 from aetheris_journal import events as e
 from aetheris_journal.commands import Command, Settled
 from aetheris_journal.effect import EffectState, effect_key
-from aetheris_journal.path import COMPENSATION, place_of
+from aetheris_journal.path import BESIDE, place_of
 from aetheris_journal.replay import (
     ChildRecord,
     EffectRecord,
@@ -180,6 +180,9 @@ class Rehearsal(SceneSettler):
             case c.CancelBranch():
                 self._scene.cancel(command.prefix)
                 return self._decided(path, StepRecord(c.CANCEL, command.arguments, b""))
+            case c.AskChanged():
+                # A rehearsal shows what the new code decides.
+                return Settled(b"true")
             case _:
                 assert_never(command)
 
@@ -325,7 +328,7 @@ async def rehearse(
 
 def in_program_order(record: Replay) -> list[tuple[str, Record]]:
     """The recorded commands of the agent, without those that the engine added: they are no decision of its code."""
-    own = ((path, each) for path, each in record.unused.items() if not path.startswith(COMPENSATION))
+    own = ((path, each) for path, each in record.unused.items() if not path.startswith(BESIDE))
     return sorted(own, key=lambda each: place_of(each[0]))
 
 

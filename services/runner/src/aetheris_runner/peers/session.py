@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -112,12 +112,15 @@ class Session:
         capacity: int,
         session_id: str = "",
         stalls: StallWatch | None = None,
+        versions: Mapping[str, str] | None = None,
     ) -> None:
         self._stub = rpc.SchedulerStub(channel)
         self._clock = clock
         # Set by `run`, because the jobs are built with the session that they report to.
         self._jobs: Jobs = NO_JOBS
         self._runner_id, self._agents, self._queues, self._capacity = runner_id, agents, queues, capacity
+        # By agent: the version of its code.
+        self._versions = versions or {}
         self._session_id = session_id or str(uuid.uuid4())
         self.welcomed = asyncio.Event()
         self._due = asyncio.Event()
@@ -241,6 +244,7 @@ class Session:
             session_id=self._session_id,
             runner_id=self._runner_id,
             agents=self._agents,
+            offers=[pb.Offer(agent=agent, version=version) for agent, version in self._versions.items()],
             features=_FEATURES,
             queues=self._queues,
             capacity=self._capacity,
