@@ -152,3 +152,44 @@ async def test_a_replay_reaches_nothing_and_says_what_is_wrong(text, said, aethe
 
     assert told.code == 1
     assert said in told.err
+
+
+WAITS = SHOP.replace("from aetheris import agent,", "from aetheris import agent, signal,").replace(
+    "    return await charge(total)", '    await signal("go")\n    return await charge(total)'
+)
+
+
+async def test_d4_the_open_jobs_that_new_code_would_break_are_told_before_it_is_deployed(world, aetheris, shop):
+    """Of four jobs one has ended, one has not begun, one waits, and one was recorded by code that does not wait."""
+    ended, _, waits, new = [(await aetheris("submit", "shop", "o-1")).out.strip() for _ in range(4)]
+    await world.append(ended, *paid(UUID(ended)))
+    waiting = [e.JobWaiting("1", e.WaitKind.SIGNAL, "go", at=NOW)]
+    await world.append(waits, *RECORD, waiting)
+    await world.append(new, *paid(UUID(new))[:-1])
+    shop.write_text(WAITS)
+    good = await aetheris("replay", "--all-open", str(shop), "--json")
+    shop.write_text(SHOP)
+    bad = await aetheris("replay", "--all-open", str(shop))
+    shop.write_text(SHOP.replace("    total = await look_up(order)", '    raise KeyError("a plain bug")'))
+    bug = await aetheris("replay", "--all-open", str(shop))
+    no_file = await aetheris("replay", "--all-open")
+
+    told = json.loads(good.out)
+    assert (good.code, told["agents"], told["jobs"], told["unbegun"]) == (1, ["default", "shop"], 4, 1)
+    assert [each["job_id"] for each in told["diverged"]] == [new]
+    assert bad.code == 1
+    assert f"diverges after 1 commands: shop, job {waits}" in bad.out
+    assert "wait for signal 'go'" in bad.out
+    assert ended not in bad.out + good.out
+    assert new not in bad.out
+    assert (bug.code, bug.out.count("the error KeyError: 'a plain bug'")) == (1, 2)
+    assert (no_file.code, "name the file" in no_file.err) == (2, True)
+
+
+async def test_d4_code_that_fits_every_open_job_exits_with_0(world, aetheris, shop):
+    job_id = (await aetheris("submit", "shop", "o-1")).out.strip()
+    await world.append(job_id, *RECORD)
+
+    told = await aetheris("replay", "--all-open", str(shop))
+
+    assert (told.code, told.out) == (0, "1 open jobs of default, shop: 0 diverge, 0 would fail\n")

@@ -59,7 +59,7 @@ async def new() -> list[Any]:
 
 
 async def without() -> list[Any]:
-    """The old way is gone, and so is the question."""
+    """The old way is gone, and the call of `changed()` too."""
     did = [await order(), await signal("pay"), await check_for_fraud()]
     did += [await charge(), await signal("ship")]
     return did
@@ -103,7 +103,7 @@ async def test_d4_a_job_that_comes_to_the_place_later_gets_the_new_code(before: 
     await job.world.replayed(shop(new), JOB)
 
 
-async def test_d4_the_question_can_be_taken_out_when_all_jobs_have_the_new_code():
+async def test_d4_code_may_stop_asking_when_all_jobs_have_the_new_code():
     job = Job()
     await job.hold(new)
     await job.hold(new, "pay")

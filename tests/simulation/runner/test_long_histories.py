@@ -17,8 +17,6 @@ from aetheris_journal.chain import GENESIS
 
 from harness.world import JOB, World
 
-COMMIT_EVENTS = 500
-
 
 @step
 async def count(number: int) -> int:
@@ -37,7 +35,7 @@ def counting(steps: int) -> AgentDefinition[int]:
     return counts
 
 
-async def recorded(world: World, steps: int) -> int:
+async def recorded(world: World, steps: int, commit_events: int = 500) -> int:
     """Write the record of a job that has made so many steps. Returns the number of its commits."""
     now = world.clock.now()
     events: list[e.Event] = [
@@ -49,9 +47,9 @@ async def recorded(world: World, steps: int) -> int:
         for n in range(steps)
     ]
     head, seq = GENESIS, 0
-    for begin in range(0, len(events), COMMIT_EVENTS):
+    for begin in range(0, len(events), commit_events):
         seq += 1
-        body = codec.encode(events[begin : begin + COMMIT_EVENTS])
+        body = codec.encode(events[begin : begin + commit_events])
         append = Append(job_id=JOB, tenant="default", seq=seq, parent=head, lease=1, body=body)
         (answer,) = await world.store.append([append])
         assert answer.outcome is AppendOutcome.APPENDED
@@ -100,7 +98,7 @@ async def test_a14_every_commit_and_every_recorded_step_of_a_long_history_may_en
     monkeypatch: pytest.MonkeyPatch,
 ):
     world, steps = World(), 3_000
-    commits = await recorded(world, steps)
+    commits = await recorded(world, steps, commit_events=5)
     monkeypatch.setattr("aetheris_engine.turn.TURN_S", -1.0)
 
     bystander = await resume(world, steps)

@@ -221,7 +221,7 @@ def test_a12_a_cancelled_branch_may_be_shorter_than_what_follows_its_block():
 
 
 def test_a12_branches_beside_their_block_and_the_code_behind_it_do_not_hinder_each_other():
-    replay = Replay([step("1.0.0"), step("1.0.1"), step("1.1.0.0.0"), step("2"), step("3")])
+    replay = Replay([step("1.0.0"), step("1.0.1"), step("1.1.0.0.0"), step("1.1.0.0.1"), step("2"), step("3")])
     replay.unused.start_beside("1.")
 
     assert replay.step("1.0.0", "look_up", b'{"id":1}') is not None

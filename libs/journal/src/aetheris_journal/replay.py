@@ -381,10 +381,8 @@ class Replay:
             case e.JobCreated():
                 self.created, self.forked = event, self.forked or bool(event.forked_from_job_id)
                 self.buckets = event.buckets
-            case e.JobLeased(lease=lease):
-                self._earlier_version = self.version
-                self._recorded_at_lease = self.unused.recorded
-                self.lease, self._leased_version = lease, event.code_version
+            case e.JobLeased():
+                self._leased(event)
             case e.StepCommitted(path=path, name=name):
                 self.unused.put(path, StepRecord(name, event.arguments, event.result))
                 if name in _MARKS:
@@ -437,6 +435,11 @@ class Replay:
                 self.unused.put(path, ValueRecord(event.kind, event.value))
             case e.JobCompleted() | e.JobFailed() | e.JobCancelled():
                 self.terminal = event
+
+    def _leased(self, event: e.JobLeased) -> None:
+        self._earlier_version = self.version
+        self._recorded_at_lease = self.unused.recorded
+        self.lease, self._leased_version = event.lease, event.code_version
 
     def _mark(self, path: str, name: str, arguments: bytes) -> None:
         if name != CANCEL:

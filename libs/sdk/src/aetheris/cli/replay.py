@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from aetheris import history
-from aetheris.cli import output
+from aetheris.cli import open_jobs, output
 from aetheris.cli.options import DEFAULT_URL, AsJson, JobId, Url, connected
 from aetheris.contract.frames import Place
 from aetheris.errors import AetherisError
@@ -40,7 +40,11 @@ def export(
 
 def replay(
     subject: Annotated[
-        str, typer.Argument(metavar="[JOB|FILE]", help="A job's id, or a file that `aetheris export` wrote.")
+        str,
+        typer.Argument(
+            metavar="[JOB|FILE]",
+            help="A job's id, or a file that `aetheris export` wrote; with --all-open, the file with the agents' code.",
+        ),
     ] = "",
     named: Annotated[str, typer.Option("--job", help="The same, as an option.")] = "",
     agents: Annotated[
@@ -56,6 +60,12 @@ def replay(
         list[str] | None,
         typer.Option("--answer", help="With --what-if: a result that the record does not have, as NAME=JSON."),
     ] = None,
+    all_open: Annotated[
+        bool, typer.Option("--all-open", help="Replay every open job of the agents: which would the new code break?")
+    ] = False,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="With --all-open: look at so many jobs at most.")
+    ] = 10_000,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -63,6 +73,11 @@ def replay(
 
     Exits with 0 where the code gives what the record has, and with 1 where it does not.
     """
+    if all_open:
+        if named or what_if or live_steps or answer:
+            raise typer.BadParameter("--all-open takes the files with the agents' code, and --json")
+        _replay_all_open([*([subject] if subject else []), *(agents or [])], limit, as_json, url)
+        return
     if (live_steps or answer) and not what_if:
         raise typer.BadParameter("--live-steps and --answer go with --what-if")
     if bool(subject) == bool(named):
@@ -81,6 +96,19 @@ def replay(
         else:
             _show(result)
     if result.outcome is ReplayOutcome.DIVERGED:
+        raise typer.Exit(1)
+
+
+def _replay_all_open(files: list[str], limit: int, as_json: bool, url: str) -> None:
+    if not files:
+        raise typer.BadParameter("name the file with the agents' code", param_hint="FILE")
+    with _progress() as progress:
+        checked = open_jobs.check(connected(url), files, limit, progress)
+    if as_json:
+        output.show_json(checked.told())
+    else:
+        open_jobs.show(checked)
+    if not checked.clean:
         raise typer.Exit(1)
 
 

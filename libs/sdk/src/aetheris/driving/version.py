@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ _MARKS = ("pyproject.toml", "setup.py", "setup.cfg", ".git")
 _MODULES_MAX = 10_000
 
 
+@lru_cache(maxsize=1024)
 def version_of(definition: AgentDefinition[Any]) -> str:
     if definition.version is not None:
         return definition.version

@@ -35,6 +35,10 @@ class HistoryUnreadable(AetherisError):
     """The file is no history, or its chain is broken; the message says where."""
 
 
+class NothingRecorded(HistoryUnreadable):
+    """The job has no record yet: no runner has begun it."""
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """Commits whose chain is whole."""
@@ -60,7 +64,7 @@ def of_commits(job_id: UUID, commits: Iterable[Commit], origin: str = "") -> His
     except ValueError as unknown:
         raise HistoryUnreadable(f"{where}: commit 1 holds what this version does not know: upgrade it") from unknown
     if not isinstance(first, e.JobCreated):
-        raise HistoryUnreadable(f"{where}: there is nothing on record yet, so there is nothing to replay")
+        raise NothingRecorded(f"{where}: there is nothing on record yet, so there is nothing to replay")
     return History(job_id, first.agent, kept)
 
 

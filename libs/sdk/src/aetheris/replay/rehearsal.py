@@ -162,9 +162,7 @@ class Rehearsal(SceneSettler):
                 if not self._scene.record.marked(path, c.MAP):
                     return Settled()
                 return await self._step(path, StepRecord(c.MAP, command.arguments, b""), None)
-            case c.CloseMap() | c.CloseDeadline():
-                return Settled()
-            case c.OpenRace():
+            case c.CloseMap() | c.CloseDeadline() | c.OpenRace():
                 return Settled()
             case c.DecideRace(opened=opened, branch=number):
                 return self._decide_race(path, opened, number)

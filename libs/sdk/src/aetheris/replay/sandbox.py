@@ -4,7 +4,7 @@ It has no network: if the machine allows it, an empty network namespace of its o
 refuses sockets and processes to all code in it, also while the agents' modules are imported. The output of agents goes
 to stderr.
 
-    {"agents": […], "live": false}              ──►  {"ready": "namespace"}
+    {"agents": […], "live": false}              ──►  {"ready": "namespace", "agents": […]}
     {"history": "…", "what_if": null | […]}     ──►  {"progress": 10, "of": 40} … {"result": …} | {"rehearsed": …}
 """
 
@@ -52,7 +52,7 @@ def serve(asked: TextIO, answers: TextIO) -> None:
         except AetherisError as error:
             say(error=str(error))
             return
-        say(ready=shut)
+        say(ready=shut, agents=sorted(agents))
         for line in asked:
             try:
                 _answer(agents, json.loads(line), setting["live"], say)

@@ -33,9 +33,12 @@ class Sandbox:
         )
         # How the sandbox is kept from the network: "namespace" or "refused"; "open" if steps run in it.
         self.network: str = ""
+        # The names of the agents in it.
+        self.agents: Sequence[str] = ()
         try:
             self._say({"agents": list(agents), "live": live})
-            self.network = self._hear()["ready"]
+            ready = self._hear()
+            self.network, self.agents = ready["ready"], ready["agents"]
         except BaseException:
             self.close()
             raise
