@@ -9,7 +9,7 @@ change the others.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,6 +46,8 @@ KINDS = {
 }  # fmt: skip
 # Only in the main branch: it is not defined which of two branches gets which message.
 MAIN = {**KINDS, "receive": 2, "compensate": 1}
+# Code that misbehaves: what it raises is no Exception, or cannot be printed, or comes from the writing of its result.
+WILD = {**KINDS, "panics": 3, "torn": 4, "unwritable": 4}
 SIGNALS = ("x", "y")
 DEPTH_MAX = 2
 # How often a map runs its block.
@@ -89,15 +91,21 @@ class _Numbers:
         return self._last
 
 
-def draw(seed: int, size: int) -> Program:
-    """The program of this seed, of about so many commands."""
-    return _drawn(random.Random(seed), size, _Numbers(), 0)
+def draw(seed: int, size: int, *, main: Mapping[str, int] = MAIN, kinds: Mapping[str, int] = KINDS) -> Program:
+    """The program of this seed, of about so many commands: of `main` in the main branch, and of `kinds` in others."""
+    return _drawn(random.Random(seed), size, _Numbers(), (main, kinds), 0)
 
 
-def _drawn(dice: random.Random, size: int, numbers: _Numbers, depth: int) -> Program:
+def _drawn(
+    dice: random.Random,
+    size: int,
+    numbers: _Numbers,
+    of: tuple[Mapping[str, int], Mapping[str, int]],
+    depth: int,
+) -> Program:
     program: list[Command] = []
     while size > 0:
-        weights = MAIN if depth == 0 else KINDS
+        weights = of[min(depth, 1)]
         (kind,) = dice.choices(list(weights), list(weights.values()))
         number = numbers.next()
         if kind in ("both", "map", "caught"):
@@ -106,7 +114,7 @@ def _drawn(dice: random.Random, size: int, numbers: _Numbers, depth: int) -> Pro
             count = dice.randint(2, 3) if kind == "both" else 1
             room = max(size - 1, count)
             branches = tuple(
-                _drawn(dice, dice.randint(1, max(1, room // count)), numbers, depth + 1) for _ in range(count)
+                _drawn(dice, dice.randint(1, max(1, room // count)), numbers, of, depth + 1) for _ in range(count)
             )
             program.append(Command(kind, number, branches))
             size -= sum(len(list(commands(branch))) for branch in branches) + 1
@@ -149,6 +157,20 @@ class Busy(Unchanged):
 PATIENT = Retry(attempts=4, first="30s", jitter=0.0)
 
 
+class Panic(BaseException):
+    """What an extension module raises when it panics. It has no text."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class Unwritable:
+    """A result whose writing says that nothing has happened."""
+
+    def __iter__(self) -> Any:
+        raise Declined("it is not written")
+
+
 class Steps:
     """The steps that a program is made of."""
 
@@ -166,6 +188,11 @@ class Steps:
     @step
     async def fails(number: int) -> str:
         raise ValueError(f"step {number} fails")
+
+    @staticmethod
+    @step
+    async def panics(number: int) -> str:
+        raise Panic(number)
 
     # A step that has a limit knows which attempt it is.
     @staticmethod
@@ -196,6 +223,16 @@ def tools(world: Changed) -> dict[str, Any]:
     async def verified(number: int, *, idempotency_key: str) -> str:
         return await do(f"verified {number}", idempotency_key)
 
+    @tool(verify=find)
+    async def torn(number: int, *, idempotency_key: str) -> str:
+        await do(f"torn {number}", idempotency_key)
+        raise Panic(number)
+
+    @tool(verify=find)
+    async def unwritable(number: int, *, idempotency_key: str) -> Any:
+        await do(f"unwritable {number}", idempotency_key)
+        return Unwritable()
+
     @tool(idempotent=True)
     async def idempotent(number: int, *, idempotency_key: str) -> str:
         return await do(f"idempotent {number}", idempotency_key)
@@ -224,7 +261,7 @@ def tools(world: Changed) -> dict[str, Any]:
     async def undoable(number: int, *, idempotency_key: str) -> str:
         return await do(f"undoable {number}", idempotency_key)
 
-    made = (plain, verified, idempotent, once, declined, busy, undoable)
+    made = (plain, verified, torn, unwritable, idempotent, once, declined, busy, undoable)
     return {definition.name: definition for definition in made}
 
 
@@ -246,6 +283,8 @@ def agent_of(program: Program, world: Changed) -> AgentDefinition[Any]:
                 return await Steps.again(number)
             case "fails":
                 return await Steps.fails(number)
+            case "panics":
+                return await Steps.panics(number)
             case "once":
                 return await effects["once"](name, once=name)
             case "sleep":

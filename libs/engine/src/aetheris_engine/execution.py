@@ -222,14 +222,14 @@ class Execution:
 
     async def recorded(self, ask: Callable[[Replay], T]) -> T:
         """The record of a command, or None. If the record has another command there, the whole run stops."""
+        if self.replay.unused.constrains and self.turn.over:
+            # A program that is answered from the record waits for nothing. It passes its turn on before it asks:
+            # another branch must not see the record without what this one has taken and not acted on yet.
+            await self.turn.pass_on()
         try:
-            found = ask(self.replay)
+            return ask(self.replay)
         except Divergence as divergence:
             await self.halt(divergence)
-        if found is not None and self.turn.over:
-            # A program that is answered from the record waits for nothing.
-            await self.turn.pass_on()
-        return found
 
     def record(self, event: Event) -> int:
         return self.writer.record(event)
