@@ -11,6 +11,7 @@ The permission to act is the ledger's answer to the intent and nothing else.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,8 +21,8 @@ from random import random
 from time import monotonic
 
 from aetheris_journal import events as e
-from aetheris_journal.append import Answer, AppendOutcome, digests_of
-from aetheris_journal.commands import CANCELLED, Backoff, CallTool, Settled, abandoned
+from aetheris_journal.append import TOO_LARGE, Answer, AppendOutcome, digests_of
+from aetheris_journal.commands import CANCELLED, Backoff, CallTool, Settled, abandoned, too_large
 from aetheris_journal.effect import STATE_OF_RESOLUTION, EffectState, effect_key
 from aetheris_journal.path import COMPENSATION
 from aetheris_journal.replay import EffectRecord, Replay
@@ -32,7 +33,7 @@ from aetheris_engine.core.retry import ONCE, next_attempt
 from aetheris_engine.core.text import cut
 from aetheris_engine.core.waits import Wait
 from aetheris_engine.execution import Execution
-from aetheris_engine.host import NOT_ENTERED_S, NotEntered, Raised, ToolEntry
+from aetheris_engine.host import NOT_ENTERED_S, NotEntered, Raised, ReturnedTooMuch, ToolEntry
 
 # The first and the longest pause before asking again for an effect that another job is making.
 _LATER_S, _LATER_MAX_S = 0.25, 10.0
@@ -120,7 +121,8 @@ class EffectCall:
                 case EffectState.ABANDONED:
                     return abandoned(self.command.name)
                 case _:
-                    return Settled(self.result, recorded=self._recalled)
+                    # Committed. A failure says that the result was too large to be recorded.
+                    return Settled(self.result, self._failure, recorded=self._recalled)
 
     async def learn(self) -> None:
         """Resolve a doubt at the end of the job, when no branch waits for the result."""
@@ -158,7 +160,7 @@ class EffectCall:
                 self.settle_open("the call was ended before its outcome was recorded")
                 execution.tool_closed(self.path)
             if answer.outcome is AppendOutcome.RECORDED:
-                self._reuse(answer.result, answer.holder_job_id)
+                self._reuse(answer.result, answer.holder_job_id, much=answer.message == TOO_LARGE)
                 return
             if answer.outcome is AppendOutcome.SPENT:
                 self._key_spent(answer)
@@ -198,8 +200,9 @@ class EffectCall:
         self._open = False
         self.execution.started.pop(self.key, None)
 
-    def _committed(self, result: bytes) -> None:
+    def _committed(self, result: bytes, failure: e.Failure | None = None) -> None:
         self._closed()
+        self._failure = failure
         replay = self.execution.replay
         replay.outcomes += 1
         self.state, self.result, self.order = EffectState.COMMITTED, result, replay.outcomes
@@ -310,12 +313,8 @@ class EffectCall:
             self._entered = False
             await self._not_entered()
             return
-        if isinstance(returned, bytes):
-            execution.record(
-                e.EffectCommitted(self.path, self.key, returned, self.attempt, elapsed, at=execution.now())
-            )
-            metrics.EFFECTS.labels("committed").inc()
-            self._committed(returned)
+        if isinstance(returned, bytes | ReturnedTooMuch):
+            self._returned(returned, elapsed)
             return
         if returned.unchanged:
             self._raised = returned
@@ -325,6 +324,20 @@ class EffectCall:
         if not returned.unwritable:
             self._raised = returned
         await self._doubted(returned.reason)
+
+    def _returned(self, returned: bytes | ReturnedTooMuch, elapsed: timedelta) -> None:
+        execution, failure = self.execution, None
+        if isinstance(returned, ReturnedTooMuch):
+            result = json.dumps({"bytes": returned.size, "sha256": returned.sha256}).encode()
+            failure = too_large(self.command.name, result)
+        else:
+            result = returned
+        much = failure is not None
+        execution.record(
+            e.EffectCommitted(self.path, self.key, result, self.attempt, elapsed, too_large=much, at=execution.now())
+        )
+        metrics.EFFECTS.labels("committed").inc()
+        self._committed(result, failure)
 
     async def _not_entered(self) -> None:
         """The call was withdrawn before its turn came, or the lease was over then. That is no attempt."""
@@ -349,17 +362,18 @@ class EffectCall:
         metrics.EFFECTS.labels("failed").inc()
         metrics.STEPS.labels("permanent_failure" if self._retry_at is None else "retryable").inc()
 
-    def _reuse(self, result: bytes, job_id: str) -> None:
+    def _reuse(self, result: bytes, job_id: str, *, much: bool = False) -> None:
         """Record and return the result of the job that has already made this effect."""
         execution, command = self.execution, self.command
         execution.record(
             e.EffectCommitted(
-                self.path, self.key, result, 1, timedelta(0), job_id, command.name, command.arguments,
+                self.path, self.key, result, 1, timedelta(0), job_id, command.name, command.arguments, much,
                 at=execution.now(),
             )
         )  # fmt: skip
         metrics.EFFECTS.labels("recorded").inc()
         self.state, self.result = EffectState.COMMITTED, result
+        self._failure = too_large(command.name, result) if much else None
 
     def _key_spent(self, answer: Answer) -> None:
         """The key is used up: the ledger will never permit it again. No intent was recorded, so the failure is recorded

@@ -21,7 +21,7 @@ from aetheris_engine.chain_writer import ChainWriter
 from aetheris_engine.core import lifecycle
 from aetheris_engine.core.lifecycle import Lifecycle
 from aetheris_engine.core.waits import Ending, InboxEntry, Wait, Waits
-from aetheris_engine.host import HostFor, Raised
+from aetheris_engine.host import HostFor, Raised, ReturnedTooMuch
 from aetheris_engine.ports import Assignment, LateOutcome, Services
 from aetheris_engine.progress import ProgressReports
 from aetheris_engine.resolutions import Resolutions
@@ -139,10 +139,10 @@ class Execution:
     def say(self, fraction: float | None, note: str) -> None:
         self._progress.say(fraction, note)
 
-    def returned_late(self, key: str, lease: int, ended: bytes | Raised) -> None:
+    def returned_late(self, key: str, lease: int, ended: bytes | Raised | ReturnedTooMuch) -> None:
         if isinstance(ended, bytes):
             late = LateOutcome(self.assignment.tenant, self.job_id, key, lease, ended)
-        elif ended.unchanged:
+        elif isinstance(ended, Raised) and ended.unchanged:
             late = LateOutcome(self.assignment.tenant, self.job_id, key, lease, failure=ended.failure)
         else:
             return

@@ -35,6 +35,14 @@ class Raised:
 
 
 @dataclass(frozen=True, slots=True)
+class ReturnedTooMuch:
+    """A tool returned a value that is too large to be recorded. The effect has happened."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotEntered:
     """The code was not entered and will not be: its call was withdrawn, or the lease was over before its turn came."""
 
@@ -87,7 +95,7 @@ class HostedJob(Protocol):
     def say(self, fraction: float | None, note: str) -> None:
         """Report the progress of the running code. May be called from any thread."""
 
-    def returned_late(self, key: str, lease: int, ended: bytes | Raised) -> None:
+    def returned_late(self, key: str, lease: int, ended: bytes | Raised | ReturnedTooMuch) -> None:
         """Called when code that was left behind after a time-out has ended after all."""
 
 
@@ -95,7 +103,7 @@ class Host(Protocol):
     async def step(self, command: RunStep, path: str, attempt: int) -> bytes | Raised | NotEntered:
         """Run a step's code once."""
 
-    async def tool(self, command: CallTool, entry: ToolEntry) -> bytes | Raised | NotEntered:
+    async def tool(self, command: CallTool, entry: ToolEntry) -> bytes | Raised | ReturnedTooMuch | NotEntered:
         """Enter a tool once."""
 
     def withdraw(self) -> None:

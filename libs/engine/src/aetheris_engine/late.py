@@ -18,7 +18,7 @@ def late_outcomes(assignment: Assignment, lease: int, unwritten: Iterable[e.Even
     changes leases while a tool is running."""
     for event in unwritten:
         match event:
-            case e.EffectCommitted(key=key, result=result, recorded_job_id=""):
+            case e.EffectCommitted(key=key, result=result, recorded_job_id="", too_large=False):
                 yield LateOutcome(assignment.tenant, assignment.job_id, key, lease, result)
             case e.EffectFailed(key=key, failure=failure):
                 yield LateOutcome(assignment.tenant, assignment.job_id, key, lease, failure=failure)

@@ -14,6 +14,9 @@ from uuid import UUID
 
 from aetheris_journal.effect import Change
 
+# The message of the answer RECORDED where the result is too large to be recorded.
+TOO_LARGE = "too large"
+
 
 class AppendOutcome(IntEnum):
     """What the ledger decided about an append. The numbers are sent: `Appended.Decision` in ledger.proto."""
@@ -69,7 +72,8 @@ class Answer:
     # With RECORDED, IN_FLIGHT, IN_DOUBT and SPENT: the effect in the way, and the job that owns it.
     key: str = ""
     holder_job_id: str = ""
-    # With REFUSED and UNAVAILABLE, the reason; with SPENT, the state of the effect, or the digests of other arguments.
+    # With RECORDED, TOO_LARGE if `result` says only the size and the digest. With REFUSED and UNAVAILABLE, the reason;
+    # with SPENT, the state of the effect, or the digests of other arguments.
     message: str = ""
     # The ledger's own, not sent, with APPENDED: when the commit was stored, and whether this call stored it.
     time_us: int = 0

@@ -357,6 +357,21 @@ def abandoned(tool: str) -> Settled:
     return Settled(failure=Failure(ABANDONED, f"nobody knows whether {tool} happened, and it was given up on"))
 
 
+# The class of the failure of a tool whose result is too large to be recorded.
+TOO_LARGE = "aetheris.errors:ResultTooLarge"
+
+
+def too_large(tool: str, told: bytes) -> Failure:
+    """What the agent gets instead of such a result. `told` is recorded in the result's place."""
+    # An agent can catch this text and record it, and a replay compares it: it never changes.
+    size = json.loads(told)
+    return Failure(
+        TOO_LARGE,
+        f"{tool} happened, but its result has {size['bytes']} bytes of JSON, which is too large to be recorded "
+        f"(SHA-256 {size['sha256']})",
+    )
+
+
 class Settler(Protocol):
     """Answers one program's commands."""
 

@@ -130,6 +130,8 @@ class EffectCommitted(Event):
     recorded_job_id: str = ""
     name: str = ""
     arguments: bytes = b""
+    # The result is too large to be recorded; `result` says its size and its digest.
+    too_large: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from aetheris_journal import events as e
-from aetheris_journal.commands import CANCEL, DEADLINE, MAP, RACE, cancelled_branch
+from aetheris_journal.commands import CANCEL, DEADLINE, MAP, RACE, cancelled_branch, too_large
 from aetheris_journal.effect import EffectState, is_business_key
 from aetheris_journal.path import ASIDE, CHANGE, COMPENSATION, branch_of, place_of
 from aetheris_journal.unused import Unused
@@ -67,6 +67,7 @@ class EffectRecord:
     state: EffectState
     attempt: int
     result: bytes = b""
+    # What the agent gets instead of a result. An effect that is committed has one if its result was too large.
     failure: e.Failure | None = None
     # With a failure: when the next attempt begins; None where this one was the last.
     retry_at: datetime | None = None
@@ -401,11 +402,13 @@ class Replay:
                 self._put_effect(path, begun)
             case e.EffectCommitted(path=path, recorded_job_id=str(other)) if other:
                 reused = EffectRecord(
-                    event.name, event.arguments, event.key, EffectState.COMMITTED, event.attempt, event.result
-                )
+                    event.name, event.arguments, event.key, EffectState.COMMITTED, event.attempt, event.result,
+                    too_large(event.name, event.result) if event.too_large else None,
+                )  # fmt: skip
                 self.unused.put(path, reused)
             case e.EffectCommitted(path=path):
-                self._change(path, state=EffectState.COMMITTED, result=event.result)
+                failure = too_large(self._tool_at(path), event.result) if event.too_large else None
+                self._change(path, state=EffectState.COMMITTED, result=event.result, failure=failure)
             case e.EffectFailed(path=path):
                 self._change(path, state=EffectState.FAILED, failure=event.failure, retry_at=event.retry_at)
             case e.EffectInDoubt(path=path):
@@ -470,6 +473,10 @@ class Replay:
             order = self.outcomes = self.outcomes + 1
         changed = replace(record, state=state, result=result, failure=failure, retry_at=retry_at, order=order)
         self._put_effect(path, changed)
+
+    def _tool_at(self, path: str) -> str:
+        record = self.unused.get(path)
+        return record.name if isinstance(record, EffectRecord) else ""
 
     def _undone(self, path: str) -> None:
         """Note that the effect was taken back or abandoned. The call that did it is no command of the program, so its

@@ -18,6 +18,10 @@ class ValueRefused(AetherisError):
     """A value cannot be recorded: it is not JSON, or it is too large."""
 
 
+class ResultTooLarge(AetherisError):
+    """A tool happened, and what it returned is too large to be recorded. The message says its size and its digest."""
+
+
 class StepFailed(AetherisError):
     """A step or tool raised an error whose class cannot be restored from the record.
 

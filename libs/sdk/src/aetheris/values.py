@@ -14,6 +14,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, get_type_hints, is_typeddict
 from uuid import UUID
 
@@ -37,6 +38,14 @@ _canonical = json.JSONEncoder(
 ).encode
 
 
+class ValueTooLarge(ValueRefused):
+    """The value can be written, and has more bytes than a record takes."""
+
+    def __init__(self, message: str, data: bytes) -> None:
+        super().__init__(message)
+        self.size, self.sha256 = len(data), sha256(data).hexdigest()
+
+
 def canonical(value: object, what: str = "a value", *, bytes_max: int = VALUE_BYTES_MAX) -> bytes:
     """One JSON text for equal values: sorted keys, sorted sets, no space, no NaN."""
     if value is None:
@@ -47,7 +56,7 @@ def canonical(value: object, what: str = "a value", *, bytes_max: int = VALUE_BY
     except (TypeError, ValueError, UnicodeEncodeError, PydanticSerializationError, RecursionError) as error:
         raise ValueRefused(f"{what} cannot be recorded as JSON: {error}") from error
     if len(data) > bytes_max:
-        raise ValueRefused(f"{what} is {len(data):,} bytes of JSON; the most is {bytes_max:,}")
+        raise ValueTooLarge(f"{what} is {len(data):,} bytes of JSON; the most is {bytes_max:,}", data)
     return data if sets.written == before else WithSets(data)
 
 

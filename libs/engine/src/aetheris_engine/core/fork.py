@@ -123,7 +123,10 @@ def history(fork: Fork, job: UUID, source: Iterable[tuple[int, Sequence[e.Event]
 
 
 def _result(call: _Call) -> bytes | None:
-    return call.outcome.result if isinstance(call.outcome, e.EffectCommitted) and not call.unknown else None
+    match call.outcome:
+        case e.EffectCommitted(result=result, too_large=False) if not call.unknown:
+            return result
+    return None
 
 
 def _split(fork: Fork, source: Iterable[tuple[int, Sequence[e.Event]]]) -> tuple[list[e.Event], list[e.Event]]:

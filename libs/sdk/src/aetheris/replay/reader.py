@@ -111,7 +111,9 @@ class ReplayReader(SceneSettler):
             await self._scene.rest(path, f"the outcome of {record}")
         if record.state is EffectState.ABANDONED:
             return c.abandoned(command.name)
-        return Settled(record.result, record.failure if failed else None, recorded=True)
+        # An effect that is committed has a failure if its result was too large to be recorded.
+        given = record.failure if failed or record.state in _SETTLED else None
+        return Settled(record.result, given, recorded=True)
 
     async def _wait(self, path: str, asked: WaitRecord, span: timedelta | None = None) -> Settled:
         if self._scene.too_long(span):

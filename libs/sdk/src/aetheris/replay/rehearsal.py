@@ -210,7 +210,8 @@ class Rehearsal(SceneSettler):
             await self._missing(path, asked, f"--answer '{asked.name}=…'")
         if found.state is EffectState.ABANDONED:
             return c.abandoned(command.name)
-        return Settled(found.result, found.failure if found.state is EffectState.FAILED else None)
+        # An effect that is committed has a failure if its result was too large to be recorded.
+        return Settled(found.result, found.failure)
 
     async def _wait(self, path: str, asked: WaitRecord, span: timedelta | None = None) -> Settled:
         if self._scene.too_long(span):

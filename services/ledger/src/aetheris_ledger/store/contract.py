@@ -12,10 +12,11 @@ from hashlib import sha256
 from typing import Protocol
 from uuid import UUID
 
-from aetheris_journal.append import Answer, Append, AppendOutcome
+from aetheris_journal.append import TOO_LARGE, Answer, Append, AppendOutcome
 from aetheris_journal.chain import Commit
 from aetheris_journal.codec import decode
 from aetheris_journal.effect import EffectResolution, EffectState
+from aetheris_journal.events import EffectCommitted
 
 from aetheris_ledger.core.audit import result_of
 from aetheris_ledger.core.effect import Effect
@@ -133,16 +134,23 @@ def with_result(answer: Answer, effect: Effect, body: bytes | None) -> Answer:
             message=f"effect {effect.key!r} is committed, but commit {effect.outcome_seq} of job {effect.job} does not "
             "hold its result: verify that job",
         )
-    answer.result = result
+    answer.result, much = result
+    if much:
+        answer.message = TOO_LARGE
     return answer
 
 
-def _result(effect: Effect, body: bytes | None) -> bytes | None:
+def _result(effect: Effect, body: bytes | None) -> tuple[bytes, bool] | None:
+    """The result, and whether it says only the size and the digest of one that is too large."""
     if body is None:
         return None
     try:
         events = decode(body)
     except ValueError:
         return None
-    found = [result for event in events if (result := result_of(event, effect.key)) is not None]
-    return found[-1] if found and sha256(found[-1]).digest() == effect.result_digest else None
+    found = [
+        (result, isinstance(event, EffectCommitted) and event.too_large)
+        for event in events
+        if (result := result_of(event, effect.key)) is not None
+    ]
+    return found[-1] if found and sha256(found[-1][0]).digest() == effect.result_digest else None

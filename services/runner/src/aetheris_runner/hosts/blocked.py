@@ -15,6 +15,7 @@ from aetheris_engine.host import (
     HostFor,
     NotEntered,
     Raised,
+    ReturnedTooMuch,
     ToolEntry,
 )
 from aetheris_journal.commands import CallTool, RunStep
@@ -36,7 +37,7 @@ class _AfterBlocking:
             return Raised(self._blocked.failure, final=self._blocked.final)
         return await self._host.step(command, path, attempt)
 
-    async def tool(self, command: CallTool, entry: ToolEntry) -> bytes | Raised | NotEntered:
+    async def tool(self, command: CallTool, entry: ToolEntry) -> bytes | Raised | ReturnedTooMuch | NotEntered:
         return await self._host.tool(command, entry)
 
     def withdraw(self) -> None:

@@ -32,9 +32,9 @@ from aetheris.outcomes import DidNotHappen, Effect, Happened, StepInHand, effect
 from aetheris.progress import pulse_in_hand
 from aetheris.retry import asked_pause
 from aetheris.threads import WITHDRAWN, Threads, Withdrawn, threads
-from aetheris.values import canonical
+from aetheris.values import ValueTooLarge, canonical
 from aetheris_engine import host
-from aetheris_engine.host import HostedJob, Raised, ToolEntry
+from aetheris_engine.host import HostedJob, Raised, ReturnedTooMuch, ToolEntry
 from aetheris_journal.commands import CallTool, RunStep
 
 from aetheris_runner.hosts.calls import CodeCall, CoroutineCall, Ended, InsideTools, ThreadCall
@@ -94,7 +94,7 @@ class PythonHost:
             enclosing_step.reset(entered)
             current.reset(outside)
 
-    async def tool(self, command: CallTool, entry: ToolEntry) -> bytes | Raised | host.NotEntered:
+    async def tool(self, command: CallTool, entry: ToolEntry) -> bytes | Raised | ReturnedTooMuch | host.NotEntered:
         code: Code = command.code
         tool = code.definition
         assert isinstance(tool, ToolDefinition)
@@ -231,7 +231,7 @@ class PythonHost:
             self._job.returned_late(entry.key, entry.lease, _brought(tool, ended))
 
 
-def _brought(tool: Executed[Any], ended: Returned[Any] | Threw) -> bytes | Raised:
+def _brought(tool: Executed[Any], ended: Returned[Any] | Threw) -> bytes | Raised | ReturnedTooMuch:
     """A tool's outcome. A result that cannot be written is no error of the tool, whatever its writing raised: the tool
     has acted."""
     if isinstance(ended, Threw):
@@ -239,6 +239,8 @@ def _brought(tool: Executed[Any], ended: Returned[Any] | Threw) -> bytes | Raise
     written = contained(tool.signature.result.write, ended.value)
     if isinstance(written, Returned):
         return written.value
+    if isinstance(written.error, ValueTooLarge):
+        return ReturnedTooMuch(written.error.size, written.error.sha256)
     failure = described(written.error)
     return Raised(failure, f"it returned, but {said(written.error)}", unwritable=True, cause=written.error)
 

@@ -197,7 +197,7 @@ class EffectStarted(_message.Message):
     def __init__(self, path: _Optional[str] = ..., name: _Optional[str] = ..., arguments: _Optional[bytes] = ..., key: _Optional[str] = ..., attempt: _Optional[int] = ..., compensate: _Optional[str] = ...) -> None: ...
 
 class EffectCommitted(_message.Message):
-    __slots__ = ("path", "key", "result", "attempt", "elapsed", "recorded_job_id", "name", "arguments")
+    __slots__ = ("path", "key", "result", "attempt", "elapsed", "recorded_job_id", "name", "arguments", "too_large")
     PATH_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
@@ -206,6 +206,7 @@ class EffectCommitted(_message.Message):
     RECORDED_JOB_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    TOO_LARGE_FIELD_NUMBER: _ClassVar[int]
     path: str
     key: str
     result: bytes
@@ -214,7 +215,8 @@ class EffectCommitted(_message.Message):
     recorded_job_id: str
     name: str
     arguments: bytes
-    def __init__(self, path: _Optional[str] = ..., key: _Optional[str] = ..., result: _Optional[bytes] = ..., attempt: _Optional[int] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., recorded_job_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments: _Optional[bytes] = ...) -> None: ...
+    too_large: bool
+    def __init__(self, path: _Optional[str] = ..., key: _Optional[str] = ..., result: _Optional[bytes] = ..., attempt: _Optional[int] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., recorded_job_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments: _Optional[bytes] = ..., too_large: _Optional[bool] = ...) -> None: ...
 
 class EffectFailed(_message.Message):
     __slots__ = ("path", "key", "failure", "attempt", "elapsed", "retry_time")
