@@ -88,6 +88,9 @@ class Job(Shape):
     fork: Fork | None = Field(None, description="Where its history comes from, if it is a fork.")
     progress: Progress | None = Field(None, description="How far it is, as its running step reports it.")
     idempotency_key: str | None = None
+    version: str | None = Field(None, description="The version of the agent's code that held it last.")
+    wants_version: str | None = Field(None, description="The only version that may hold it.")
+    retried_as_job_id: str | None = Field(None, description="The fork that goes on in its place.")
     deadline: datetime | None = None
     start_after: datetime | None = Field(None, description="No runner starts it before this moment.")
     links: JobLinks = Field(default_factory=JobLinks)
@@ -147,7 +150,7 @@ class TerminateBody(Body):
 
 
 class EmptyBody(Body):
-    """For orders that need no words: pause, resume, requeue."""
+    """For orders that need no words: pause, resume, requeue, retry."""
 
 
 class ForkBody(Body):

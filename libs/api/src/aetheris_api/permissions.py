@@ -17,7 +17,7 @@ class Permission(StrEnum):
     JOBS_SUBMIT = "jobs.submit"
     # See jobs, their records, traces and stuck jobs.
     JOBS_READ = "jobs.read"
-    # Cancel, terminate, pause, resume, requeue and fork jobs.
+    # Cancel, terminate, pause, resume, requeue, retry and fork jobs.
     JOBS_OPERATE = "jobs.operate"
     # Send signals and messages to jobs.
     INBOX_SEND = "inbox.send"

@@ -42,8 +42,10 @@ PUBLIC_METHODS: Mapping[str, Permission] = MappingProxyType(
             "CompleteToken": Permission.PUBLIC,
             "RequeueJob": Permission.JOBS_OPERATE,
             "ForkJob": Permission.JOBS_OPERATE,
+            "RetryJob": Permission.JOBS_OPERATE,
             "ListStuck": Permission.JOBS_READ,
             "ListRunners": Permission.RUNNERS_READ,
+            "ListDeployments": Permission.RUNNERS_READ,
         },
     )
 )

@@ -17,6 +17,7 @@ class Runner(Shape):
     held: int
     lease_until: datetime | None
     draining: bool
+    versions: dict[str, str] = Field(default_factory=dict, description="The version of each agent, as far as named.")
 
 
 class RunnerPage(Shape):
@@ -33,3 +34,18 @@ class Agent(Shape):
 
 class AgentList(Shape):
     agents: list[Agent]
+
+
+class Deployment(Shape):
+    """A version of an agent that a runner offers or an open job was held by."""
+
+    agent: str
+    version: str = Field(description="Empty for jobs that no version has held, and for runners that name none.")
+    runners: int
+    open_jobs: int = Field(description="Open jobs that this version held last. Counting stops at 10,000.")
+    wanted_by_jobs: int = Field(description="Of these, the jobs that only this version may hold.")
+
+
+class DeploymentPage(Shape):
+    deployments: list[Deployment]
+    next_cursor: str | None = None

@@ -46,9 +46,11 @@ app.command()(jobs.terminate)
 app.command()(jobs.pause)
 app.command()(jobs.resume)
 app.command()(operate.requeue)
+app.command()(operate.retry)
 app.command()(operate.fork)
 app.command()(operate.stuck)
 app.command()(jobs.runners)
+app.command()(operate.deployments)
 
 
 def _version(asked: bool) -> None:

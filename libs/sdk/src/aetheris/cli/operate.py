@@ -1,4 +1,4 @@
-"""Commands of operators: stuck, requeue, fork."""
+"""Commands of operators: stuck, requeue, retry, fork, deployments."""
 
 from __future__ import annotations
 
@@ -40,6 +40,44 @@ def requeue(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None
         output.show_json(found)
     else:
         output.say(f"job {found.id} goes on; `aetheris trace {found.id} --follow` shows its steps")
+
+
+def retry(job: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+    """Let a parked job go on, or fork a failed one before the step that failed; prints the id of the job that goes
+    on."""
+    made = connected(url).retry(job)
+    if as_json:
+        output.show_json(made)
+        return
+    output.say(made.id)
+    if sys.stdout.isatty():
+        text = f"It goes on: aetheris trace {made.id} --follow"
+        output.say(text if made.id == job else f"A fork goes on in its place: aetheris trace {made.id} --follow")
+
+
+def deployments(
+    agent: Annotated[str, typer.Option(help="Only this agent's.")] = "",
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """The versions of agents: which runners offer them, and how many open jobs they have."""
+    found = connected(url).deployments(agent=agent)
+    if as_json:
+        output.show_json(found)
+    elif found:
+        rows = [
+            [
+                output.cell(each.agent),
+                output.cell(each.version or "-"),
+                output.cell(str(each.runners), "green" if each.runners else "red"),
+                output.cell(str(each.open_jobs)),
+                output.cell(str(each.wanted_by_jobs), "red" if each.wanted_by_jobs and not each.runners else ""),
+            ]
+            for each in found
+        ]
+        output.show(("agent", "version", "runners", "open jobs", "only this version"), rows)
+    else:
+        output.complain("no runner is connected and no job is open")
 
 
 def fork(

@@ -200,6 +200,10 @@ def fork(
     return _post(routes.FORK_JOB, job_shapes.AcceptedJob, body, patience_s=20, job_id=job_id)
 
 
+def retry(job_id: str) -> Call[job_shapes.AcceptedJob]:
+    return _post(routes.RETRY_JOB, job_shapes.AcceptedJob, _body(job_shapes.EmptyBody), patience_s=20, job_id=job_id)
+
+
 def approvals(
     state: str | Sequence[str], approver: str, job_id: str, limit: int, cursor: str | None
 ) -> Call[approval_shapes.ApprovalPage]:
@@ -249,6 +253,11 @@ def effects(state: str, job_id: str, limit: int, cursor: str | None) -> Call[eff
 
 def runners() -> Call[runner_shapes.RunnerPage]:
     return _get(routes.LIST_RUNNERS, runner_shapes.RunnerPage, params={"limit": PAGE})
+
+
+def deployments(agent: str, limit: int, cursor: str | None) -> Call[runner_shapes.DeploymentPage]:
+    params = _given(agent=agent, cursor=cursor) | {"limit": min(limit, PAGE)}
+    return _get(routes.LIST_DEPLOYMENTS, runner_shapes.DeploymentPage, params=params)
 
 
 def agents() -> Call[runner_shapes.AgentList]:

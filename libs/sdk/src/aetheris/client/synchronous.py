@@ -17,7 +17,7 @@ from aetheris_api.health import Health
 from aetheris_api.inbox import MessageAnswer, SignalAnswer
 from aetheris_api.jobs import AcceptedJob, Job, StuckJob
 from aetheris_api.record import Event, StoredCommit, Verification
-from aetheris_api.runners import Agent, Runner
+from aetheris_api.runners import Agent, Deployment, Runner
 from aetheris_api.tokens import TokenAnswer
 from aetheris_api.trace import Trace
 from pydantic import BaseModel
@@ -153,6 +153,11 @@ class Client:
         result, asks a person ("ask") or refuses ("block")."""
         return self._call(calls.fork(job_id, at, before, effects, idempotency_key))
 
+    def retry(self, job_id: str) -> AcceptedJob:
+        """Let a parked job go on under its id, or a failed one as a fork from before the step that failed. Retrying a
+        failed job again gives the same fork."""
+        return self._call(calls.retry(job_id))
+
     # The job's inbox.
 
     def signal(self, job_id: str, key: str, payload: Any = None) -> SignalAnswer:
@@ -283,6 +288,18 @@ class Client:
 
     def runners(self) -> list[Runner]:
         return self._call(calls.runners()).runners
+
+    def deployments(self, *, agent: str = "", limit: int = 1_000) -> list[Deployment]:
+        """The versions of agents, with the runners that offer each and your open jobs of each."""
+        found: list[Deployment] = []
+        cursor: str | None = None
+        while len(found) < limit:
+            page = self._call(calls.deployments(agent, limit - len(found), cursor))
+            found += page.deployments
+            cursor = page.next_cursor
+            if not cursor:
+                break
+        return found
 
     def stuck(self) -> list[StuckJob]:
         return self._call(calls.stuck()).jobs

@@ -466,6 +466,20 @@ class ForkJobResponse(_message.Message):
     created: bool
     def __init__(self, job: _Optional[_Union[_scheduler_pb2.Job, _Mapping]] = ..., created: _Optional[bool] = ...) -> None: ...
 
+class RetryJobRequest(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class RetryJobResponse(_message.Message):
+    __slots__ = ("job", "created")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    job: _scheduler_pb2.Job
+    created: bool
+    def __init__(self, job: _Optional[_Union[_scheduler_pb2.Job, _Mapping]] = ..., created: _Optional[bool] = ...) -> None: ...
+
 class ListStuckRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -497,3 +511,21 @@ class ListRunnersResponse(_message.Message):
     runners: _containers.RepeatedCompositeFieldContainer[_scheduler_pb2.Runner]
     next_page_token: str
     def __init__(self, runners: _Optional[_Iterable[_Union[_scheduler_pb2.Runner, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListDeploymentsRequest(_message.Message):
+    __slots__ = ("agent", "page_size", "page_token")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    page_size: int
+    page_token: str
+    def __init__(self, agent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListDeploymentsResponse(_message.Message):
+    __slots__ = ("deployments", "next_page_token")
+    DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    deployments: _containers.RepeatedCompositeFieldContainer[_scheduler_pb2.Deployment]
+    next_page_token: str
+    def __init__(self, deployments: _Optional[_Iterable[_Union[_scheduler_pb2.Deployment, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

@@ -140,6 +140,11 @@ class GatewayStub:
                 request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ForkJobRequest.SerializeToString,
                 response_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ForkJobResponse.FromString,
                 _registered_method=True)
+        self.RetryJob = channel.unary_unary(
+                '/aetheris.gateway.v1.Gateway/RetryJob',
+                request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.RetryJobRequest.SerializeToString,
+                response_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.RetryJobResponse.FromString,
+                _registered_method=True)
         self.ListStuck = channel.unary_unary(
                 '/aetheris.gateway.v1.Gateway/ListStuck',
                 request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListStuckRequest.SerializeToString,
@@ -149,6 +154,11 @@ class GatewayStub:
                 '/aetheris.gateway.v1.Gateway/ListRunners',
                 request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListRunnersRequest.SerializeToString,
                 response_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListRunnersResponse.FromString,
+                _registered_method=True)
+        self.ListDeployments = channel.unary_unary(
+                '/aetheris.gateway.v1.Gateway/ListDeployments',
+                request_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListDeploymentsRequest.SerializeToString,
+                response_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListDeploymentsResponse.FromString,
                 _registered_method=True)
 
 
@@ -348,6 +358,16 @@ class GatewayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RetryJob(self, request, context):
+        """RetryJob lets a job go on that is parked for an operator, under its id; or forks a failed job before the step that
+        failed, and then the source and the fork name each other. Retrying a failed job again returns the same fork.
+
+        NOT_FOUND / NOT_FOUND: no such job. FAILED_PRECONDITION / CONFLICT: it is neither parked nor failed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListStuck(self, request, context):
         """ListStuck lists jobs that do not continue without help, with the cause and the remedy, a page at a time.
         """
@@ -357,6 +377,14 @@ class GatewayServicer:
 
     def ListRunners(self, request, context):
         """ListRunners lists the runners that are connected, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeployments(self, request, context):
+        """ListDeployments lists the versions of agents: the runners that offer each, and the caller's open jobs of each, a page
+        at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -470,6 +498,11 @@ def add_GatewayServicer_to_server(servicer, server):
                     request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ForkJobRequest.FromString,
                     response_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ForkJobResponse.SerializeToString,
             ),
+            'RetryJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryJob,
+                    request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.RetryJobRequest.FromString,
+                    response_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.RetryJobResponse.SerializeToString,
+            ),
             'ListStuck': grpc.unary_unary_rpc_method_handler(
                     servicer.ListStuck,
                     request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListStuckRequest.FromString,
@@ -479,6 +512,11 @@ def add_GatewayServicer_to_server(servicer, server):
                     servicer.ListRunners,
                     request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListRunnersRequest.FromString,
                     response_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListRunnersResponse.SerializeToString,
+            ),
+            'ListDeployments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeployments,
+                    request_deserializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListDeploymentsRequest.FromString,
+                    response_serializer=aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListDeploymentsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1060,6 +1098,33 @@ class Gateway:
             _registered_method=True)
 
     @staticmethod
+    def RetryJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.gateway.v1.Gateway/RetryJob',
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.RetryJobRequest.SerializeToString,
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.RetryJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListStuck(request,
             target,
             options=(),
@@ -1103,6 +1168,33 @@ class Gateway:
             '/aetheris.gateway.v1.Gateway/ListRunners',
             aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListRunnersRequest.SerializeToString,
             aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListRunnersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeployments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aetheris.gateway.v1.Gateway/ListDeployments',
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListDeploymentsRequest.SerializeToString,
+            aetheris_dot_gateway_dot_v1_dot_gateway__pb2.ListDeploymentsResponse.FromString,
             options,
             channel_credentials,
             insecure,
