@@ -195,6 +195,23 @@ async def test_a_record_is_verified(world, aetheris, tmp_path):
     assert "commit 1" in exported.err
 
 
+async def test_the_deployments_are_listed(world, aetheris):
+    nothing = await aetheris("deployments")
+    async with Hand(world, "default", offers=[{"agent": "default", "version": "v1"}]) as hand:
+        await aetheris("submit", "default", "hi")
+        job = await hand.take()
+        listed = await aetheris("deployments")
+        as_json = json.loads((await aetheris("deployments", "--agent", "default", "--json")).out)
+        [runner] = json.loads((await aetheris("runners", "--json")).out)
+        shown = json.loads((await aetheris("jobs", "show", job.job_id, "--json")).out)
+
+    assert "no runner is connected" in nothing.err
+    assert "v1" in listed.out
+    assert as_json == [{"agent": "default", "version": "v1", "runners": 1, "open_jobs": 1, "wanted_by_jobs": 0}]
+    assert runner["versions"] == {"default": "v1"}
+    assert (shown["version"], shown["wants_version"]) == ("v1", None)
+
+
 async def test_a_job_is_terminated_by_any_runner(world, aetheris):
     job_id = (await aetheris("submit", "retired", "hi")).out.strip()
     async with Hand(world, "other", features=ENDS_ANY) as hand:

@@ -41,6 +41,7 @@ VALID: dict[str, dict[str, Any]] = {
     "/api/jobs/{job_id}/resume": {},
     "/api/jobs/{job_id}/requeue": {},
     "/api/jobs/{job_id}/terminate": {"reason": "r"},
+    "/api/jobs/{job_id}/retry": {},
     "/api/jobs/{job_id}/fork": {"at_seq": 1, "effects": "ask", "idempotency_key": "k"},
     "/api/effects/{key}/resolve": {"verdict": "committed", "result": 1, "note": "seen"},
     "/api/approvals/{approval_id}/approve": {"comment": "fine"},

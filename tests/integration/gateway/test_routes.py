@@ -438,8 +438,18 @@ async def test_openapi_describes_every_route_and_the_page_shows_it(world, http):
         "resume",
         "requeue",
         "fork",
+        "retry",
     ]
-    house = ["health", "agents", "runners", "effects", "observability/stuck", "jobs", "agents/{agent_id}/message"]
+    house = [
+        "health",
+        "agents",
+        "runners",
+        "effects",
+        "deployments",
+        "observability/stuck",
+        "jobs",
+        "agents/{agent_id}/message",
+    ]
     assert set(spec["paths"]) == {
         "/metrics",
         *(f"/api/{name}" for name in house),

@@ -161,6 +161,9 @@ class StandIn(scheduler_pb2_grpc.SchedulerServicer):
     async def Stuck(self, request: pb.StuckRequest, context: Any) -> pb.StuckResponse:
         return self.stuck
 
+    async def Deployments(self, request: pb.DeploymentsRequest, context: Any) -> pb.DeploymentsResponse:
+        return pb.DeploymentsResponse()
+
     async def Runners(self, request: pb.RunnersRequest, context: Any) -> pb.RunnersResponse:
         return self.runners
 

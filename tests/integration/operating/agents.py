@@ -6,7 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from aetheris import EffectBlocked, agent, current_effect, signal, tool
+from aetheris import EffectBlocked, Permanent, agent, current_effect, signal, step, tool
 
 FOLDER = Path(os.environ["OPERATING_FOLDER"])
 
@@ -78,6 +78,19 @@ async def hang(name: str, *, idempotency_key: str) -> None:
 async def hangs(name: str) -> None:
     await buy(name)
     await hang(name)
+
+
+@step
+async def shaky(name: str) -> str:
+    if not (FOLDER / "mended").exists():
+        raise Permanent("not mended yet")
+    return "mended"
+
+
+@agent("shaky")
+async def shaky_agent(name: str) -> list[str]:
+    paid = await pay(name)
+    return [paid, await shaky(name)]
 
 
 # Once this file is there, the agent is retired: a runner that starts then does not have it.

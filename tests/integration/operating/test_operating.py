@@ -167,6 +167,32 @@ async def test_a_fork_of_a_job_that_goes_on_shares_what_was_done_and_nothing_els
     assert (calls(suite, "pay going"), calls(suite, "mail going")) == (1, 2)
 
 
+async def test_a_failed_job_is_retried_as_a_fork_from_before_the_step_that_failed(suite: Suite, client: AsyncClient):
+    job = await client.submit("shaky", input={"args": ["retried"]})
+    with pytest.raises(JobFailed):
+        await client.wait(job.id, 20)
+    (suite.folder / "mended").touch()
+    fork = (await aetheris(suite, "retry", job.id)).strip()
+    again = await client.retry(job.id)
+    done = await client.wait(fork, 20)
+
+    assert again.id == fork != job.id
+    assert done.result == ["receipt 1", "mended"]
+    assert done.fork is not None
+    assert (done.fork.job_id, (await client.get(job.id)).retried_as_job_id) == (job.id, fork)
+    assert calls(suite, "pay retried") == 1
+
+
+async def test_a_parked_job_is_retried_under_its_id(suite: Suite, client: AsyncClient):
+    job, _ = await doubtful(client, "retry")
+    retried = await client.retry(job)
+    await until(lambda: parked(client, job))
+    with pytest.raises(ApiError, match="only a parked or a failed job"):
+        await client.retry((await client.submit("letters", input={"args": ["running"]})).id)
+
+    assert retried.id == job
+
+
 async def test_a10_a_misspelt_agents_job_is_ended_by_a_cancel(client: AsyncClient):
     job = await client.submit("letter", input={"args": ["misspelt"]})
     await client.cancel(job.id, "a typing error")

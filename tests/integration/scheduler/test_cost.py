@@ -93,6 +93,8 @@ async def _reads_by_index(world: PostgresWorld, *, generic: bool) -> None:
         "claim": (sessions * 20, [runner.stream] * 20, ["agent-1"], None, 20, sessions, "{}", ["acme"], [1], *LANES),
         "claim_alone": (runner.session, runner.stream, ["agent-1"], None, "{}"),
         "serve_versions": ("x", 100),
+        "deployments": ("acme", "", "", "", 100),
+        "link_retries": (ids, ids, texts),
         "suspect": (runner.session, ids),
         "claim_ending": (sessions * 20, [runner.stream] * 20, 20, sessions),
         "take_terminating": (5.0, 100),

@@ -6,8 +6,8 @@ from collections import Counter
 from datetime import timedelta
 
 from aetheris_scheduler.core.claim import Claim
-from aetheris_scheduler.core.job import JobState
-from aetheris_scheduler.core.lifecycle import Cancel, Park, Release, Requeue, Wake
+from aetheris_scheduler.core.job import Fork, JobState
+from aetheris_scheduler.core.lifecycle import Cancel, End, Park, Release, Requeue, Wake
 from aetheris_scheduler.store.tick import Tick
 
 from .conftest import World
@@ -215,3 +215,42 @@ async def test_a_wait_before_a_start_is_no_wait_in_the_lane(world: World) -> Non
 
     assert await world.claim(await world.runner()) == []
     assert (await world.job(early)).state is JobState.PARKED
+
+
+async def test_the_deployments_are_the_versions_with_their_runners_and_open_jobs(world: World) -> None:
+    old, new = await world.runner(versions={"greeter": "v1"}), await world.runner(versions={"greeter": "v2"})
+    parked, held, done = [await world.leased(old) for _ in range(3)]
+    await world.says(old, parked, Park("signal"))
+    await world.says(old, done, End(JobState.COMPLETED))
+    wanting = await world.leased(new)
+    await world.says(new, wanting, Park("diverged", wants="v0"))
+    await world.submit(tenant="other", agent="b")
+    await world.store.drain(old.session)
+    found = await world.store.deployments("", "", ("", ""), 10)
+
+    assert [(one.agent, one.version, one.runners, one.open_jobs, one.wanted_by_jobs) for one in found] == [
+        ("*", "", 2, 0, 0),
+        ("b", "", 0, 1, 0),
+        ("greeter", "v0", 0, 1, 1),
+        ("greeter", "v1", 1, 2, 0),
+        ("greeter", "v2", 1, 0, 0),
+    ]
+    of_one = await world.store.deployments("acme", "greeter", ("greeter", "v0"), 1)
+    assert [(one.version, one.open_jobs) for one in of_one] == [("v1", 2)]
+    others = await world.store.deployments("other", "greeter", ("", ""), 10)
+    assert [(one.version, one.open_jobs) for one in others] == [("v1", 0), ("v2", 0)]
+    assert held.version == "v1"
+
+
+async def test_a_failed_job_names_the_fork_that_goes_on_in_its_place(world: World) -> None:
+    runner = await world.runner()
+    failed, running = await world.leased(runner), await world.leased(runner)
+    await world.says(runner, failed, End(JobState.FAILED))
+    made = await world.submit(fork=Fork(failed.id, 3, "reuse", "2", retry=True))
+    await world.submit(fork=Fork(failed.id, 3, "reuse", "2"))
+    await world.submit(fork=Fork(running.id, 3, "reuse", retry=True))
+    await world.submit(tenant="other", fork=Fork(failed.id, 3, "reuse", retry=True))
+
+    assert (await world.job(failed)).retried_as == made.id
+    assert (await world.job(running)).retried_as is None
+    assert (await world.job(made)).fork == Fork(failed.id, 3, "reuse", "2", retry=True)

@@ -83,3 +83,34 @@ def test_after_a_checkpoint_the_paths_are_those_of_the_new_run():
     assert found.cut(seq=0, before_path="2") == Cut(2, "2")
     with pytest.raises(Invalid):
         found.cut(seq=0, before_path="1")
+
+
+def failed(path: str, message: str, *, retry: bool = False) -> e.Event:
+    retry_at = NOW if retry else None
+    return e.StepFailed(path, "s", b"[]", e.Failure("E", message), 1, NONE, retry_at, at=NOW)
+
+
+ENDED = e.JobFailed(e.Failure("E", "x"), at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("commits", "cut"),
+    [
+        # Before the step whose error ended the job, also if its earlier attempts raised the same.
+        ([[CREATED, step("0")], [failed("1", "x", retry=True)], [failed("1", "x"), ENDED]], Cut(2, "1")),
+        # The agent handled this error; another one ended the job.
+        ([[CREATED, failed("0", "y"), step("1")], [failed("2", "x"), ENDED]], Cut(2, "2")),
+        # The agent's own code raised it.
+        ([[CREATED, failed("0", "y"), step("1")], [ENDED]], Cut(2)),
+        # The effect before the failure was taken back: the fork begins before that effect.
+        (
+            [
+                [CREATED, intent("0"), outcome("0")],
+                [failed("1", "x"), e.CompensationStarted("0", "key-0", at=NOW), ENDED],
+            ],
+            Cut(1, "0"),
+        ),
+    ],
+)
+def test_a_retry_begins_before_what_ended_the_job(commits, cut):
+    assert history(*commits).cut_before_failure() == cut

@@ -82,8 +82,6 @@ PEER_METHODS: Mapping[str, frozenset[PeerKind]] = MappingProxyType(
             "Runners": _GATEWAY,
             "Terminate": _GATEWAY,
             "Deployments": _GATEWAY,
-            "SetQueue": _GATEWAY,
-            "Queues": _GATEWAY,
             "Drain": _OPERATOR,
             "Handover": _RUNNER,
         },

@@ -106,6 +106,9 @@ class Scheduler:
     async def stuck(self, request: scheduler_pb.StuckRequest) -> scheduler_pb.StuckResponse:
         return await _again(lambda: self._stub.Stuck(request))
 
+    async def deployments(self, request: scheduler_pb.DeploymentsRequest) -> scheduler_pb.DeploymentsResponse:
+        return await _again(lambda: self._stub.Deployments(request))
+
     async def runners(self, request: scheduler_pb.RunnersRequest) -> scheduler_pb.RunnersResponse:
         return await _again(lambda: self._stub.Runners(request))
 

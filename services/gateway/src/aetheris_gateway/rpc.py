@@ -134,6 +134,13 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
         caller = self._caller(context)
         return await self._services.forks.fork(caller, convert.new_fork(request), traceparent=_traceparent(context))
 
+    async def RetryJob(self, request: pb.RetryJobRequest, context: Context) -> pb.RetryJobResponse:
+        caller = self._caller(context)
+        return await self._services.forks.retry(caller, request.job_id, traceparent=_traceparent(context))
+
+    async def ListDeployments(self, request: pb.ListDeploymentsRequest, context: Context) -> pb.ListDeploymentsResponse:
+        return await self._services.jobs.deployments(self._caller(context), request)
+
     async def ListStuck(self, request: pb.ListStuckRequest, context: Context) -> pb.ListStuckResponse:
         return await self._services.jobs.stuck(self._caller(context), request)
 

@@ -22,7 +22,7 @@ from aetheris_scheduler.core.session import CAPACITY_MAX, Feature, Hello
 from aetheris_scheduler.core.stuck import Diagnosis
 from aetheris_scheduler.core.submission import Submission, checked
 from aetheris_scheduler.runners.outbox import WorkFrame
-from aetheris_scheduler.store.contract import ENDS_MAX, ConnectedRunner, Ended, Ends
+from aetheris_scheduler.store.contract import ENDS_MAX, ConnectedRunner, DeployedVersion, Ended, Ends
 from aetheris_scheduler.store.tick import JobOutcome, Submitted, Suspects
 
 WAIT_MAX_S = 60.0
@@ -97,7 +97,7 @@ def _fork(message: pb.Fork) -> Fork:
         source = parse_job_id(message.from_job_id)
     except Invalid:
         raise Invalid("a fork names a job", field="from_job_id") from None
-    return Fork(source, message.at_seq, message.effects, message.before_path)
+    return Fork(source, message.at_seq, message.effects, message.before_path, message.retry)
 
 
 def _parent(text: str) -> UUID | None:
@@ -285,12 +285,17 @@ def to_job(job: Job, *, payload: bool = True) -> pb.Job:
         terminate_requested=job.terminate,
         version=job.version,
         wants_version=job.version if job.pinned else "",
+        retried_as_job_id="" if job.retried_as is None else str(job.retried_as),
     )
 
 
 def _to_fork(fork: Fork) -> pb.Fork:
     return pb.Fork(
-        from_job_id=str(fork.from_job), at_seq=fork.at_seq, effects=fork.effects, before_path=fork.before_path
+        from_job_id=str(fork.from_job),
+        at_seq=fork.at_seq,
+        effects=fork.effects,
+        before_path=fork.before_path,
+        retry=fork.retry,
     )
 
 
@@ -352,6 +357,16 @@ _NOTICES = {
     Notice.LOST: pb.Notice.KIND_LOST,
     Notice.TERMINATE: pb.Notice.KIND_TERMINATE,
 }
+
+
+def to_deployment(found: DeployedVersion) -> pb.Deployment:
+    return pb.Deployment(
+        agent=found.agent,
+        version=found.version,
+        runners=found.runners,
+        open_jobs=found.open_jobs,
+        wanted_by_jobs=found.wanted_by_jobs,
+    )
 
 
 def to_stuck(diagnosis: Diagnosis) -> pb.StuckJob:

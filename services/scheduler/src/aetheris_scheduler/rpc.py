@@ -15,7 +15,7 @@ from aetheris_proto.scheduler.v1 import scheduler_pb2_grpc as grpc_api
 from aetheris_scheduler import convert
 from aetheris_scheduler.core.job import Job
 from aetheris_scheduler.core.lifecycle import Order, Pause, Requeue, Resume, Wake
-from aetheris_scheduler.core.page import moment_after, page_size, runner_after, to_token
+from aetheris_scheduler.core.page import deployment_after, moment_after, page_size, runner_after, to_token
 from aetheris_scheduler.core.submission import check_batch
 from aetheris_scheduler.loops.dispatcher import Dispatcher
 from aetheris_scheduler.loops.waiters import Waiters
@@ -107,6 +107,15 @@ class SchedulerServicer(grpc_api.SchedulerServicer):
         runners = await self._store.runners(runner_after(request.page_token), size)
         last = to_token(runners[-1].runner_id, str(runners[-1].session)) if len(runners) == size else ""
         return pb.RunnersResponse(runners=[convert.to_runner(one) for one in runners], next_page_token=last)
+
+    async def Deployments(self, request: pb.DeploymentsRequest, context: Any) -> pb.DeploymentsResponse:
+        for text, field in ((request.tenant, "tenant"), (request.agent, "agent")):
+            if "\0" in text:
+                raise Invalid(f"no {field} is named like that", field=field)
+        size, after = page_size(request.page_size), deployment_after(request.page_token)
+        found = await self._store.deployments(request.tenant, request.agent, after, size)
+        last = to_token(found[-1].agent, found[-1].version) if len(found) == size else ""
+        return pb.DeploymentsResponse(deployments=[convert.to_deployment(one) for one in found], next_page_token=last)
 
     async def Drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainResponse:
         await self._drain(_session_id(request.session_id))

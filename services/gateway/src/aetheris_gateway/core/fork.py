@@ -38,19 +38,35 @@ class SourceChain:
         self._intents: dict[str, Place] = {}
         # The places of the intents of compensated effects, with their paths.
         self._undone: list[tuple[Place, str]] = []
+        # The steps and effects whose last attempt failed, by what was raised: the newest.
+        self._failures: dict[tuple[str, str], str] = {}
+        self._failed: tuple[str, str] | None = None
 
     def see(self, seq: int, events: Iterable[e.Event]) -> None:
         self.last_seq = seq
         for number, event in enumerate(events):
             path, place = getattr(event, "path", ""), (seq, float(number))
             if isinstance(event, e.CheckpointSaved):
-                self._first = {}
+                self._first, self._failures = {}, {}
             if path:
                 self._first.setdefault(path, place)
             if isinstance(event, e.EffectStarted):
                 self._intents.setdefault(event.key, place)
             if isinstance(event, e.CompensationStarted):
                 self._undone.append((self._intents.get(event.key, place), event.path))
+
+            if isinstance(event, (e.StepFailed, e.EffectFailed)) and event.retry_at is None:
+                self._failures[event.failure.type, event.failure.message] = path
+            if isinstance(event, e.JobFailed):
+                self._failed = (event.failure.type, event.failure.message)
+
+    def cut_before_failure(self) -> Cut:
+        """Before the step or effect whose error ended the job. Where the agent's own code raised the error, or where an
+        effect before the failure was compensated, the latest cut that is possible."""
+        path = "" if self._failed is None else self._failures.get(self._failed, "")
+        if path and all(self._first[path] <= place for place, _ in self._undone):
+            return self.cut(seq=0, before_path=path)
+        return self.cut(seq=0, before_path="")
 
     def cut(self, *, seq: int, before_path: str) -> Cut:
         """The cut that the caller asked for; without a wish, the latest that is possible. Refused if there is none."""

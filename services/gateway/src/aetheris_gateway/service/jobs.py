@@ -159,6 +159,16 @@ class JobService:
         page = await self._scheduler.runners(scheduler_pb.RunnersRequest(page_size=size, page_token=token))
         return pb.ListRunnersResponse(runners=page.runners, next_page_token=page.next_page_token)
 
+    async def deployments(self, caller: Caller, request: pb.ListDeploymentsRequest) -> pb.ListDeploymentsResponse:
+        asked = scheduler_pb.DeploymentsRequest(
+            tenant=caller.tenant,
+            agent=intake.name(request.agent, "agent") if request.agent else "",
+            page_size=page_size(request.page_size),
+            page_token=page_token(request.page_token),
+        )
+        page = await self._scheduler.deployments(asked)
+        return pb.ListDeploymentsResponse(deployments=page.deployments, next_page_token=page.next_page_token)
+
     async def all_runners(self) -> Sequence[scheduler_pb.Runner]:
         """The connected runners, up to 20 pages of them: more than a deployment has."""
         found = scheduler_pb.RunnersResponse().runners

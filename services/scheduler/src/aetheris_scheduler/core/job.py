@@ -51,6 +51,8 @@ class Fork:
     at_seq: int
     effects: str = ""
     before_path: str = ""
+    # It goes on in the place of the source, which has failed.
+    retry: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +114,8 @@ class Job:
     # The requester that submitted the job; of a child, the one that submitted its parent.
     actor: str = ""
     fork: Fork | None = None
+    # The fork that goes on in its place.
+    retried_as: UUID | None = None
 
     @property
     def early(self) -> bool:

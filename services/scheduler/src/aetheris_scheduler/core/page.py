@@ -89,6 +89,16 @@ def runner_after(token: str) -> tuple[str, UUID] | None:
         raise _not_ours() from None
 
 
+def deployment_after(token: str) -> tuple[str, str]:
+    """A token of a list of deployments, which goes by agent and version."""
+    if not token:
+        return "", ""
+    agent, version = _place(token, 2)
+    if "\0" in agent + version or not (agent + version).isprintable():
+        raise _not_ours()
+    return agent, version
+
+
 def _place(token: str, parts: int) -> Sequence[str]:
     try:
         place = json.loads(base64.urlsafe_b64decode(token.encode()))

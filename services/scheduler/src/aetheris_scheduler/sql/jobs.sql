@@ -163,3 +163,62 @@ SELECT now() AS now,
 SELECT count(*) FROM (
     SELECT FROM scheduler.jobs WHERE state = 1 AND NOT paused AND scheduler.by_index(id) LIMIT $1
 ) AS waiting;
+
+-- name: deployments
+-- The versions of agents: the runners that offer each, and its open jobs. ($1: a tenant, $2: an agent, each empty for
+-- all; $3, $4: the last agent and version of the page before.) Parked and ready jobs are counted by an index, at most
+-- 10,000 of each version; held ones are no more than the runners' places.
+WITH RECURSIVE waiting AS (
+    (SELECT agent, version FROM scheduler.jobs
+     WHERE state IN (1, 3) AND scheduler.by_index(id)
+     ORDER BY agent, version LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM waiting CROSS JOIN LATERAL (
+        SELECT agent, version FROM scheduler.jobs
+        WHERE state IN (1, 3) AND (agent, version) > (waiting.agent, waiting.version) AND scheduler.by_index(id)
+        ORDER BY agent, version LIMIT 1
+    ) AS following
+), offered AS (
+    SELECT agent, version, count(*)::integer AS runners FROM (
+        SELECT name AS agent, coalesce(runner.versions ->> name, '') AS version
+        FROM scheduler.runners AS runner
+        CROSS JOIN LATERAL (
+            SELECT unnest(runner.agents) AS name UNION SELECT jsonb_object_keys(runner.versions)
+        ) AS names
+        WHERE NOT runner.expired
+    ) AS each
+    GROUP BY agent, version
+), held AS (
+    SELECT job.agent, job.version, count(*)::integer AS jobs, count(*) FILTER (WHERE job.pinned)::integer AS wanted
+    FROM scheduler.runners AS runner
+    JOIN scheduler.jobs AS job ON job.session = runner.session
+    WHERE job.state = 2 AND scheduler.by_index(job.id) AND ($1::text = '' OR job.tenant = $1)
+    GROUP BY job.agent, job.version
+), known AS (
+    SELECT agent, version FROM waiting UNION SELECT agent, version FROM offered UNION SELECT agent, version FROM held
+), counted AS (
+    SELECT known.agent, known.version, coalesce(offered.runners, 0) AS runners,
+        coalesce(held.jobs, 0) + parked.jobs AS open_jobs, coalesce(held.wanted, 0) + pinned.jobs AS wanted_by_jobs
+    FROM known
+    LEFT JOIN offered ON offered.agent = known.agent AND offered.version = known.version
+    LEFT JOIN held ON held.agent = known.agent AND held.version = known.version
+    CROSS JOIN LATERAL (
+        SELECT count(*)::integer AS jobs FROM (
+            SELECT FROM scheduler.jobs AS job
+            WHERE job.state IN (1, 3) AND job.agent = known.agent AND job.version = known.version
+                AND ($1::text = '' OR job.tenant = $1) AND scheduler.by_index(job.id)
+            LIMIT 10000
+        ) AS found
+    ) AS parked
+    CROSS JOIN LATERAL (
+        SELECT count(*)::integer AS jobs FROM (
+            SELECT FROM scheduler.jobs AS job
+            WHERE job.pinned AND job.state IN (1, 3) AND job.agent = known.agent AND job.version = known.version
+                AND ($1::text = '' OR job.tenant = $1) AND scheduler.by_index(job.id)
+            LIMIT 10000
+        ) AS found
+    ) AS pinned
+    WHERE (known.agent, known.version) > ($3::text, $4::text) AND ($2::text = '' OR known.agent = $2)
+)
+SELECT * FROM counted WHERE runners > 0 OR open_jobs > 0
+ORDER BY agent, version LIMIT $5;

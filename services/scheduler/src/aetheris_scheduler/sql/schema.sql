@@ -72,6 +72,8 @@ CREATE TABLE scheduler.jobs (
     version         text        COLLATE "C" NOT NULL DEFAULT '',
     -- Only a runner of that version may hold it.
     pinned          boolean     NOT NULL DEFAULT false,
+    -- The fork that goes on in its place, if it has failed and was retried.
+    retried_as      uuid,
     CONSTRAINT jobs_pkey PRIMARY KEY (id),
     CONSTRAINT jobs_state_check CHECK (state BETWEEN 1 AND 6),
     CONSTRAINT jobs_holder_check CHECK ((state = 2) = (session IS NOT NULL)),
@@ -104,6 +106,8 @@ CREATE INDEX jobs_claimable ON scheduler.jobs
 -- Jobs that were present at two crashes in a row, which their runner holds alone.
 CREATE INDEX jobs_alone ON scheduler.jobs (scheduler.place(since, priority), id)
     WHERE state = 1 AND NOT paused AND crash_count >= 2;
+-- Waiting jobs, counted by version.
+CREATE INDEX jobs_versions ON scheduler.jobs (agent, version, tenant) WHERE state IN (1, 3);
 -- Jobs that wait for a version.
 CREATE INDEX jobs_pinned ON scheduler.jobs (agent, version, state, cancel, id) WHERE pinned AND state IN (1, 3);
 -- What a session holds.
@@ -204,6 +208,6 @@ SELECT job.id, job.tenant, job.agent, job.queue, job.priority, job.state, job.si
     job.lease, job.session, runner.runner_id, job.wake, job.cancel, job.cancel_reason, job.cancel_actor, job.paused,
     job.operator_only, job.progressed, job.crash_count, job.park_reason, job.wake_at, job.deadline, job.parent,
     job.idempotency_key, job.digest, job.traceparent, job.failure, job.actor, job.fork, job.start_after, job.terminate,
-    job.needs_code, job.end_asked_at, job.version, job.pinned
+    job.needs_code, job.end_asked_at, job.version, job.pinned, job.retried_as
 FROM scheduler.jobs AS job
 LEFT JOIN scheduler.runners AS runner ON runner.session = job.session;

@@ -146,6 +146,12 @@ LEFT JOIN alive ON alive.session = asked.session AND alive.stream = asked.stream
 ON CONFLICT DO NOTHING
 RETURNING id, state, since, lease, wake_at, park_reason;
 
+-- name: link_retries
+-- Failed jobs ($1) in whose place a fork ($2) of the same tenant goes on.
+UPDATE scheduler.jobs AS job SET retried_as = asked.fork
+FROM unnest((SELECT $1::uuid[]), $2::uuid[], $3::text[]) AS asked (id, fork, tenant)
+WHERE job.id = asked.id AND scheduler.by_index(job.id) AND job.state = 5 AND job.tenant = asked.tenant;
+
 -- name: known
 -- The job with this key, or else with this id. Like `standing`, it waits until a standby has what it found.
 SELECT asked.number, job.*, (SELECT pg_logical_emit_message(true, 'aetheris', '')) AS confirmed

@@ -85,6 +85,18 @@ class ConnectedRunner:
 
 
 @dataclass(frozen=True, slots=True)
+class DeployedVersion:
+    """A version of an agent that a connected runner offers or an open job was held by. Empty: no version is known."""
+
+    agent: str
+    version: str
+    runners: int
+    # Counting stops at 10,000.
+    open_jobs: int
+    wanted_by_jobs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ends:
     """The question which children of a job have ended: of those in `named`, and of all with a number above `after`."""
 
@@ -140,6 +152,11 @@ class Store(Protocol):
     ) -> Sequence[Diagnosis]: ...
 
     async def runners(self, after: tuple[str, UUID] | None, limit: int) -> Sequence[ConnectedRunner]: ...
+
+    async def deployments(
+        self, tenant: str, agent: str, after: tuple[str, str], limit: int
+    ) -> Sequence[DeployedVersion]:
+        """By agent and version. An empty tenant counts the jobs of all."""
 
     async def count_ready(self, limit: int) -> int:
         """How many jobs are ready. Counting stops at the limit."""

@@ -22,7 +22,7 @@ from aetheris_scheduler.core.page import JobListing
 from aetheris_scheduler.core.session import Hello, Skills, split_held
 from aetheris_scheduler.core.stuck import Diagnosis, diagnose
 from aetheris_scheduler.core.submission import Submission, born, queue_full, require_same
-from aetheris_scheduler.store.contract import ConnectedRunner, Ended, Ends, Look, News, Opened
+from aetheris_scheduler.store.contract import ConnectedRunner, DeployedVersion, Ended, Ends, Look, News, Opened
 from aetheris_scheduler.store.tick import (
     ORDERS_IN_SEQUENCE,
     SWEEP_JOBS_MAX,
@@ -208,6 +208,25 @@ class MemoryStore:
         ]
         return sorted(found, key=lambda runner: (runner.runner_id, runner.session))[:limit]
 
+    async def deployments(
+        self, tenant: str, agent: str, after: tuple[str, str], limit: int
+    ) -> Sequence[DeployedVersion]:
+        open_jobs = [job for job in self.jobs.values() if job.state in OPEN and tenant in ("", job.tenant)]
+        jobs = Counter((job.agent, job.version) for job in open_jobs)
+        wanted = Counter((job.agent, job.version) for job in open_jobs if job.pinned)
+        runners = Counter(
+            (name, row.hello.versions.get(name, ""))
+            for row in self._sessions.values()
+            if not row.expired
+            for name in {*row.hello.agents, *row.hello.versions}
+        )
+        known = sorted({*jobs, *runners})
+        return [
+            DeployedVersion(*key, runners=runners[key], open_jobs=jobs[key], wanted_by_jobs=wanted[key])
+            for key in known
+            if key > after and agent in ("", key[0])
+        ][:limit]
+
     async def count_ready(self, limit: int) -> int:
         return min(sum(map(_claimable, self.jobs.values())), limit)
 
@@ -313,6 +332,9 @@ class MemoryStore:
         self.jobs[job.id] = job
         if job.idempotency_key:
             self._keys[job.tenant, job.agent, job.idempotency_key] = job.id
+        source = None if job.fork is None or not job.fork.retry else self.jobs.get(job.fork.from_job)
+        if source is not None and source.tenant == job.tenant and source.state is JobState.FAILED:
+            self.jobs[source.id] = replace(source, retried_as=job.id)
         if job.state is JobState.READY:
             if placement.slot is not None and alive:
                 job = self._apply(job.id, self._lease(placement.slot, job))

@@ -20,7 +20,7 @@ from aetheris_scheduler.core.page import JobListing
 from aetheris_scheduler.core.session import Hello, split_held
 from aetheris_scheduler.core.stuck import OVERDUE, UNENDED, Diagnosis, diagnose
 from aetheris_scheduler.store import rows
-from aetheris_scheduler.store.contract import ConnectedRunner, Ended, Ends, Look, News, Opened
+from aetheris_scheduler.store.contract import ConnectedRunner, DeployedVersion, Ended, Ends, Look, News, Opened
 from aetheris_scheduler.store.tick import Tick, Ticked
 from aetheris_scheduler.store.write import statements_max, write_tick
 
@@ -164,6 +164,12 @@ class PostgresStore:
             )
             for row in await self._fetch(QUERIES.runners, *(after or ("", UUID(int=0))), limit)
         ]
+
+    async def deployments(
+        self, tenant: str, agent: str, after: tuple[str, str], limit: int
+    ) -> Sequence[DeployedVersion]:
+        found = await self._fetch(QUERIES.deployments, tenant, agent, *after, limit)
+        return [DeployedVersion(**row) for row in found]
 
     async def count_ready(self, limit: int) -> int:
         (row,) = await self._fetch(QUERIES.count_ready, limit)

@@ -58,6 +58,7 @@ def to_job(row: asyncpg.Record, *, runner_id: str | None = None) -> Job:
         failure=to_failure(row["failure"]),
         actor=row["actor"],
         fork=to_fork(row["fork"]),
+        retried_as=row["retried_as"],
         # Not read in lists.
         progress_lease=row.get("progress_lease", 0),
         progress_fraction=row.get("progress_fraction"),
@@ -176,7 +177,7 @@ def to_fork(text: str | None) -> Fork | None:
     if text is None:
         return None
     fork = json.loads(text)
-    return Fork(UUID(fork["from_job"]), fork["at_seq"], fork["effects"], fork["before_path"])
+    return Fork(UUID(fork["from_job"]), fork["at_seq"], fork["effects"], fork["before_path"], fork.get("retry", False))
 
 
 def from_fork(fork: Fork | None) -> str | None:
@@ -188,6 +189,7 @@ def from_fork(fork: Fork | None) -> str | None:
             "at_seq": fork.at_seq,
             "effects": fork.effects,
             "before_path": fork.before_path,
+            "retry": fork.retry,
         }
     )
 

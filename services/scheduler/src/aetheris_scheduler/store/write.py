@@ -61,9 +61,10 @@ def statements_max(tick: Tick) -> int:
     swept = sweep.terminations + sweep.timers + 2 * sweep.deadlines + 2 * sweep.sessions
     # A job that ends may be a child, and then its parent is woken too.
     ended = any(isinstance(outcome.what, End) for outcome in tick.outcomes)
+    retries = any(placed.submission.fork and placed.submission.fork.retry for placed in tick.placements)
     leasing = len(tick.handovers) + bool(tick.placements) + bool(tick.ending) + (tick.alone is not None) + len(claims)
     serving = tick.versions or any(_wanted(outcome) for outcome in tick.outcomes)
-    return len(tick.suspects) + len(reports) + ended + serving + swept + len(orders) + leasing
+    return len(tick.suspects) + retries + len(reports) + ended + serving + swept + len(orders) + leasing
 
 
 def _wanted(outcome: JobOutcome) -> str:
@@ -210,6 +211,7 @@ class _Writing:
             row = inserted.get(job) if taken.get(job) is placement else None
             answers.append(None if row is None else Submitted(rows.to_new_job(placement, row), created=True))
         self.ticked.readied += sum(1 for row in inserted.values() if row["state"] == JobState.READY)
+        await self._link_retries([placement.submission for placement in new if placement.submission.id in inserted])
         missing = [n for n, answer in enumerate(answers) if answer is None]
         known = await self._known([placements[n].submission for n in missing])
         for n, answer in zip(missing, known, strict=True):
@@ -219,6 +221,11 @@ class _Writing:
             answers[n] = answer
         # The key was taken when the job was inserted and free when it was looked up: its job was removed in between.
         return [answer or Unavailable("the job was removed meanwhile; send it again") for answer in answers]
+
+    async def _link_retries(self, submissions: Iterable[Submission]) -> None:
+        retries = [(one.fork.from_job, one.id, one.tenant) for one in submissions if one.fork and one.fork.retry]
+        if retries:
+            await self._connection.execute(self._queries.link_retries, *map(list, zip(*retries, strict=True)))
 
     async def _refused(self, placements: Iterable[Placement], queue_ready_max: int) -> set[UUID]:
         """The new jobs for which their queue has no room. A job with a slot or a later start takes no room there."""

@@ -39,7 +39,7 @@ FEATURE_END_WITHOUT_CODE: Feature
 FEATURE_TERMINATE: Feature
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "tenant", "agent", "queue", "priority", "state", "park_reason", "wake_time", "lease", "runner_id", "crash_count", "parent_job_id", "deadline", "idempotency_key", "input", "result", "failure", "create_time", "start_time", "finish_time", "cancel_requested", "paused", "traceparent", "actor", "fork", "progress", "version", "wants_version", "start_after", "terminate_requested", "retried_as_job_id", "concurrency_key")
+    __slots__ = ("job_id", "tenant", "agent", "queue", "priority", "state", "park_reason", "wake_time", "lease", "runner_id", "crash_count", "parent_job_id", "deadline", "idempotency_key", "input", "result", "failure", "create_time", "start_time", "finish_time", "cancel_requested", "paused", "traceparent", "actor", "fork", "progress", "version", "wants_version", "start_after", "terminate_requested", "retried_as_job_id")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
@@ -71,7 +71,6 @@ class Job(_message.Message):
     START_AFTER_FIELD_NUMBER: _ClassVar[int]
     TERMINATE_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     RETRIED_AS_JOB_ID_FIELD_NUMBER: _ClassVar[int]
-    CONCURRENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     tenant: str
     agent: str
@@ -103,8 +102,7 @@ class Job(_message.Message):
     start_after: _timestamp_pb2.Timestamp
     terminate_requested: bool
     retried_as_job_id: str
-    concurrency_key: str
-    def __init__(self, job_id: _Optional[str] = ..., tenant: _Optional[str] = ..., agent: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., park_reason: _Optional[str] = ..., wake_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lease: _Optional[int] = ..., runner_id: _Optional[str] = ..., crash_count: _Optional[int] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., input: _Optional[bytes] = ..., result: _Optional[bytes] = ..., failure: _Optional[_Union[_event_pb2.Failure, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cancel_requested: _Optional[bool] = ..., paused: _Optional[bool] = ..., traceparent: _Optional[str] = ..., actor: _Optional[str] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., version: _Optional[str] = ..., wants_version: _Optional[str] = ..., start_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., terminate_requested: _Optional[bool] = ..., retried_as_job_id: _Optional[str] = ..., concurrency_key: _Optional[str] = ...) -> None: ...
+    def __init__(self, job_id: _Optional[str] = ..., tenant: _Optional[str] = ..., agent: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., state: _Optional[_Union[JobState, str]] = ..., park_reason: _Optional[str] = ..., wake_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lease: _Optional[int] = ..., runner_id: _Optional[str] = ..., crash_count: _Optional[int] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., input: _Optional[bytes] = ..., result: _Optional[bytes] = ..., failure: _Optional[_Union[_event_pb2.Failure, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cancel_requested: _Optional[bool] = ..., paused: _Optional[bool] = ..., traceparent: _Optional[str] = ..., actor: _Optional[str] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., version: _Optional[str] = ..., wants_version: _Optional[str] = ..., start_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., terminate_requested: _Optional[bool] = ..., retried_as_job_id: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("fraction", "note", "time")
@@ -117,7 +115,7 @@ class Progress(_message.Message):
     def __init__(self, fraction: _Optional[float] = ..., note: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SubmitRequest(_message.Message):
-    __slots__ = ("tenant", "agent", "input", "idempotency_key", "queue", "priority", "job_id", "parent_job_id", "deadline", "start_after", "traceparent", "actor", "fork", "input_checked", "concurrency_key")
+    __slots__ = ("tenant", "agent", "input", "idempotency_key", "queue", "priority", "job_id", "parent_job_id", "deadline", "start_after", "traceparent", "actor", "fork", "input_checked")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -132,7 +130,6 @@ class SubmitRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     FORK_FIELD_NUMBER: _ClassVar[int]
     INPUT_CHECKED_FIELD_NUMBER: _ClassVar[int]
-    CONCURRENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     agent: str
     input: bytes
@@ -147,8 +144,7 @@ class SubmitRequest(_message.Message):
     actor: str
     fork: Fork
     input_checked: bool
-    concurrency_key: str
-    def __init__(self, tenant: _Optional[str] = ..., agent: _Optional[str] = ..., input: _Optional[bytes] = ..., idempotency_key: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., job_id: _Optional[str] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., traceparent: _Optional[str] = ..., actor: _Optional[str] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., input_checked: _Optional[bool] = ..., concurrency_key: _Optional[str] = ...) -> None: ...
+    def __init__(self, tenant: _Optional[str] = ..., agent: _Optional[str] = ..., input: _Optional[bytes] = ..., idempotency_key: _Optional[str] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., job_id: _Optional[str] = ..., parent_job_id: _Optional[str] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_after: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., traceparent: _Optional[str] = ..., actor: _Optional[str] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., input_checked: _Optional[bool] = ...) -> None: ...
 
 class Fork(_message.Message):
     __slots__ = ("from_job_id", "at_seq", "effects", "before_path", "retry")
@@ -651,40 +647,6 @@ class Deployment(_message.Message):
     open_jobs: int
     wanted_by_jobs: int
     def __init__(self, agent: _Optional[str] = ..., version: _Optional[str] = ..., runners: _Optional[int] = ..., open_jobs: _Optional[int] = ..., wanted_by_jobs: _Optional[int] = ...) -> None: ...
-
-class QueueLimits(_message.Message):
-    __slots__ = ("queue", "concurrency_max", "key_concurrency_max", "leases_per_s")
-    QUEUE_FIELD_NUMBER: _ClassVar[int]
-    CONCURRENCY_MAX_FIELD_NUMBER: _ClassVar[int]
-    KEY_CONCURRENCY_MAX_FIELD_NUMBER: _ClassVar[int]
-    LEASES_PER_S_FIELD_NUMBER: _ClassVar[int]
-    queue: str
-    concurrency_max: int
-    key_concurrency_max: int
-    leases_per_s: float
-    def __init__(self, queue: _Optional[str] = ..., concurrency_max: _Optional[int] = ..., key_concurrency_max: _Optional[int] = ..., leases_per_s: _Optional[float] = ...) -> None: ...
-
-class SetQueueRequest(_message.Message):
-    __slots__ = ("limits",)
-    LIMITS_FIELD_NUMBER: _ClassVar[int]
-    limits: QueueLimits
-    def __init__(self, limits: _Optional[_Union[QueueLimits, _Mapping]] = ...) -> None: ...
-
-class SetQueueResponse(_message.Message):
-    __slots__ = ("limits",)
-    LIMITS_FIELD_NUMBER: _ClassVar[int]
-    limits: QueueLimits
-    def __init__(self, limits: _Optional[_Union[QueueLimits, _Mapping]] = ...) -> None: ...
-
-class QueuesRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class QueuesResponse(_message.Message):
-    __slots__ = ("queues",)
-    QUEUES_FIELD_NUMBER: _ClassVar[int]
-    queues: _containers.RepeatedCompositeFieldContainer[QueueLimits]
-    def __init__(self, queues: _Optional[_Iterable[_Union[QueueLimits, _Mapping]]] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
     __slots__ = ("session_id",)

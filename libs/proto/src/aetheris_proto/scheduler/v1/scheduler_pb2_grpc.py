@@ -110,16 +110,6 @@ class SchedulerStub:
                 request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DeploymentsRequest.SerializeToString,
                 response_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DeploymentsResponse.FromString,
                 _registered_method=True)
-        self.SetQueue = channel.unary_unary(
-                '/aetheris.scheduler.v1.Scheduler/SetQueue',
-                request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.SetQueueRequest.SerializeToString,
-                response_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.SetQueueResponse.FromString,
-                _registered_method=True)
-        self.Queues = channel.unary_unary(
-                '/aetheris.scheduler.v1.Scheduler/Queues',
-                request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.QueuesRequest.SerializeToString,
-                response_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.QueuesResponse.FromString,
-                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/aetheris.scheduler.v1.Scheduler/Drain',
                 request_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DrainRequest.SerializeToString,
@@ -270,20 +260,6 @@ class SchedulerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def SetQueue(self, request, context):
-        """SetQueue sets the limits of a queue for all schedulers. A limit of 0 is no limit.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Queues(self, request, context):
-        """Queues lists the queues that have limits.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def Drain(self, request, context):
         """Drain tells a runner to take nothing more and hand back what it holds.
 
@@ -382,16 +358,6 @@ def add_SchedulerServicer_to_server(servicer, server):
                     servicer.Deployments,
                     request_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DeploymentsRequest.FromString,
                     response_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DeploymentsResponse.SerializeToString,
-            ),
-            'SetQueue': grpc.unary_unary_rpc_method_handler(
-                    servicer.SetQueue,
-                    request_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.SetQueueRequest.FromString,
-                    response_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.SetQueueResponse.SerializeToString,
-            ),
-            'Queues': grpc.unary_unary_rpc_method_handler(
-                    servicer.Queues,
-                    request_deserializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.QueuesRequest.FromString,
-                    response_serializer=aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.QueuesResponse.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -810,60 +776,6 @@ class Scheduler:
             '/aetheris.scheduler.v1.Scheduler/Deployments',
             aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DeploymentsRequest.SerializeToString,
             aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.DeploymentsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def SetQueue(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/aetheris.scheduler.v1.Scheduler/SetQueue',
-            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.SetQueueRequest.SerializeToString,
-            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.SetQueueResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Queues(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/aetheris.scheduler.v1.Scheduler/Queues',
-            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.QueuesRequest.SerializeToString,
-            aetheris_dot_scheduler_dot_v1_dot_scheduler__pb2.QueuesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,4 +1,4 @@
-"""Routes of jobs: submit, list, show, cancel, terminate, pause, resume, requeue, fork."""
+"""Routes of jobs: submit, list, show, cancel, terminate, pause, resume, requeue, retry, fork."""
 
 from __future__ import annotations
 
@@ -144,6 +144,17 @@ class JobRoutes:
         )
         traceparent = request.headers.get("traceparent", "")
         response = await self._services.forks.fork(self._caller(request), new, traceparent=traceparent)
+        return JsonResponse(views.accepted(response), 202)
+
+    @endpoint(
+        routes.RETRY_JOB, status_code=202, response_model=shapes.AcceptedJob, summary="Let a parked or failed job go on"
+    )
+    async def retry(self, job_id: str, request: Request) -> JsonResponse:
+        """A job that is parked for an operator goes on under its id. A failed one is forked before the step that
+        failed: the answer names the fork, and both jobs name each other. Effects of the history are not repeated."""
+        await body.read(request, shapes.EmptyBody, bytes_max=body.CONTENT_BODY_BYTES_MAX, optional=True)
+        traceparent = request.headers.get("traceparent", "")
+        response = await self._services.forks.retry(self._caller(request), job_id, traceparent=traceparent)
         return JsonResponse(views.accepted(response), 202)
 
 

@@ -65,6 +65,22 @@ class OperationRoutes:
         wanted = pb.ListRunnersRequest(page_size=limit, page_token=cursor)
         return JsonResponse(views.runner_page(await self._services.jobs.runners(wanted)))
 
+    @endpoint(
+        routes.LIST_DEPLOYMENTS,
+        response_model=runner_shapes.DeploymentPage,
+        summary="The versions of agents, with their runners and open jobs",
+    )
+    async def deployments(
+        self,
+        request: Request,
+        agent: Annotated[str, Query(max_length=128)] = "",
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: Annotated[str, Query(max_length=1024)] = "",
+    ) -> JsonResponse:
+        caller = self._services.identity.caller(request.headers)
+        wanted = pb.ListDeploymentsRequest(agent=agent, page_size=limit, page_token=cursor)
+        return JsonResponse(views.deployment_page(await self._services.jobs.deployments(caller, wanted)))
+
     @endpoint(routes.LIST_STUCK, response_model=StuckPage, summary="Jobs that do not continue without help, and why")
     async def stuck(
         self,

@@ -23,7 +23,7 @@ def links(job_id: str) -> shapes.JobLinks:
     }
 
 
-def accepted(response: pb.SubmitResponse | pb.ForkJobResponse) -> shapes.AcceptedJob:
+def accepted(response: pb.SubmitResponse | pb.ForkJobResponse | pb.RetryJobResponse) -> shapes.AcceptedJob:
     job = response.job
     hint = response.hint if isinstance(response, pb.SubmitResponse) else ""
     return shapes.AcceptedJob(
@@ -63,6 +63,9 @@ def job(found: scheduler_pb.Job) -> shapes.Job:
         fork=_fork(found.fork) if found.HasField("fork") else None,
         progress=_progress(found.progress) if found.HasField("progress") else None,
         idempotency_key=found.idempotency_key or None,
+        version=found.version or None,
+        wants_version=found.wants_version or None,
+        retried_as_job_id=found.retried_as_job_id or None,
         deadline=time_of(found, "deadline"),
         start_after=time_of(found, "start_after"),
         links=links(found.job_id),

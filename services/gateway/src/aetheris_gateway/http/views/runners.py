@@ -22,8 +22,25 @@ def runner_page(page: pb.ListRunnersResponse) -> shapes.RunnerPage:
                 held=runner.held,
                 lease_until=time_of(runner, "lease_deadline"),
                 draining=runner.draining,
+                versions={offer.agent: offer.version for offer in runner.offers},
             )
             for runner in page.runners
+        ],
+        next_cursor=page.next_page_token or None,
+    )
+
+
+def deployment_page(page: pb.ListDeploymentsResponse) -> shapes.DeploymentPage:
+    return shapes.DeploymentPage(
+        deployments=[
+            shapes.Deployment(
+                agent=found.agent,
+                version=found.version,
+                runners=found.runners,
+                open_jobs=found.open_jobs,
+                wanted_by_jobs=found.wanted_by_jobs,
+            )
+            for found in page.deployments
         ],
         next_cursor=page.next_page_token or None,
     )
