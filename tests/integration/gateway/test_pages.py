@@ -21,7 +21,7 @@ pytestmark = pytest.mark.migrated("aetheris_gateway", "aetheris_ledger")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EVIL = "</pre></script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 JSON = b'"' + EVIL.encode().replace(b'"', b'\\"') + b'"'
-CREATED = e.JobCreated("tester", "default", "default", b"{}", at=NOW)
+CREATED = e.JobCreated("tester", "default", "default", b'{"message":"hi"}', at=NOW)
 
 
 def at(ms: int) -> datetime:
