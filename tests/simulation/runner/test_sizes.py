@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from aetheris import agent, checkpoint, gather, sleep, spawn, step
+from aetheris import agent, checkpoint, gather, race, sleep, spawn, step
 from aetheris_engine import ports
+from aetheris_journal import events as e
 from aetheris_journal import limits
 from aetheris_scheduler.core.job import JobState
 
@@ -90,3 +91,32 @@ async def test_a7_thirty_open_children_with_large_inputs_are_carried_over_a_chec
 
     assert cluster.scheduler.jobs[job].state is JobState.COMPLETED
     assert [child.state for child in cluster.children(job)] == [JobState.COMPLETED] * 30
+
+
+async def test_a_child_that_was_begun_and_not_submitted_is_submitted_before_a_checkpoint_forgets_its_input() -> None:
+    """Its branch lost a race between the record of the child and its submission."""
+
+    @agent("leaf")
+    async def leaf(n: int) -> int:
+        await sleep("1h")
+        return n
+
+    @step
+    async def quick() -> int:
+        return 1
+
+    @agent("parent")
+    async def parent(*, state: Any = None) -> int:
+        if state is None:
+            await race(spawn(leaf, 7, on_parent_close="abandon"), quick())
+            return await checkpoint(1)
+        await sleep("2h")
+        return int(state)
+
+    cluster = ClusterSimulation([parent, leaf])
+    job = await cluster.submit(parent)
+    await cluster.live(warm=False)
+    started = [event for event in cluster.world.events(job) if isinstance(event, e.ChildStarted)]
+
+    assert len(started) == 1
+    assert [str(child.id) for child in cluster.children(job)] == [started[0].child_job_id]
