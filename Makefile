@@ -42,7 +42,7 @@ test-all: setup-dev ## Run the slow tests as well; what CI runs
 	@$(TEST) -m "not chaos" $(ARGS)
 
 chaos: setup-dev ## Kill real processes under load, then check the record (CHAOS_S=180 CHAOS_SEED=7, ARGS="--json out.json")
-	@$(BIN)/python -m pytest -m chaos --timeout 300 tests/chaos $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m chaos --timeout 300 tests/chaos $(ARGS)
 
 chaos-ha: setup-dev $(HA)/ready ## Freeze, kill and switch the leader of three PostgreSQL under Patroni, while jobs run
 	@$(BIN)/python -m pytest -m chaos tests/chaos/suite/test_x5_failover.py $(ARGS)

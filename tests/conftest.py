@@ -44,6 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
 # Whose tests wait for processes, the longest first. They come before all others, so that no worker is left alone
 # with one of them at the end.
 _FIRST = (
+    "chaos/suite",
+    "chaos/waiting",
     "chaos",
     "spec",
     "integration/suite",

@@ -1,14 +1,19 @@
-"""The report of a drill, at the end of what `make chaos` prints and in the file that --json names."""
+"""The report of a drill, at the end of what `make chaos` prints and in the file that --json names.
+
+The drill may run in a worker process. What a test records as its properties comes with its result, from any process.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.report import Report
 
-REPORTS = pytest.StashKey[list[Report]]()
+TEXT, JSON = "report of the drill", "report of the drill, as JSON"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,14 +22,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def reports(pytestconfig: pytest.Config) -> list[Report]:
-    """What is put in here is shown at the end."""
-    return pytestconfig.stash.setdefault(REPORTS, [])
+def show(record_property: Callable[[str, object], None]) -> Callable[[Report], None]:
+    """Shows a report at the end of the run."""
+
+    def at_the_end(report: Report) -> None:
+        record_property(TEXT, str(report))
+        record_property(JSON, report.to_json())
+
+    return at_the_end
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for report in config.stash.get(REPORTS, []):
-        terminalreporter.section("chaos")
-        terminalreporter.write_line(str(report))
-        if path := config.getoption("--json", None):
-            Path(path).write_text(report.to_json() + "\n")
+    for outcome in ("passed", "failed"):
+        for result in terminalreporter.getreports(outcome):
+            told: dict[str, Any] = dict(getattr(result, "user_properties", []))
+            if TEXT in told and getattr(result, "when", "call") == "call":
+                terminalreporter.section("chaos")
+                terminalreporter.write_line(told[TEXT])
+                if path := config.getoption("--json", None):
+                    Path(path).write_text(told[JSON] + "\n")

@@ -18,7 +18,7 @@ from aetheris_embedded.child_process import die_with_parent
 from harness.environment import environment
 from harness.suite import free_ports
 
-_DEADLINE_S = 15.0
+_DEADLINE_S = 60.0
 
 
 class Embedded:

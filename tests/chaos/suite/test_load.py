@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
@@ -171,13 +171,13 @@ async def test_some_seconds_of_everything_lose_nothing_and_double_nothing(tmp_pa
 @pytest.mark.chaos
 @pytest.mark.timeout(1_200)
 async def test_minutes_of_everything_lose_nothing_and_double_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], reports: list[Report], pytestconfig: pytest.Config
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], show: Callable[[Report], None], pytestconfig: pytest.Config
 ) -> None:
     seed, duration_s = seed_of_this_run(), float(os.environ.get("CHAOS_S", "180"))
     with capsys.disabled():
         print(f"\nCHAOS_SEED={seed} CHAOS_S={duration_s:.0f}")  # noqa: T201
     report = await drill(tmp_path, seed=seed, duration_s=duration_s, per_s=12.0)
-    reports.append(report)
+    show(report)
     if kept := pytestconfig.getoption("--logs", None):
         shutil.copytree(tmp_path / "logs", kept, dirs_exist_ok=True)
 

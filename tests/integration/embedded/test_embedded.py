@@ -14,7 +14,7 @@ from harness.embedded import Embedded, alive
 
 Start = Callable[..., Embedded]
 
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 AGENT = """
 from aetheris import agent, signal, step
 
@@ -28,7 +28,7 @@ async def waits(text: str) -> str:
     return doubled + await signal("go")
 """
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def until(true: Callable[[], bool]) -> None:
