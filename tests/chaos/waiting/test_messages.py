@@ -33,7 +33,7 @@ async def _accepted(http: httpx.AsyncClient, job_id: str, number: int) -> None:
         await asyncio.sleep(0.1)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_h4_ten_thousand_messages_arrive_in_order_and_once_while_their_carriers_are_killed(tmp_path: Path):
     victims = ["runner-1", "gateway", "scheduler", "ledger", "runner-1"]
     async with (
