@@ -409,3 +409,24 @@ async def test_s5_a_row_that_says_something_else_than_the_chain_is_named(world, 
     verdict = (await http.get(f"/api/jobs/{job}/verify")).json()
 
     assert (verdict["intact"], verdict["bad_seq"] or 0) == (seq == 0, seq), verdict
+
+
+@pytest.mark.parametrize(
+    ("recorded", "stored", "intact"),
+    [
+        ("a\0b", "a\ufffdb", True),
+        ("x" * 20_000, "x" * 8_192, True),
+        ("no money", "no", False),
+        ("no money", "", False),
+        ("x" * 20_000, "x" * 8_191 + "y", False),
+    ],
+    ids=["NUL", "cut", "shorter", "empty", "another end"],
+)
+async def test_s5_a_failure_is_compared_as_the_scheduler_stores_it(world, http, recorded, stored, intact):
+    now = datetime.now(UTC)
+    failure = ledger_pb.Failure(type="Refused", message=stored)
+    job = world.scheduler.add(scheduler_pb.JOB_STATE_FAILED, failure=failure)
+    created = e.JobCreated("tester", "default", "default", b'{"message":"hi"}', at=now)
+    await world.append(job, [created, e.JobLeased(1, "r", at=now), e.JobFailed(e.Failure("Refused", recorded), at=now)])
+
+    assert (await http.get(f"/api/jobs/{job}/verify")).json()["intact"] is intact

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from aetheris_journal.events import Event, JobCompleted, JobCreated, JobFailed
 from aetheris_proto.scheduler.v1 import scheduler_pb2 as pb
 
+# The scheduler cuts no text of a failure that is shorter than this.
+_CUT_CHARS = 512
+
 
 def beginning(job: pb.Job, first: Event) -> str | None:
     if not isinstance(first, JobCreated):
@@ -32,11 +35,22 @@ def end(job: pb.Job, last: Event) -> str | None:
         case JobCompleted():
             return _difference({"result": job.result}, {"result": last.result})
         case JobFailed():
-            row = {"type of the failure": job.failure.type, "message of the failure": job.failure.message}
-            chain = {"type of the failure": last.failure.type, "message of the failure": last.failure.message}
-            return _difference(row, chain)
+            for name, row, chain in (
+                ("type of the failure", job.failure.type, last.failure.type),
+                ("message of the failure", job.failure.message, last.failure.message),
+            ):
+                if not _same_text(row, chain):
+                    return _difference({name: row}, {name: chain})
+            return None
         case _:
             return None
+
+
+def _same_text(row: str, chain: str) -> bool:
+    """Whether the row has the text as the scheduler stores it: cut where it is long, and without NUL, which PostgreSQL
+    has no room for."""
+    stored = chain.replace("\0", "\ufffd")
+    return row == stored or (len(row) >= _CUT_CHARS and stored.startswith(row))
 
 
 def _difference(row: Mapping[str, str | bytes], chain: Mapping[str, str | bytes]) -> str | None:
