@@ -264,7 +264,7 @@ class World:
             assignment = self.assignment(agent, job_id, lease, input)
             if run is None:
                 run = self.running = self.make_run(assignment, agent, services)
-            outcome = await self._hold(run, assignment, process)
+            outcome = await self.hold_until_crash(run, assignment, process)
             if outcome is None:
                 self.crashes += 1
                 process, _, services = self.process(next(lit))
@@ -293,7 +293,7 @@ class World:
     def commits(self, job_id: UUID) -> list[Commit]:
         return [commit for _, commit in sorted(self.store.chains.get(job_id, {}).items())]
 
-    async def _hold(self, run: Run, assignment: ports.Assignment, process: Process) -> ports.Outcome | None:
+    async def hold_until_crash(self, run: Run, assignment: ports.Assignment, process: Process) -> ports.Outcome | None:
         hold = asyncio.ensure_future(run.hold(assignment))
         crashed = asyncio.ensure_future(process.crashed.wait())
         await asyncio.wait({hold, crashed}, return_when=asyncio.FIRST_COMPLETED)

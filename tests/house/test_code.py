@@ -230,7 +230,7 @@ def test_no_test_has_a_deadline_that_a_busy_machine_misses():
 
 CLOCKS = {"monotonic", "perf_counter", "process_time", "time", "now", "utcnow"}
 # Measures how long a drill takes to settle, for the report; it asserts nothing about that.
-MEASURING = {"tests/chaos/suite/test_load.py"}
+MEASURING = {"tests/chaos/suite/test_load.py", "tests/chaos/suite/test_x5_failover.py"}
 
 
 def reads_clock(node: ast.AST, moments: set[str]) -> bool:

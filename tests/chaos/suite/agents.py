@@ -281,6 +281,61 @@ async def wait(number: int) -> object:
     return await signal("never")
 
 
+class Panic(BaseException):
+    """What an extension module raises when it panics: not an Exception."""
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise TypeError("this error has no text")
+
+    __repr__ = __str__
+
+
+@step
+async def breaks(number: int, how: str) -> object:
+    match how:
+        case "panic":
+            raise Panic(number)
+        case "unprintable":
+            raise Unprintable
+        case "exit":
+            raise SystemExit(number)
+        case "group":
+            raise BaseExceptionGroup("several", [Panic(number), Unprintable()])
+        case "too large":
+            return "x" * 600_000
+    return object()
+
+
+@step
+async def adds_to(given: list[int]) -> int:
+    given.append(len(given))
+    return len(given)
+
+
+@tool(verify=find_charge)
+async def charge_and_break(number: int, how: str) -> object:
+    """The charge is made, and what the tool brings back cannot be recorded."""
+    await call(number, 0.05)
+    return await breaks(number, how)
+
+
+@agent("unruly")
+async def unruly(number: int) -> list[object]:
+    """Code that misbehaves in ways of its own between two honest charges."""
+    own, said = [number], [await charge(number)]
+    for how in ("panic", "unprintable", "exit", "group", "unwritable", "too large"):
+        try:
+            await breaks(number, how)
+            said.append(0)
+        except Exception:
+            said.append(1)
+    for place, how in enumerate(("panic", "unprintable", "unwritable"), 1):
+        said.append(int(str(await charge_and_break(number + place, how))))
+    return [*said, await adds_to(own), await adds_to(own), len(own), await charge(number + 4)]
+
+
 @tool(verify=find_charge)
 async def charge_where_one_dies(number: int) -> int:
     """If a runner dies in the call, the charge is made and the answer has not arrived."""

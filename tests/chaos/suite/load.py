@@ -62,8 +62,9 @@ def drawn(dice: random.Random, number: int) -> Shape:
         lambda: Shape("parent", [number, after_s], [number, number + 1, "ValueError"]),
         lambda: Shape("spread", [number], [number + each for each in range(5)]),
         lambda: Shape("rounds", [number], number + 3),
+        lambda: Shape("unruly", [number], [number, *[1] * 6, number + 1, number + 2, number + 3, 2, 2, 1, number + 4]),
     ]
-    return dice.choices(shapes, [2, 4, 2, 2, 3, 2, 3, 1, 1, 1, 1, 2, 2, 2, 1, 1, 2, 1, 2])[0]()
+    return dice.choices(shapes, [2, 4, 2, 2, 3, 2, 3, 1, 1, 1, 1, 2, 2, 2, 1, 1, 2, 1, 2, 2])[0]()
 
 
 def _letters(dice: random.Random) -> tuple[str, ...]:

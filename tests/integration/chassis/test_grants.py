@@ -77,12 +77,8 @@ async def granted(postgres_server, role):
 
 
 async def refused(connection, statement: str) -> bool:
-    """Whether the role lacks the privilege. A trigger that refuses the statement as well is not asked."""
-    if statement.startswith("TRUNCATE"):
-        question = "SELECT NOT has_table_privilege($1, 'TRUNCATE')"
-        return bool(await connection.fetchval(question, statement.partition(" ")[2]))
     try:
-        await connection.execute(f"EXPLAIN {statement}" if statement.startswith(("UPDATE", "DELETE")) else statement)
+        await connection.execute(statement)
     except asyncpg.InsufficientPrivilegeError:
         return True
     return False

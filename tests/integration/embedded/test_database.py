@@ -76,12 +76,6 @@ def test_no_other_user_passes_through_the_folder(started: Start, folder: Path) -
     assert modes == [0o710 if os.geteuid() == 0 else 0o700, 0o600]
 
 
-def test_a_folder_of_an_earlier_version_is_closed_to_other_users(folder: Path) -> None:
-    folder.chmod(0o755)
-    with claimed(folder, "--data-dir"):
-        assert stat.S_IMODE(folder.stat().st_mode) & 0o007 == 0
-
-
 def test_a_new_folder_is_for_this_user_alone(folder: Path) -> None:
     with claimed(folder / "new", "--data-dir"):
         assert stat.S_IMODE((folder / "new").stat().st_mode) == 0o700

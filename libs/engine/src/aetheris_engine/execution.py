@@ -418,6 +418,9 @@ class Execution:
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self.tasks.pop(task, None)
+        if self._closed and not task.cancelled():
+            # No command waits for the error of a run that is taken down, and asyncio would log it as never retrieved.
+            task.exception()
 
     def _listener_ended(self, task: asyncio.Task[None]) -> None:
         self._forget(task)

@@ -147,6 +147,10 @@ _MARKS = (MAP, RACE, CANCEL)
 Record = StepRecord | EffectRecord | WaitRecord | ValueRecord | ChildRecord | CheckpointRecord
 
 
+def _failed_step(event: e.StepFailed, began: datetime) -> StepRecord:
+    return StepRecord(event.name, event.arguments, b"", event.failure, event.attempt, event.retry_at, began)
+
+
 def _shown(arguments: bytes) -> str:
     text = arguments.decode("utf-8", "replace")
     return text if len(text) <= 200 else text[:200] + "…"
@@ -389,11 +393,8 @@ class Replay:
                 if name in _MARKS:
                     self._mark(path, name, event.arguments)
             case e.StepFailed(path=path):
-                failed = StepRecord(
-                    event.name, event.arguments, b"", event.failure, event.attempt, event.retry_at,
-                    self._began(path, event.at - event.elapsed),
-                )  # fmt: skip
-                self.unused.put(path, failed)
+                began = self._began(path, event.at - event.elapsed)
+                self.unused.put(path, _failed_step(event, began))
             case e.EffectStarted(path=path):
                 begun = EffectRecord(
                     event.name, event.arguments, event.key, EffectState.STARTED, event.attempt,
