@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from threading import Event
 from uuid import UUID
 
 import pytest
-from aetheris import agent, step, tool
+from aetheris import agent, gather, step, tool
 from aetheris.driving.program import PythonProgram
 from aetheris_engine import ports
 from aetheris_journal import events as e
-from aetheris_kernel.clock import SystemClock
+from aetheris_kernel.clock import Clock, SystemClock
 from aetheris_runner.crossing import CrossingReports, LoopCrossing, crossed
 from aetheris_runner.held_jobs import HeldJobs, Offered
 from aetheris_runner.hosts.python import PythonHosts
@@ -118,6 +119,17 @@ async def charges(seconds: float, *, idempotency_key: str) -> str:
     return "charged"
 
 
+@step
+async def nibbles() -> str:
+    block(0.05)
+    return "done"
+
+
+@agent("busy")
+async def busy(branches: int) -> int:
+    return len(await gather(*(nibbles() for _ in range(branches))))
+
+
 @agent("failing")
 async def failing(kind: str) -> str:
     try:
@@ -162,11 +174,11 @@ async def short() -> str:
     return await sleeps(0.6)
 
 
-AGENTS = (failing, spinning, charging, healthy, resting, short)
+AGENTS = (busy, failing, spinning, charging, healthy, resting, short)
 
 
 class Runner:
-    def __init__(self, loops_max: int = 4) -> None:
+    def __init__(self, loops_max: int = 4, clock: Clock | None = None) -> None:
         self.world, self.session = World(), FakeSession()
         _, _, services = self.world.process(Fuse(-1))
         hosts = PythonHosts()
@@ -176,7 +188,7 @@ class Runner:
             return HeldJobs(offered, crossed(services, crossing, leases), reports, warm_max=10)
 
         self.loops = UserLoops(jobs_on, self.session, loops_max=loops_max)
-        self.watchdog = Watchdog(self.loops, SystemClock(), blocked_max_s=BLOCKED_MAX_S)
+        self.watchdog = Watchdog(self.loops, clock or SystemClock(), blocked_max_s=BLOCKED_MAX_S)
 
     def assign(self, number: int, name: str, *args: object, lease: int = 1) -> UUID:
         given = json.dumps({"args": list(args)}).encode()
@@ -188,9 +200,19 @@ class Runner:
         return [event for event in self.world.events(job_id) if isinstance(event, kind)]
 
 
-@pytest.fixture
-async def runner() -> AsyncIterator[Runner]:
-    runner = Runner()
+class ThawingClock(SystemClock):
+    """The process was frozen for an hour between the fourth and the fifth look."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def monotonic(self) -> float:
+        self.looks += 1
+        return super().monotonic() + (3_600 if self.looks > 4 else 0)
+
+
+@asynccontextmanager
+async def running(runner: Runner) -> AsyncIterator[Runner]:
     tasks = [asyncio.ensure_future(runner.watchdog.run()), asyncio.ensure_future(runner.loops.interrupt_abandoned())]
     yield runner
     await runner.loops.drained(0.2)
@@ -198,6 +220,12 @@ async def runner() -> AsyncIterator[Runner]:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+
+
+@pytest.fixture
+async def runner() -> AsyncIterator[Runner]:
+    async with running(Runner()) as runner:
+        yield runner
 
 
 @pytest.mark.parametrize("kind", ["sleeps", "spins", "spins_in_a_task"])
@@ -272,6 +300,38 @@ async def test_b1_a_blocked_thread_ends_once_its_code_returns(runner: Runner):
 
     assert runner.loops.active is not blocked
     assert await blocked.ended(10)
+
+
+async def test_b1_a_loop_with_much_to_do_is_not_blocked(runner: Runner):
+    """Its turn takes four seconds, in eighty callbacks."""
+    before = runner.loops.active
+
+    assert await runner.session.of(runner.assign(1, "busy", 80)) == ports.Completed(b"80")
+    assert runner.loops.active is before
+
+
+async def test_b1_a_process_that_was_frozen_has_blocked_no_loop():
+    async with running(Runner(clock=ThawingClock())) as runner:
+        before = runner.loops.active
+        # It blocks while the clock jumps, and is inside its limit of a second.
+        outcomes = [await runner.session.of(runner.assign(number, "short")) for number in range(3)]
+
+        assert outcomes == [ports.Completed(b'"slept"')] * 3
+        assert runner.loops.active is before
+
+
+async def test_b1_what_an_abandoned_loop_reports_is_not_heard(runner: Runner):
+    """The job has moved to the next loop, under the same lease."""
+    blocker = runner.assign(1, "failing", "spins")
+    old = runner.loops.active
+    outcome = await runner.session.of(blocker)
+    again = runner.assign(1, "resting", lease=2)
+    stale: asyncio.Future[bool] = old.crossing.new_answer()
+    runner.loops.ended(old, again, 2, ports.Completed(b"1"), stale)
+
+    assert isinstance(outcome, ports.Completed)
+    assert runner.session.said[again] == [outcome]
+    assert runner.loops.held == [(again, 2)]
 
 
 async def test_b1_code_that_cannot_be_interrupted_uses_up_the_loops_and_the_runner_ends():

@@ -149,8 +149,8 @@ class UserLoops:
         self, loop: UserLoop, job_id: UUID, lease: int, outcome: ports.Outcome, effective: asyncio.Future[bool]
     ) -> None:
         held = self._holds(job_id, lease)
-        if held is None:
-            # The lease was lost while this was on its way.
+        if held is None or held.loop is not loop:
+            # The lease was lost, or its job moved to another loop, while this was on its way.
             loop.crossing.inbox.post(_set, effective, False)
             return
         del self._leases[job_id]
