@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from aetheris_runner.job_frames import enter_job, task_factory
 from aetheris_runner.stall import left_behind
 
 JOB, BYSTANDER = UUID(int=1 << 100), UUID(int=2 << 100)
@@ -18,7 +20,7 @@ import asyncio, ctypes, sys
 from pathlib import Path
 from uuid import UUID
 from aetheris_runner.job_frames import enter_job, task_factory
-from aetheris_runner.stall import StallWatch
+from aetheris_runner.stall import StallWatch, left_behind
 
 hold = ctypes.PyDLL(None).usleep
 watch = StallWatch(Path(sys.argv[1]), stalled_max_s=float(sys.argv[2]))
@@ -40,6 +42,8 @@ async def main():
     await asyncio.sleep(0)
     watch.set_again(1.0)
     await of(UUID(sys.argv[4]), holds())
+    # This process lives, so no other one takes its file.
+    print(len(list(left_behind(Path(sys.argv[1])))))
     stall = watch.take()
     print(stall.session_id, *stall.job_ids)
     waiting.cancel()
@@ -60,7 +64,7 @@ def run(folder: Path, stalled_max_s: float, held_s: float) -> subprocess.Complet
 def test_b1_a_process_that_comes_back_knows_which_job_held_the_lock(tmp_path: Path):
     ended = run(tmp_path, 60, 2.5)
 
-    assert ended.stdout.split() == ["session-1", str(JOB)], ended.stderr
+    assert ended.stdout.split() == ["0", "session-1", str(JOB)], ended.stderr
     assert list(left_behind(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
 
@@ -82,3 +86,22 @@ def test_files_that_are_no_stacks_are_left_out(tmp_path: Path):
     (tmp_path / "aetheris-stalled-link").symlink_to("/etc/passwd")
 
     assert list(left_behind(tmp_path)) == []
+
+
+async def test_a_task_of_a_job_that_is_cancelled_before_its_first_turn_leaves_no_warning():
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(task_factory)  # type: ignore[arg-type]
+
+    async def never() -> None: ...
+
+    async def starts_and_cancels() -> asyncio.Task[None]:
+        enter_job(JOB)
+        task = asyncio.create_task(never())
+        task.cancel()
+        await asyncio.wait([task])
+        return task
+
+    task = await asyncio.create_task(starts_and_cancels())
+    loop.set_task_factory(None)
+
+    assert task.cancelled()

@@ -134,3 +134,12 @@ def test_a_message_that_was_given_back_is_never_dropped():
 
     assert mail.take("a") == taken
     assert mail.missing(["a"]) == []
+
+
+def test_a_message_that_is_read_again_behind_the_gap_is_not_kept_again():
+    mail: MessageBuffer[InboxEntry] = MessageBuffer()
+    mail.put(message(1), "", ["a"])
+    first = mail.take("a")
+    mail.put_again(message(1), "", ["a"])
+
+    assert (first, mail.take("a")) == (message(1), None)

@@ -36,9 +36,10 @@ class Watchdog:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
-            self._look()
+            self.look()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Called every quarter of a second."""
         loop, now = self._loops.active, self._clock.monotonic()
         # A process that was stopped, or got no processor, has not given its user loop the time either.
         passed, self._looked_at = min(now - self._looked_at, 2 * _LOOK_S), now
