@@ -275,6 +275,7 @@ async def test_a11_a_state_that_the_code_cannot_read_parks_the_job():
     @agent("rounds")
     async def before(amount: int, state: int | None = None) -> int:
         if state is None:
+            await signal("begin")
             await checkpoint(3)
         await signal("go")
         return amount
@@ -285,7 +286,10 @@ async def test_a11_a_state_that_the_code_cannot_read_parks_the_job():
         return amount
 
     await hold(world, before, 1, "v1")
-    outcome = await hold(world, after, 2, "v2")
+    world.signals = {"begin": b"1"}
+    world.pass_time(JOB, ports.Parked("signal: begin"))
+    await hold(world, before, 2, "v1")
+    outcome = await hold(world, after, 3, "v2")
 
     assert isinstance(outcome, ports.Parked)
     assert outcome.reason.startswith("unreadable at the beginning: argument 'state'")

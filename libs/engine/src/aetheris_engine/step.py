@@ -25,6 +25,7 @@ from aetheris_engine.core.retry import ONCE, next_attempt
 from aetheris_engine.core.waits import Wait
 from aetheris_engine.execution import Execution
 from aetheris_engine.host import NOT_ENTERED_S, NotEntered, Raised
+from aetheris_engine.turn import TURN_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Steps:
         metrics.PURE.inc()
         if command.durable:
             await execution.writer.durable(ticket)
-        elif execution.turn.over:
+        elif ended - execution.turn.began > TURN_S:
             await execution.turn.pass_on()
         return Settled(returned)
 

@@ -17,16 +17,16 @@ TURN_S = 0.005
 
 
 class Turn:
-    __slots__ = ("_began",)
+    __slots__ = ("began",)
 
     def __init__(self) -> None:
-        self._began = monotonic()
+        self.began = monotonic()
 
     @property
     def over(self) -> bool:
         """Whether the job has to let others run. Callers check this first, because most often it has not."""
-        return monotonic() - self._began > TURN_S
+        return monotonic() - self.began > TURN_S
 
     async def pass_on(self) -> None:
         await asyncio.sleep(0)
-        self._began = monotonic()
+        self.began = monotonic()

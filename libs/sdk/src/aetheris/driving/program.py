@@ -117,7 +117,10 @@ class Commands:
         settled = await self._settler.settle(path, command)
         if settled.failure is not None:
             raise revived(settled.failure) from settled.cause
-        return await self._read(definition.signature.result.read, path, settled)
+        try:
+            return definition.signature.result.read(settled.value)
+        except ValueRefused as refused:
+            raise await self._refused(path, settled, refused) from None
 
     async def tool(self, definition: ToolDefinition[Any], arguments: dict[str, Any], once: str | None) -> Any:
         path = self._take()
@@ -128,7 +131,10 @@ class Commands:
                 # The permission came after the cancel, so the tool was not entered: as with a command that is refused.
                 raise asyncio.CancelledError
             raise revived(settled.failure) from settled.cause
-        return await self._read(definition.signature.result.read, path, settled)
+        try:
+            return definition.signature.result.read(settled.value)
+        except ValueRefused as refused:
+            raise await self._refused(path, settled, refused) from None
 
     async def sleep(self, span: timedelta) -> None:
         await self._settle(c.Sleep(span))
@@ -186,7 +192,10 @@ class Commands:
         # A failure here is the child's end, and not an error of this command.
         path = self._take()
         settled = await self._settler.settle(path, c.AwaitChild(child.job_id))
-        return await self._read(lambda value: read_end(child, settled), path, settled)
+        try:
+            return read_end(child, settled)
+        except ValueRefused as refused:
+            raise await self._refused(path, settled, refused) from None
 
     async def checkpoint(self, state: Any) -> NoReturn:
         path = self._take()
@@ -344,15 +353,12 @@ class Commands:
         for child in {child.job_id: child for child in lost}.values():
             await self.cancel_child(child)
 
-    async def _read(self, read: Callable[[bytes], Any], path: str, settled: Settled) -> Any:
-        """The value of an answer. An answer that was on record, and that the agent's types cannot read, is no error of
-        the agent: code with other types recorded it."""
-        try:
-            return read(settled.value)
-        except ValueRefused as refused:
-            if settled.recorded:
-                await self._settler.unreadable(path, str(refused))
-            raise
+    async def _refused(self, path: str, settled: Settled, refused: ValueRefused) -> ValueRefused:
+        """The error of an answer that the agent's types cannot read. Never returns if the answer was on record: code
+        with other types made it, and the agent is not to blame."""
+        if settled.recorded:
+            await self._settler.unreadable(path, str(refused))
+        return refused
 
     async def _settle(self, command: c.Command) -> Settled:
         return _succeeded(await self._settler.settle(self._take(), command))
