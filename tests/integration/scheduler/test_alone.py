@@ -111,6 +111,7 @@ class Crashes:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.limit = 1 + seed % LIMIT
         self.world = MemoryWorld()
         self.store = self.world.memory
         self.culprits: set[UUID] = set()
@@ -160,7 +161,7 @@ class Crashes:
     async def _die(self, hello: Hello) -> None:
         others = [session.session for session in self.sessions]
         self.world.clock.advance(61)
-        await self.store.tick(Tick(sweep=Sweep(sessions=True, keep=others, crash_limit=LIMIT)))
+        await self.store.tick(Tick(sweep=Sweep(sessions=True, keep=others, crash_limit=self.limit)))
         for session in self.sessions:
             await self.store.renew([(session.session, session.stream)], lease_s=60)
 
