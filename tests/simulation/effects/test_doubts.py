@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from aetheris import DidNotHappen, Happened, agent, gather, tool
+import pytest
+from aetheris import DidNotHappen, Happened, agent, gather, signal, step, tool
 from aetheris_engine import ports
+from aetheris_journal import events as e
 from aetheris_journal.effect import EffectResolution, EffectState
 from aetheris_journal.events import Resolution, Source
 
-from harness.world import World, turns
+from harness.world import JOB, World, turns
 
 
 def left_inside(world: World, count: int, **policy: Any) -> Any:
@@ -118,3 +120,62 @@ async def test_a4_a_doubt_of_a_branch_that_was_cancelled_keeps_no_other_from_its
 
     assert await held == ports.Cancelled("stop")
     await run.close()
+
+
+@pytest.mark.parametrize("entered", [True, False], ids=["inside", "asking"])
+async def test_an_effect_whose_run_stops_at_a_divergence_is_not_left_open(entered: bool):
+    """The run can still record: a doubt if the tool was entered; else that it was not, once the permission comes."""
+    world, inside, asked = World(), asyncio.Event(), asyncio.Event()
+    change = 1
+
+    @tool
+    async def charge() -> None:
+        inside.set()
+        await asyncio.get_running_loop().create_future()
+
+    @step
+    async def look(number: int) -> int:
+        return number
+
+    async def other() -> None:
+        await asked.wait()
+        await look(change)
+        await signal("never")
+
+    async def pays_first() -> None:
+        if change == 1:
+            # No command, so nothing of this branch is in the record of the first run.
+            await asyncio.get_running_loop().create_future()
+        await charge()
+
+    @agent("changes")
+    async def changes() -> None:
+        await gather(pays_first(), other())
+
+    asked.set()
+    run, assignment, _ = world.run(changes, 1)
+    first = asyncio.ensure_future(run.hold(assignment))
+    await until(lambda: any(isinstance(event, e.JobWaiting) for event in world.events(JOB)))
+    first.cancel()
+    await asyncio.wait({first})
+    await run.close()
+    asked.clear()
+    change = 2
+    run, assignment, journal = world.run(changes, 2)
+    held = asyncio.ensure_future(run.hold(assignment))
+    if entered:
+        await inside.wait()
+    else:
+        commits = len(world.commits(JOB))
+        await until(lambda: len(world.commits(JOB)) > commits)
+        journal.open.clear()
+        await turns()
+    asked.set()
+    await turns()
+    journal.open.set()
+    outcome = await held
+    await run.close()
+
+    assert isinstance(outcome, ports.Parked)
+    assert "non-determinism" in outcome.reason
+    assert EffectState.STARTED not in {row.state for row in world.store.rows.values()}

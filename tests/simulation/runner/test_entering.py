@@ -7,10 +7,11 @@ import threading
 from typing import Any
 
 import pytest
-from aetheris import DidNotHappen, agent, step, tool
+from aetheris import DidNotHappen, agent, signal, step, tool
 from aetheris.driving.program import PythonProgram
 from aetheris.threads import Threads
 from aetheris_engine import metrics, ports
+from aetheris_engine.chain_writer import RecordClosed
 from aetheris_engine.job import Run
 from aetheris_journal import events as e
 from aetheris_journal.effect import EffectState
@@ -224,3 +225,20 @@ async def test_b4_threads_that_hang_are_counted() -> None:
     assert await pool.start(lambda: "next").result() == "next"
 
     assert (before, during, hung()) == (0, 1, 0)
+
+
+async def test_c4_nothing_is_recorded_once_the_lease_is_lost() -> None:
+    world = World()
+
+    @agent("waits")
+    async def waits() -> None:
+        await signal("never")
+
+    run, assignment, _ = world.run(waits, 1)
+    await run.hold(assignment)
+    assert run._held is not None
+    run.lost()
+
+    with pytest.raises(RecordClosed):
+        run._held.execution.record(e.JobWaiting("1", e.WaitKind.TIMER, "", at=world.clock.now()))
+    await run.close()
