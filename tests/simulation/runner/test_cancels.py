@@ -118,7 +118,12 @@ async def test_a_program_that_is_over_gets_no_answer_not_even_a_recorded_one():
     record = Replay([e.StepCommitted("0", "count", b"{}", b"1", 1, timedelta(0), at=world.clock.now())])
     writer = ChainWriter(Tail(JOB, "default", 1, codec.PlainBodies()), journal)
     over = execution.Execution(
-        world.assignment(suppressing(world, 1, with_tool=False), JOB, 1, b""), services, PythonHosts(), writer, record
+        world.assignment(suppressing(world, 1, with_tool=False), JOB, 1, b""),
+        "v1",
+        services,
+        PythonHosts(),
+        writer,
+        record,
     )
     over.unwind()
     answered = asyncio.ensure_future(Engine(over).settle("0", RunStep("count", b"{}")))
