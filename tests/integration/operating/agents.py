@@ -101,3 +101,19 @@ if not (FOLDER / "retired").exists():
         if buys:
             await buy(name)
         return await signal("go")
+
+
+VERSION = os.environ.get("OPERATING_VERSION", "v1")
+
+
+@step
+async def look(what: str) -> str:
+    return what
+
+
+@agent("versioned", version=VERSION)
+async def versioned() -> list[object]:
+    """Its second version takes a step more, before the wait."""
+    if VERSION == "v2":
+        await look("more")
+    return [await signal("go"), VERSION]

@@ -17,7 +17,7 @@ from aetheris_chassis.client import open_channel
 from aetheris_proto.gateway.v1 import gateway_pb2 as pb
 from aetheris_proto.gateway.v1 import gateway_pb2_grpc
 
-from harness.suite import Suite
+from harness.suite import Launch, Suite
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
@@ -259,3 +259,35 @@ async def test_d6_a_retired_agents_jobs_end_by_a_cancel_or_say_what_they_owe_and
 
 async def stuck_as(client: AsyncClient, job_id: str) -> list:
     return [found for found in await client.stuck() if found.job.id == job_id]
+
+
+async def test_d4_two_versions_side_by_side_each_goes_on_with_its_own_jobs(suite: Suite, client: AsyncClient):
+    """And a job whose version is gone waits for it, is not failed, and goes on when it is back."""
+    [first] = suite.runners
+    jobs = [(await client.submit("versioned", input={})).id for _ in range(6)]
+    for job in jobs:
+        await until(lambda job=job: parked(client, job))
+    second = await suite.start_runner(Launch({"OPERATING_VERSION": "v2"}))
+    for job in jobs[:4]:
+        await client.signal(job, "go", 1)
+    done = [await client.wait(job, 20) for job in jobs[:4]]
+    listed = {each.version: each for each in await client.deployments(agent="versioned")}
+    await suite.stop(first)
+    for job in jobs[4:]:
+        await client.signal(job, "go", 2)
+        await until(lambda job=job: wants(client, job))
+    stuck = [found.job.park_reason for found in await client.stuck() if found.job.id in jobs]
+    await suite.start(first)
+    rest = [await client.wait(job, 20) for job in jobs[4:]]
+    await suite.stop(second)
+
+    assert [job.result for job in done] == [[1, "v1"]] * 4
+    assert (listed["v1"].runners, listed["v1"].open_jobs, listed["v2"].runners) == (1, 2, 1)
+    assert all("version v1 of its agent is needed" in reason for reason in stuck)
+    assert len(stuck) == 2
+    assert [job.result for job in rest] == [[2, "v1"]] * 2
+
+
+async def wants(client: AsyncClient, job_id: str) -> list:
+    job = await client.get(job_id)
+    return [job] if job.status == "parked" and job.wants_version == "v1" else []
