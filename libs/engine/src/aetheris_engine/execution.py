@@ -74,12 +74,12 @@ class Execution:
     def __init__(
         self,
         assignment: Assignment,
-        version: str,
         services: Services,
         host_for: HostFor,
         writer: ChainWriter,
         replay: Replay,
         report: Report = _unreported,
+        version: str = "",
     ) -> None:
         self.assignment, self.services = assignment, services
         # The version of the program's code.

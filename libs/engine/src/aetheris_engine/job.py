@@ -129,7 +129,7 @@ class Run:
             self._progressed(self.job_id, self.lease, fraction, note)
 
         execution = Execution(
-            assignment, self._version, self._services, self._host_for, taken.writer, taken.replay, report
+            assignment, self._services, self._host_for, taken.writer, taken.replay, report, self._version
         )
         if self._leaving:
             execution.leave(self._leaving)
