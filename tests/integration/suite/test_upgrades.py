@@ -246,7 +246,8 @@ async def test_an_upgraded_gateway_fails_no_request_no_call_and_cuts_no_stream(
             said = [json.loads(line) for line in it.log.read_text().splitlines() if line.startswith('{"')]
 
         assert load.failed == {}
-        assert [each["mode"] for each in said if each["event"] == "port taken"] == ["steered"] * (UPGRADES + 1)
-        assert [each["connections"] for each in said if each["event"] == "outlived"] == [0] * UPGRADES
+        # Each gateway has two gRPC ports: the public one, and the one for runners.
+        assert [each["mode"] for each in said if each["event"] == "port taken"] == ["steered"] * 2 * (UPGRADES + 1)
+        assert [each["connections"] for each in said if each["event"] == "outlived"] == [0] * 2 * UPGRADES
         assert set(tally) == {"good"}
         assert stream.ids == sorted(set(stream.ids), key=int)
