@@ -23,6 +23,7 @@ from aetheris_journal import events as e
 from aetheris_journal.replay import ChildRecord
 from aetheris_kernel.errors import Refusal, Unavailable
 from aetheris_scheduler.core import lifecycle
+from aetheris_scheduler.core.claim import AloneClaim, Claim
 from aetheris_scheduler.core.job import Failure, Job, JobState
 from aetheris_scheduler.core.session import Hello
 from aetheris_scheduler.core.submission import Submission, checked
@@ -214,7 +215,9 @@ class ClusterSimulation:
 
     async def _claim(self) -> None:
         claim = claim_for(self._hello.session, self._hello.stream, jobs=100)
-        for leased in (await self.tick(Tick(claims=[claim]))).leased:
+        # A job that was present at two crashes runs alone: the runner gets it when it holds nothing, and then no other.
+        alone = [] if self._held else (await self._ticked_alone(claim)).leased
+        for leased in alone or (await self.tick(Tick(claims=[claim]))).leased:
             job = leased.job
             assignment = ports.Assignment(
                 job.id, job.tenant, job.agent, job.queue, job.input, job.lease, job.since,
@@ -223,6 +226,9 @@ class ClusterSimulation:
             )  # fmt: skip
             run = self._warm.pop(job.id, None) or python_run(assignment, self._agents[job.agent], self._services)
             self._held[job.id] = _Held(run, job.lease, asyncio.ensure_future(run.hold(assignment)))
+
+    async def _ticked_alone(self, claim: Claim) -> Ticked:
+        return await self.tick(Tick(alone=AloneClaim(claim.skills, claim.slots[0])))
 
     async def _settle(self, *, warm: bool) -> None:
         over = [(job, held) for job, held in self._held.items() if held.task.done()]

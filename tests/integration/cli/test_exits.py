@@ -38,7 +38,7 @@ ARGUMENTS = {
     ("message",): ["j", "c", "hi"],
     ("delegate",): ["a", "person:eve"],
     ("effects", "resolve"): ["k", "--abandon"],
-    **{path: ["x"] for path in (("approve",), ("reject",), ("complete",), ("requeue",), ("fork",))},
+    **{path: ["x"] for path in (("approve",), ("reject",), ("complete",), ("requeue",), ("fork",), ("retry",))},
     ("submit",): ["default", "hi"],
     ("signal",): ["j", "k"],
     **{

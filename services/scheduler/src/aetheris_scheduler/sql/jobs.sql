@@ -167,15 +167,16 @@ SELECT count(*) FROM (
 -- name: deployments
 -- The versions of agents: the runners that offer each, and its open jobs. ($1: a tenant, $2: an agent, each empty for
 -- all; $3, $4: the last agent and version of the page before.) Parked and ready jobs are counted by an index, at most
--- 10,000 of each version; held ones are no more than the runners' places.
+-- 10,000 of each version (`state + 0` is what the index jobs_versions asks for); held ones are no more than the runners'
+-- places.
 WITH RECURSIVE waiting AS (
     (SELECT agent, version FROM scheduler.jobs
-     WHERE state IN (1, 3) AND scheduler.by_index(id)
+     WHERE state + 0 IN (1, 3) AND scheduler.by_index(id)
      ORDER BY agent, version LIMIT 1)
     UNION ALL
     SELECT following.* FROM waiting CROSS JOIN LATERAL (
         SELECT agent, version FROM scheduler.jobs
-        WHERE state IN (1, 3) AND (agent, version) > (waiting.agent, waiting.version) AND scheduler.by_index(id)
+        WHERE state + 0 IN (1, 3) AND (agent, version) > (waiting.agent, waiting.version) AND scheduler.by_index(id)
         ORDER BY agent, version LIMIT 1
     ) AS following
 ), offered AS (
@@ -205,7 +206,7 @@ WITH RECURSIVE waiting AS (
     CROSS JOIN LATERAL (
         SELECT count(*)::integer AS jobs FROM (
             SELECT FROM scheduler.jobs AS job
-            WHERE job.state IN (1, 3) AND job.agent = known.agent AND job.version = known.version
+            WHERE job.state + 0 IN (1, 3) AND job.agent = known.agent AND job.version = known.version
                 AND ($1::text = '' OR job.tenant = $1) AND scheduler.by_index(job.id)
             LIMIT 10000
         ) AS found

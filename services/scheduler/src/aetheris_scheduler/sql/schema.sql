@@ -107,7 +107,8 @@ CREATE INDEX jobs_claimable ON scheduler.jobs
 CREATE INDEX jobs_alone ON scheduler.jobs (scheduler.place(since, priority), id)
     WHERE state = 1 AND NOT paused AND crash_count >= 2;
 -- Waiting jobs, counted by version.
-CREATE INDEX jobs_versions ON scheduler.jobs (agent, version, tenant) WHERE state IN (1, 3);
+-- `state + 0`: a claim asks for `state = 1`, which must not lead the planner to this index instead of that of the lanes.
+CREATE INDEX jobs_versions ON scheduler.jobs (agent, version, tenant) WHERE state + 0 IN (1, 3);
 -- Jobs that wait for a version.
 CREATE INDEX jobs_pinned ON scheduler.jobs (agent, version, state, cancel, id) WHERE pinned AND state IN (1, 3);
 -- What a session holds.

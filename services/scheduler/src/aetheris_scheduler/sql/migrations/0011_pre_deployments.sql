@@ -2,7 +2,8 @@
 
 ALTER TABLE scheduler.jobs ADD COLUMN retried_as uuid;
 
-CREATE INDEX jobs_versions ON scheduler.jobs (agent, version, tenant) WHERE state IN (1, 3);
+-- `state + 0`: a claim asks for `state = 1`, which must not lead the planner to this index instead of that of the lanes.
+CREATE INDEX jobs_versions ON scheduler.jobs (agent, version, tenant) WHERE state + 0 IN (1, 3);
 
 CREATE OR REPLACE VIEW scheduler.heads AS
 SELECT job.id, job.tenant, job.agent, job.queue, job.priority, job.state, job.since, job.created_at, job.started_at,
