@@ -83,10 +83,15 @@ async def test_x4_killed_between_commit_and_reply(
             await said(world, path, {"correlation_key": "second", "payload": 2})
         await world.all_ended()
 
-        assert first.json() == second.json()
+        assert _lasting(first) == _lasting(second)
         assert await asyncio.to_thread(server.sql, count) == "1\n"
         assert len((await world.history()).rows) == 1
         assert await world.breaks() == []
+
+
+def _lasting(answer: httpx.Response) -> dict[str, object]:
+    """The answer without what may change between two requests: a runner may have taken the job."""
+    return {name: value for name, value in answer.json().items() if name not in ("status", "hint")}
 
 
 async def request_of(world: World, member: str) -> tuple[str, dict[str, object]]:

@@ -29,6 +29,8 @@ class Shop:
 
     def write(self, text: str) -> AgentDefinition[Any]:
         self.file.write_text(HEAD + text)
+        # Compiled code is believed if the source has the same second and size, which one changed character may have.
+        Path(importlib.util.cache_from_source(str(self.file))).unlink(missing_ok=True)
         spec = importlib.util.spec_from_file_location(self.file.stem, self.file)
         assert spec is not None
         assert spec.loader is not None
