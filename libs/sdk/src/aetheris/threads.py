@@ -94,8 +94,8 @@ class FunctionCall(Generic[T]):
         """Withdraw the call; if a thread has entered it, leave the thread behind."""
         self._threads.give_up(self)
 
-    def run(self) -> None:
-        self.tell(contained(self._context.run, self._function))
+    def run(self) -> Returned[T] | Threw:
+        return contained(self._context.run, self._function)
 
     def tell(self, ended: Returned[T] | Threw | Withdrawn) -> None:
         def settle() -> None:
@@ -205,11 +205,14 @@ class Threads:
                     self._changed.wait()
                     self._idle -= 1
                 call = self._enter()
+            ended = None
             if call is not None:
-                call.run()
+                ended = call.run()
+                # Counted out first: a caller that has the outcome finds the thread free.
                 self._leave(call)
+                call.tell(ended)
             # Dropped before waiting for the next call, so that the last result can be freed.
-            del call
+            del call, ended
 
     def _enter(self) -> FunctionCall[object] | None:
         """Take the next call out of the queue. The question whether it may be entered is the last thing before it
