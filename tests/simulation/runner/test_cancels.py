@@ -119,7 +119,6 @@ async def test_a_program_that_is_over_gets_no_answer_not_even_a_recorded_one():
     writer = ChainWriter(Tail(JOB, "default", 1, codec.PlainBodies()), journal)
     over = execution.Execution(
         world.assignment(suppressing(world, 1, with_tool=False), JOB, 1, b""),
-        "v1",
         services,
         PythonHosts(),
         writer,
