@@ -7,7 +7,6 @@ import json
 import random
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID
 
 import pytest
 from aetheris import (
@@ -34,35 +33,9 @@ from aetheris_engine.core.waits import InboxEntry
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 
+from harness.checkout import think, tools
 from harness.crash import Fuse
-from harness.world import World, turns
-
-JOB = UUID("018f0000-0000-7000-8000-000000000001")
-
-
-@step
-async def think(about: str) -> str:
-    return f"thought about {about}"
-
-
-def tools(world: World) -> tuple[Any, Any]:
-    async def find(idempotency_key: str) -> Happened | DidNotHappen:
-        if idempotency_key in world.outside.results:
-            return Happened(world.outside.results[idempotency_key])
-        return DidNotHappen()
-
-    async def refund(idempotency_key: str) -> str:
-        return str(await world.outside.do(idempotency_key, "refund"))
-
-    @tool(verify=find, compensate=tool(verify=find, name="refund")(refund))
-    async def charge(order: str, *, idempotency_key: str) -> str:
-        return str(await world.outside.do(idempotency_key, f"receipt for {order}"))
-
-    @tool(verify=find)
-    async def mail(to: str, *, idempotency_key: str) -> str:
-        return str(await world.outside.do(idempotency_key, f"mail to {to}"))
-
-    return charge, mail
+from harness.world import JOB, World, turns
 
 
 def everything(world: World) -> AgentDefinition[Any]:

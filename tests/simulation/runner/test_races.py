@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-from uuid import UUID
 
 import pytest
 from aetheris import (
     DeadlineExceeded,
-    DidNotHappen,
-    Happened,
     agent,
     deadline,
     gather,
@@ -21,7 +17,6 @@ from aetheris import (
     receive,
     signal,
     sleep,
-    step,
     tool,
 )  # fmt: skip
 from aetheris.definitions import AgentDefinition
@@ -30,37 +25,9 @@ from aetheris_engine.core.waits import InboxEntry
 from aetheris_journal import events as e
 from aetheris_journal.chain import first_break
 
+from harness.checkout import think, tools
 from harness.crash import Fuse
-from harness.world import World, turns
-
-JOB = UUID("018f0000-0000-7000-8000-000000000001")
-
-Made = Callable[[World], AgentDefinition[Any]]
-
-
-@step
-async def think(about: str) -> str:
-    return f"thought about {about}"
-
-
-def tools(world: World) -> tuple[Any, Any]:
-    async def find(idempotency_key: str) -> Happened | DidNotHappen:
-        if idempotency_key in world.outside.results:
-            return Happened(world.outside.results[idempotency_key])
-        return DidNotHappen()
-
-    async def refund(idempotency_key: str) -> str:
-        return str(await world.outside.do(idempotency_key, "refund"))
-
-    @tool(verify=find, compensate=tool(verify=find, name="refund")(refund))
-    async def charge(order: str, *, idempotency_key: str) -> str:
-        return str(await world.outside.do(idempotency_key, f"receipt for {order}"))
-
-    @tool(verify=find)
-    async def mail(to: str, *, idempotency_key: str) -> str:
-        return str(await world.outside.do(idempotency_key, f"mail to {to}"))
-
-    return charge, mail
+from harness.world import JOB, World, turns
 
 
 def first_of_several(world: World) -> AgentDefinition[Any]:
